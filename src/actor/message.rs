@@ -1,0 +1,145 @@
+//! What the actor can be told and asked.
+
+use std::time::Duration;
+
+use actix::{Message, Recipient};
+
+use super::ticket::Ticket;
+use crate::error::TokenError;
+use crate::flight::{Counters, FlightState};
+use crate::token::Token;
+
+/// The answer to a subscription: sent exactly once for each.
+#[derive(Clone, Debug)]
+pub struct TokenReady {
+    /// The number that the subscription carried.
+    pub ticket: u64,
+    /// A usable token, or why there is none.
+    pub result: Result<Token, TokenError>,
+}
+
+impl Message for TokenReady {
+    type Result = ();
+}
+
+/// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
+///
+/// A subscription is the pair of recipient and ticket. The same pair again, while it waits, changes nothing;
+/// another ticket is another subscription. Each gets one answer, whatever happens: a message that is
+/// dropped unheard (its actor has stopped, or you never sent it) answers with an error that
+/// [`is_stopped`](TokenError::is_stopped).
+///
+/// The recipient's actor is kept alive until it has been answered.
+#[derive(Debug)]
+pub struct Subscribe {
+    pub(super) ticket: Ticket,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Subscribe {
+    /// A subscription with ticket 0. An `Addr` of any actor that handles [`TokenReady`] will do.
+    pub fn new(recipient: impl Into<Recipient<TokenReady>>) -> Self {
+        Self { ticket: Ticket::subscriber(recipient.into()), timeout: None }
+    }
+
+    /// The number that tells this subscription's answer from others to the same recipient. Default 0.
+    pub fn ticket(mut self, ticket: u64) -> Self {
+        self.ticket.set_number(ticket);
+        self
+    }
+
+    /// How long to wait before the answer is a timeout. Default: the policy's `wait_timeout`.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+}
+
+impl From<Recipient<TokenReady>> for Subscribe {
+    fn from(recipient: Recipient<TokenReady>) -> Self {
+        Self::new(recipient)
+    }
+}
+
+impl Message for Subscribe {
+    type Result = ();
+}
+
+/// "A usable token, please": answered at once if there is one, else when the flight has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GetToken;
+
+impl Message for GetToken {
+    type Result = Result<Token, TokenError>;
+}
+
+/// "The API answered 401 to this token": it is not handed out any more, and the next request starts a flight.
+///
+/// A token that has been replaced already is ignored, so that a storm of late 401s costs one refresh.
+#[derive(Clone, Debug)]
+pub struct Invalidate(pub Token);
+
+impl Message for Invalidate {
+    type Result = ();
+}
+
+/// "A new token, whatever the old one is worth": joins the flight under way, if there is one. Callers of
+/// [`GetToken`] go on with the old token meanwhile, while it is usable. Not exempt from a cooldown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refresh;
+
+impl Message for Refresh {
+    type Result = Result<Token, TokenError>;
+}
+
+/// Asks for the actor's [`Status`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GetStatus;
+
+impl Message for GetStatus {
+    type Result = Status;
+}
+
+/// What the actor is doing, and what it has done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// What it is doing.
+    pub state: FlightState,
+    /// Subscriptions, messages and handle callers that wait.
+    pub waiters: usize,
+    /// The age of the token in hand, counted from when it was requested. `None` if there is none.
+    pub token_age: Option<Duration>,
+    /// How long the token in hand lasts. Zero: it has expired. `None` if there is none.
+    pub expires_in: Option<Duration>,
+    /// Answers that found their subscriber stopped.
+    pub lost: u64,
+    /// What it has counted since it started.
+    pub counters: Counters,
+}
+
+/// "Tell everyone who waits, then stop." Answered when all have been told.
+///
+/// What a bare `System::stop()` cannot promise, this can: await it first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shutdown;
+
+impl Message for Shutdown {
+    type Result = ();
+}
+
+/// A round of handle waiters has opened.
+#[derive(Debug)]
+pub(crate) struct Join(pub(crate) Ticket);
+
+impl Message for Join {
+    type Result = ();
+}
+
+/// A reader saw that the token's end is near.
+#[derive(Debug)]
+pub(crate) struct NearEnd;
+
+impl Message for NearEnd {
+    type Result = ();
+}

@@ -1,0 +1,211 @@
+//! A ticket: the right to one answer. Whoever loses it has answered it.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::{fmt, mem};
+
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::{Actor, Message, Recipient};
+
+use super::message::TokenReady;
+use crate::error::TokenError;
+use crate::flight::{Line, Outcome, Waiter};
+use crate::round::{Lobby, Round};
+
+/// Answers exactly once: [`tell`](Self::tell) takes it away, and `Drop` tells whoever has not been told.
+#[derive(Debug)]
+pub(crate) struct Ticket(Option<Holder>);
+
+enum Holder {
+    /// Who sent a [`Subscribe`](super::message::Subscribe).
+    Subscriber { recipient: Recipient<TokenReady>, number: u64 },
+    /// Who sent a message and awaits its result.
+    Asker(Parked<Outcome>),
+    /// Who waits on a handle.
+    Round { round: Arc<Round>, lobby: Arc<Lobby> },
+}
+
+/// What became of an answer.
+pub(crate) enum Told {
+    /// It went out.
+    Sent,
+    /// Its recipient had stopped.
+    Lost,
+    /// It is laid out for these to find, once they are woken.
+    Laid(Line<Waker>),
+}
+
+impl Ticket {
+    pub(crate) fn subscriber(recipient: Recipient<TokenReady>) -> Self {
+        Self(Some(Holder::Subscriber { recipient, number: 0 }))
+    }
+
+    pub(crate) fn asker() -> (Self, Parked<Outcome>) {
+        let parked = Parked::new();
+        (Self(Some(Holder::Asker(parked.clone()))), parked)
+    }
+
+    pub(crate) fn round(round: Arc<Round>, lobby: Arc<Lobby>) -> Self {
+        Self(Some(Holder::Round { round, lobby }))
+    }
+
+    pub(crate) fn set_number(&mut self, to: u64) {
+        if let Some(Holder::Subscriber { number, .. }) = &mut self.0 {
+            *number = to;
+        }
+    }
+
+    pub(crate) fn tell(mut self, outcome: &Outcome) -> Told {
+        self.0.take().map_or(Told::Sent, |holder| holder.tell(outcome))
+    }
+
+    /// For a second ticket of one that waits already.
+    pub(crate) fn discard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(holder) = self.0.take()
+            && let Told::Laid(wakers) = holder.tell(&Err(TokenError::stopped()))
+        {
+            wakers.for_each(Waker::wake);
+        }
+    }
+}
+
+impl Holder {
+    fn tell(self, outcome: &Outcome) -> Told {
+        match self {
+            Self::Subscriber { recipient, number } => {
+                if !recipient.connected() {
+                    return Told::Lost;
+                }
+                // `try_send` drops the message when the mailbox is full; this does not.
+                recipient.do_send(TokenReady { ticket: number, result: outcome.clone() });
+                Told::Sent
+            }
+            Self::Asker(parked) => {
+                parked.tell(outcome.clone());
+                Told::Sent
+            }
+            Self::Round { round, lobby } => Told::Laid(lobby.close(&round, outcome)),
+        }
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subscriber { number, .. } => write!(f, "Subscriber({number})"),
+            Self::Asker(_) => f.write_str("Asker"),
+            Self::Round { .. } => f.write_str("Round"),
+        }
+    }
+}
+
+impl Waiter for Ticket {
+    fn key_hash(&self) -> Option<u64> {
+        match &self.0 {
+            Some(Holder::Subscriber { recipient, number }) => {
+                Some(BuildHasherDefault::<DefaultHasher>::default().hash_one((recipient, number)))
+            }
+            _ => None,
+        }
+    }
+
+    fn same_key(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (
+                Some(Holder::Subscriber { recipient: left, number: one }),
+                Some(Holder::Subscriber { recipient: right, number: other }),
+            ) => one == other && left == right,
+            _ => false,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        match &self.0 {
+            Some(Holder::Subscriber { recipient, .. }) => !recipient.connected(),
+            Some(Holder::Asker(parked)) => parked.is_gone(),
+            Some(Holder::Round { .. }) => false,
+            None => true,
+        }
+    }
+
+    fn is_one(&self) -> bool {
+        !matches!(&self.0, Some(Holder::Round { .. }))
+    }
+}
+
+/// The result of a message that is answered later.
+///
+/// A handler returns it before it has the sender of the reply, and somebody else may answer before that too,
+/// so both put into it what they have; whoever comes second sends. (A future a waiter would cost a poll of
+/// each whenever one of them is woken.)
+#[allow(unreachable_pub)] // named in the actor's public `Handler` impls, and nowhere else
+pub struct Parked<T>(Arc<Mutex<Place<T>>>);
+
+enum Place<T> {
+    Empty,
+    Sender(OneshotSender<T>),
+    Answer(T),
+    Done,
+}
+
+impl<T: Send + 'static> Parked<T> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Place::Empty)))
+    }
+
+    pub(crate) fn tell(&self, answer: T) {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match mem::replace(&mut *place, Place::Done) {
+            Place::Empty => *place = Place::Answer(answer),
+            // A caller who has gone away does not mind.
+            Place::Sender(sender) => drop(sender.send(answer)),
+            Place::Answer(_) | Place::Done => {}
+        }
+    }
+
+    fn park(&self, sender: OneshotSender<T>) {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match mem::replace(&mut *place, Place::Done) {
+            Place::Answer(answer) => drop(sender.send(answer)),
+            Place::Empty => *place = Place::Sender(sender),
+            Place::Sender(_) | Place::Done => {}
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*place, Place::Sender(sender) if sender.is_closed())
+    }
+}
+
+impl<T> fmt::Debug for Parked<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parked")
+    }
+}
+
+impl<T> Clone for Parked<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T, A, M> MessageResponse<A, M> for Parked<T>
+where
+    T: Send + 'static,
+    A: Actor,
+    M: Message<Result = T>,
+{
+    fn handle(self, _: &mut A::Context, tx: Option<OneshotSender<T>>) {
+        if let Some(sender) = tx {
+            self.park(sender);
+        }
+    }
+}

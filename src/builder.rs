@@ -1,0 +1,128 @@
+//! From settings to a running actor.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix::dev::channel;
+use actix::{Actor, Addr, Context};
+use actix_rt::{Arbiter, ArbiterHandle, System};
+
+use crate::actor::TokenActor;
+use crate::clock::{Clock, SystemClock};
+use crate::error::BuildError;
+use crate::handle::TokenHandle;
+use crate::policy::RefreshPolicy;
+use crate::source::{ErasedSource, TokenSource};
+
+impl TokenActor {
+    /// Starts to make an actor that gets its tokens from `source`.
+    pub fn builder(source: impl TokenSource) -> TokenActorBuilder {
+        TokenActorBuilder {
+            name: "token".into(),
+            source: Arc::new(source),
+            policy: RefreshPolicy::default(),
+            clock: Arc::new(SystemClock),
+            seed: None,
+        }
+    }
+}
+
+/// The settings of a [`TokenActor`], and the ways to start it.
+#[must_use = "it does nothing until it is started"]
+pub struct TokenActorBuilder {
+    name: Arc<str>,
+    source: Arc<dyn ErasedSource>,
+    policy: RefreshPolicy,
+    clock: Arc<dyn Clock>,
+    seed: Option<u64>,
+}
+
+impl TokenActorBuilder {
+    /// When to refresh, how often to try, how long to wait. Default: [`RefreshPolicy::default`].
+    pub fn policy(mut self, policy: RefreshPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What it is called in the log. Default: "token".
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Where it reads the time. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What its jitter starts from, for a test that repeats itself. Default: random.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The actor itself, to be started the plain actix way: `build()?.start()` gives its `Addr`.
+    ///
+    /// # Errors
+    /// An impossible policy; the error names the field.
+    pub fn build(self) -> Result<TokenActor, BuildError> {
+        self.policy.check()?;
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        Ok(TokenActor::new(self.name, self.source, self.policy, self.clock, seed))
+    }
+
+    /// Starts it on this thread's arbiter.
+    ///
+    /// # Errors
+    /// An impossible policy; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread).
+    pub fn start(self) -> Result<TokenHandle, BuildError> {
+        let arbiter = Arbiter::try_current().ok_or_else(|| {
+            BuildError::new(
+                "arbiter",
+                "is missing: this thread runs no actix System; use start_on() or spawn_thread()",
+            )
+        })?;
+        self.start_on(&arbiter)
+    }
+
+    /// Starts it on another arbiter.
+    ///
+    /// # Errors
+    /// An impossible policy; an arbiter that has stopped.
+    pub fn start_on(self, arbiter: &ArbiterHandle) -> Result<TokenHandle, BuildError> {
+        let actor = self.build()?;
+        if !arbiter.alive() {
+            return Err(BuildError::new("arbiter", "has stopped: start the actor on one that runs"));
+        }
+        let shared = actor.shared();
+        Ok(TokenHandle::new(TokenActor::start_in_arbiter(arbiter, |_| actor), shared))
+    }
+
+    /// Starts it on a thread and an actix System of its own, from wherever this is called: plain tokio, or
+    /// no runtime at all. The thread ends with the actor, and outlives the runtime that started it.
+    ///
+    /// # Errors
+    /// An impossible policy; no thread to be had.
+    pub fn spawn_thread(self) -> Result<TokenHandle, BuildError> {
+        /// Actix's own default. Messages that find the mailbox full wait, or are of the kind that never do.
+        const MAILBOX_CAPACITY: usize = 16;
+        let actor = self.build()?;
+        let shared = actor.shared();
+        let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
+        std::thread::Builder::new()
+            .name(format!("tokenflight:{}", actor.name()))
+            .spawn(move || System::new().block_on(Context::with_receiver(receiver).into_future(actor)))
+            .map_err(|error| BuildError::new("thread", format!("could not be started: {error}")))?;
+        Ok(TokenHandle::new(Addr::new(sender), shared))
+    }
+}
+
+impl fmt::Debug for TokenActorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenActorBuilder")
+            .field("name", &self.name)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

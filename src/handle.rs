@@ -1,0 +1,106 @@
+//! The handle: what an application holds.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use tokio::sync::watch;
+
+use crate::actor::{
+    GetStatus, Invalidate, Join, NearEnd, Refresh, Shared, Shutdown, Status, Subscribe, Ticket, TokenActor,
+    gone,
+};
+use crate::error::TokenError;
+use crate::round::Round;
+use crate::token::Token;
+
+/// A way to a [`TokenActor`] from any thread and any runtime.
+///
+/// Reading a usable token takes no lock and no message. Only when there is none, the first caller sends one
+/// message, and all callers share the outcome. The actor lives as long as a handle or an `Addr` of it does.
+#[derive(Clone, Debug)]
+pub struct TokenHandle {
+    addr: Addr<TokenActor>,
+    shared: Shared,
+}
+
+impl TokenHandle {
+    pub(crate) fn new(addr: Addr<TokenActor>, shared: Shared) -> Self {
+        Self { addr, shared }
+    }
+
+    /// The token, if there is a usable one: lock-free, never blocks, never calls the source while the caller
+    /// waits. A read near the token's end starts a refresh behind the reader's back.
+    pub fn current(&self) -> Option<Token> {
+        let (token, report) = self.shared.slot.read()?;
+        if report {
+            self.addr.do_send(NearEnd);
+        }
+        Some(token)
+    }
+
+    /// A usable token: the current one at once, or the outcome of the flight under way, or of a new one.
+    ///
+    /// Dropping the future leaves the flight alone. It needs no runtime of its own: `wait_timeout` is watched
+    /// over by the actor.
+    ///
+    /// # Errors
+    /// What the flight failed of, or [`is_timeout`](TokenError::is_timeout) after the policy's
+    /// `wait_timeout`, [`is_overloaded`](TokenError::is_overloaded), [`is_stopped`](TokenError::is_stopped).
+    pub async fn get(&self) -> Result<Token, TokenError> {
+        match self.current() {
+            Some(token) => Ok(token),
+            None => self.shared.lobby.wait(|round| self.announce(round)).await,
+        }
+    }
+
+    /// "The API answered 401 to this token." It is not handed out any more; if it has been replaced already,
+    /// nothing happens.
+    pub fn invalidate(&self, token: &Token) {
+        self.addr.do_send(Invalidate(token.clone()));
+    }
+
+    /// A new token, whatever the old one is worth: see [`Refresh`].
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub async fn refresh(&self) -> Result<Token, TokenError> {
+        self.addr.send(Refresh).await.map_err(gone)?
+    }
+
+    /// Has a [`TokenReady`](crate::TokenReady) sent: see [`Subscribe`]. Takes a `Recipient`, or a
+    /// `Subscribe` with a ticket and a timeout of its own.
+    pub fn subscribe(&self, subscription: impl Into<Subscribe>) {
+        self.addr.do_send(subscription.into());
+    }
+
+    /// Every change of the token, for observers: a new one when it is published, `None` when the API rejected
+    /// it or the actor stopped. Not told when it merely expires: ask [`Token::remaining`].
+    pub fn watch(&self) -> watch::Receiver<Option<Token>> {
+        self.shared.slot.watch()
+    }
+
+    /// What the actor is doing, and what it has done.
+    ///
+    /// # Errors
+    /// [`is_stopped`](TokenError::is_stopped).
+    pub async fn status(&self) -> Result<Status, TokenError> {
+        self.addr.send(GetStatus).await.map_err(gone)
+    }
+
+    /// Tells everyone who waits, then stops the actor. Returns when all have been told, also if it had
+    /// stopped before.
+    pub async fn shutdown(&self) {
+        // An actor that is gone has told everyone as it went.
+        let _ = self.addr.send(Shutdown).await;
+    }
+
+    /// The actor's address, for messages.
+    pub fn addr(&self) -> &Addr<TokenActor> {
+        &self.addr
+    }
+
+    fn announce(&self, round: Arc<Round>) {
+        // To an actor that is gone the message is dropped, and the ticket in it answers the round.
+        self.addr.do_send(Join(Ticket::round(round, Arc::clone(&self.shared.lobby))));
+    }
+}

@@ -1,0 +1,85 @@
+//! A clock that tests move.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Timestamp};
+
+/// A clock that follows tokio's time, paused or not, and can be suspended and set besides.
+///
+/// Tokio's time belongs to a runtime: make the clock inside the runtime whose time it is to follow. Read from
+/// another thread, it shows the time at which its own thread read it last.
+///
+/// It starts at the 1st of January 2026, 100 days after the machine's start.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    home: ThreadId,
+    start: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Tokio's time since `start`, as the home thread saw it last.
+    elapsed: Duration,
+    /// The boot clock at `elapsed` zero.
+    boot: Duration,
+    /// The wall clock at `elapsed` zero.
+    wall: SystemTime,
+}
+
+impl ManualClock {
+    /// A clock that follows the time of the runtime in which this is called.
+    pub fn new() -> Self {
+        let state = State {
+            elapsed: Duration::ZERO,
+            boot: Duration::from_secs(100 * 24 * 60 * 60),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
+        };
+        Self(Arc::new(Inner { home: thread::current().id(), start: Instant::now(), state: Mutex::new(state) }))
+    }
+
+    /// The machine sleeps for so long: both clocks go on, tokio's timers do not.
+    pub fn suspend(&self, time: Duration) {
+        self.change(|state| {
+            state.boot += time;
+            state.wall += time;
+        });
+    }
+
+    /// Somebody sets the wall clock forward.
+    pub fn set_forward(&self, by: Duration) {
+        self.change(|state| state.wall += by);
+    }
+
+    /// Somebody sets the wall clock back.
+    pub fn set_back(&self, by: Duration) {
+        self.change(|state| state.wall -= by);
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread::current().id() == self.0.home {
+            state.elapsed = Instant::now().saturating_duration_since(self.0.start);
+        }
+        change(&mut state)
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.change(|state| Timestamp { boot: state.boot + state.elapsed, wall: state.wall + state.elapsed })
+    }
+}

@@ -1,0 +1,141 @@
+//! A source that does what the test says.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::error::SourceError;
+use crate::source::{FetchContext, TokenSource};
+use crate::token::Token;
+
+/// What a [`ScriptedSource`] does when it is called.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Gives this token.
+    Token(Token),
+    /// Fails.
+    Error(SourceError),
+    /// Never answers.
+    Hang,
+    /// Panics.
+    Panic,
+}
+
+/// A source that gives the answers that it was told, in their order; after the last one, and without any,
+/// tokens "token-N" for the N-th call that last an hour. A clone is the same source.
+#[derive(Clone, Debug, Default)]
+pub struct ScriptedSource(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    script: Mutex<Script>,
+    /// Calls so far.
+    calls: watch::Sender<usize>,
+    /// Whether calls are held up.
+    held: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    taking: Duration,
+    contexts: Vec<FetchContext>,
+    running: usize,
+    most_running: usize,
+}
+
+impl ScriptedSource {
+    /// A source that answers at once.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Each call takes so long, in tokio's time.
+    pub fn taking(self, time: Duration) -> Self {
+        self.script().taking = time;
+        self
+    }
+
+    /// Answers the next call that has no answer yet like this.
+    pub fn then(&self, answer: Answer) -> &Self {
+        self.script().answers.push_back(answer);
+        self
+    }
+
+    /// Answers like this `times` times.
+    pub fn then_times(&self, times: usize, answer: &Answer) -> &Self {
+        self.script().answers.extend(std::iter::repeat_n(answer, times).cloned());
+        self
+    }
+
+    /// Holds up the calls that are running and those to come, until [`release`](Self::release).
+    pub fn hold(&self) {
+        self.0.held.send_replace(true);
+    }
+
+    /// Lets the calls go on.
+    pub fn release(&self) {
+        self.0.held.send_replace(false);
+    }
+
+    /// Waits until it has been called so often.
+    pub async fn called(&self, times: usize) {
+        // The sender lives as long as `self`.
+        let _ = self.0.calls.subscribe().wait_for(|calls| *calls >= times).await;
+    }
+
+    /// How often it has been called.
+    pub fn calls(&self) -> usize {
+        *self.0.calls.borrow()
+    }
+
+    /// How many calls ran at once, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.script().most_running
+    }
+
+    /// What each call was told.
+    pub fn contexts(&self) -> Vec<FetchContext> {
+        self.script().contexts.clone()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a call as running until it ends, is dropped, or panics.
+struct Running<'a>(&'a ScriptedSource);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.script().running -= 1;
+    }
+}
+
+impl TokenSource for ScriptedSource {
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let (answer, taking, number) = {
+            let mut script = self.script();
+            script.running += 1;
+            script.most_running = script.most_running.max(script.running);
+            script.contexts.push(cx);
+            (script.answers.pop_front(), script.taking, script.contexts.len())
+        };
+        let _running = Running(self);
+        self.0.calls.send_replace(number);
+        if !taking.is_zero() {
+            tokio::time::sleep(taking).await;
+        }
+        let _ = self.0.held.subscribe().wait_for(|held| !held).await;
+        match answer {
+            None => Ok(Token::new(format!("token-{number}")).with_lifetime(Duration::from_secs(3600))),
+            Some(Answer::Token(token)) => Ok(token),
+            Some(Answer::Error(error)) => Err(error),
+            Some(Answer::Hang) => std::future::pending().await,
+            Some(Answer::Panic) => panic!("the script says so"),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The value that all of this is about: an access token and the time that it lasts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+
+/// Lifetimes are cut to this, so that no sum of times overflows. A hundred years.
+const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// An access token: a secret, its type, its scopes, and when it ends.
+///
+/// A [source](crate::TokenSource) makes it; the actor stamps it with the time at which the request for it
+/// was sent. A clone is one reference count. The secret stands in one buffer, ready as a header's value,
+/// which is wiped when the last clone goes; `Debug` hides it; there is no `Display`, no `Serialize`, and no
+/// `PartialEq`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokenflight::Token;
+///
+/// let token = Token::new("s3cret").with_lifetime(Duration::from_secs(3600));
+/// assert_eq!(token.authorization(), "Bearer s3cret");
+/// assert!(token.authorization().is_sensitive());
+/// assert!(token.remaining() <= Some(Duration::from_secs(3600)));
+/// assert!(!format!("{token:?}").contains("s3cret"));
+/// ```
+#[derive(Clone)]
+pub struct Token(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    /// `"<scheme> <secret>"`, shared with `header`.
+    text: Bytes,
+    /// Where the secret begins in `text`.
+    start: usize,
+    /// `None` if the secret cannot stand in a header.
+    header: Option<HeaderValue>,
+    kind: TokenType,
+    scopes: Arc<[String]>,
+    ends: Ends,
+    sent: Timestamp,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the source said about the token's end.
+#[derive(Clone, Copy)]
+enum Ends {
+    Unknown,
+    After(Duration),
+    At(SystemTime),
+}
+
+impl Token {
+    /// A bearer token that does not say how long it lasts, as of now.
+    ///
+    /// A secret that is empty, or has anything but visible ASCII in it, cannot stand in a header: the actor
+    /// treats such a token as a failed attempt.
+    pub fn new(secret: impl Into<String>) -> Self {
+        let secret = Zeroizing::new(secret.into());
+        Self::assemble(&secret, TokenType::Bearer)
+    }
+
+    /// It lasts for `lifetime`, counted from when the request for it was **sent** (for a token that no actor
+    /// handed out: from its creation). RFC 6749 section 5.1, `expires_in`.
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        self.with(|inner| inner.ends = Ends::After(lifetime.min(MAX_LIFETIME)))
+    }
+
+    /// It lasts until this moment of the auth server's wall clock.
+    pub fn with_expires_at(self, at: SystemTime) -> Self {
+        self.with(|inner| inner.ends = Ends::At(at))
+    }
+
+    /// Its type, which is also the scheme of its `Authorization` header. Default: `Bearer`.
+    pub fn with_type(self, kind: TokenType) -> Self {
+        let secret = Zeroizing::new(self.secret().to_owned());
+        let fresh = Self::assemble(&secret, kind.clone());
+        self.with(|inner| {
+            inner.text.clone_from(&fresh.0.text);
+            inner.start = fresh.0.start;
+            inner.header.clone_from(&fresh.0.header);
+            inner.kind = kind;
+        })
+    }
+
+    /// The scopes that were granted.
+    pub fn with_scopes<S: Into<String>>(self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.with(|inner| inner.scopes = scopes.into_iter().map(Into::into).collect())
+    }
+
+    /// The secret itself. What you do with it is yours to guard.
+    pub fn secret(&self) -> &str {
+        // Made from a `str` at the same boundary, so it is UTF-8.
+        std::str::from_utf8(&self.0.text[self.0.start..]).unwrap_or_default()
+    }
+
+    /// The value of the `Authorization` header (RFC 6750 section 2.1), marked sensitive.
+    ///
+    /// Prebuilt: no copy of the secret and no allocation. For a secret that cannot stand in a header (see
+    /// [`new`](Self::new)) it is the bare scheme: the request then fails closed.
+    pub fn authorization(&self) -> HeaderValue {
+        self.0.header.clone().unwrap_or_else(|| HeaderValue::from_static("Bearer"))
+    }
+
+    /// When it ends, by the wall clock. `None` if its source did not say and no actor has filled that in.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.sent.wall.checked_add(self.lifetime()?)
+    }
+
+    /// How long it lasts from now, by whichever clock says less; zero if it has expired. `None` as for
+    /// [`expires_at`](Self::expires_at).
+    pub fn remaining(&self) -> Option<Duration> {
+        self.lifetime().map(|_| self.remaining_at(self.0.clock.now()))
+    }
+
+    /// The token's type.
+    pub fn token_type(&self) -> &TokenType {
+        &self.0.kind
+    }
+
+    /// The scopes that were granted; empty if the source did not say.
+    pub fn scopes(&self) -> &[String] {
+        &self.0.scopes
+    }
+
+    fn assemble(secret: &str, kind: TokenType) -> Self {
+        let start = kind.as_str().len() + 1;
+        let mut text = Zeroizing::new(Vec::with_capacity(start + secret.len()));
+        text.extend_from_slice(kind.as_str().as_bytes());
+        text.push(b' ');
+        text.extend_from_slice(secret.as_bytes());
+        let text = Bytes::from_owner(text);
+        let visible = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
+        let header =
+            visible.then(|| HeaderValue::from_maybe_shared(text.clone()).ok()).flatten().map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
+        let (clock, scopes) = (Arc::new(SystemClock), Arc::default());
+        Self(Arc::new(Inner {
+            text,
+            start,
+            header,
+            kind,
+            scopes,
+            ends: Ends::Unknown,
+            sent: clock.now(),
+            clock,
+        }))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    fn lifetime(&self) -> Option<Duration> {
+        match self.0.ends {
+            Ends::Unknown => None,
+            Ends::After(lifetime) => Some(lifetime),
+            Ends::At(at) => Some(at.duration_since(self.0.sent.wall).unwrap_or_default().min(MAX_LIFETIME)),
+        }
+    }
+
+    /// As the actor keeps it: counted from `sent`, by the actor's clock, and with an end in any case.
+    pub(crate) fn stamped(self, sent: Timestamp, clock: &Arc<dyn Clock>, missing_lifetime: Duration) -> Self {
+        self.with(|inner| {
+            inner.sent = sent;
+            inner.clock = Arc::clone(clock);
+            if matches!(inner.ends, Ends::Unknown) {
+                inner.ends = Ends::After(missing_lifetime.min(MAX_LIFETIME));
+            }
+        })
+    }
+
+    /// Its whole life; zero if unknown, which a stamped token never is.
+    pub(crate) fn whole_life(&self) -> Duration {
+        self.lifetime().unwrap_or_default()
+    }
+
+    /// When it ends, on either clock.
+    pub(crate) fn end(&self) -> Timestamp {
+        let Timestamp { boot, wall } = self.0.sent;
+        let lifetime = self.whole_life();
+        // A wall clock that stands at the end of time leaves the token without life rather than for ever.
+        Timestamp { boot: boot.saturating_add(lifetime), wall: wall.checked_add(lifetime).unwrap_or(wall) }
+    }
+
+    /// Both clocks must agree that it is valid, so the lesser remainder counts.
+    pub(crate) fn remaining_at(&self, now: Timestamp) -> Duration {
+        let end = self.end();
+        let by_boot = end.boot.saturating_sub(now.boot);
+        by_boot.min(end.wall.duration_since(now.wall).unwrap_or_default())
+    }
+
+    pub(crate) fn age_at(&self, now: Timestamp) -> Duration {
+        now.boot.saturating_sub(self.0.sent.boot)
+    }
+
+    /// How long it has been expired, by whichever clock says more; zero while it has not.
+    pub(crate) fn overdue_at(&self, now: Timestamp) -> Duration {
+        let end = self.end();
+        let by_boot = now.boot.saturating_sub(end.boot);
+        by_boot.max(now.wall.duration_since(end.wall).unwrap_or_default())
+    }
+
+    /// Whether it can stand in a header.
+    pub(crate) fn is_presentable(&self) -> bool {
+        self.0.header.is_some()
+    }
+
+    pub(crate) fn same_secret(&self, other: &Token) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.secret() == other.secret()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("secret", &"[redacted]")
+            .field("type", &self.0.kind)
+            .field("scopes", &self.0.scopes)
+            .field("remaining", &self.remaining())
+            .finish()
+    }
+}
+
+/// A token's type (RFC 6749 section 7.1): the scheme under which it is presented.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenType {
+    /// RFC 6750.
+    #[default]
+    Bearer,
+    /// RFC 9449.
+    DPoP,
+    /// Any other, as the server wrote it.
+    Other(String),
+}
+
+impl TokenType {
+    /// Reads a `token_type`, in whatever case (RFC 6749 section 5.1).
+    pub fn parse(name: &str) -> Self {
+        match name {
+            _ if name.eq_ignore_ascii_case("bearer") => Self::Bearer,
+            _ if name.eq_ignore_ascii_case("dpop") => Self::DPoP,
+            _ => Self::Other(name.to_owned()),
+        }
+    }
+
+    /// The scheme in the `Authorization` header.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::DPoP => "DPoP",
+            Self::Other(name) => name,
+        }
+    }
+}

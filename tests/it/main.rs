@@ -1,0 +1,14 @@
+//! The promises of the crate, each with the tests that catch its breach. One binary, so that it links once.
+
+mod bounds;
+mod cancellation;
+mod errors;
+mod exactly_once;
+mod lifetimes;
+mod outage;
+mod rejection;
+mod single_flight;
+mod support;
+mod threads;
+mod time;
+mod usable;
