@@ -26,10 +26,11 @@ use crate::source::{ErasedSource, FetchContext};
 use crate::token::Token;
 
 use delivery::Delivery;
-pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe, TokenReady};
+pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd};
 use ticket::Parked;
 pub(crate) use ticket::Ticket;
+pub use ticket::TokenReady;
 
 /// Keeps a token, and the queue of those who wait for one.
 ///

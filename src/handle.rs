@@ -53,10 +53,10 @@ impl TokenHandle {
         }
     }
 
-    /// "The API answered 401 to this token." It is not handed out any more; if it has been replaced already,
-    /// nothing happens.
+    /// "The API answered 401 to this token." From here on it is not handed out any more, not even to a
+    /// [`get`](Self::get) that follows at once; if it has been replaced already, nothing happens.
     pub fn invalidate(&self, token: &Token) {
-        self.addr.do_send(Invalidate(token.clone()));
+        self.shared.slot.reject(token, || self.addr.do_send(Invalidate(token.clone())));
     }
 
     /// A new token, whatever the old one is worth: see [`Refresh`].

@@ -6,6 +6,7 @@ pub mod clock;
 mod error;
 mod flight;
 mod handle;
+mod human;
 #[cfg(feature = "oauth2")]
 mod oauth;
 mod policy;

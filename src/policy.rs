@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::BuildError;
+use crate::human;
 
 /// When to refresh, how often to try, how long to wait, how much to hold.
 ///
@@ -27,39 +28,37 @@ use crate::error::BuildError;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RefreshPolicy {
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    #[serde(deserialize_with = "human::some_duration")]
     refresh_ahead: Option<Duration>,
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    #[serde(deserialize_with = "human::some_duration")]
     min_validity: Option<Duration>,
     jitter: f64,
     attempts: u32,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     attempt_timeout: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     flight_timeout: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     backoff: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     max_backoff: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     wait_timeout: Duration,
     max_waiters: usize,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     cooldown: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     max_cooldown: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     terminal_cooldown: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     max_retry_after: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     missing_lifetime: Duration,
-    #[serde(with = "human")]
+    #[serde(deserialize_with = "human::duration")]
     stale_if_error: Duration,
     background: bool,
 }
-
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as human;
 
 impl Default for RefreshPolicy {
     fn default() -> Self {

@@ -49,6 +49,25 @@ impl Slot {
         Some((published.token.clone(), near && published.is_first_to_report(now.boot)))
     }
 
+    /// The API rejected `token`: takes it away from readers, and `report`s it to the actor. One that has
+    /// been replaced is nobody's concern any more.
+    ///
+    /// The report goes out **before** the token goes: whoever finds the slot empty and asks the actor is
+    /// behind the report in its mailbox, and cannot be given the rejected token. If the actor has published
+    /// the next one meanwhile, the exchange fails, and that is well.
+    pub(crate) fn reject(&self, token: &Token, report: impl FnOnce()) {
+        let published = self.published.load();
+        match published.as_ref() {
+            Some(current) if !current.token.same_secret(token) => {}
+            // What readers no longer find, the actor may still hold.
+            None => report(),
+            Some(_) => {
+                report();
+                self.published.compare_and_swap(&published, None);
+            }
+        }
+    }
+
     pub(crate) fn publish(&self, token: Option<(Token, Margins)>) {
         let plain = token.as_ref().map(|(token, _)| token.clone());
         self.published.store(token.map(|(token, margins)| Arc::new(Published::new(token, margins))));

@@ -4,23 +4,10 @@ use std::time::Duration;
 
 use actix::{Message, Recipient};
 
-use super::ticket::Ticket;
+use super::ticket::{Ticket, TokenReady};
 use crate::error::TokenError;
 use crate::flight::{Counters, FlightState};
 use crate::token::Token;
-
-/// The answer to a subscription: sent exactly once for each.
-#[derive(Clone, Debug)]
-pub struct TokenReady {
-    /// The number that the subscription carried.
-    pub ticket: u64,
-    /// A usable token, or why there is none.
-    pub result: Result<Token, TokenError>,
-}
-
-impl Message for TokenReady {
-    type Result = ();
-}
 
 /// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
 ///

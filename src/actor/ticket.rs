@@ -8,10 +8,23 @@ use std::{fmt, mem};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Message, Recipient};
 
-use super::message::TokenReady;
 use crate::error::TokenError;
 use crate::flight::{Line, Outcome, Waiter};
 use crate::round::{Lobby, Round};
+use crate::token::Token;
+
+/// The answer to a subscription: sent exactly once for each.
+#[derive(Clone, Debug)]
+pub struct TokenReady {
+    /// The number that the subscription carried.
+    pub ticket: u64,
+    /// A usable token, or why there is none.
+    pub result: Result<Token, TokenError>,
+}
+
+impl Message for TokenReady {
+    type Result = ();
+}
 
 /// Answers exactly once: [`tell`](Self::tell) takes it away, and `Drop` tells whoever has not been told.
 #[derive(Debug)]

@@ -42,7 +42,11 @@ impl ManualClock {
             boot: Duration::from_secs(100 * 24 * 60 * 60),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
         };
-        Self(Arc::new(Inner { home: thread::current().id(), start: Instant::now(), state: Mutex::new(state) }))
+        Self(Arc::new(Inner {
+            home: thread::current().id(),
+            start: Instant::now(),
+            state: Mutex::new(state),
+        }))
     }
 
     /// The machine sleeps for so long: both clocks go on, tokio's timers do not.

@@ -4,6 +4,7 @@ mod bounds;
 mod cancellation;
 mod errors;
 mod exactly_once;
+mod floors;
 mod lifetimes;
 mod outage;
 mod rejection;

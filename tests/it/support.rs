@@ -6,38 +6,46 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use tokenflight::testing::{Answer, ManualClock, ScriptedSource};
-use tokenflight::{RefreshPolicy, SourceError, Subscribe, Token, TokenActor, TokenError, TokenHandle, TokenReady};
+use tokenflight::{
+    RefreshPolicy, SourceError, Subscribe, Token, TokenActor, TokenError, TokenHandle, TokenReady,
+};
+use tokio::sync::watch;
 
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-pub fn secs(secs: u64) -> Duration {
+pub(crate) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-pub fn millis(millis: u64) -> Duration {
+pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// An actor on this arbiter, in paused time.
-pub struct Rig {
-    pub handle: TokenHandle,
-    pub source: ScriptedSource,
-    pub clock: ManualClock,
+pub(crate) struct Rig {
+    pub(crate) handle: TokenHandle,
+    pub(crate) source: ScriptedSource,
+    pub(crate) clock: ManualClock,
 }
 
 /// An actor without jitter, whose source takes 60 ms.
-pub fn rig() -> Rig {
+pub(crate) fn rig() -> Rig {
     rig_with(plain())
 }
 
 /// The default policy, without the dice: cooldowns and margins are exact. Pauses between attempts are
 /// random whatever the jitter, so where a pause must be known the test sets `backoff` to zero.
-pub fn plain() -> RefreshPolicy {
+pub(crate) fn plain() -> RefreshPolicy {
     RefreshPolicy::default().jitter(0.0)
 }
 
-pub fn rig_with(policy: RefreshPolicy) -> Rig {
+pub(crate) fn rig_with(policy: RefreshPolicy) -> Rig {
     tokio::time::pause();
+    another(policy)
+}
+
+/// A further one, where time stands still already.
+pub(crate) fn another(policy: RefreshPolicy) -> Rig {
     let source = ScriptedSource::new().taking(millis(60));
     let clock = ManualClock::new();
     let builder = TokenActor::builder(source.clone()).policy(policy).clock(clock.clone());
@@ -46,45 +54,57 @@ pub fn rig_with(policy: RefreshPolicy) -> Rig {
 
 impl Rig {
     /// Waits for `n` callers that ask at once.
-    pub async fn get_all(&self, n: usize) -> Vec<Result<Token, TokenError>> {
+    pub(crate) async fn get_all(&self, n: usize) -> Vec<Result<Token, TokenError>> {
         futures_util::future::join_all((0..n).map(|_| self.handle.get())).await
     }
 }
 
-pub fn transient() -> Answer {
+pub(crate) fn transient() -> Answer {
     Answer::Error(SourceError::transient("the server is down"))
 }
 
-pub fn terminal() -> Answer {
+pub(crate) fn terminal() -> Answer {
     Answer::Error(SourceError::terminal("invalid_client"))
 }
 
-pub fn token(secret: &str, lifetime: Duration) -> Answer {
+pub(crate) fn token(secret: &str, lifetime: Duration) -> Answer {
     Answer::Token(Token::new(secret).with_lifetime(lifetime))
 }
 
 /// Waits until everything that can run without time passing has run. In paused time a sleep ends only when
 /// nothing else can run.
-pub async fn settle() {
+pub(crate) async fn settle() {
     tokio::time::sleep(millis(1)).await;
 }
 
 /// What a collector has been told: ticket by ticket.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<BTreeMap<u64, Vec<Result<Token, TokenError>>>>>);
+pub(crate) struct Told(Arc<Mutex<Answers>>, Arc<watch::Sender<usize>>);
+
+type Answers = BTreeMap<u64, Vec<Result<Token, TokenError>>>;
 
 impl Told {
-    pub fn to(&self, ticket: u64) -> Vec<Result<Token, TokenError>> {
+    pub(crate) fn to(&self, ticket: u64) -> Vec<Result<Token, TokenError>> {
         self.0.lock().unwrap().get(&ticket).cloned().unwrap_or_default()
     }
 
     /// How many answers there were in all.
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.0.lock().unwrap().values().map(Vec::len).sum()
     }
 
+    pub(crate) fn note(&self, ready: TokenReady) {
+        self.0.lock().unwrap().entry(ready.ticket).or_default().push(ready.result);
+        self.1.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until there have been so many answers.
+    pub(crate) async fn wait_for(&self, total: usize) {
+        self.1.subscribe().wait_for(|count| *count >= total).await.expect("the sender is here");
+    }
+
     #[track_caller]
-    pub fn assert_each_once(&self, tickets: std::ops::Range<u64>) {
+    pub(crate) fn assert_each_once(&self, tickets: std::ops::Range<u64>) {
         let told = self.0.lock().unwrap();
         for ticket in tickets.clone() {
             assert_eq!(told.get(&ticket).map_or(0, Vec::len), 1, "answers to ticket {ticket}");
@@ -95,12 +115,12 @@ impl Told {
 
 /// An actor that notes each `TokenReady`.
 #[derive(Default)]
-pub struct Collector {
-    pub told: Told,
+pub(crate) struct Collector {
+    pub(crate) told: Told,
 }
 
 impl Collector {
-    pub fn begin() -> (Addr<Self>, Told) {
+    pub(crate) fn begin() -> (Addr<Self>, Told) {
         let told = Told::default();
         (Self { told: told.clone() }.start(), told)
     }
@@ -114,14 +134,14 @@ impl Handler<TokenReady> for Collector {
     type Result = ();
 
     fn handle(&mut self, ready: TokenReady, _: &mut Context<Self>) {
-        self.told.0.lock().unwrap().entry(ready.ticket).or_default().push(ready.result);
+        self.told.note(ready);
     }
 }
 
 /// Stops the actor that gets it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Halt;
+pub(crate) struct Halt;
 
 impl Handler<Halt> for Collector {
     type Result = ();
@@ -131,6 +151,6 @@ impl Handler<Halt> for Collector {
     }
 }
 
-pub fn subscription(to: &Addr<Collector>, ticket: u64) -> Subscribe {
+pub(crate) fn subscription(to: &Addr<Collector>, ticket: u64) -> Subscribe {
     Subscribe::new(to.clone()).ticket(ticket)
 }

@@ -1,1 +1,128 @@
-//! tbd
+//! Across arbiters, from plain tokio, from no runtime at all; and when what started the actor has ended.
+
+use actix::prelude::*;
+use tokenflight::TokenActor;
+use tokenflight::testing::ScriptedSource;
+
+use crate::support::*;
+
+#[actix::test]
+async fn an_actor_on_another_arbiter_serves_this_one() {
+    let arbiter = Arbiter::new();
+    let source = ScriptedSource::new();
+    let handle = TokenActor::builder(source.clone()).start_on(&arbiter.handle()).unwrap();
+    let (collector, told) = Collector::begin();
+    source.hold();
+    for ticket in 0..10 {
+        handle.subscribe(subscription(&collector, ticket));
+    }
+    source.called(1).await;
+    let callers = futures_util::future::join_all((0..100).map(|_| handle.get()));
+    let (outcomes, ()) = tokio::join!(callers, async { source.release() });
+    assert!(outcomes.iter().all(Result::is_ok));
+    handle.shutdown().await;
+    told.wait_for(10).await;
+    told.assert_each_once(0..10);
+    assert_eq!(source.calls(), 1);
+    arbiter.stop();
+}
+
+#[actix::test]
+async fn an_arbiter_that_stops_answers_who_waits_on_it() {
+    let arbiter = Arbiter::new();
+    let source = ScriptedSource::new();
+    source.hold();
+    let handle = TokenActor::builder(source.clone()).start_on(&arbiter.handle()).unwrap();
+    let (collector, told) = Collector::begin();
+    for ticket in 0..10 {
+        handle.subscribe(subscription(&collector, ticket));
+    }
+    source.called(1).await;
+    let (get, ()) = tokio::join!(handle.get(), async {
+        arbiter.stop();
+    });
+    assert!(get.unwrap_err().is_stopped());
+    told.wait_for(10).await;
+    told.assert_each_once(0..10);
+    assert!(told.to(0)[0].as_ref().unwrap_err().is_stopped());
+    assert!(handle.get().await.unwrap_err().is_stopped());
+    arbiter.join().unwrap();
+    let error = TokenActor::builder(source).start_on(&Arbiter::current()).map(|_| ());
+    assert!(error.is_ok(), "this one runs");
+}
+
+#[actix::test]
+async fn an_arbiter_that_has_stopped_is_a_clear_error() {
+    let arbiter = Arbiter::new();
+    let handle = arbiter.handle();
+    arbiter.stop();
+    arbiter.join().unwrap();
+    let error = TokenActor::builder(ScriptedSource::new()).start_on(&handle).unwrap_err();
+    assert_eq!(error.field(), "arbiter");
+}
+
+#[test]
+fn without_a_system_start_says_what_to_do() {
+    let error = TokenActor::builder(ScriptedSource::new()).start().unwrap_err();
+    assert!(error.to_string().contains("spawn_thread()"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_tokio_is_served_by_a_thread_of_its_own() {
+    let source = ScriptedSource::new();
+    let handle = TokenActor::builder(source.clone()).spawn_thread().unwrap();
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.get().await.map(|token| token.secret().to_owned()) })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap(), "token-1");
+    }
+    assert_eq!(source.calls(), 1);
+    handle.shutdown().await;
+    assert!(handle.get().await.unwrap_err().is_stopped());
+}
+
+#[test]
+fn no_runtime_at_all_is_enough_to_wait() {
+    let handle = TokenActor::builder(ScriptedSource::new()).spawn_thread().unwrap();
+    let token = futures_executor::block_on(handle.get()).unwrap();
+    assert_eq!(token.secret(), "token-1");
+}
+
+#[test]
+fn the_runtime_that_started_it_may_end() {
+    let source = ScriptedSource::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let on_thread = runtime.block_on(async {
+        let handle = TokenActor::builder(source.clone()).spawn_thread().unwrap();
+        handle.get().await.unwrap();
+        handle
+    });
+    let in_system = System::new().block_on(async { TokenActor::builder(source.clone()).start().unwrap() });
+    drop(runtime);
+    futures_executor::block_on(async {
+        assert!(on_thread.refresh().await.is_ok(), "a thread of its own goes on");
+        assert!(
+            in_system.get().await.unwrap_err().is_stopped(),
+            "an actor ends with its System, and says so"
+        );
+    });
+}
+
+#[actix::test]
+async fn observers_see_every_change() {
+    let rig = rig();
+    let mut watch = rig.handle.watch();
+    assert!(watch.borrow().is_none());
+    let token = rig.handle.get().await.unwrap();
+    watch.changed().await.unwrap();
+    assert_eq!(watch.borrow_and_update().as_ref().unwrap().secret(), "token-1");
+    rig.handle.invalidate(&token);
+    watch.changed().await.unwrap();
+    assert!(watch.borrow_and_update().is_none());
+    rig.handle.get().await.unwrap();
+    assert_eq!(watch.borrow_and_update().as_ref().unwrap().secret(), "token-2");
+}

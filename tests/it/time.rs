@@ -1,1 +1,96 @@
-//! tbd
+//! Promise 7: nothing expired is handed out, across suspend and wall-clock jumps.
+
+use crate::support::*;
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+#[actix::test]
+async fn a_token_that_expired_while_the_machine_slept_is_not_handed_out() {
+    let rig = rig();
+    rig.handle.get().await.unwrap();
+    rig.clock.suspend(HOUR);
+    assert!(rig.handle.current().is_none());
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "token-2");
+}
+
+#[actix::test]
+async fn setting_the_wall_clock_back_does_not_prolong_a_life() {
+    tokio::time::pause();
+    for jump in [DAY, DAY * 365] {
+        let rig = another(plain());
+        rig.handle.get().await.unwrap();
+        rig.clock.set_back(jump);
+        assert!(rig.handle.current().is_some(), "nor shorten it");
+        tokio::time::sleep(HOUR).await;
+        assert!(rig.handle.current().is_none());
+        assert_eq!(rig.handle.get().await.unwrap().secret(), "token-2");
+        tokio::time::sleep(secs(60)).await;
+        assert_eq!(
+            rig.handle.get().await.unwrap().secret(),
+            "token-2",
+            "the new one counts from the new time"
+        );
+    }
+}
+
+#[actix::test]
+async fn setting_the_wall_clock_forward_ends_a_life() {
+    tokio::time::pause();
+    for jump in [DAY, DAY * 365] {
+        let rig = another(plain());
+        rig.handle.get().await.unwrap();
+        rig.clock.set_forward(jump);
+        assert!(rig.handle.current().is_none());
+        assert_eq!(rig.handle.get().await.unwrap().secret(), "token-2");
+        assert!(rig.handle.current().is_some());
+    }
+}
+
+#[actix::test]
+async fn a_sleep_that_the_wall_clock_hides_is_seen() {
+    let rig = rig();
+    rig.handle.get().await.unwrap();
+    rig.clock.suspend(HOUR);
+    rig.clock.set_back(HOUR);
+    assert!(rig.handle.current().is_none());
+}
+
+#[actix::test]
+async fn a_jump_during_a_fetch_costs_an_attempt_not_a_wrong_token() {
+    let rig = rig_with(plain().backoff(millis(0)));
+    rig.source.hold();
+    let jump = async {
+        rig.source.called(1).await;
+        rig.clock.set_forward(DAY);
+        rig.source.release();
+    };
+    let (outcome, ()) = tokio::join!(rig.handle.get(), jump);
+    assert_eq!(outcome.unwrap().secret(), "token-2", "the first had expired on arrival");
+    assert!(rig.handle.current().is_some());
+}
+
+#[actix::test]
+async fn a_cooldown_ends_in_time_though_the_wall_clock_is_set_back() {
+    let rig = rig_with(plain().attempts(1));
+    rig.source.then(transient());
+    rig.handle.get().await.unwrap_err();
+    rig.clock.set_back(DAY * 365);
+    tokio::time::sleep(millis(1_001)).await;
+    rig.handle.get().await.unwrap();
+}
+
+#[actix::test]
+async fn a_life_counts_from_when_the_request_was_sent() {
+    let rig = rig_with(plain().attempts(1));
+    rig.source.hold();
+    rig.source.then(token("slow", secs(8)));
+    let release = async {
+        rig.source.called(1).await;
+        tokio::time::sleep(secs(6)).await;
+        rig.source.release();
+    };
+    let (outcome, ()) = tokio::join!(rig.handle.get(), release);
+    assert_eq!(outcome.unwrap().remaining().map(|left| left.as_secs()), Some(1));
+    tokio::time::sleep(secs(2)).await;
+    assert!(rig.handle.current().is_none());
+}

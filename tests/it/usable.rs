@@ -1,1 +1,111 @@
-//! tbd
+//! Promise 6: a usable token is never taken away by a failed refresh.
+
+use tokenflight::Reason;
+
+use crate::support::*;
+
+/// The default margins of an hour's token, without jitter.
+const AHEAD: std::time::Duration = std::time::Duration::from_secs(300);
+
+#[actix::test]
+async fn near_its_end_a_token_is_replaced_behind_the_callers_back() {
+    let rig = rig();
+    rig.handle.get().await.unwrap();
+    tokio::time::sleep(HOUR - AHEAD - secs(2)).await;
+    assert_eq!(rig.handle.current().unwrap().secret(), "token-1");
+    settle().await;
+    assert_eq!(rig.source.calls(), 1, "not before");
+    tokio::time::sleep(secs(2)).await;
+    for _ in 0..10 {
+        assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1", "nobody waits");
+    }
+    rig.source.called(2).await;
+    tokio::time::sleep(millis(61)).await;
+    assert_eq!(rig.handle.current().unwrap().secret(), "token-2");
+    assert_eq!(rig.source.calls(), 2);
+    assert_eq!(rig.source.contexts()[1].reason, Reason::Ahead);
+}
+
+#[actix::test]
+async fn messages_start_it_too() {
+    let rig = rig();
+    let (collector, told) = Collector::begin();
+    rig.handle.get().await.unwrap();
+    tokio::time::sleep(HOUR - AHEAD).await;
+    rig.handle.subscribe(subscription(&collector, 0));
+    rig.source.called(2).await;
+    assert_eq!(told.to(0)[0].as_ref().unwrap().secret(), "token-1");
+}
+
+#[actix::test]
+async fn a_failed_refresh_ahead_leaves_the_token_in_use() {
+    let rig = rig_with(plain().attempts(1));
+    rig.handle.get().await.unwrap();
+    rig.source.then_times(1_000, &transient());
+    tokio::time::sleep(HOUR - AHEAD).await;
+    // Until min_validity (10 s) of its end.
+    for _ in 0..289 {
+        assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1");
+        tokio::time::sleep(secs(1)).await;
+    }
+    let calls = rig.source.calls();
+    assert!((5..=11).contains(&calls), "refreshed ahead again after each cooldown: {calls}");
+    tokio::time::sleep(secs(2)).await;
+    assert!(rig.handle.get().await.unwrap_err().is_unavailable(), "then nobody gets it");
+}
+
+#[actix::test]
+async fn a_failed_forced_refresh_leaves_the_token_in_use() {
+    let rig = rig();
+    rig.handle.get().await.unwrap();
+    rig.source.then(terminal());
+    assert!(rig.handle.refresh().await.unwrap_err().is_rejected());
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1");
+}
+
+#[actix::test]
+async fn stale_if_error_hands_out_the_old_token_so_long_and_no_longer() {
+    let rig = rig_with(plain().attempts(1).stale_if_error(secs(600)));
+    rig.handle.get().await.unwrap();
+    rig.source.then_times(1_000, &transient());
+    tokio::time::sleep(HOUR + secs(300)).await;
+    assert!(rig.handle.current().is_none(), "the reader's rule is unchanged");
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1", "after the flight has failed");
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1", "and in the cooldown");
+    assert!(rig.handle.refresh().await.is_err(), "who wants a new one gets no old one");
+    tokio::time::sleep(secs(301)).await;
+    assert!(rig.handle.get().await.unwrap_err().is_unavailable());
+}
+
+#[actix::test]
+async fn stale_if_error_never_hands_out_what_the_api_rejected() {
+    let rig = rig_with(plain().attempts(1).stale_if_error(secs(600)));
+    let token = rig.handle.get().await.unwrap();
+    rig.source.then(transient());
+    rig.handle.invalidate(&token);
+    assert!(rig.handle.get().await.is_err());
+}
+
+#[actix::test]
+async fn lazy_by_default_and_by_itself_in_background_mode() {
+    let lazy = rig();
+    let background = another(plain().background(true));
+    background.source.called(1).await;
+    tokio::time::sleep(HOUR * 10).await;
+    assert_eq!(lazy.source.calls(), 0);
+    let calls = background.source.calls();
+    assert_eq!(calls, 11, "one each 55 min");
+    assert!(background.handle.current().is_some());
+}
+
+#[actix::test]
+async fn a_background_actor_ends_with_its_last_handle() {
+    let rig = rig_with(plain().background(true));
+    rig.handle.get().await.unwrap();
+    let addr = rig.handle.addr().downgrade();
+    drop(rig.handle);
+    settle().await;
+    assert!(addr.upgrade().is_none_or(|addr| !addr.connected()));
+    tokio::time::sleep(HOUR * 2).await;
+    assert_eq!(rig.source.calls(), 1);
+}

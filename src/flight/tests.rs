@@ -1,0 +1,194 @@
+//! The machine by itself: what it says, in which order. Its promises are tested on the real actor.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::clock::{Clock, SystemClock};
+use crate::error::SourceError;
+
+/// A waiter with a name; zero is like no other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Name(u64);
+
+impl Waiter for Name {
+    fn key_hash(&self) -> Option<u64> {
+        (self.0 != 0).then_some(self.0 % 3) // collisions on purpose
+    }
+    fn same_key(&self, other: &Self) -> bool {
+        self.0 != 0 && self.0 == other.0
+    }
+    fn is_gone(&self) -> bool {
+        self.0 >= 1_000
+    }
+}
+
+struct Bench {
+    machine: Machine<Name>,
+    now: Timestamp,
+}
+
+impl Bench {
+    fn new(policy: RefreshPolicy) -> Self {
+        let now = Timestamp { boot: Duration::from_secs(1_000), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) };
+        Self { machine: Machine::new(policy.jitter(0.0), 7), now }
+    }
+
+    fn on(&mut self, event: Event<Name>) -> Vec<String> {
+        let mut out = Vec::new();
+        self.machine.on(event, self.now, &mut out);
+        out.into_iter().filter_map(short).collect()
+    }
+
+    fn want(&mut self, name: u64) -> Vec<String> {
+        self.on(Event::Want { waiter: Name(name), timeout: None })
+    }
+
+    fn fetched(&mut self, id: u64, secret: &str) -> Vec<String> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let hour = Duration::from_secs(3600);
+        let token = Token::new(secret).with_lifetime(hour).stamped(self.now, &clock, hour);
+        self.on(Event::Fetched { id, result: Ok(token) })
+    }
+
+    fn failed(&mut self, id: u64, error: SourceError) -> Vec<String> {
+        self.on(Event::Fetched { id, result: Err(error) })
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<String> {
+        self.now.boot += time;
+        self.now.wall += time;
+        self.on(Event::Tick)
+    }
+}
+
+fn short(effect: Effect<Name>) -> Option<String> {
+    let outcome = |outcome: Outcome| outcome.map_or_else(|error| error.to_string(), |token| token.secret().to_owned());
+    Some(match effect {
+        Effect::Fetch { id, cx } => format!("fetch {id} {}", cx.reason.as_str()),
+        Effect::Abort => "abort".into(),
+        Effect::Publish(token) => format!("publish {}", token.map_or("none".into(), |(token, _)| token.secret().to_owned())),
+        Effect::Tell(Name(name), result) => format!("tell {name} {}", outcome(result)),
+        Effect::TellAll(line, result) => {
+            format!("tell {:?} {}", line.map(|Name(name)| name).collect::<Vec<_>>(), outcome(result))
+        }
+        Effect::Discard(Name(name)) => format!("discard {name}"),
+        Effect::QuietUntil(_) | Effect::Note(_) => return None,
+    })
+}
+
+#[test]
+fn publish_comes_before_telling_and_the_oldest_is_told_first() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    assert_eq!(bench.want(3), ["fetch 1 first"]);
+    assert_eq!(bench.want(1), [""; 0]);
+    assert_eq!(bench.want(2), [""; 0]);
+    assert_eq!(bench.fetched(1, "new"), ["publish new", "tell [3, 1, 2] new"]);
+    assert_eq!(bench.want(4), ["tell 4 new"]);
+    assert_eq!(bench.machine.next_wake(), None, "and then it rests");
+}
+
+#[test]
+fn a_second_of_the_same_is_discarded_and_keyless_ones_never_are() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(6);
+    assert_eq!(bench.want(6), ["discard 6"]);
+    bench.want(3); // the same hash, another key
+    bench.want(0);
+    bench.want(0);
+    assert_eq!(bench.fetched(1, "new"), ["publish new", "tell [6, 3, 0, 0] new"]);
+}
+
+#[test]
+fn a_late_report_of_a_fetch_that_was_given_up_is_ignored() {
+    let mut bench = Bench::new(RefreshPolicy::default().backoff(Duration::ZERO));
+    bench.want(1);
+    assert_eq!(bench.pass(Duration::from_secs(10)), ["abort"]);
+    assert_eq!(bench.fetched(1, "late"), [""; 0]);
+    assert_eq!(bench.pass(Duration::ZERO), ["fetch 2 first"]);
+    assert_eq!(bench.fetched(1, "later"), [""; 0]);
+    assert_eq!(bench.fetched(2, "right"), ["publish right", "tell [1] right"]);
+}
+
+#[test]
+fn a_stopped_machine_tells_everybody_and_starts_nothing() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    let stopped = "the token actor has stopped";
+    assert_eq!(bench.on(Event::Stop), ["abort".to_owned(), format!("tell [1] {stopped}"), "publish none".into()]);
+    assert_eq!(bench.want(2), [format!("tell 2 {stopped}")]);
+    assert_eq!(bench.on(Event::Refresh { waiter: Name(3) }), [format!("tell 3 {stopped}")]);
+    assert_eq!(bench.on(Event::NearEnd), [""; 0]);
+    assert_eq!(bench.machine.next_wake(), None);
+    assert_eq!(bench.machine.state(bench.now), FlightState::Stopped);
+}
+
+#[test]
+fn waiters_leave_in_the_order_of_their_deadlines() {
+    let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(5)));
+    bench.on(Event::Want { waiter: Name(9), timeout: Some(Duration::from_secs(9)) });
+    bench.want(1);
+    bench.on(Event::Want { waiter: Name(2), timeout: Some(Duration::from_secs(2)) });
+    bench.pass(Duration::from_secs(1));
+    bench.want(3);
+    let timeout = "no token within the caller's wait timeout";
+    assert_eq!(bench.machine.next_wake(), Some(Duration::from_secs(1_002)));
+    assert_eq!(bench.pass(Duration::from_secs(1)), [format!("tell 2 {timeout}")]);
+    assert_eq!(bench.pass(Duration::from_secs(3)), [format!("tell 1 {timeout}")]);
+    assert_eq!(bench.pass(Duration::from_secs(1)), [format!("tell 3 {timeout}")]);
+    assert_eq!(bench.pass(Duration::from_secs(3)), [format!("tell 9 {timeout}")]);
+    assert_eq!(bench.machine.waiters(), 0);
+}
+
+#[test]
+fn its_state_is_told() {
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(2));
+    let state = |bench: &Bench| bench.machine.state(bench.now);
+    assert_eq!(state(&bench), FlightState::Idle);
+    bench.want(1);
+    assert_eq!(state(&bench), FlightState::Fetching);
+    bench.failed(1, SourceError::transient("no").with_retry_after(Duration::from_secs(3)));
+    assert_eq!(state(&bench), FlightState::Pausing);
+    assert_eq!(bench.machine.next_wake(), Some(Duration::from_secs(1_003)));
+    assert_eq!(bench.pass(Duration::from_secs(3)), ["fetch 2 first"]);
+    bench.failed(2, SourceError::transient("no"));
+    assert_eq!(state(&bench), FlightState::Cooldown);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(state(&bench), FlightState::Idle);
+    let counters = bench.machine.counters();
+    assert_eq!((counters.flights, counters.attempts, counters.failed, counters.landed), (1, 2, 1, 0));
+}
+
+#[test]
+fn a_full_queue_makes_room_for_those_who_stay() {
+    let mut bench = Bench::new(RefreshPolicy::default().max_waiters(2));
+    bench.want(1_001);
+    bench.want(1);
+    assert_eq!(bench.want(2), [""; 0], "1001 is gone");
+    assert_eq!(bench.want(3), ["tell 3 too many requests wait for a token (max_waiters is 2)"]);
+    assert_eq!(bench.fetched(1, "new"), ["publish new", "tell [1, 2] new"]);
+}
+
+#[test]
+fn backoff_is_random_below_a_doubling_limit() {
+    let policy = RefreshPolicy::default();
+    for (attempt, limit) in [(1, 200), (2, 400), (3, 800), (5, 3_200), (6, 5_000), (60, 5_000)] {
+        let limit = Duration::from_millis(limit);
+        assert_eq!(policy.backoff_after(attempt, 1.0), limit);
+        assert_eq!(policy.backoff_after(attempt, 0.5), limit / 2);
+        assert_eq!(policy.backoff_after(attempt, 0.0), Duration::ZERO);
+    }
+}
+
+#[test]
+fn margins_fit_every_lifetime() {
+    let secs = Duration::from_secs;
+    let policy = RefreshPolicy::default();
+    for (lifetime, ahead, min_validity) in
+        [(600, secs(120), secs(10)), (1_230, secs(246), secs(10)), (21_600, secs(300), secs(10)), (1, secs(1) / 5, secs(1) / 10)]
+    {
+        assert_eq!(policy.margins(secs(lifetime), 0.0), Margins { ahead, min_validity });
+        // Jitter moves the refresh later, by half of the margin at most.
+        assert_eq!(policy.margins(secs(lifetime), 1.0), Margins { ahead: ahead / 2, min_validity });
+    }
+}

@@ -1,0 +1,164 @@
+//! The floors of the house: a file imports only lower floors, or what its line here names.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each file with its floor, and the files of its own floor or the next that it may import all the same.
+/// `oauth/`, `source/` and `testing/` stand for all the files in them.
+const HOUSE: &[(&str, u8, &[&str])] = &[
+    ("clock", 0, &[]),
+    ("error", 0, &[]),
+    ("human", 0, &["error"]),
+    ("token", 1, &[]),
+    ("policy", 2, &[]),
+    ("source", 2, &[]),
+    ("transport", 2, &["source"]),
+    ("flight/event", 3, &["flight/waiters"]),
+    ("flight/waiters", 3, &[]),
+    ("flight", 3, &["flight/course", "flight/event", "flight/waiters"]),
+    ("flight/course", 3, &["flight"]),
+    ("slot", 3, &[]),
+    ("oauth", 3, &[]),
+    ("oauth/", 3, &["oauth", "oauth/"]),
+    ("source/", 3, &["oauth", "oauth/", "source/"]),
+    ("testing", 3, &[]),
+    ("testing/", 3, &[]),
+    ("round", 4, &[]),
+    ("actor/ticket", 4, &["round"]),
+    ("actor/message", 4, &["actor/ticket"]),
+    ("actor/report", 5, &[]),
+    ("actor/delivery", 5, &[]),
+    ("actor/alarm", 5, &["actor"]),
+    ("actor", 5, &["actor/report", "actor/delivery", "actor/alarm"]),
+    ("handle", 5, &["actor"]),
+    ("builder", 6, &[]),
+    ("guide", 7, &[]),
+    ("lib", 7, &[]),
+];
+
+const MAY_NAME_ACTIX: &[&str] = &["actor", "actor/", "handle", "builder"];
+
+#[test]
+fn every_file_imports_only_lower_floors() {
+    let floors: BTreeMap<&str, (u8, &[&str])> =
+        HOUSE.iter().map(|(file, floor, named)| (*file, (*floor, *named))).collect();
+    let mut faults = Vec::new();
+    for (file, text) in files() {
+        let Some(line) = line_of(&file, &floors) else {
+            faults.push(format!("{file} has no line in the house"));
+            continue;
+        };
+        for import in imports(&file, &text) {
+            let Some(target) = resolve(&import, &floors) else { continue };
+            let allowed =
+                floors[target].0 < floors[line].0 || floors[line].1.contains(&target) || target == line;
+            if !allowed {
+                faults.push(format!("{file} imports {import}, on floor {}", floors[target].0));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn only_the_shell_names_actix() {
+    for (file, text) in files() {
+        let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/"));
+        let may = MAY_NAME_ACTIX.iter().any(|name| *name == file || Some((*name).to_owned()) == folder);
+        let names = code(&text).any(|line| line.contains("actix::") || line.contains("actix_rt::"));
+        assert!(may || !names, "{file} names actix");
+    }
+}
+
+#[test]
+fn no_file_outgrows_a_mind() {
+    for (file, text) in files() {
+        let lines = text.lines().count();
+        assert!(lines <= 400, "{file} has {lines} lines: split it along a seam that has a name");
+    }
+}
+
+#[test]
+fn every_line_of_the_house_stands_for_a_file() {
+    let files: Vec<String> = files().map(|(file, _)| file).collect();
+    for (name, ..) in HOUSE {
+        let stands = files.iter().any(|file| file == name || (name.ends_with('/') && file.starts_with(name)));
+        assert!(stands || *name == "guide", "{name} is gone");
+    }
+}
+
+/// Each source file by its name below `src/`, without `.rs`. Test modules are guests, not residents.
+fn files() -> impl Iterator<Item = (String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    found.into_iter().filter(|path| !path.ends_with("tests.rs")).map(move |path| {
+        let name = path.strip_prefix(&root).unwrap().with_extension("");
+        (name.to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
+    })
+}
+
+fn line_of<'a>(file: &str, floors: &BTreeMap<&'a str, (u8, &[&str])>) -> Option<&'a str> {
+    let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    floors
+        .keys()
+        .copied()
+        .find(|line| *line == file)
+        .or_else(|| floors.keys().copied().find(|line| *line == folder))
+}
+
+/// Code without comments, `mod` and re-exports, and without the tests at its end.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).take_while(|line| *line != "mod tests {").filter(|line| {
+        !["//", "mod ", "pub mod ", "pub use ", "pub(crate) use ", "pub(crate) mod "]
+            .iter()
+            .any(|start| line.starts_with(start))
+    })
+}
+
+/// What stands behind `crate::` and `super::`, as a path below `src/`.
+fn imports(file: &str, text: &str) -> Vec<String> {
+    let parent = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut found = Vec::new();
+    for line in code(text) {
+        for (marker, base) in [("crate::", ""), ("super::", parent)] {
+            for (at, _) in line.match_indices(marker) {
+                let rest = &line[at + marker.len()..];
+                if rest.starts_with('{') {
+                    assert!(!base.is_empty(), "{file}: one `use` a module, so that this test can read it");
+                    found.push(base.to_owned());
+                    continue;
+                }
+                let path =
+                    rest.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).next().unwrap();
+                let path = path.trim_end_matches(':').replace("::", "/");
+                found.push(if base.is_empty() { path } else { format!("{base}/{path}") });
+            }
+        }
+    }
+    found
+}
+
+/// The longest line of the house that the path begins with.
+fn resolve<'a>(import: &str, floors: &BTreeMap<&'a str, (u8, &[&str])>) -> Option<&'a str> {
+    let mut path = import;
+    loop {
+        if let Some(line) = floors.keys().copied().find(|line| *line == path) {
+            return Some(line);
+        }
+        let (folder, _) = path.rsplit_once('/')?;
+        let inside = format!("{folder}/");
+        let is_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(format!("{path}.rs")).exists();
+        if is_file && let Some(line) = floors.keys().copied().find(|line| *line == inside) {
+            return Some(line);
+        }
+        path = folder;
+    }
+}
