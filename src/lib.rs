@@ -1,4 +1,72 @@
-//! Single-flight auth tokens for actix.
+//! Single-flight auth tokens for actix applications.
+//!
+//! A service calls an API with a bearer token. The token expires while a hundred requests are under way, and
+//! each of them runs to the auth server. Here the **first** one starts **one** refresh, everybody else waits
+//! for it, and each waiter is told **exactly once**.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tokenflight::{Token, TokenActor, source_fn};
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let source = source_fn(|_cx| async {
+//!     Ok(Token::new("s3cret").with_lifetime(Duration::from_secs(3600)))
+//! });
+//! let tokens = TokenActor::builder(source).start()?;
+//!
+//! let (one, other) = tokio::join!(tokens.get(), tokens.get()); // one call to the source
+//! assert_eq!(one?.authorization(), "Bearer s3cret");
+//! assert_eq!(other?.secret(), "s3cret");
+//!
+//! let status = tokens.status().await?;
+//! assert_eq!(status.counters.attempts, 1);
+//! tokens.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # What happens when a token expires
+//!
+//! 1. A caller reads the [slot](TokenHandle::current): a snapshot that the actor published. No lock, no
+//!    message. Nothing usable there?
+//! 2. The caller sits down in the *round* that is open, or opens one and sends the actor a single message. An
+//!    actor [subscribes](Subscribe) instead, and takes a *ticket*.
+//! 3. The actor hands the event to the *machine*, which knows every rule and does no I/O. No flight under way,
+//!    no cooldown: the machine says "fetch".
+//! 4. The actor calls the [source](TokenSource), inside its own context. Nobody's going away ends that call.
+//! 5. The machine judges the result. A token: publish it, end the flight, tell everybody, oldest first. A
+//!    failure: pause and try again; or end the flight, tell everybody the same error, and begin a cooldown in
+//!    which callers get it at once.
+//!
+//! # Where each rule stands
+//!
+//! | file | rule |
+//! |---|---|
+//! | `flight.rs`, `flight/course.rs` | who gets which token when; attempts, failures, cooldowns |
+//! | `policy.rs` | every number: margins, backoff, limits |
+//! | `token.rs`, `clock.rs` | how long a token lasts, on two clocks |
+//! | `slot.rs` | reading without a lock; what a rejection takes away at once |
+//! | `round.rs` | how handle callers share one outcome |
+//! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; a crowd is told in chunks |
+//! | `actor.rs` | performs what the machine says |
+//! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
+//!
+//! # What it cannot promise
+//!
+//! - A subscriber that has stopped is not told. It is counted: [`Status::lost`].
+//! - After a bare `System::stop()` nothing can be delivered. Await [`TokenHandle::shutdown`] first.
+//! - A source that blocks its thread blocks the actor's arbiter, and with it the deadlines that the actor
+//!   watches over. Do not block in a source, or give the actor [a thread of its
+//!   own](TokenActorBuilder::spawn_thread).
+//! - Secrets are wiped from the buffers that this crate owns. Copies that an HTTP client or the kernel made
+//!   are not ours to wipe.
+//!
+//! # Features
+//!
+//! `oauth2` (default): [`source::ClientCredentials`] and [`source::JsonEndpoint`]. `rustls` (default) or
+//! `native-tls`: TLS for them. `test-util`: [`testing`]. Without any of them there is no HTTP client in the
+//! tree.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;
 mod builder;
@@ -26,4 +94,11 @@ pub use flight::{Counters, FlightState};
 pub use handle::TokenHandle;
 pub use policy::RefreshPolicy;
 pub use source::{FetchContext, Reason, TokenSource, source_fn};
+#[cfg(feature = "oauth2")]
+pub use source::{ClientCredentials, JsonEndpoint};
 pub use token::{Token, TokenType};
+
+/// The README's programs, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

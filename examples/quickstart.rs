@@ -1,0 +1,36 @@
+//! One token for many requests: `cargo run --example quickstart`
+
+use std::time::Duration;
+
+use tokenflight::{RefreshPolicy, Token, TokenActor, source_fn};
+
+#[actix::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Where tokens come from. In earnest: `tokenflight::source::ClientCredentials`.
+    let source = source_fn(|cx| async move {
+        println!("calling the auth server ({})", cx.reason.as_str());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let secret = if cx.previous.is_none() { "s3cret" } else { "n3xt" };
+        Ok(Token::new(secret).with_lifetime(Duration::from_secs(3600)))
+    });
+    let handle = TokenActor::builder(source).policy(RefreshPolicy::default()).start()?;
+
+    // Nine requests at once, and no token yet: one call.
+    let requests = (1..=9).map(|number| {
+        let handle = handle.clone();
+        async move {
+            let token = handle.get().await?;
+            println!("request {number} goes out with {:?}", token.authorization());
+            Ok::<_, tokenflight::TokenError>(())
+        }
+    });
+    futures_util::future::try_join_all(requests).await?;
+
+    // The API answered 401? Name the token; the next request gets a new one, for all.
+    let token = handle.get().await?;
+    handle.invalidate(&token);
+    handle.get().await?;
+
+    handle.shutdown().await;
+    Ok(())
+}
