@@ -25,7 +25,9 @@
 //! ```
 
 mod clock;
+mod server;
 mod source;
 
 pub use clock::ManualClock;
+pub use server::{Asked, FakeAuthServer, Reply};
 pub use source::{Answer, ScriptedSource};

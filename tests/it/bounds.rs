@@ -49,24 +49,46 @@ async fn askers_who_left_make_room() {
 #[actix::test]
 async fn other_tasks_run_while_a_crowd_is_told() {
     let rig = rig_with(plain().max_waiters(100_000));
+    let told = crowd(&rig).await;
+    let turns = count_turns(&told);
+    rig.source.release();
+    assert!(turns.await >= 15, "one turn a chunk of 1,024");
+    told.assert_each_once(0..CROWD as u64);
+}
+
+#[actix::test]
+async fn other_tasks_run_while_a_crowd_is_told_of_the_end() {
+    let rig = rig_with(plain().max_waiters(100_000));
+    let told = crowd(&rig).await;
+    let turns = count_turns(&told);
+    let (turns, ()) = tokio::join!(turns, rig.handle.shutdown());
+    assert!(turns >= 15, "one turn a chunk of 1,024: {turns}");
+    told.assert_each_once(0..CROWD as u64);
+}
+
+const CROWD: usize = 20_000;
+
+/// Many subscriptions that wait for the source to be released.
+async fn crowd(rig: &Rig) -> Told {
     rig.source.hold();
     let (collector, told) = Collector::begin();
-    for ticket in 0..20_000 {
+    for ticket in 0..CROWD as u64 {
         rig.handle.subscribe(subscription(&collector, ticket));
     }
-    tokio::time::sleep(secs(1)).await; // from here on it takes no time, so that the other task may spin
-    let turns = std::rc::Rc::new(std::cell::Cell::new(0));
-    let other = actix_rt::spawn({
-        let (turns, told) = (turns.clone(), told.clone());
-        async move {
-            while told.total() < 20_000 {
-                turns.set(turns.get() + 1);
-                tokio::task::yield_now().await;
-            }
+    tokio::time::sleep(secs(1)).await; // from here on it takes no time, so that another task may spin
+    told
+}
+
+/// How often another task gets its turn before all have been told.
+fn count_turns(told: &Told) -> impl Future<Output = usize> + use<> {
+    let told = told.clone();
+    let counting = actix_rt::spawn(async move {
+        let mut turns = 0;
+        while told.total() < CROWD {
+            turns += 1;
+            tokio::task::yield_now().await;
         }
+        turns
     });
-    rig.source.release();
-    other.await.unwrap();
-    told.assert_each_once(0..20_000);
-    assert!(turns.get() >= 15, "one turn a chunk of 1,024: {}", turns.get());
+    async { counting.await.expect("it does not panic") }
 }

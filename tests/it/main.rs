@@ -6,6 +6,8 @@ mod errors;
 mod exactly_once;
 mod floors;
 mod lifetimes;
+#[cfg(feature = "oauth2")]
+mod oidc;
 mod outage;
 mod rejection;
 mod single_flight;

@@ -1,6 +1,6 @@
 //! Promise 5: a storm of late 401s costs one refresh.
 
-use tokenflight::{Reason, Token};
+use tokenflight::{GetToken, Invalidate, Reason, Token};
 
 use crate::support::*;
 
@@ -14,6 +14,17 @@ async fn twenty_late_401s_for_one_old_token_cost_one_refresh() {
     }
     assert_eq!(rig.source.calls(), 2);
     assert_eq!(rig.handle.status().await.unwrap().counters.rejections, 1);
+}
+
+#[actix::test]
+async fn the_same_storm_by_messages() {
+    let rig = rig();
+    let old = rig.handle.get().await.unwrap();
+    for _ in 0..20 {
+        rig.handle.addr().do_send(Invalidate(old.clone()));
+        assert_eq!(rig.handle.addr().send(GetToken).await.unwrap().unwrap().secret(), "token-2");
+    }
+    assert_eq!(rig.source.calls(), 2);
 }
 
 #[actix::test]

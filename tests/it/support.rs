@@ -100,7 +100,13 @@ impl Told {
 
     /// Waits until there have been so many answers.
     pub(crate) async fn wait_for(&self, total: usize) {
-        self.1.subscribe().wait_for(|count| *count >= total).await.expect("the sender is here");
+        let mut count = self.1.subscribe();
+        let enough = count.wait_for(|count| *count >= total);
+        // In real time too, so that an answer that is lost is a failure and not a hang.
+        tokio::time::timeout(secs(20), enough)
+            .await
+            .expect("an answer is missing")
+            .expect("the sender is here");
     }
 
     #[track_caller]

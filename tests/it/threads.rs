@@ -1,8 +1,8 @@
 //! Across arbiters, from plain tokio, from no runtime at all; and when what started the actor has ended.
 
 use actix::prelude::*;
-use tokenflight::TokenActor;
 use tokenflight::testing::ScriptedSource;
+use tokenflight::{RefreshPolicy, TokenActor};
 
 use crate::support::*;
 
@@ -49,6 +49,27 @@ async fn an_arbiter_that_stops_answers_who_waits_on_it() {
     arbiter.join().unwrap();
     let error = TokenActor::builder(source).start_on(&Arbiter::current()).map(|_| ());
     assert!(error.is_ok(), "this one runs");
+}
+
+#[actix::test]
+async fn an_arbiter_that_stops_in_the_middle_of_telling_forgets_nobody() {
+    const CROWD: u64 = 200_000;
+    let arbiter = Arbiter::new();
+    let source = ScriptedSource::new();
+    source.hold();
+    let policy = RefreshPolicy::default().max_waiters(CROWD as usize);
+    let handle = TokenActor::builder(source.clone()).policy(policy).start_on(&arbiter.handle()).unwrap();
+    let (collector, told) = Collector::begin();
+    for ticket in 0..CROWD {
+        handle.subscribe(subscription(&collector, ticket));
+    }
+    source.called(1).await;
+    handle.status().await.unwrap(); // behind all of them in the mailbox
+    source.release();
+    told.wait_for(1).await;
+    arbiter.stop();
+    told.wait_for(CROWD as usize).await;
+    told.assert_each_once(0..CROWD);
 }
 
 #[actix::test]
