@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use actix_web::http::header::AUTHORIZATION;
-use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, web};
 use clap::Parser;
+use reqwest::StatusCode;
+use reqwest::header::AUTHORIZATION;
 use tokenflight::source::ClientCredentials;
 use tokenflight::{TokenActor, TokenHandle};
 
@@ -130,7 +130,7 @@ fn third_party() -> std::io::Result<(String, Arc<AtomicU32>)> {
             .route(
                 "/api",
                 web::get().to(async |request: HttpRequest| {
-                    match request.headers().get(AUTHORIZATION).map(|value| value.as_bytes() == b"Bearer abc") {
+                    match request.headers().get(AUTHORIZATION.as_str()).map(|value| value.as_bytes() == b"Bearer abc") {
                         Some(true) => HttpResponse::Ok().body("hello from the api\n"),
                         _ => HttpResponse::Unauthorized().finish(),
                     }

@@ -13,9 +13,11 @@ mod client_credentials;
 mod json_endpoint;
 
 #[cfg(feature = "oauth2")]
-pub use client_credentials::ClientCredentials;
+pub use crate::oauth::ClientAuth;
 #[cfg(feature = "oauth2")]
-pub use json_endpoint::JsonEndpoint;
+pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder};
+#[cfg(feature = "oauth2")]
+pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 
 /// Gets a new token from somewhere: one call, one token or one error.
 ///

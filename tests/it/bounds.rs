@@ -1,7 +1,7 @@
 //! Promises 10 and 12: everything has a limit, and a crowd does not keep the arbiter busy.
 
 use futures_util::future::join_all;
-use tokenflight::GetToken;
+use tokenflight::{GetToken, TokenError};
 
 use crate::support::*;
 
@@ -28,7 +28,7 @@ async fn one_handle_caller_too_many_is_told_so() {
     let rig = rig_with(plain().max_waiters(10));
     let outcomes = rig.get_all(11).await;
     let overloaded =
-        outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(|error| error.is_overloaded()));
+        outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(TokenError::is_overloaded));
     assert_eq!(overloaded.count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 10);
 }
@@ -53,7 +53,7 @@ async fn other_tasks_run_while_a_crowd_is_told() {
     let turns = count_turns(&told);
     rig.source.release();
     assert!(turns.await >= 15, "one turn a chunk of 1,024");
-    told.assert_each_once(0..CROWD as u64);
+    told.assert_each_once(0..CROWD);
 }
 
 #[actix::test]
@@ -63,16 +63,16 @@ async fn other_tasks_run_while_a_crowd_is_told_of_the_end() {
     let turns = count_turns(&told);
     let (turns, ()) = tokio::join!(turns, rig.handle.shutdown());
     assert!(turns >= 15, "one turn a chunk of 1,024: {turns}");
-    told.assert_each_once(0..CROWD as u64);
+    told.assert_each_once(0..CROWD);
 }
 
-const CROWD: usize = 20_000;
+const CROWD: u64 = 20_000;
 
 /// Many subscriptions that wait for the source to be released.
 async fn crowd(rig: &Rig) -> Told {
     rig.source.hold();
     let (collector, told) = Collector::begin();
-    for ticket in 0..CROWD as u64 {
+    for ticket in 0..CROWD {
         rig.handle.subscribe(subscription(&collector, ticket));
     }
     tokio::time::sleep(secs(1)).await; // from here on it takes no time, so that another task may spin

@@ -79,7 +79,7 @@ pub(crate) async fn settle() {
 
 /// What a collector has been told: ticket by ticket.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Answers>>, Arc<watch::Sender<usize>>);
+pub(crate) struct Told(Arc<Mutex<Answers>>, Arc<watch::Sender<u64>>);
 
 type Answers = BTreeMap<u64, Vec<Result<Token, TokenError>>>;
 
@@ -89,8 +89,8 @@ impl Told {
     }
 
     /// How many answers there were in all.
-    pub(crate) fn total(&self) -> usize {
-        self.0.lock().unwrap().values().map(Vec::len).sum()
+    pub(crate) fn total(&self) -> u64 {
+        *self.1.borrow()
     }
 
     pub(crate) fn note(&self, ready: TokenReady) {
@@ -99,7 +99,7 @@ impl Told {
     }
 
     /// Waits until there have been so many answers.
-    pub(crate) async fn wait_for(&self, total: usize) {
+    pub(crate) async fn wait_for(&self, total: u64) {
         let mut count = self.1.subscribe();
         let enough = count.wait_for(|count| *count >= total);
         // In real time too, so that an answer that is lost is a failure and not a hang.

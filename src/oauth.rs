@@ -1,0 +1,53 @@
+//! The token endpoint (RFC 6749 section 3.2): who asks, what is asked, what the answer means.
+
+mod client_auth;
+mod request;
+mod response;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::error::{BuildError, SourceError};
+use crate::token::Token;
+use crate::transport::{Endpoint, Redactor, Settings, Transport, form};
+
+pub use client_auth::ClientAuth;
+pub(crate) use client_auth::ClientIdentity;
+pub(crate) use request::{ClientCredentialsGrant, GrantSettings};
+
+/// A token endpoint, and one client at it.
+pub(crate) struct TokenEndpoint {
+    transport: Transport,
+    headers: HeaderMap,
+    redactor: Redactor,
+}
+
+impl TokenEndpoint {
+    pub(crate) fn new(
+        token_url: &str,
+        client: &ClientIdentity,
+        settings: Settings,
+    ) -> Result<Self, BuildError> {
+        let transport = Transport::new(Endpoint::parse("token_url", token_url)?, settings)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(form::MEDIA_TYPE));
+        if let Some(authorization) = client.authorization() {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        Ok(Self { transport, headers, redactor: client.redactor() })
+    }
+
+    /// The address, without its query.
+    pub(crate) fn shown(&self) -> &str {
+        self.transport.shown()
+    }
+
+    /// Sends a grant. `requested` are its scopes, which an answer that names none has granted as they are
+    /// (section 5.1).
+    pub(crate) async fn ask(&self, grant: Bytes, requested: &[String]) -> Result<Token, SourceError> {
+        let answer = self.transport.exchange(Method::POST, self.headers.clone(), Some(grant)).await?;
+        response::read(&answer, requested, &self.redactor)
+    }
+}

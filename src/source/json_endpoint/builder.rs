@@ -1,0 +1,306 @@
+//! The settings of a JSON endpoint, from code or from a file.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::{Deserialize, Deserializer};
+
+use crate::error::BuildError;
+use crate::human;
+use crate::token::TokenType;
+use crate::transport::{Document, Endpoint, Pointer, Secret, Settings, Transport, form};
+
+use super::answer::{Ends, Shape};
+use super::{JsonEndpoint, Made, MakeValue, secret_value};
+
+/// The settings of [`JsonEndpoint`], from code or by serde from a file.
+///
+/// In a file, `url` is required and `method` is `"GET"` by default. Durations are written like `"10s"`,
+/// `header` and `form` are tables, `body_json` is anything. `Debug` hides the URL and all values that are
+/// sent.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[must_use = "it does nothing until it is built"]
+pub struct JsonEndpointBuilder {
+    #[serde(default, deserialize_with = "method")]
+    method: Method,
+    /// Its query may hold a key, so it is hidden until it has been checked.
+    url: Secret,
+    #[serde(default)]
+    header: BTreeMap<String, Secret>,
+    #[serde(skip)]
+    header_fn: Vec<(String, Arc<MakeValue>)>,
+    #[serde(default, deserialize_with = "document")]
+    body_json: Option<Document>,
+    #[serde(default, deserialize_with = "pairs")]
+    form: Option<Vec<(String, Secret)>>,
+    #[serde(default)]
+    token_pointer: Option<String>,
+    #[serde(default)]
+    lifetime_pointer: Option<String>,
+    #[serde(default)]
+    expires_at_pointer: Option<String>,
+    #[serde(default, deserialize_with = "human::some_duration")]
+    lifetime: Option<Duration>,
+    #[serde(default, deserialize_with = "token_type")]
+    token_type: TokenType,
+    #[serde(default, deserialize_with = "human::some_duration")]
+    timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "human::some_duration")]
+    connect_timeout: Option<Duration>,
+    #[serde(default)]
+    max_body: Option<usize>,
+    #[serde(skip)]
+    http_client: Option<reqwest::Client>,
+}
+
+impl JsonEndpointBuilder {
+    pub(super) fn new(method: Method, url: String) -> Self {
+        Self {
+            method,
+            url: Secret::new(url),
+            header: BTreeMap::new(),
+            header_fn: Vec::new(),
+            body_json: None,
+            form: None,
+            token_pointer: None,
+            lifetime_pointer: None,
+            expires_at_pointer: None,
+            lifetime: None,
+            token_type: TokenType::default(),
+            timeout: None,
+            connect_timeout: None,
+            max_body: None,
+            http_client: None,
+        }
+    }
+
+    /// Adds a header. Its value is treated as a secret, whatever it is. A second value for the same name
+    /// replaces the first. Default: `Accept: application/json`, and the body's `Content-Type`.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.header.insert(name.into(), Secret::new(value));
+        self
+    }
+
+    /// Adds a header whose value is made anew for each request, such as a JWT that lasts a minute. It goes
+    /// before a [`header`](Self::header) of that name. It runs where the source runs, so it must not block;
+    /// its error is a transient failure of the fetch, and is quoted.
+    pub fn header_fn<F, E>(mut self, name: impl Into<String>, make: F) -> Self
+    where
+        F: Fn() -> Result<String, E> + Send + Sync + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.header_fn.push((name.into(), Arc::new(move || make().map_err(Into::into))));
+        self
+    }
+
+    /// Sends this as JSON. Default: no body.
+    pub fn body_json(mut self, body: serde_json::Value) -> Self {
+        self.body_json = Some(Document::new(body));
+        self
+    }
+
+    /// Sends these as `application/x-www-form-urlencoded`. Default: no body.
+    pub fn form<N: Into<String>, V: Into<String>>(
+        mut self,
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        self.form = Some(pairs.into_iter().map(|(name, value)| (name.into(), Secret::new(value))).collect());
+        self
+    }
+
+    /// Where in the answer the token stands (RFC 6901); `""` is the answer itself. Default: `/access_token`.
+    pub fn token_pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.token_pointer = Some(pointer.into());
+        self
+    }
+
+    /// Where its lifetime stands, in seconds: a number, or one in quotes. Where nothing stands there, and by
+    /// default, the policy's `missing_lifetime` is assumed. One of the three ways to know its end.
+    pub fn lifetime_pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.lifetime_pointer = Some(pointer.into());
+        self
+    }
+
+    /// Where the moment of its end stands: RFC 3339, or Unix seconds as a number or in quotes. Where nothing
+    /// stands there, the policy's `missing_lifetime` is assumed. One of the three ways to know its end.
+    pub fn expires_at_pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.expires_at_pointer = Some(pointer.into());
+        self
+    }
+
+    /// How long each token lasts, where the server does not say. One of the three ways to know its end.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// The scheme under which the token is presented. Default: `Bearer`.
+    pub fn token_type(mut self, kind: TokenType) -> Self {
+        self.token_type = kind;
+        self
+    }
+
+    /// How long one request may take, from the connection to the last byte. Default 9 s, just below the
+    /// policy's `attempt_timeout`.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// How long it may take to connect. Default 5 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = Some(limit);
+        self
+    }
+
+    /// The longest answer that is read, in bytes. Default 65,536.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = Some(bytes);
+        self
+    }
+
+    /// A client of your own: a proxy or none, a certificate, a pool to share. Build it with
+    /// `redirect(Policy::none())`: what a redirect led to is refused in any case, but only your client can
+    /// keep it from being asked. Default: one that follows no redirects, with TLS by this crate's features,
+    /// and the proxy that the environment names (`HTTP_PROXY`, `NO_PROXY`).
+    pub fn http_client(mut self, client: reqwest::Client) -> Self {
+        self.http_client = Some(client);
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or two that exclude each other; the error names it.
+    pub fn build(self) -> Result<JsonEndpoint, BuildError> {
+        let shape = self.shape()?;
+        let body = self.body()?;
+        let headers = self.headers()?;
+        let made = self.header_fn.into_iter().map(|(name, make)| {
+            Ok(Made { name: header_name("header_fn", &name)?, make })
+        });
+        let made = made.collect::<Result<_, BuildError>>()?;
+        let settings = Settings {
+            timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+            max_body: self.max_body,
+            client: self.http_client,
+        };
+        let transport = Transport::new(Endpoint::parse("url", self.url.expose())?, settings)?;
+        Ok(JsonEndpoint { transport, method: self.method, headers, made, body, shape })
+    }
+
+    fn shape(&self) -> Result<Shape, BuildError> {
+        let token = Pointer::parse("token_pointer", self.token_pointer.as_deref().unwrap_or("/access_token"))?;
+        let ends = match (&self.lifetime, &self.lifetime_pointer, &self.expires_at_pointer) {
+            (None, None, None) => Ends::Unknown,
+            (Some(Duration::ZERO), None, None) => {
+                return Err(BuildError::new("lifetime", "is zero: every token would be expired at once"));
+            }
+            (Some(lifetime), None, None) => Ends::Fixed(*lifetime),
+            (None, Some(pointer), None) => Ends::Lifetime(Pointer::parse("lifetime_pointer", pointer)?),
+            (None, None, Some(pointer)) => Ends::At(Pointer::parse("expires_at_pointer", pointer)?),
+            (lifetime, _, _) => {
+                let field = if lifetime.is_some() { "lifetime" } else { "lifetime_pointer" };
+                let message = "is one of several ways to know a token's end: keep only one of `lifetime`, \
+                               `lifetime_pointer` and `expires_at_pointer`";
+                return Err(BuildError::new(field, message));
+            }
+        };
+        let scheme = self.token_type.as_str();
+        // What a method may be named is what a scheme may be named: a token of RFC 9110 section 5.6.2.
+        if Method::from_bytes(scheme.as_bytes()).is_err() {
+            return Err(BuildError::new("token_type", format!("is no name of a scheme: {scheme:?}")));
+        }
+        Ok(Shape { token, ends, kind: self.token_type.clone() })
+    }
+
+    fn body(&self) -> Result<Option<Bytes>, BuildError> {
+        let field = match (&self.body_json, &self.form) {
+            (Some(_), Some(_)) => {
+                return Err(BuildError::new("form", "excludes `body_json`: a request has one body"));
+            }
+            (Some(_), None) => "body_json",
+            (None, Some(_)) => "form",
+            (None, None) => "",
+        };
+        if self.method == Method::HEAD {
+            return Err(BuildError::new("method", "is HEAD, whose answer has no body to hold a token"));
+        }
+        if !field.is_empty() && self.method == Method::GET {
+            return Err(BuildError::new(field, "needs a method with a body, such as POST"));
+        }
+        if let Some(pairs) = &self.form {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+            return Ok(Some(form::encode(&pairs)));
+        }
+        self.body_json.as_ref().map(Document::to_bytes).transpose().map_err(|error| {
+            BuildError::new("body_json", format!("cannot be written as JSON ({error})"))
+        })
+    }
+
+    fn headers(&self) -> Result<HeaderMap, BuildError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if self.form.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(form::MEDIA_TYPE));
+        } else if self.body_json.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        for (name, value) in &self.header {
+            let value = secret_value(value.expose()).ok_or_else(|| {
+                let message = format!("has a value for {name:?} with a line break or control character in it");
+                BuildError::new("header", message)
+            })?;
+            headers.insert(header_name("header", name)?, value);
+        }
+        Ok(headers)
+    }
+}
+
+impl fmt::Debug for JsonEndpointBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonEndpointBuilder")
+            .field("method", &self.method)
+            .field("header", &self.header)
+            .field("header_fn", &self.header_fn.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("form", &self.form)
+            .field("token_pointer", &self.token_pointer)
+            .field("lifetime_pointer", &self.lifetime_pointer)
+            .field("expires_at_pointer", &self.expires_at_pointer)
+            .field("lifetime", &self.lifetime)
+            .field("token_type", &self.token_type)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
+    }
+}
+
+fn header_name(field: &'static str, name: &str) -> Result<HeaderName, BuildError> {
+    name.parse().map_err(|_| BuildError::new(field, format!("has a name that no header can have: {name:?}")))
+}
+
+fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+    let name = String::deserialize(deserializer)?.to_ascii_uppercase();
+    name.parse().map_err(|_| serde::de::Error::custom(format_args!("{name:?} is no HTTP method")))
+}
+
+fn token_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TokenType, D::Error> {
+    Ok(TokenType::parse(&String::deserialize(deserializer)?))
+}
+
+fn document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Document>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Document::new).map(Some)
+}
+
+fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<(String, Secret)>>, D::Error> {
+    Ok(Some(BTreeMap::deserialize(deserializer)?.into_iter().collect()))
+}

@@ -1,0 +1,107 @@
+//! The address that a source asks: checked when it is configured, and shown without its secrets.
+
+use http::header::LOCATION;
+use reqwest::Url;
+
+use crate::error::BuildError;
+
+/// An absolute http or https URL without user, password and fragment.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    field: &'static str,
+    url: Url,
+    shown: String,
+}
+
+impl Endpoint {
+    /// `field` is the setting that `text` comes from. No error quotes the text: its query may be secret.
+    pub(crate) fn parse(field: &'static str, text: &str) -> Result<Self, BuildError> {
+        let url = Url::parse(text).map_err(|error| {
+            BuildError::new(
+                field,
+                format!("is not an absolute URL like \"https://auth.example.com/token\" ({error})"),
+            )
+        })?;
+        let refusal = match () {
+            () if !matches!(url.scheme(), "http" | "https") => {
+                "has a scheme that is neither https nor http"
+            }
+            () if !url.username().is_empty() || url.password().is_some() => {
+                "holds a user or password, which would end up in logs: give them by their own settings"
+            }
+            () if url.fragment().is_some() => "has a fragment (#...), which is never sent: remove it",
+            () => {
+                let shown = shown(&url);
+                return Ok(Self { field, url, shown });
+            }
+        };
+        Err(BuildError::new(field, refusal))
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Scheme, host, port and path.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// For a client of our own, which knows TLS only by a feature of this crate.
+    pub(super) fn check_tls(&self) -> Result<(), BuildError> {
+        if self.url.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+            let message = "is https, and no TLS is built in: turn on tokenflight's feature `rustls` or \
+                           `native-tls`, or pass an `http_client` that has it";
+            return Err(BuildError::new(self.field, message));
+        }
+        Ok(())
+    }
+
+    /// Where a redirect points.
+    pub(super) fn location(&self, response: &reqwest::Response) -> Option<String> {
+        let text = response.headers().get(LOCATION)?.to_str().ok()?;
+        Some(shown(&self.url.join(text).ok()?))
+    }
+}
+
+/// Neither userinfo nor query: both carry secrets in practice.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Both fail only where there is no host, and then there is nothing to remove.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_work_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "absolute"),
+            ("/token", "absolute"),
+            ("auth.example.com/token", "absolute"),
+            ("https://", "absolute"),
+            ("ftp://auth.example.com/token", "scheme"),
+            ("https://user:s3cret@auth.example.com/token", "password"),
+            ("https://s3cret@auth.example.com/token", "user"),
+            ("https://auth.example.com/token#s3cret", "fragment"),
+        ] {
+            let error = Endpoint::parse("token_url", text).map(|_| ()).expect_err(text);
+            assert_eq!(error.field(), "token_url");
+            let message = error.to_string();
+            assert!(message.contains(reason), "{text}: {message}");
+            assert!(!message.contains("s3cret"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_has_no_query_and_no_user() {
+        let url = Url::parse("https://user:s3cret@auth.example.com:8443/token?key=s3cret#s3cret").unwrap();
+        assert_eq!(shown(&url), "https://auth.example.com:8443/token");
+    }
+}

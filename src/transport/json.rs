@@ -1,0 +1,207 @@
+//! JSON that holds a token, and the odd ways in which servers write how long it lasts.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::BuildError;
+
+/// The last second that a date of four-digit years can name: later means "practically never".
+const LAST_MOMENT: u64 = 253_402_300_799;
+
+/// A parsed document, whose strings are wiped when it goes.
+#[derive(Clone)]
+pub(crate) struct Document(Value);
+
+impl Document {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes).map(Self)
+    }
+
+    pub(crate) fn new(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// Written out, into memory that is wiped.
+    pub(crate) fn to_bytes(&self) -> Result<Bytes, serde_json::Error> {
+        // Measured first: a buffer that grows leaves its old memory behind as it was.
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, &self.0)?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+        serde_json::to_writer(&mut *bytes, &self.0)?;
+        Ok(Bytes::from_owner(bytes))
+    }
+
+    /// What stands there; a `null` is nothing.
+    pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
+        self.0.pointer(pointer).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn text(&self, pointer: &str) -> Option<&str> {
+        self.get(pointer).and_then(Value::as_str)
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// The parser refuses to nest deeper than 128, so this ends.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A JSON pointer (RFC 6901) that has been checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Pointer(String);
+
+impl Pointer {
+    pub(crate) fn parse(field: &'static str, text: &str) -> Result<Self, BuildError> {
+        let escapes = |text: &str| text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+        if (text.is_empty() || text.starts_with('/')) && escapes(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(BuildError::new(
+            field,
+            format!("is no JSON pointer: {text:?}; write it like \"/data/token\", with `~1` for a `/` in a name"),
+        ))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Seconds, as servers write `expires_in`: a number, or one in quotes; fractions are cut off, what is below
+/// zero is zero, and what is too large is as large as can be. `None` if it is nothing of the kind.
+pub(crate) fn lifetime(value: &Value) -> Option<Duration> {
+    seconds(value).map(Duration::from_secs)
+}
+
+/// A moment: RFC 3339, or Unix seconds as a number or in quotes.
+pub(crate) fn moment(value: &Value) -> Option<SystemTime> {
+    if let Some(seconds) = seconds(value) {
+        return SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.min(LAST_MOMENT)));
+    }
+    let moment: jiff::Timestamp = value.as_str()?.trim().parse().ok()?;
+    Some(moment.into())
+}
+
+fn seconds(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(whole)),
+        Value::String(text) => {
+            let text = text.trim();
+            // The float parser also knows "inf" and "nan".
+            let is_number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+                && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+            is_number.then(|| text.parse::<u64>().ok().or_else(|| text.parse::<f64>().ok().map(whole))).flatten()
+        }
+        _ => None,
+    }
+}
+
+/// The cast saturates at both ends.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(seconds: f64) -> u64 {
+    seconds as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_lifetime_is_read_in_every_form_that_servers_use() {
+        for (value, expected) in [
+            (json!(3600), Some(3600)),
+            (json!("3600"), Some(3600)),
+            (json!(" 3600 "), Some(3600)),
+            (json!(3599.97), Some(3599)),
+            (json!("3599.97"), Some(3599)),
+            (json!(0), Some(0)),
+            (json!(-5), Some(0)),
+            (json!("-5"), Some(0)),
+            (json!(-0.5), Some(0)),
+            (json!(u64::MAX), Some(u64::MAX)),
+            (json!(1e300), Some(u64::MAX)),
+            (json!("99999999999999999999999999"), Some(u64::MAX)),
+            (json!("1e999"), Some(u64::MAX)),
+            (json!(""), None),
+            (json!("soon"), None),
+            (json!("inf"), None),
+            (json!("nan"), None),
+            (json!("-"), None),
+            (json!("1h"), None),
+            (json!(true), None),
+            (json!([3600]), None),
+            (json!({"seconds": 3600}), None),
+        ] {
+            assert_eq!(lifetime(&value), expected.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_rfc_3339_or_unix_seconds() {
+        for (value, expected) in [
+            (json!("2016-07-11T22:14:10Z"), Some(1_468_275_250)),
+            (json!("2016-07-12T00:14:10+02:00"), Some(1_468_275_250)),
+            (json!("2016-07-11T22:14:10.500Z"), Some(1_468_275_250)),
+            (json!(1_468_275_250), Some(1_468_275_250)),
+            (json!("1468275250"), Some(1_468_275_250)),
+            (json!(1_468_275_250.9), Some(1_468_275_250)),
+            (json!(-1), Some(0)),
+            (json!(u64::MAX), Some(LAST_MOMENT)),
+            (json!("2016-07-11T22:14:10"), None),
+            (json!("2016-07-11"), None),
+            (json!("tomorrow"), None),
+            (json!(true), None),
+        ] {
+            let seconds = moment(&value)
+                .map(|moment| moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
+            assert_eq!(seconds, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn pointers_are_checked() {
+        for good in ["", "/token", "/a/0/b", "/a~1b", "/m~0n", "/"] {
+            assert!(Pointer::parse("token_pointer", good).is_ok(), "{good}");
+        }
+        for bad in ["token", "$.token", "/a~2b", "/a~", "#/token"] {
+            let error = Pointer::parse("token_pointer", bad).unwrap_err();
+            assert_eq!(error.field(), "token_pointer", "{bad}");
+        }
+    }
+
+    #[test]
+    fn wiping_reaches_every_string() {
+        let mut value = json!({"a": "s3cret", "b": ["s3cret", {"c": "s3cret"}], "d": 1});
+        wipe(&mut value);
+        assert_eq!(value, json!({"a": "", "b": ["", {"c": ""}], "d": 1}));
+    }
+}
