@@ -47,14 +47,19 @@ async fn index(service: web::Data<Service>) -> impl Responder {
                     .body(error.to_string());
             }
         };
-        let answer = service.client.get(&service.api).header(AUTHORIZATION, token.authorization()).send().await;
+        let answer =
+            service.client.get(&service.api).header(AUTHORIZATION, token.authorization()).send().await;
         match answer {
             // The API rejects the token: say so, and try once more with the next one.
-            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !replay => service.tokens.invalidate(&token),
+            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !replay => {
+                service.tokens.invalidate(&token);
+            }
             Ok(answer) if answer.status().is_success() => {
                 return HttpResponse::Ok().body(answer.text().await.unwrap_or_default());
             }
-            Ok(answer) => return HttpResponse::BadGateway().body(format!("the api answered {}", answer.status())),
+            Ok(answer) => {
+                return HttpResponse::BadGateway().body(format!("the api answered {}", answer.status()));
+            }
             Err(_) => return HttpResponse::BadGateway().body("the api could not be reached"),
         }
     }
@@ -76,7 +81,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let source = ClientCredentials::builder(format!("{third_party}/token"), "service", "s3cret").build()?;
     let tokens = TokenActor::builder(source).name("third-party").start()?;
-    let service = Service { tokens: tokens.clone(), client: reqwest::Client::new(), api: format!("{third_party}/api") };
+    let service =
+        Service { tokens: tokens.clone(), client: reqwest::Client::new(), api: format!("{third_party}/api") };
 
     let server = HttpServer::new(move || {
         App::new()

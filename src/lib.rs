@@ -87,15 +87,17 @@ mod token;
 #[cfg(feature = "oauth2")]
 mod transport;
 
-pub use actor::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe, TokenActor, TokenReady};
+pub use actor::{
+    GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe, TokenActor, TokenReady,
+};
 pub use builder::TokenActorBuilder;
 pub use error::{BuildError, SourceError, TokenError};
 pub use flight::{Counters, FlightState};
 pub use handle::TokenHandle;
 pub use policy::RefreshPolicy;
-pub use source::{FetchContext, Reason, TokenSource, source_fn};
 #[cfg(feature = "oauth2")]
 pub use source::{ClientCredentials, JsonEndpoint};
+pub use source::{FetchContext, Reason, TokenSource, source_fn};
 pub use token::{Token, TokenType};
 
 /// The README's programs, compiled and run as tests.

@@ -97,7 +97,9 @@ impl Transport {
             Err(_) if !answer.is_success() => {}
             Err(BodyError::TooLong) => {
                 let limit = self.max_body;
-                return Err(answer.nonsense(format_args!("with a body of more than {limit} bytes (`max_body`)")));
+                return Err(
+                    answer.nonsense(format_args!("with a body of more than {limit} bytes (`max_body`)"))
+                );
             }
             Err(BodyError::Broken(error)) => return Err(self.broken(error)),
         }
@@ -114,7 +116,8 @@ impl Transport {
         if !followed && !response.status().is_redirection() {
             return Ok(());
         }
-        let to = if followed { Some(endpoint::shown(response.url())) } else { self.endpoint.location(response) };
+        let to =
+            if followed { Some(endpoint::shown(response.url())) } else { self.endpoint.location(response) };
         let to = to.map(|to| format!(" to {}", printable(&to, 200))).unwrap_or_default();
         let (shown, what) = (self.shown(), if followed { "redirected" } else { "answered with a redirect" });
         Err(SourceError::terminal(format!(
@@ -169,8 +172,7 @@ impl Answer {
     /// An answer that says no. `what` continues the sentence after the status.
     pub(crate) fn refusal(&self, transient: bool, what: &str) -> SourceError {
         let message = format!("{} answered {}{what}", self.shown, self.status);
-        let error =
-            if transient { SourceError::transient(message) } else { SourceError::terminal(message) };
+        let error = if transient { SourceError::transient(message) } else { SourceError::terminal(message) };
         match self.retry_after {
             Some(delay) => error.with_retry_after(delay),
             None => error,

@@ -143,9 +143,7 @@ async fn token(request: HttpRequest, form: Form<TokenRequest>, issuer: Data<Issu
     if header(&request, &AUTHORIZATION) != Some(&issuer.credentials) {
         return HttpResponse::Unauthorized()
             .insert_header((WWW_AUTHENTICATE, "Basic realm=\"fanout\""))
-            .json(
-                json!({ "error": "invalid_client", "error_description": "client authentication failed" }),
-            );
+            .json(json!({ "error": "invalid_client", "error_description": "client authentication failed" }));
     }
     if form.grant_type != "client_credentials" {
         return HttpResponse::BadRequest().json(json!({ "error": "unsupported_grant_type" }));

@@ -30,7 +30,10 @@ struct Bench {
 
 impl Bench {
     fn new(policy: RefreshPolicy) -> Self {
-        let now = Timestamp { boot: Duration::from_secs(1_000), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) };
+        let now = Timestamp {
+            boot: Duration::from_secs(1_000),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+        };
         Self { machine: Machine::new(policy.jitter(0.0), 7), now }
     }
 
@@ -63,11 +66,14 @@ impl Bench {
 }
 
 fn short(effect: Effect<Name>) -> Option<String> {
-    let outcome = |outcome: Outcome| outcome.map_or_else(|error| error.to_string(), |token| token.secret().to_owned());
+    let outcome =
+        |outcome: Outcome| outcome.map_or_else(|error| error.to_string(), |token| token.secret().to_owned());
     Some(match effect {
         Effect::Fetch { id, cx } => format!("fetch {id} {}", cx.reason.as_str()),
         Effect::Abort => "abort".into(),
-        Effect::Publish(token) => format!("publish {}", token.map_or("none".into(), |(token, _)| token.secret().to_owned())),
+        Effect::Publish(token) => {
+            format!("publish {}", token.map_or("none".into(), |(token, _)| token.secret().to_owned()))
+        }
         Effect::Tell(Name(name), result) => format!("tell {name} {}", outcome(result)),
         Effect::TellAll(line, result) => {
             format!("tell {:?} {}", line.map(|Name(name)| name).collect::<Vec<_>>(), outcome(result))
@@ -115,7 +121,10 @@ fn a_stopped_machine_tells_everybody_and_starts_nothing() {
     let mut bench = Bench::new(RefreshPolicy::default());
     bench.want(1);
     let stopped = "the token actor has stopped";
-    assert_eq!(bench.on(Event::Stop), ["abort".to_owned(), format!("tell [1] {stopped}"), "publish none".into()]);
+    assert_eq!(
+        bench.on(Event::Stop),
+        ["abort".to_owned(), format!("tell [1] {stopped}"), "publish none".into()]
+    );
     assert_eq!(bench.want(2), [format!("tell 2 {stopped}")]);
     assert_eq!(bench.on(Event::Refresh { waiter: Name(3) }), [format!("tell 3 {stopped}")]);
     assert_eq!(bench.on(Event::NearEnd), [""; 0]);
@@ -184,9 +193,12 @@ fn backoff_is_random_below_a_doubling_limit() {
 fn margins_fit_every_lifetime() {
     let secs = Duration::from_secs;
     let policy = RefreshPolicy::default();
-    for (lifetime, ahead, min_validity) in
-        [(600, secs(120), secs(10)), (1_230, secs(246), secs(10)), (21_600, secs(300), secs(10)), (1, secs(1) / 5, secs(1) / 10)]
-    {
+    for (lifetime, ahead, min_validity) in [
+        (600, secs(120), secs(10)),
+        (1_230, secs(246), secs(10)),
+        (21_600, secs(300), secs(10)),
+        (1, secs(1) / 5, secs(1) / 10),
+    ] {
         assert_eq!(policy.margins(secs(lifetime), 0.0), Margins { ahead, min_validity });
         // Jitter moves the refresh later, by half of the margin at most.
         assert_eq!(policy.margins(secs(lifetime), 1.0), Margins { ahead: ahead / 2, min_validity });

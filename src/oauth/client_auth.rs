@@ -63,8 +63,8 @@ impl ClientIdentity {
             text.push_str(&credentials);
             let bytes = Bytes::from_owner(Zeroizing::new(std::mem::take(&mut *text).into_bytes()));
             // Base64 is visible ASCII, which every header may hold.
-            let mut value = HeaderValue::from_maybe_shared(bytes)
-                .unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+            let mut value =
+                HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
             value.set_sensitive(true);
             value
         })
@@ -95,7 +95,7 @@ impl ClientIdentity {
         plain.push(':');
         plain.push_str(&secret);
         // Four characters for three bytes, rounded up: the buffer never moves.
-        let mut encoded = Zeroizing::new(String::with_capacity((plain.len() + 2) / 3 * 4));
+        let mut encoded = Zeroizing::new(String::with_capacity(plain.len().div_ceil(3) * 4));
         STANDARD.encode_string(plain.as_bytes(), &mut encoded);
         encoded
     }

@@ -8,11 +8,7 @@ use crate::token::{Token, TokenType};
 use crate::transport::{Answer, Document, Redactor, lifetime};
 
 /// A token, or an error; never a success without a token in it.
-pub(super) fn read(
-    answer: &Answer,
-    requested: &[String],
-    redactor: &Redactor,
-) -> Result<Token, SourceError> {
+pub(super) fn read(answer: &Answer, requested: &[String], redactor: &Redactor) -> Result<Token, SourceError> {
     if !answer.is_success() {
         return Err(refused(answer, redactor));
     }
@@ -32,7 +28,8 @@ fn token(document: &Document, requested: &[String], redactor: &Redactor) -> Resu
         Some(_) => return Err("with an `access_token` that is not a string".to_owned()),
         None => return Err("without an `access_token`".to_owned()),
     };
-    let mut token = Token::new(secret).with_type(token_type(document)?).with_scopes(scopes(document, requested));
+    let mut token =
+        Token::new(secret).with_type(token_type(document)?).with_scopes(scopes(document, requested));
     // Without it, the policy's `missing_lifetime` is assumed.
     if let Some(value) = document.get("/expires_in") {
         let lifetime = lifetime(value).ok_or("with an `expires_in` that is not a number of seconds")?;
@@ -123,7 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_has_a_meaning() {
-        for rest in [json!({}), json!({"token_type": null, "expires_in": null, "scope": null, "error": null})] {
+        for rest in [json!({}), json!({"token_type": null, "expires_in": null, "scope": null, "error": null})]
+        {
             let mut answer = rest;
             answer["access_token"] = "abc".into();
             let token = read(answer).unwrap();

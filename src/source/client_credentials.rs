@@ -1,8 +1,5 @@
 //! The client credentials grant as a source (RFC 6749 section 4.4).
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +8,7 @@ use serde::Deserialize;
 
 use crate::error::{BuildError, SourceError};
 use crate::human;
-use crate::oauth::{
-    ClientAuth, ClientCredentialsGrant, ClientIdentity, GrantSettings, TokenEndpoint,
-};
+use crate::oauth::{ClientAuth, ClientCredentialsGrant, ClientIdentity, GrantSettings, TokenEndpoint};
 use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::{Secret, Settings};

@@ -2,9 +2,6 @@
 
 mod answer;
 mod builder;
-#[cfg(test)]
-mod tests;
-
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -172,9 +169,9 @@ struct Made {
 
 impl Made {
     fn value(&self) -> Result<HeaderValue, SourceError> {
-        let text = (self.make)()
-            .map(Zeroizing::new)
-            .map_err(|error| SourceError::transient(format!("`header_fn` of {:?} failed: {error}", self.name)))?;
+        let text = (self.make)().map(Zeroizing::new).map_err(|error| {
+            SourceError::transient(format!("`header_fn` of {:?} failed: {error}", self.name))
+        })?;
         secret_value(&text).ok_or_else(|| {
             let message = format!("`header_fn` of {:?} made a value that no header can hold", self.name);
             SourceError::terminal(message)

@@ -150,7 +150,8 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
         script.asked.push(asked);
         let number = script.asked.len();
         script.replies.pop_front().unwrap_or_else(|| {
-            let body = format!(r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#);
+            let body =
+                format!(r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#);
             Reply::json(200, body)
         })
     };
@@ -162,7 +163,8 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
 async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
     match reply {
         Reply::Http { status, headers, body } => {
-            let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+            let mut head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
             for (name, value) in headers {
                 head.extend([&name, ": ", &value, "\r\n"]);
             }

@@ -23,9 +23,7 @@ impl Endpoint {
             )
         })?;
         let refusal = match () {
-            () if !matches!(url.scheme(), "http" | "https") => {
-                "has a scheme that is neither https nor http"
-            }
+            () if !matches!(url.scheme(), "http" | "https") => "has a scheme that is neither https nor http",
             () if !url.username().is_empty() || url.password().is_some() => {
                 "holds a user or password, which would end up in logs: give them by their own settings"
             }

@@ -13,9 +13,9 @@ pub(super) fn network(error: reqwest::Error, shown: &str, timeout: Duration) -> 
     let error = error.without_url();
     let cause = root_cause(&error);
     match () {
-        () if error.is_connect() && error.is_timeout() => {
-            SourceError::transient(format!("cannot connect to {shown}: no connection within `connect_timeout`"))
-        }
+        () if error.is_connect() && error.is_timeout() => SourceError::transient(format!(
+            "cannot connect to {shown}: no connection within `connect_timeout`"
+        )),
         () if error.is_connect() => SourceError::transient(format!("cannot connect to {shown}: {cause}")),
         () if error.is_timeout() => SourceError::timeout(timeout),
         () if error.is_builder() => {
@@ -95,9 +95,16 @@ mod tests {
 
     #[test]
     fn only_time_cures_5xx_408_425_and_429() {
-        for (status, expected) in
-            [(400, false), (401, false), (404, false), (408, true), (425, true), (429, true), (500, true), (503, true)]
-        {
+        for (status, expected) in [
+            (400, false),
+            (401, false),
+            (404, false),
+            (408, true),
+            (425, true),
+            (429, true),
+            (500, true),
+            (503, true),
+        ] {
             assert_eq!(may_pass(StatusCode::from_u16(status).unwrap()), expected, "{status}");
         }
     }

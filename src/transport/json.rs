@@ -86,7 +86,9 @@ impl Pointer {
         }
         Err(BuildError::new(
             field,
-            format!("is no JSON pointer: {text:?}; write it like \"/data/token\", with `~1` for a `/` in a name"),
+            format!(
+                "is no JSON pointer: {text:?}; write it like \"/data/token\", with `~1` for a `/` in a name"
+            ),
         ))
     }
 
@@ -118,7 +120,9 @@ fn seconds(value: &Value) -> Option<u64> {
             // The float parser also knows "inf" and "nan".
             let is_number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-')
                 && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-            is_number.then(|| text.parse::<u64>().ok().or_else(|| text.parse::<f64>().ok().map(whole))).flatten()
+            is_number
+                .then(|| text.parse::<u64>().ok().or_else(|| text.parse::<f64>().ok().map(whole)))
+                .flatten()
         }
         _ => None,
     }

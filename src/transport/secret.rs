@@ -27,7 +27,8 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_string(Text)
+        // Not `deserialize_string`: the format would refuse a number itself, and quote it.
+        deserializer.deserialize_any(Text)
     }
 }
 

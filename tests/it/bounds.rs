@@ -27,8 +27,7 @@ async fn one_waiter_too_many_is_told_so() {
 async fn one_handle_caller_too_many_is_told_so() {
     let rig = rig_with(plain().max_waiters(10));
     let outcomes = rig.get_all(11).await;
-    let overloaded =
-        outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(TokenError::is_overloaded));
+    let overloaded = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(TokenError::is_overloaded));
     assert_eq!(overloaded.count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 10);
 }

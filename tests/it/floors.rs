@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each file with its floor, and the files of its own floor or the next that it may import all the same.
-/// `oauth/`, `source/` and `testing/` stand for all the files in them.
+/// `oauth/`, `source/`, `testing/` and `transport/` stand for all the files in them.
 const HOUSE: &[(&str, u8, &[&str])] = &[
     ("clock", 0, &[]),
     ("error", 0, &[]),
     ("human", 0, &["error"]),
     ("token", 1, &[]),
+    ("transport", 1, &["transport/"]),
+    ("transport/", 1, &["transport"]),
     ("policy", 2, &[]),
     ("source", 2, &[]),
-    ("transport", 2, &["source"]),
     ("flight/event", 3, &["flight/waiters"]),
     ("flight/waiters", 3, &[]),
     ("flight", 3, &["flight/course", "flight/event", "flight/waiters"]),
@@ -21,7 +22,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("slot", 3, &[]),
     ("oauth", 3, &[]),
     ("oauth/", 3, &["oauth", "oauth/"]),
-    ("source/", 3, &["oauth", "oauth/", "source/"]),
+    ("source/", 3, &["oauth", "oauth/", "source/", "source/json_endpoint/"]),
+    ("source/json_endpoint/", 3, &["oauth", "oauth/", "source/"]),
     ("testing", 3, &[]),
     ("testing/", 3, &[]),
     ("round", 4, &[]),

@@ -107,10 +107,7 @@ impl JsonEndpointBuilder {
     }
 
     /// Sends these as `application/x-www-form-urlencoded`. Default: no body.
-    pub fn form<N: Into<String>, V: Into<String>>(
-        mut self,
-        pairs: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
+    pub fn form<N: Into<String>, V: Into<String>>(mut self, pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         self.form = Some(pairs.into_iter().map(|(name, value)| (name.into(), Secret::new(value))).collect());
         self
     }
@@ -183,9 +180,10 @@ impl JsonEndpointBuilder {
         let shape = self.shape()?;
         let body = self.body()?;
         let headers = self.headers()?;
-        let made = self.header_fn.into_iter().map(|(name, make)| {
-            Ok(Made { name: header_name("header_fn", &name)?, make })
-        });
+        let made = self
+            .header_fn
+            .into_iter()
+            .map(|(name, make)| Ok(Made { name: header_name("header_fn", &name)?, make }));
         let made = made.collect::<Result<_, BuildError>>()?;
         let settings = Settings {
             timeout: self.timeout,
@@ -198,7 +196,8 @@ impl JsonEndpointBuilder {
     }
 
     fn shape(&self) -> Result<Shape, BuildError> {
-        let token = Pointer::parse("token_pointer", self.token_pointer.as_deref().unwrap_or("/access_token"))?;
+        let token =
+            Pointer::parse("token_pointer", self.token_pointer.as_deref().unwrap_or("/access_token"))?;
         let ends = match (&self.lifetime, &self.lifetime_pointer, &self.expires_at_pointer) {
             (None, None, None) => Ends::Unknown,
             (Some(Duration::ZERO), None, None) => {
@@ -241,9 +240,11 @@ impl JsonEndpointBuilder {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
             return Ok(Some(form::encode(&pairs)));
         }
-        self.body_json.as_ref().map(Document::to_bytes).transpose().map_err(|error| {
-            BuildError::new("body_json", format!("cannot be written as JSON ({error})"))
-        })
+        self.body_json
+            .as_ref()
+            .map(Document::to_bytes)
+            .transpose()
+            .map_err(|error| BuildError::new("body_json", format!("cannot be written as JSON ({error})")))
     }
 
     fn headers(&self) -> Result<HeaderMap, BuildError> {
@@ -256,7 +257,8 @@ impl JsonEndpointBuilder {
         }
         for (name, value) in &self.header {
             let value = secret_value(value.expose()).ok_or_else(|| {
-                let message = format!("has a value for {name:?} with a line break or control character in it");
+                let message =
+                    format!("has a value for {name:?} with a line break or control character in it");
                 BuildError::new("header", message)
             })?;
             headers.insert(header_name("header", name)?, value);
