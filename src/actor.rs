@@ -1,6 +1,7 @@
 //! The actor: it performs what the [flight machine](crate::flight) says, and decides nothing.
 
 mod alarm;
+mod breath;
 mod delivery;
 mod message;
 mod report;
@@ -18,13 +19,14 @@ use futures_util::FutureExt;
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::{SourceError, TokenError};
-use crate::flight::{Effect, Event, Machine, Outcome};
+use crate::flight::{CHUNK, Effect, Event, Machine, Outcome};
 use crate::policy::RefreshPolicy;
 use crate::round::Lobby;
 use crate::slot::Slot;
 use crate::source::{ErasedSource, FetchContext};
 use crate::token::Token;
 
+use breath::breath;
 use delivery::Delivery;
 pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd};
@@ -55,6 +57,8 @@ pub struct TokenActor {
     /// Those who await the end.
     leaving: Vec<Parked<()>>,
     lost: u64,
+    /// Events since the last pause for the arbiter's other tasks.
+    busy: usize,
 }
 
 /// What the actor shares with its handles: it writes the slot, they fill the lobby.
@@ -95,6 +99,7 @@ impl TokenActor {
             delivering: 0,
             leaving: Vec::new(),
             lost: 0,
+            busy: 0,
         }
     }
 
@@ -123,6 +128,17 @@ impl TokenActor {
         }
         self.effects = effects;
         self.set_alarm(now, ctx);
+        self.breathe(ctx);
+    }
+
+    /// Actix hands over whatever the mailbox holds in one go, be it a million messages. So now and then the
+    /// actor waits for a moment, in which the arbiter's other tasks run.
+    fn breathe(&mut self, ctx: &mut Context<Self>) {
+        self.busy += 1;
+        if self.busy >= CHUNK {
+            self.busy = 0;
+            ctx.wait(breath().into_actor(self));
+        }
     }
 
     fn perform(&mut self, effect: Effect<Ticket>, now: Timestamp, ctx: &mut Context<Self>) {
@@ -171,7 +187,7 @@ impl TokenActor {
         self.delivering += 1;
         let telling = async move {
             while delivery.tell_chunk() {
-                tokio::task::yield_now().await;
+                breath().await;
             }
             delivery.lost()
         };

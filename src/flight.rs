@@ -14,6 +14,8 @@
 
 mod course;
 mod event;
+mod keys;
+mod places;
 mod waiters;
 
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::token::Token;
 
 pub use event::{Counters, FlightState};
 pub(crate) use event::{Effect, Event, Note, Outcome};
+pub(crate) use places::CHUNK;
 pub(crate) use waiters::{Line, Waiter, Waiters};
 
 #[derive(Debug)]

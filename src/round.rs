@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::TokenError;
-use crate::flight::{Line, Outcome, Waiter, Waiters};
+use crate::flight::{CHUNK, Line, Outcome, Waiter, Waiters};
 
 /// Where handles find the round that is open, if any.
 #[derive(Debug)]
@@ -66,11 +66,13 @@ impl Lobby {
         state.waiters.take()
     }
 
-    /// Sends away those whose time has run out.
+    /// Sends away those whose time has run out; of a crowd the first, and the rest [are
+    /// due](Self::next_deadline) still.
     pub(crate) fn expire(&self, now: Duration) {
         let Some(round) = lock(&self.open).clone() else { return };
-        // Wakers run code that is not ours: never under the lock.
-        while let Some(waker) = { lock(&round.0).waiters.pop_due(now) } {
+        for _ in 0..CHUNK {
+            // Wakers run code that is not ours: never under the lock.
+            let Some(waker) = ({ lock(&round.0).waiters.pop_due(now) }) else { return };
             waker.wake();
         }
     }

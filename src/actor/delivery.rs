@@ -4,10 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 use super::ticket::{Ticket, Told};
-use crate::flight::{Line, Outcome};
-
-/// As many are told between two yields: about a tenth of a millisecond's work.
-const CHUNK: usize = 1_024;
+use crate::flight::{CHUNK, Line, Outcome};
 
 /// The same outcome for many. Dropped, it tells those who are left: no way out of it forgets anybody.
 #[derive(Debug)]

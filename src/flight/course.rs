@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Airborne, Cooldown, Effect, Held, Machine, Note, Out, Outcome, Phase, Waiter};
+use super::{Airborne, CHUNK, Cooldown, Effect, Held, Machine, Note, Out, Outcome, Phase, Waiter};
 use crate::clock::Timestamp;
 use crate::error::{SourceError, TokenError};
 use crate::source::{FetchContext, Reason};
@@ -194,8 +194,13 @@ impl<W: Waiter> Machine<W> {
             Some(_) => {}
             None => self.refresh_unasked(now, out),
         }
+        // The rest of a crowd are due still, so the next tick comes at once.
+        let mut left = CHUNK;
         for waiters in [&mut self.wanting, &mut self.forcing] {
-            while let Some(waiter) = waiters.pop_due(now.boot) {
+            while left > 0
+                && let Some(waiter) = waiters.pop_due(now.boot)
+            {
+                left -= 1;
                 self.counters.timeouts += 1;
                 out.push(Effect::Tell(waiter, Err(TokenError::wait_timed_out())));
             }

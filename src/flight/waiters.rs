@@ -1,10 +1,11 @@
 //! Who waits, in which order, until when. A queue in which nobody waits twice under the same key.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use hashbrown::HashTable;
+use super::keys::Keys;
+use super::places::{self, Places};
 
 /// What can wait in the queue.
 pub(crate) trait Waiter {
@@ -22,18 +23,15 @@ pub(crate) trait Waiter {
 
 /// The waiters of a flight, oldest first.
 ///
-/// A waiter is known by its place in line, a number that only grows. Leaving makes a hole and moves nobody,
-/// so that joining and leaving cost the same however many wait.
+/// A waiter is known by the number of its place, so that joining and leaving cost the same however many wait.
 #[derive(Debug)]
 pub(crate) struct Waiters<W> {
-    line: VecDeque<Option<Place<W>>>,
-    /// The number of the first place in `line`.
-    first: u64,
+    line: Places<Place<W>>,
     live: usize,
     /// How many of them are [one](Waiter::is_one).
     callers: usize,
-    /// Numbers of the waiters that have a key, found by its hash.
-    keyed: HashTable<u64>,
+    /// Those that have a key.
+    keys: Keys,
     /// No waiter before this number is due by the usual timeout any more. Those that have the usual timeout
     /// are due in the order in which they came, so one number is enough.
     cursor: u64,
@@ -51,11 +49,10 @@ struct Place<W> {
 impl<W: Waiter> Waiters<W> {
     pub(crate) fn new() -> Self {
         Self {
-            line: VecDeque::new(),
-            first: 0,
+            line: Places::new(),
             live: 0,
             callers: 0,
-            keyed: HashTable::new(),
+            keys: Keys::default(),
             cursor: 0,
             own_deadlines: BinaryHeap::new(),
         }
@@ -72,30 +69,29 @@ impl<W: Waiter> Waiters<W> {
 
     pub(crate) fn contains(&self, waiter: &W) -> bool {
         let Some(hash) = waiter.key_hash() else { return false };
-        self.keyed.find(hash, |&number| is_at(&self.line, self.first, number, waiter)).is_some()
+        let is_it = |number| self.line.get(number).is_some_and(|place| place.waiter.same_key(waiter));
+        self.keys.find(hash, is_it).is_some()
     }
 
     /// Puts `waiter` at the end of the line, and returns its number. The caller has looked whether it
     /// [is there](Self::contains).
     pub(crate) fn push(&mut self, waiter: W, deadline: Duration, own_deadline: bool) -> u64 {
-        let number = self.first + self.line.len() as u64;
-        if let Some(hash) = waiter.key_hash() {
-            let (line, first) = (&self.line, self.first);
-            self.keyed.insert_unique(hash, number, |&number| hash_at(line, first, number));
+        let hash = waiter.key_hash();
+        self.callers += usize::from(waiter.is_one());
+        self.live += 1;
+        let number = self.line.push(Place { waiter, deadline, own_deadline });
+        if let Some(hash) = hash {
+            self.keys.insert(hash, number);
         }
         if own_deadline {
             self.own_deadlines.push(Reverse((deadline, number)));
         }
-        self.callers += usize::from(waiter.is_one());
-        self.line.push_back(Some(Place { waiter, deadline, own_deadline }));
-        self.live += 1;
         number
     }
 
     /// The waiter with this number, if it has not left.
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut W> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.line.get_mut(index)?.as_mut().map(|place| &mut place.waiter)
+        self.line.get_mut(number).map(|place| &mut place.waiter)
     }
 
     /// The earliest moment at which somebody's patience ends.
@@ -120,8 +116,8 @@ impl<W: Waiter> Waiters<W> {
 
     /// Takes out those who are gone.
     pub(crate) fn purge(&mut self) {
-        for number in self.first..self.first + self.line.len() as u64 {
-            if self.place(number).is_some_and(|place| place.waiter.is_gone()) {
+        for number in self.line.numbers() {
+            if self.line.get(number).is_some_and(|place| place.waiter.is_gone()) {
                 self.remove(number);
             }
         }
@@ -130,18 +126,25 @@ impl<W: Waiter> Waiters<W> {
     /// Takes out everybody.
     pub(crate) fn take(&mut self) -> Line<W> {
         let taken = std::mem::replace(self, Self::new());
-        Line { places: taken.line.into_iter() }
+        Line(taken.line.into_iter())
     }
 
-    fn place(&self, number: u64) -> Option<&Place<W>> {
-        at(&self.line, self.first, number)
+    /// Takes out the waiter with this number, if it has not left.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<W> {
+        let waiter = self.line.remove(number)?.waiter;
+        if let Some(hash) = waiter.key_hash() {
+            self.keys.remove(hash, number);
+        }
+        self.live -= 1;
+        self.callers -= usize::from(waiter.is_one());
+        Some(waiter)
     }
 
     fn next_usual(&mut self) -> Option<(u64, Duration)> {
-        let end = self.first + self.line.len() as u64;
-        self.cursor = self.cursor.max(self.first);
-        while self.cursor < end {
-            match self.place(self.cursor) {
+        let numbers = self.line.numbers();
+        self.cursor = self.cursor.max(numbers.start);
+        while self.cursor < numbers.end {
+            match self.line.get(self.cursor) {
                 Some(place) if !place.own_deadline => return Some((self.cursor, place.deadline)),
                 _ => self.cursor += 1,
             }
@@ -151,56 +154,23 @@ impl<W: Waiter> Waiters<W> {
 
     fn next_own(&mut self) -> Option<(u64, Duration)> {
         while let Some(&Reverse((deadline, number))) = self.own_deadlines.peek() {
-            if self.place(number).is_some() {
+            if self.line.get(number).is_some() {
                 return Some((number, deadline));
             }
             self.own_deadlines.pop();
         }
         None
     }
-
-    /// Takes out the waiter with this number, if it has not left.
-    pub(crate) fn remove(&mut self, number: u64) -> Option<W> {
-        let (line, first) = (&self.line, self.first);
-        let hash = at(line, first, number)?.waiter.key_hash();
-        if let Some(hash) = hash
-            && let Ok(entry) = self.keyed.find_entry(hash, |&other| other == number)
-        {
-            entry.remove();
-        }
-        let place = self.line.get_mut(usize::try_from(number - self.first).ok()?)?.take()?;
-        self.live -= 1;
-        self.callers -= usize::from(place.waiter.is_one());
-        while let Some(None) = self.line.front() {
-            self.line.pop_front();
-            self.first += 1;
-        }
-        Some(place.waiter)
-    }
-}
-
-fn at<W>(line: &VecDeque<Option<Place<W>>>, first: u64, number: u64) -> Option<&Place<W>> {
-    line.get(usize::try_from(number.checked_sub(first)?).ok()?)?.as_ref()
-}
-
-fn is_at<W: Waiter>(line: &VecDeque<Option<Place<W>>>, first: u64, number: u64, waiter: &W) -> bool {
-    at(line, first, number).is_some_and(|place| place.waiter.same_key(waiter))
-}
-
-fn hash_at<W: Waiter>(line: &VecDeque<Option<Place<W>>>, first: u64, number: u64) -> u64 {
-    at(line, first, number).and_then(|place| place.waiter.key_hash()).unwrap_or_default()
 }
 
 /// Everybody who was waiting, oldest first.
 #[derive(Debug)]
-pub(crate) struct Line<W> {
-    places: std::collections::vec_deque::IntoIter<Option<Place<W>>>,
-}
+pub(crate) struct Line<W>(places::IntoIter<Place<W>>);
 
 impl<W> Iterator for Line<W> {
     type Item = W;
 
     fn next(&mut self) -> Option<W> {
-        self.places.by_ref().flatten().next().map(|place| place.waiter)
+        self.0.next().map(|place| place.waiter)
     }
 }

@@ -1,5 +1,9 @@
 //! Promises 10 and 12: everything has a limit, and a crowd does not keep the arbiter busy.
 
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+
 use futures_util::future::join_all;
 use tokenflight::{GetToken, TokenError};
 
@@ -63,6 +67,60 @@ async fn other_tasks_run_while_a_crowd_is_told_of_the_end() {
     let (turns, ()) = tokio::join!(turns, rig.handle.shutdown());
     assert!(turns >= 15, "one turn a chunk of 1,024: {turns}");
     told.assert_each_once(0..CROWD);
+}
+
+#[actix::test]
+async fn other_tasks_run_while_a_crowd_comes_in() {
+    let rig = rig_with(plain().max_waiters(100_000));
+    rig.source.hold();
+    let (collector, _told) = Collector::begin();
+    (0..CROWD).for_each(|ticket| rig.handle.subscribe(subscription(&collector, ticket)));
+    // The question stands behind the crowd in the mailbox.
+    let mut status = pin!(rig.handle.status());
+    let mut turns = 0;
+    let status = loop {
+        tokio::select! {
+            biased;
+            status = &mut status => break status.unwrap(),
+            () = tokio::task::yield_now() => turns += 1,
+        }
+    };
+    assert_eq!(status.waiters as u64, CROWD);
+    assert!(turns >= 15, "one turn a chunk of 1,024: {turns}");
+}
+
+#[actix::test]
+async fn other_tasks_run_while_the_time_of_a_crowd_runs_out() {
+    let rig = rig_with(plain().max_waiters(100_000).wait_timeout(secs(5)));
+    let told = crowd(&rig).await;
+    let mut before = 0;
+    while told.total() < CROWD {
+        tokio::time::sleep(millis(1)).await;
+        let now = told.total();
+        assert!(now - before <= 3_000, "{} were sent away between two turns", now - before);
+        before = now;
+    }
+    told.assert_each_once(0..CROWD);
+}
+
+#[actix::test]
+async fn a_crowd_on_handles_is_sent_away_in_chunks_too() {
+    let rig = rig_with(plain().wait_timeout(secs(5)));
+    rig.source.hold();
+    let left = Rc::new(Cell::new(0));
+    for _ in 0..CROWD {
+        let (handle, left) = (rig.handle.clone(), Rc::clone(&left));
+        actix_rt::spawn(async move {
+            assert!(handle.get().await.unwrap_err().is_timeout());
+            left.set(left.get() + 1);
+        });
+    }
+    let mut before = 0;
+    while left.get() < CROWD {
+        tokio::time::sleep(millis(1)).await;
+        assert!(left.get() - before <= 3_000, "{} were sent away between two turns", left.get() - before);
+        before = left.get();
+    }
 }
 
 const CROWD: u64 = 20_000;
