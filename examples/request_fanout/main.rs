@@ -65,19 +65,27 @@ use world::World;
 /// From so many requests on, somebody at a terminal wants to see that something moves.
 const MANY: u32 = 1000;
 
+/// The exit code for what the command line asks in vain; whatever else goes wrong is a 1.
+const WRONG_USAGE: u8 = 2;
+
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let options = Options::from_args();
+    let options = match Options::from_args() {
+        Ok(options) => options,
+        Err(message) => return fail(&message, ExitCode::from(WRONG_USAGE)),
+    };
     // Silent unless asked: what fails is said once, at the end.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            // One line, whatever a server put into its message.
-            eprintln!("error: {}", message.replace(char::is_control, " "));
-            ExitCode::FAILURE
-        }
+        Err(message) => fail(&message, ExitCode::FAILURE),
     }
+}
+
+/// One line, whatever a server put into its message.
+fn fail(message: &str, code: ExitCode) -> ExitCode {
+    eprintln!("error: {}", message.replace(char::is_control, " "));
+    code
 }
 
 /// # Errors
