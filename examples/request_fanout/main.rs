@@ -40,8 +40,9 @@
 //!     --token-url https://auth.example/oauth/token --client-id orders --scope read
 //! ```
 //!
-//! What goes wrong ends in one line, and exit code 1: `--client-secret wrong`, `--fault html`, and the other
-//! faults in `--help`. `RUST_LOG=tokenflight=debug` shows the flight's life, on stderr.
+//! What goes wrong ends in one line on stderr and an exit code: 1 for `--client-secret wrong`, `--fault html`,
+//! and the other faults in `--help`; 2 for an option that makes no sense. `RUST_LOG=tokenflight=debug` shows
+//! the flight's life, on stderr too.
 
 mod client;
 mod naive;

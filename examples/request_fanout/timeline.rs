@@ -160,7 +160,7 @@ fn draw(svg: &mut String, runs: &[&Run]) -> Drawing {
         rest = below;
     }
     let middle = px(WIDTH - RIGHT - LEFT) / 2 + px(LEFT);
-    text(&rest, "milliseconds since the first request", (middle, 8), font(LABEL), HPos::Center)?;
+    text(&rest, "milliseconds since the first request", (middle, 8), &font(LABEL), HPos::Center)?;
     root.present()?;
     Ok(())
 }
@@ -179,7 +179,7 @@ fn draw_header(area: &Area<'_>, panels: &[Panel<'_>]) -> Drawing {
     } else {
         format!("{requests} at once, and no token yet")
     };
-    text(area, &title, (px(LEFT), 28), bold(HEADLINE), HPos::Left)?;
+    text(area, &title, (px(LEFT), 28), &bold(HEADLINE), HPos::Left)?;
     let mut entries = vec![(CALL, "call to the auth server"), (WAITING, "waits for its token")];
     // It takes more requests than connections.
     if panels.iter().any(|panel| panel.run.requests.len() > MAX_ROWS) {
@@ -189,7 +189,7 @@ fn draw_header(area: &Area<'_>, panels: &[Panel<'_>]) -> Drawing {
     let mut left = px(LEFT);
     for (color, name) in entries {
         area.draw(&Rectangle::new([(left, 55), (left + 16, 69)], color.filled()))?;
-        text(area, name, (left + 23, 62), font(LEGEND), HPos::Left)?;
+        text(area, name, (left + 23, 62), &font(LEGEND), HPos::Left)?;
         // There is no measuring of text in an SVG: about half its height a letter.
         left += 48 + 15 * i32::try_from(name.len())? / 2;
     }
@@ -197,8 +197,8 @@ fn draw_header(area: &Area<'_>, panels: &[Panel<'_>]) -> Drawing {
 }
 
 fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, end: f64) -> Drawing {
-    text(area, &panel.title(), (px(LEFT), 20), bold(SUBTITLE), HPos::Left)?;
-    text(area, &panel.remark(), (px(WIDTH - RIGHT), 20), font(LEGEND).color(&PALE_INK), HPos::Right)?;
+    text(area, &panel.title(), (px(LEFT), 20), &bold(SUBTITLE), HPos::Left)?;
+    text(area, &panel.remark(), (px(WIDTH - RIGHT), 20), &font(LEGEND).color(&PALE_INK), HPos::Right)?;
     let rows = f64::from(panel.rows());
     let mut chart = ChartBuilder::on(area)
         .margin_top(TITLE)
@@ -238,7 +238,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, end: f64) -> Drawing {
         plot.draw(&line)?;
         let (words, at) = ("the first token has expired", plot.map_coordinate(&(turn, rows / 2.0)));
         let (left, top) = area.get_base_pixel();
-        text(area, words, (at.0 - left - 8, at.1 - top), font(LABEL), HPos::Right)?;
+        text(area, words, (at.0 - left - 8, at.1 - top), &font(LABEL), HPos::Right)?;
     }
     draw_names(area, panel)
 }
@@ -267,21 +267,21 @@ fn draw_names(area: &Area<'_>, panel: &Panel<'_>) -> Drawing {
     let middle = |first: i32, count: i32| px(TITLE) + first * height + count * height / 2;
     let right = px(LEFT) - 10;
     if lanes > 0 {
-        text(area, "auth server", (right, middle(0, lanes)), font(LABEL), HPos::Right)?;
+        text(area, "auth server", (right, middle(0, lanes)), &font(LABEL), HPos::Right)?;
     }
     if panel.requests.len() <= NAMED_ROWS {
         for row in 0..requests {
             let name = format!("request {}", row + 1);
-            text(area, &name, (right, middle(lanes + 1 + row, 1)), font(LABEL), HPos::Right)?;
+            text(area, &name, (right, middle(lanes + 1 + row, 1)), &font(LABEL), HPos::Right)?;
         }
     } else {
         let name = format!("{} requests", panel.run.requests.len());
-        text(area, &name, (right, middle(lanes + 1, requests)), font(LABEL), HPos::Right)?;
+        text(area, &name, (right, middle(lanes + 1, requests)), &font(LABEL), HPos::Right)?;
     }
     Ok(())
 }
 
-fn text(area: &Area<'_>, words: &str, at: (i32, i32), font: TextStyle<'_>, align: HPos) -> Drawing {
+fn text(area: &Area<'_>, words: &str, at: (i32, i32), font: &TextStyle<'_>, align: HPos) -> Drawing {
     area.draw(&Text::new(words.to_owned(), at, font.pos(Pos::new(align, VPos::Center))))?;
     Ok(())
 }
