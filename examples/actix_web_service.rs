@@ -5,6 +5,8 @@
 //!
 //! The auth server and the API run in this process, on loopback, on free ports.
 
+use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -74,9 +76,18 @@ async fn status(service: web::Data<Service>) -> impl Responder {
 }
 
 #[actix_web::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
     env_logger::init();
-    let options = Options::parse();
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let (third_party, auth_calls) = third_party()?;
 
     let source = ClientCredentials::builder(format!("{third_party}/token"), "service", "s3cret").build()?;
@@ -91,7 +102,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .route("/status", web::get().to(status))
     })
     .workers(4)
-    .bind(("127.0.0.1", options.port))?;
+    .bind(("127.0.0.1", options.port))
+    .map_err(|err| format!("cannot listen on port {}: {err}; --port takes another", options.port))?;
     let address = server.addrs()[0];
     eprintln!("listening on http://{address}/");
     let server = server.run();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokenflight::{RefreshPolicy, Token, TokenActor, source_fn};
+use tokenflight::{Token, TokenActor, source_fn};
 
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::init(); // RUST_LOG=debug shows the flight's life
     // Where tokens come from. In earnest: `tokenflight::source::ClientCredentials`.
     let source = source_fn(|cx| async move {
         println!("calling the auth server ({})", cx.reason.as_str());
@@ -13,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let secret = if cx.previous.is_none() { "s3cret" } else { "n3xt" };
         Ok(Token::new(secret).with_lifetime(Duration::from_secs(3600)))
     });
-    let handle = TokenActor::builder(source).policy(RefreshPolicy::default()).start()?;
+    let handle = TokenActor::builder(source).start()?;
 
     // Nine requests at once, and no token yet: one call.
     let requests = (1..=9).map(|number| {

@@ -63,9 +63,9 @@
 //!
 //! # Features
 //!
-//! `oauth2` (default): [`source::ClientCredentials`] and [`source::JsonEndpoint`]. `rustls` (default) or
-//! `native-tls`: TLS for them. `test-util`: [`testing`]. Without any of them there is no HTTP client in the
-//! tree.
+//! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or
+//! `native-tls`: TLS for them. `test-util`: the module `testing`. Without any of them there is no HTTP client
+//! in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;

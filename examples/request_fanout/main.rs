@@ -40,8 +40,9 @@
 //!     --token-url https://auth.example/oauth/token --client-id orders --scope read
 //! ```
 //!
-//! What goes wrong ends in one line, and exit code 1: `--client-secret wrong`, `--fault html`, and the other
-//! faults in `--help`. `RUST_LOG=tokenflight=debug` shows the flight's life, on stderr.
+//! What goes wrong ends in one line on stderr and an exit code: 1 for `--client-secret wrong`, `--fault html`,
+//! and the other faults in `--help`; 2 for an option that makes no sense. `RUST_LOG=tokenflight=debug` shows
+//! the flight's life, on stderr too.
 
 mod client;
 mod naive;
@@ -65,19 +66,27 @@ use world::World;
 /// From so many requests on, somebody at a terminal wants to see that something moves.
 const MANY: u32 = 1000;
 
+/// The exit code for what the command line asks in vain; whatever else goes wrong is a 1.
+const WRONG_USAGE: u8 = 2;
+
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let options = Options::from_args();
+    let options = match Options::from_args() {
+        Ok(options) => options,
+        Err(message) => return fail(&message, ExitCode::from(WRONG_USAGE)),
+    };
     // Silent unless asked: what fails is said once, at the end.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            // One line, whatever a server put into its message.
-            eprintln!("error: {}", message.replace(char::is_control, " "));
-            ExitCode::FAILURE
-        }
+        Err(message) => fail(&message, ExitCode::FAILURE),
     }
+}
+
+/// One line, whatever a server put into its message.
+fn fail(message: &str, code: ExitCode) -> ExitCode {
+    eprintln!("error: {}", message.replace(char::is_control, " "));
+    code
 }
 
 /// # Errors

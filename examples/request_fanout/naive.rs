@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -27,7 +28,7 @@ const USUAL_LIFETIME: Duration = Duration::from_secs(300);
 pub(crate) struct Naive {
     http: Client,
     credentials: Rc<Credentials>,
-    calls: std::sync::Arc<CallLog>,
+    calls: Arc<CallLog>,
     turns: Semaphore,
     cached: RefCell<Option<Cached>>,
 }
@@ -51,7 +52,7 @@ struct Refusal {
 }
 
 impl Naive {
-    pub(crate) fn new(http: Client, credentials: Rc<Credentials>, calls: std::sync::Arc<CallLog>) -> Self {
+    pub(crate) fn new(http: Client, credentials: Rc<Credentials>, calls: Arc<CallLog>) -> Self {
         Self { http, credentials, calls, turns: Semaphore::new(MAX_CALLS), cached: RefCell::default() }
     }
 
@@ -115,8 +116,13 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
 /// What the auth server says, never the body as such: there may be a token in it.
 fn parse(status: StatusCode, body: &[u8]) -> Result<Answer, String> {
     if status.is_success() {
-        return serde_json::from_slice(body)
-            .map_err(|err| format!("the auth server answered {status}, but not with a token as JSON ({:?} error at line {}, column {})", err.classify(), err.line(), err.column()));
+        return serde_json::from_slice(body).map_err(|err| {
+            let (line, column) = (err.line(), err.column());
+            format!(
+                "the auth server answered {status}, but not with a token as JSON \
+                 (line {line}, column {column})"
+            )
+        });
     }
     let said = match serde_json::from_slice(body) {
         Ok(Refusal { error, error_description: Some(why) }) => format!(": {error} ({why})"),

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, ValueEnum};
 use jiff::SignedDuration;
 use reqwest::Url;
 
@@ -22,7 +22,7 @@ const SECRET_VARIABLE: &str = "FANOUT_CLIENT_SECRET";
 #[command(name = "request_fanout", after_help = "The flight's life: RUST_LOG=tokenflight=debug.")]
 pub(crate) struct Options {
     /// How many requests a run sends
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 9, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) requests: u32,
 
     /// How requests come by their token (repeat it, or separate by commas) [default: all]
@@ -34,15 +34,15 @@ pub(crate) struct Options {
     mode: Vec<Mode>,
 
     /// How long the built-in auth server takes to answer
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = latency, conflicts_with = "token_url")]
+    #[arg(long, value_name = "DURATION", default_value = "100ms", allow_hyphen_values = true, value_parser = latency, conflicts_with = "token_url")]
     pub(crate) latency: Duration,
 
     /// How long the built-in auth server's tokens last, in whole seconds
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime, conflicts_with = "token_url")]
+    #[arg(long, value_name = "DURATION", default_value = "1h", allow_hyphen_values = true, value_parser = lifetime, conflicts_with = "token_url")]
     pub(crate) lifetime: Duration,
 
     /// How long the built-in API takes to answer [default: 20ms, or nothing for more than 100 requests]
-    #[arg(long, value_name = "DURATION", value_parser = latency, conflicts_with = "api_url")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = latency, conflicts_with = "api_url")]
     api_latency: Option<Duration>,
 
     /// The token expires while requests are under way: half of them come after its end
@@ -66,11 +66,11 @@ pub(crate) struct Options {
     pub(crate) token_url: Option<Url>,
 
     /// The client's id; with the built-in auth server, another one than its own is refused
-    #[arg(long, value_name = "ID", help_heading = "Real servers")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new(), help_heading = "Real servers")]
     pub(crate) client_id: Option<String>,
 
     /// The client's secret, or else from `FANOUT_CLIENT_SECRET`; with the built-in auth server, any is wrong
-    #[arg(long, value_name = "SECRET", help_heading = "Real servers")]
+    #[arg(long, value_name = "SECRET", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new(), help_heading = "Real servers")]
     pub(crate) client_secret: Option<String>,
 
     /// A scope to ask for (repeat it, or separate by commas or spaces)
@@ -120,16 +120,18 @@ pub(crate) enum Fault {
 }
 
 impl Options {
-    /// The process's arguments; what is wrong with them ends the process with exit code 2.
-    pub(crate) fn from_args() -> Self {
-        let mut options = Self::parse();
+    /// The process's arguments. `--help` is printed, and ends the process.
+    ///
+    /// # Errors
+    /// What is wrong with them, in a sentence.
+    pub(crate) fn from_args() -> Result<Self, String> {
+        let mut options = Self::try_parse()
+            .map_err(|error| if error.use_stderr() { one_line(&error) } else { error.exit() })?;
         if options.token_url.is_some() && options.client_secret.is_none() {
-            options.client_secret = std::env::var(SECRET_VARIABLE).ok();
+            options.client_secret = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty());
         }
-        if let Err(message) = options.check() {
-            Self::command().error(ErrorKind::ValueValidation, message).exit();
-        }
-        options
+        options.check()?;
+        Ok(options)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -196,6 +198,15 @@ impl Mode {
             Self::Parallel => "parallel",
         }
     }
+}
+
+/// What clap has to say, without the usage and the hint at `--help` that make a page of it.
+fn one_line(error: &clap::Error) -> String {
+    let page = error.to_string();
+    let said = page.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    let words: Vec<_> = said.split_whitespace().skip_while(|word| *word == "error:").collect();
+    words.join(" ").replace(" tip: ", "; ")
 }
 
 /// What was asked for, without repetitions; all there is if nothing was.

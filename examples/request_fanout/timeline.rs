@@ -21,12 +21,15 @@ type Drawing = Result<(), Box<dyn Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plot<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
+/// A background of its own, so that it can be read on a dark page too.
+const PAPER: RGBColor = RGBColor(252, 252, 250);
 const CALL: RGBColor = RGBColor(200, 55, 70);
 const WAITING: RGBColor = RGBColor(240, 195, 110);
-const QUEUED: RGBColor = RGBColor(205, 208, 214);
+const QUEUED: RGBColor = RGBColor(200, 204, 212);
 const SERVED: RGBColor = RGBColor(60, 130, 170);
 const INK: RGBColor = RGBColor(45, 50, 60);
-const FAINT: RGBColor = RGBColor(225, 228, 232);
+const PALE_INK: RGBColor = RGBColor(100, 106, 118);
+const FAINT: RGBColor = RGBColor(225, 227, 230);
 
 /// More rows than this nobody reads: a sample is drawn.
 const MAX_ROWS: usize = 60;
@@ -37,13 +40,19 @@ const NAMED_ROWS: usize = 20;
 const AIR: f64 = 0.12;
 
 const WIDTH: u32 = 1000;
-const LEFT: u32 = 110;
-const RIGHT: u32 = 30;
-const HEADER: u32 = 64;
-const TITLE: u32 = 34;
+const LEFT: u32 = 118;
+const RIGHT: u32 = 34;
+const HEADER: u32 = 84;
+const TITLE: u32 = 38;
 const AXIS: u32 = 26;
-const PANEL_GAP: u32 = 14;
-const FOOTER: u32 = 26;
+const PANEL_GAP: u32 = 10;
+const FOOTER: u32 = 32;
+
+/// In plotters' measure, which the SVG divides by 1.24.
+const HEADLINE: i32 = 28;
+const SUBTITLE: i32 = 19;
+const LEGEND: i32 = 17;
+const LABEL: i32 = 15;
 
 /// # Errors
 /// The file cannot be written.
@@ -67,7 +76,7 @@ impl<'a> Panel<'a> {
         let mut lanes = lanes(&run.auth_calls);
         lanes.truncate(MAX_ROWS);
         let requests = sample(&run.requests, MAX_ROWS);
-        let row_height = if requests.len() > NAMED_ROWS { 6 } else { 15 };
+        let row_height = if requests.len() > NAMED_ROWS { 6 } else { 16 };
         Self { run, lanes, requests, row_height }
     }
 
@@ -85,11 +94,18 @@ impl<'a> Panel<'a> {
         let calls = format!("{calls} call{} to the auth server", if calls == 1 { "" } else { "s" });
         match self.run.strategy {
             Strategy::Naive => format!("naive: {calls}"),
-            Strategy::Handle => format!("tokenflight, TokenHandle::get: {calls}"),
+            Strategy::Handle => format!("tokenflight, handle: {calls}"),
             Strategy::Recipient => {
-                format!("tokenflight, subscribed recipients: {calls}, {} TokenReady", self.run.token_ready)
+                format!("tokenflight, recipient: {calls}, {} TokenReady", self.run.token_ready)
             }
         }
+    }
+
+    fn remark(&self) -> String {
+        self.omitted().unwrap_or_else(|| match self.run.strategy {
+            Strategy::Naive => "each request fetches for itself".into(),
+            Strategy::Handle | Strategy::Recipient => "the first request fetches for all".into(),
+        })
     }
 
     /// What the picture leaves out.
@@ -135,7 +151,7 @@ fn draw(svg: &mut String, runs: &[&Run]) -> Drawing {
 
     let height = HEADER + panels.iter().map(Panel::height).sum::<u32>() + FOOTER;
     let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
-    root.fill(&WHITE)?;
+    root.fill(&PAPER)?;
     let (header, mut rest) = root.split_vertically(HEADER);
     draw_header(&header, &panels)?;
     for panel in &panels {
@@ -144,7 +160,7 @@ fn draw(svg: &mut String, runs: &[&Run]) -> Drawing {
         rest = below;
     }
     let middle = px(WIDTH - RIGHT - LEFT) / 2 + px(LEFT);
-    text(&rest, "milliseconds since the first request", (middle, 6), 13, HPos::Center)?;
+    text(&rest, "milliseconds since the first request", (middle, 8), &font(LABEL), HPos::Center)?;
     root.present()?;
     Ok(())
 }
@@ -157,35 +173,32 @@ fn last_moment(run: &Run) -> Duration {
 
 fn draw_header(area: &Area<'_>, panels: &[Panel<'_>]) -> Drawing {
     let requests = panels.first().map_or(0, |panel| panel.run.requests.len());
-    let end = if panels.iter().any(|panel| panel.run.turn.is_some()) {
-        ", and the first expires midway"
+    let requests = format!("{requests} request{}", if requests == 1 { "" } else { "s" });
+    let title = if panels.iter().any(|panel| panel.run.turn.is_some()) {
+        format!("{requests}, and the token expires midway")
     } else {
-        ""
+        format!("{requests} at once, and no token yet")
     };
-    let title = format!("{requests} requests that need a token; none is there yet{end}");
-    text(area, &title, (px(LEFT), 20), 20, HPos::Left)?;
+    text(area, &title, (px(LEFT), 28), &bold(HEADLINE), HPos::Left)?;
     let mut entries = vec![(CALL, "call to the auth server"), (WAITING, "waits for its token")];
     // It takes more requests than connections.
     if panels.iter().any(|panel| panel.run.requests.len() > MAX_ROWS) {
-        entries.push((QUEUED, "has a token, waits for a connection"));
+        entries.push((QUEUED, "waits for a connection"));
     }
     entries.push((SERVED, "served by the API"));
     let mut left = px(LEFT);
     for (color, name) in entries {
-        area.draw(&Rectangle::new([(left, 41), (left + 14, 53)], color.filled()))?;
-        text(area, name, (left + 20, 47), 13, HPos::Left)?;
-        left += 46 + 13 * i32::try_from(name.len())? / 2;
+        area.draw(&Rectangle::new([(left, 55), (left + 16, 69)], color.filled()))?;
+        text(area, name, (left + 23, 62), &font(LEGEND), HPos::Left)?;
+        // There is no measuring of text in an SVG: about half its height a letter.
+        left += 48 + 15 * i32::try_from(name.len())? / 2;
     }
     Ok(())
 }
 
 fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, end: f64) -> Drawing {
-    let bold =
-        ("sans-serif", 16, FontStyle::Bold).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-    area.draw(&Text::new(panel.title(), (px(LEFT), 18), bold))?;
-    if let Some(omitted) = panel.omitted() {
-        text(area, &omitted, (px(WIDTH - RIGHT), 18), 12, HPos::Right)?;
-    }
+    text(area, &panel.title(), (px(LEFT), 20), &bold(SUBTITLE), HPos::Left)?;
+    text(area, &panel.remark(), (px(WIDTH - RIGHT), 20), &font(LEGEND).color(&PALE_INK), HPos::Right)?;
     let rows = f64::from(panel.rows());
     let mut chart = ChartBuilder::on(area)
         .margin_top(TITLE)
@@ -201,7 +214,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, end: f64) -> Drawing {
         .bold_line_style(FAINT)
         .light_line_style(TRANSPARENT)
         .axis_style(FAINT)
-        .x_label_style(font(12))
+        .x_label_style(font(LABEL))
         .x_label_formatter(&|x| format!("{x:.0}"))
         .draw()?;
 
@@ -225,7 +238,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, end: f64) -> Drawing {
         plot.draw(&line)?;
         let (words, at) = ("the first token has expired", plot.map_coordinate(&(turn, rows / 2.0)));
         let (left, top) = area.get_base_pixel();
-        text(area, words, (at.0 - left - 8, at.1 - top), 12, HPos::Right)?;
+        text(area, words, (at.0 - left - 8, at.1 - top), &font(LABEL), HPos::Right)?;
     }
     draw_names(area, panel)
 }
@@ -254,28 +267,31 @@ fn draw_names(area: &Area<'_>, panel: &Panel<'_>) -> Drawing {
     let middle = |first: i32, count: i32| px(TITLE) + first * height + count * height / 2;
     let right = px(LEFT) - 10;
     if lanes > 0 {
-        text(area, "auth server", (right, middle(0, lanes)), 12, HPos::Right)?;
+        text(area, "auth server", (right, middle(0, lanes)), &font(LABEL), HPos::Right)?;
     }
     if panel.requests.len() <= NAMED_ROWS {
         for row in 0..requests {
             let name = format!("request {}", row + 1);
-            text(area, &name, (right, middle(lanes + 1 + row, 1)), 12, HPos::Right)?;
+            text(area, &name, (right, middle(lanes + 1 + row, 1)), &font(LABEL), HPos::Right)?;
         }
     } else {
         let name = format!("{} requests", panel.run.requests.len());
-        text(area, &name, (right, middle(lanes + 1, requests)), 12, HPos::Right)?;
+        text(area, &name, (right, middle(lanes + 1, requests)), &font(LABEL), HPos::Right)?;
     }
     Ok(())
 }
 
-fn text(area: &Area<'_>, words: &str, at: (i32, i32), size: i32, align: HPos) -> Drawing {
-    let style = font(size).pos(Pos::new(align, VPos::Center));
-    area.draw(&Text::new(words.to_owned(), at, style))?;
+fn text(area: &Area<'_>, words: &str, at: (i32, i32), font: &TextStyle<'_>, align: HPos) -> Drawing {
+    area.draw(&Text::new(words.to_owned(), at, font.pos(Pos::new(align, VPos::Center))))?;
     Ok(())
 }
 
 fn font(size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
+}
+
+fn bold(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size, FontStyle::Bold).into_font().color(&INK)
 }
 
 /// The constants are small.

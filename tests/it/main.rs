@@ -6,6 +6,8 @@ mod bounds;
 mod cancellation;
 mod errors;
 mod exactly_once;
+#[cfg(feature = "oauth2")]
+mod examples;
 mod floors;
 mod lifetimes;
 #[cfg(feature = "oauth2")]

@@ -10,14 +10,14 @@ use tokenflight::{RefreshPolicy, TokenActor, TokenError, TokenHandle};
 use crate::support::*;
 
 /// The server. It ends when its standard input does, so a test that is killed leaves none behind.
-struct Provider {
+pub(crate) struct Provider {
     child: Child,
     addresses: serde_json::Value,
     client: reqwest::Client,
 }
 
 impl Provider {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oidc");
         assert!(
             folder.join("node_modules").exists(),
@@ -37,7 +37,7 @@ impl Provider {
         Self { child, addresses, client: reqwest::Client::new() }
     }
 
-    fn address(&self, name: &str) -> &str {
+    pub(crate) fn address(&self, name: &str) -> &str {
         self.addresses[name].as_str().unwrap()
     }
 
