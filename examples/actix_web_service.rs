@@ -1,6 +1,7 @@
 //! A service on port 8080 that calls an API with a token: several workers, one actor, one auth call.
 //!
 //! `cargo run --example actix_web_service`, then `curl localhost:8080/` and `curl localhost:8080/status`.
+//! With `--features metrics`, `curl localhost:8080/metrics` has the figures for Prometheus.
 //! `-- --requests 200` asks it 200 times at once itself, prints what that cost, and ends.
 //!
 //! The auth server and the API run in this process, on loopback, on free ports.
@@ -89,6 +90,8 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let (third_party, auth_calls) = third_party()?;
+    // Before the actor: what it measures goes to the recorder that is there when it starts.
+    let figures = figures()?;
 
     let source = ClientCredentials::builder(format!("{third_party}/token"), "service", "s3cret").build()?;
     let tokens = TokenActor::builder(source).name("third-party").start()?;
@@ -100,6 +103,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
             .app_data(web::Data::new(service.clone()))
             .route("/", web::get().to(index))
             .route("/status", web::get().to(status))
+            .configure(figures.clone())
     })
     .workers(4)
     .bind(("127.0.0.1", options.port))
@@ -126,6 +130,22 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     tokens.shutdown().await;
     Ok(())
+}
+
+/// For Prometheus, the actor's figures and whatever else the process measures.
+#[cfg(feature = "metrics")]
+fn figures() -> Result<impl Fn(&mut web::ServiceConfig) + Clone, Box<dyn Error>> {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
+    Ok(move |app: &mut web::ServiceConfig| {
+        let recorder = recorder.clone();
+        app.route("/metrics", web::get().to(move || std::future::ready(recorder.render())));
+    })
+}
+
+#[cfg(not(feature = "metrics"))]
+#[allow(clippy::unnecessary_wraps)] // its twin may fail
+fn figures() -> Result<impl Fn(&mut web::ServiceConfig) + Clone, Box<dyn Error>> {
+    Ok(|_: &mut web::ServiceConfig| {})
 }
 
 /// The third party: an auth server that takes 100 ms, and an API that wants its token.

@@ -3,7 +3,10 @@
 mod alarm;
 mod breath;
 mod delivery;
+#[cfg(feature = "metrics")]
+mod instruments;
 mod message;
+mod meters;
 mod report;
 mod ticket;
 
@@ -30,6 +33,7 @@ use breath::breath;
 use delivery::Delivery;
 pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd};
+use meters::Meters;
 use ticket::Parked;
 pub(crate) use ticket::Ticket;
 pub use ticket::TokenReady;
@@ -56,7 +60,7 @@ pub struct TokenActor {
     delivering: usize,
     /// Those who await the end.
     leaving: Vec<Parked<()>>,
-    lost: u64,
+    meters: Meters,
     /// Events since the last pause for the arbiter's other tasks.
     busy: usize,
 }
@@ -86,6 +90,7 @@ impl TokenActor {
         seed: u64,
     ) -> Self {
         let lobby = Lobby::new(Arc::clone(&clock), policy.wait_limit(), policy.waiters_limit());
+        let meters = Meters::new(Arc::clone(&name));
         Self {
             name,
             source: Source(source),
@@ -98,7 +103,7 @@ impl TokenActor {
             alarm: None,
             delivering: 0,
             leaving: Vec::new(),
-            lost: 0,
+            meters,
             busy: 0,
         }
     }
@@ -127,6 +132,7 @@ impl TokenActor {
             self.perform(effect, now, ctx);
         }
         self.effects = effects;
+        self.settle();
         self.set_alarm(now, ctx);
         self.breathe(ctx);
     }
@@ -154,7 +160,7 @@ impl TokenActor {
             Effect::Tell(ticket, outcome) => self.deliver(Delivery::to_one(ticket, outcome), ctx),
             Effect::TellAll(tickets, outcome) => self.deliver(Delivery::to_all(tickets, outcome), ctx),
             Effect::Discard(ticket) => ticket.discard(),
-            Effect::Note(note) => report::report(&self.name, &note, self.shared.lobby.waiters()),
+            Effect::Note(note) => self.meters.note(&note, self.shared.lobby.waiters()),
         }
     }
 
@@ -181,7 +187,7 @@ impl TokenActor {
     /// The first chunk at once, the rest with pauses in which the arbiter's other tasks run.
     fn deliver(&mut self, mut delivery: Delivery, ctx: &mut Context<Self>) {
         if !delivery.tell_chunk() {
-            self.lost += delivery.lost();
+            self.meters.lost += delivery.lost();
             return;
         }
         self.delivering += 1;
@@ -192,7 +198,8 @@ impl TokenActor {
             delivery.lost()
         };
         ctx.spawn(telling.into_actor(self).map(|lost, actor, ctx| {
-            actor.lost += lost;
+            actor.meters.lost += lost;
+            actor.settle();
             actor.delivering -= 1;
             actor.leave(ctx);
         }));
@@ -234,15 +241,27 @@ impl TokenActor {
         }
     }
 
+    /// Tells the meters how things stand.
+    fn settle(&mut self) {
+        let waiters = || self.machine.waiters() + self.shared.lobby.waiters();
+        self.meters.settle(&self.machine.counters(), waiters);
+    }
+
+    fn waiters(&self) -> usize {
+        self.machine.waiters() + self.shared.lobby.waiters()
+    }
+
     fn status(&self) -> Status {
         let now = self.clock().now();
         let token = self.machine.token();
         Status {
             state: self.machine.state(now),
-            waiters: self.machine.waiters() + self.shared.lobby.waiters(),
+            waiters: self.waiters(),
             token_age: token.map(|token| token.age_at(now)),
             expires_in: token.map(|token| token.remaining_at(now)),
-            lost: self.lost,
+            cooldown: self.machine.cooldown_left(now),
+            last_refresh: self.meters.took,
+            lost: self.meters.lost,
             counters: self.machine.counters(),
         }
     }

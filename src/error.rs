@@ -70,6 +70,19 @@ impl TokenError {
         self.0.retry_after
     }
 
+    /// Its kind's name, in metrics.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.0.kind {
+            Kind::Rejected => "rejected",
+            Kind::Unavailable => "unavailable",
+            Kind::Timeout => "timeout",
+            Kind::Overloaded => "overloaded",
+            Kind::Stopped => "stopped",
+            Kind::Panic => "panic",
+        }
+    }
+
     fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner { kind, message: message.into(), cause: None, retry_after: None }))
     }

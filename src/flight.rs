@@ -154,6 +154,12 @@ impl<W: Waiter> Machine<W> {
         self.held.as_ref().map(|held| &held.token)
     }
 
+    /// How long the source is still left alone.
+    pub(crate) fn cooldown_left(&self, now: Timestamp) -> Option<Duration> {
+        let cooldown = self.cooldown.as_ref().filter(|cooldown| now.boot < cooldown.until)?;
+        Some(cooldown.until.saturating_sub(now.boot))
+    }
+
     pub(crate) fn state(&self, now: Timestamp) -> FlightState {
         match &self.flight {
             _ if self.stopped => FlightState::Stopped,

@@ -61,6 +61,27 @@
 //! - Secrets are wiped from the buffers that this crate owns. Copies that an HTTP client or the kernel made
 //!   are not ours to wipe.
 //!
+//! # Metrics
+//!
+//! With feature `metrics`, each actor tells a recorder of the [`metrics`](https://docs.rs/metrics) facade its
+//! life, under the label `token` with the [name](TokenActorBuilder::name) that it was given. Install the recorder
+//! before the actor starts. [`TokenHandle::status`] has the same without any recorder.
+//!
+//! | metric | kind | what |
+//! |---|---|---|
+//! | `tokenflight_refreshes_total` | counter | flights that ended, by `reason` and `outcome` (`ok`, or an error's kind) |
+//! | `tokenflight_refresh_duration_seconds` | histogram | how long they took, by the same |
+//! | `tokenflight_requests_per_refresh` | histogram | callers that shared a flight's outcome |
+//! | `tokenflight_attempts_total` | counter | calls to the source |
+//! | `tokenflight_requests_total` | counter | requests that reached the actor |
+//! | `tokenflight_waiters` | gauge | callers that wait |
+//! | `tokenflight_expiry_timestamp_seconds` | gauge | the token's end in Unix time; minus `time()`, the seconds to expiry |
+//! | `tokenflight_cooldown_seconds` | gauge | for how long the last failure closed the source; 0 after a success |
+//! | `tokenflight_rejections_total` | counter | tokens that the API rejected |
+//! | `tokenflight_wait_timeouts_total` | counter | callers whose own time ran out |
+//! | `tokenflight_overloads_total` | counter | callers that found the queue full |
+//! | `tokenflight_lost_answers_total` | counter | answers that found their subscriber stopped |
+//!
 //! # Features
 //!
 //! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or

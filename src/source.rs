@@ -81,6 +81,8 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub(crate) const COUNT: usize = 5;
+
     /// The name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

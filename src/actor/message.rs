@@ -99,6 +99,10 @@ pub struct Status {
     pub token_age: Option<Duration>,
     /// How long the token in hand lasts. Zero: it has expired. `None` if there is none.
     pub expires_in: Option<Duration>,
+    /// How long the source is still left alone after a failure. `None` if it is not.
+    pub cooldown: Option<Duration>,
+    /// How long the last flight took, whatever came of it. `None` before the first has ended.
+    pub last_refresh: Option<Duration>,
     /// Answers that found their subscriber stopped.
     pub lost: u64,
     /// What it has counted since it started.

@@ -95,14 +95,15 @@ impl<W: Waiter> Machine<W> {
         self.held = Some(Held { token: token.clone(), margins, since: now.boot });
         self.cooldown = None;
         let outage = std::mem::take(&mut self.failures);
-        self.counters.landed += 1;
         if let Some(flight) = self.flight.take() {
+            self.counters.count_landing(flight.reason);
             out.push(Effect::Note(Note::Landed {
                 reason: flight.reason,
                 attempts: flight.attempt,
                 took: now.boot.saturating_sub(flight.started),
                 waiters: self.waiters(),
                 lifetime,
+                expires_at: token.end().wall,
                 outage,
             }));
         }
@@ -128,7 +129,7 @@ impl<W: Waiter> Machine<W> {
         let Some(flight) = self.flight.take() else { return };
         let (reason, attempts) = (flight.reason, flight.attempt);
         self.failures = self.failures.saturating_add(1);
-        self.counters.failed += 1;
+        self.counters.count_failure(reason);
         let cooldown = self.cooldown_for(&cause);
         let error = TokenError::flight_failed(cause, attempts, cooldown);
         // A rejected token's floor may last longer.

@@ -1,6 +1,6 @@
 //! What the machine is told, what it says, and what it counts.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::waiters::Line;
 use crate::error::{SourceError, TokenError};
@@ -69,6 +69,7 @@ pub(crate) enum Note {
         took: Duration,
         waiters: usize,
         lifetime: Duration,
+        expires_at: SystemTime,
         outage: u32,
     },
     Failed {
@@ -108,6 +109,30 @@ pub struct Counters {
     pub timeouts: u64,
     /// Requests that found the queue full.
     pub overloads: u64,
+    landed_by: [u64; Reason::COUNT],
+    failed_by: [u64; Reason::COUNT],
+}
+
+impl Counters {
+    /// Flights for this reason that brought a token.
+    pub fn landed_by(&self, reason: Reason) -> u64 {
+        self.landed_by[reason as usize]
+    }
+
+    /// Flights for this reason that failed.
+    pub fn failed_by(&self, reason: Reason) -> u64 {
+        self.failed_by[reason as usize]
+    }
+
+    pub(super) fn count_landing(&mut self, reason: Reason) {
+        self.landed += 1;
+        self.landed_by[reason as usize] += 1;
+    }
+
+    pub(super) fn count_failure(&mut self, reason: Reason) {
+        self.failed += 1;
+        self.failed_by[reason as usize] += 1;
+    }
 }
 
 /// What the machine is doing.

@@ -10,6 +10,8 @@ mod exactly_once;
 mod examples;
 mod floors;
 mod lifetimes;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "oauth2")]
 mod oidc;
 mod outage;

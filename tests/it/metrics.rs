@@ -1,0 +1,97 @@
+//! What a recorder is told of an actor's life.
+
+use std::collections::BTreeMap;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+use crate::support::*;
+
+/// Each metric as `name{labels}`, without the token's own label, and its value.
+struct Seen(BTreeMap<String, DebugValue>);
+
+impl Seen {
+    fn by(snapshotter: &Snapshotter) -> Self {
+        let rows = snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
+            let labels = key.key().labels().filter(|label| label.key() != "token");
+            let labels: Vec<_> = labels.map(|label| format!("{}={}", label.key(), label.value())).collect();
+            (format!("{}{{{}}}", key.key().name(), labels.join(",")), value)
+        });
+        Self(rows.collect())
+    }
+
+    #[track_caller]
+    fn assert(&self, name: &str, expected: u32) {
+        match self.0.get(name) {
+            Some(DebugValue::Counter(count)) => assert_eq!(*count, u64::from(expected), "{name}"),
+            Some(DebugValue::Gauge(value)) => assert_eq!(**value, f64::from(expected), "{name}"),
+            Some(DebugValue::Histogram(values)) => assert_eq!(values.len(), expected as usize, "{name}"),
+            None => panic!("no {name} in {:?}", self.0.keys()),
+        }
+    }
+}
+
+#[actix::test]
+async fn a_flight_an_outage_and_a_rejection_are_seen() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let rig = rig_with(plain().attempts(1));
+
+    assert!(rig.get_all(9).await.iter().all(Result::is_ok));
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_refreshes_total{reason=first,outcome=ok}", 1);
+    seen.assert("tokenflight_refresh_duration_seconds{reason=first,outcome=ok}", 1);
+    seen.assert("tokenflight_attempts_total{}", 1);
+    seen.assert("tokenflight_waiters{}", 0);
+    seen.assert("tokenflight_cooldown_seconds{}", 0);
+    // The clock starts on the first of January 2026; the token was asked for then, and lasts an hour.
+    seen.assert("tokenflight_expiry_timestamp_seconds{}", 1_767_225_600 + 3_600);
+
+    rig.handle.invalidate(&rig.handle.current().unwrap());
+    rig.source.then(terminal());
+    assert!(rig.get_all(5).await.iter().all(Result::is_err));
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_rejections_total{}", 1);
+    seen.assert("tokenflight_refreshes_total{reason=rejected,outcome=rejected}", 1);
+    seen.assert("tokenflight_cooldown_seconds{}", 5);
+    seen.assert("tokenflight_expiry_timestamp_seconds{}", 0);
+}
+
+#[actix::test]
+async fn waiters_are_counted_while_they_wait_and_those_who_share_a_flight_when_it_ends() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let rig = rig_with(plain().max_waiters(6));
+    rig.source.hold();
+    let (collector, told) = Collector::begin();
+    for ticket in 0..7 {
+        rig.handle.subscribe(subscription(&collector, ticket));
+    }
+    settle().await;
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_waiters{}", 6);
+    seen.assert("tokenflight_overloads_total{}", 1);
+
+    rig.source.release();
+    told.wait_for(7).await;
+    settle().await;
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_waiters{}", 0);
+    let shared = seen.0.get("tokenflight_requests_per_refresh{}").unwrap();
+    assert!(matches!(shared, DebugValue::Histogram(values) if values.len() == 1 && *values[0] == 6.0));
+}
+
+#[actix::test]
+async fn an_answer_that_found_its_subscriber_stopped_is_counted() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let rig = rig_with(plain());
+    let (collector, _) = Collector::begin();
+    rig.handle.subscribe(subscription(&collector, 1));
+    collector.send(Halt).await.unwrap();
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(rig.handle.status().await.unwrap().lost, 1);
+    Seen::by(&snapshotter).assert("tokenflight_lost_answers_total{}", 1);
+}
