@@ -1,23 +1,22 @@
 //! The actor: it performs what the [flight machine](crate::flight) says, and decides nothing.
 
 mod alarm;
+mod call;
 mod delivery;
 mod message;
 mod report;
 mod ticket;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, SpawnHandle,
-    Supervised, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Supervised,
+    WrapFuture,
 };
-use futures_util::FutureExt;
 
 use crate::clock::{Clock, Timestamp};
-use crate::error::{SourceError, TokenError};
+use crate::error::TokenError;
 use crate::flight::{Effect, Event, Machine, Outcome};
 use crate::policy::RefreshPolicy;
 use crate::round::Lobby;
@@ -25,6 +24,8 @@ use crate::slot::Slot;
 use crate::source::{ErasedSource, FetchContext};
 use crate::token::Token;
 
+use alarm::{Alarm, Ringing};
+use call::{Call, Calling};
 use delivery::Delivery;
 pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd};
@@ -48,8 +49,10 @@ pub struct TokenActor {
     effects: Vec<Effect<Ticket>>,
     /// When the running fetch was sent: its token's life counts from here.
     sent: Timestamp,
-    fetch: Option<SpawnHandle>,
-    alarm: Option<(Duration, SpawnHandle)>,
+    call: Option<Call>,
+    alarm: Option<Alarm>,
+    /// Alarms set so far.
+    alarms: u64,
     /// Deliveries under way, in the context.
     delivering: usize,
     /// Those who await the end.
@@ -90,8 +93,9 @@ impl TokenActor {
             sent: clock.now(),
             shared: Shared { slot: Arc::new(Slot::new(clock)), lobby: Arc::new(lobby) },
             effects: Vec::new(),
-            fetch: None,
+            call: None,
             alarm: None,
+            alarms: 0,
             delivering: 0,
             leaving: Vec::new(),
             lost: 0,
@@ -128,11 +132,7 @@ impl TokenActor {
     fn perform(&mut self, effect: Effect<Ticket>, now: Timestamp, ctx: &mut Context<Self>) {
         match effect {
             Effect::Fetch { id, cx } => self.fetch(id, cx, now, ctx),
-            Effect::Abort => {
-                if let Some(fetch) = self.fetch.take() {
-                    ctx.cancel_future(fetch);
-                }
-            }
+            Effect::Abort => self.call = None,
             Effect::Publish(token) => self.shared.slot.publish(token),
             Effect::QuietUntil(moment) => self.shared.slot.quiet_until(moment),
             Effect::Tell(ticket, outcome) => self.deliver(Delivery::to_one(ticket, outcome), ctx),
@@ -146,16 +146,13 @@ impl TokenActor {
     /// going away can end it.
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp, ctx: &mut Context<Self>) {
         self.sent = now;
-        let fetching = AssertUnwindSafe(Arc::clone(&self.source.0).fetch_erased(cx)).catch_unwind();
-        let reported = fetching.into_actor(self).map(move |result, actor, ctx| {
-            actor.fetch = None;
-            // The panic's own message is left to the panic hook: it may hold anything.
-            let result =
-                result.unwrap_or_else(|_| Err(SourceError::panic("its message went to the panic hook")));
-            let result = result.map(|token| actor.stamped(token));
-            actor.on(Event::Fetched { id, result }, ctx);
-        });
-        self.fetch = Some(ctx.spawn(reported));
+        self.call = Some(Call::new(id, Arc::clone(&self.source.0).fetch_erased(cx)));
+        ctx.spawn(Calling(id).map(move |result, actor: &mut Self, ctx| {
+            if let Some(result) = result {
+                let result = result.map(|token| actor.stamped(token));
+                actor.on(Event::Fetched { id, result }, ctx);
+            }
+        }));
     }
 
     fn stamped(&self, token: Token) -> Token {
@@ -187,25 +184,21 @@ impl TokenActor {
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let wake =
             [self.machine.next_wake(), self.shared.lobby.next_deadline(now.boot)].into_iter().flatten().min();
-        match (wake, self.alarm) {
-            (Some(wake), Some((set, _))) if set <= wake => return,
-            (_, Some((_, alarm))) => {
-                ctx.cancel_future(alarm);
-                self.alarm = None;
+        if let (Some(wake), Some(alarm)) = (wake, &self.alarm)
+            && alarm.at <= wake
+        {
+            return;
+        }
+        self.alarm = None;
+        let Some(wake) = wake else { return };
+        self.alarms += 1;
+        self.alarm = Some(Alarm::new(self.alarms, wake, wake.saturating_sub(now.boot)));
+        ctx.spawn(Ringing(self.alarms).map(|rang, actor: &mut Self, ctx| {
+            if rang {
+                actor.shared.lobby.expire(actor.clock().now().boot);
+                actor.on(Event::Tick, ctx);
             }
-            (_, None) => {}
-        }
-        if let Some(wake) = wake {
-            let alarm =
-                alarm::Alarm::after(wake.saturating_sub(now.boot)).map(|rang, actor: &mut Self, ctx| {
-                    actor.alarm = None;
-                    if rang {
-                        actor.shared.lobby.expire(actor.clock().now().boot);
-                        actor.on(Event::Tick, ctx);
-                    }
-                });
-            self.alarm = Some((wake, ctx.spawn(alarm)));
-        }
+        }));
     }
 
     /// Stops, once everybody has been told.
@@ -244,7 +237,7 @@ impl Actor for TokenActor {
 /// Under a `Supervisor` the fields outlive a restart, and the futures in the context do not.
 impl Supervised for TokenActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
-        (self.fetch, self.alarm, self.delivering) = (None, None, 0);
+        (self.call, self.alarm, self.delivering) = (None, None, 0);
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
         self.on(Event::Restart, ctx);
         self.on(Event::Tick, ctx);

@@ -12,6 +12,7 @@ mod lifetimes;
 mod oidc;
 mod outage;
 mod rejection;
+mod shutdown;
 mod single_flight;
 mod support;
 mod threads;
