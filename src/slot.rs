@@ -1,5 +1,6 @@
 //! The published token: written by the actor, read by every handle without a lock.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -71,7 +72,8 @@ impl Slot {
     pub(crate) fn publish(&self, token: Option<(Token, Margins)>) {
         let plain = token.as_ref().map(|(token, _)| token.clone());
         self.published.store(token.map(|(token, margins)| Arc::new(Published::new(token, margins))));
-        self.watch.send_replace(plain);
+        // An observer's waker is foreign code, and must not take the actor with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.watch.send_replace(plain)));
     }
 
     pub(crate) fn quiet_until(&self, moment: Duration) {

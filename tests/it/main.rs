@@ -11,6 +11,7 @@ mod lifetimes;
 #[cfg(feature = "oauth2")]
 mod oidc;
 mod outage;
+mod panics;
 mod rejection;
 mod shutdown;
 mod single_flight;
