@@ -47,9 +47,17 @@ impl TokenHandle {
     /// What the flight failed of, or [`is_timeout`](TokenError::is_timeout) after the policy's
     /// `wait_timeout`, [`is_overloaded`](TokenError::is_overloaded), [`is_stopped`](TokenError::is_stopped).
     pub async fn get(&self) -> Result<Token, TokenError> {
-        match self.current() {
-            Some(token) => Ok(token),
-            None => self.shared.lobby.wait(|round| self.announce(round)).await,
+        if let Some(token) = self.current() {
+            return Ok(token);
+        }
+        let rejected = self.shared.slot.rejected();
+        let outcome = self.wait().await;
+        match (&outcome, rejected) {
+            // A round is open until its turn to be told has come. One that was about to be told of a token
+            // that was rejected before this caller sat down is not for it; the next one is announced behind
+            // the rejection.
+            (Ok(token), Some(rejected)) if token.same_secret(&rejected) => self.wait().await,
+            _ => outcome,
         }
     }
 
@@ -97,6 +105,10 @@ impl TokenHandle {
     /// The actor's address, for messages.
     pub fn addr(&self) -> &Addr<TokenActor> {
         &self.addr
+    }
+
+    async fn wait(&self) -> Result<Token, TokenError> {
+        self.shared.lobby.wait(|round| self.announce(round)).await
     }
 
     fn announce(&self, round: Arc<Round>) {
