@@ -16,7 +16,11 @@ use crate::token::Token;
 /// A way to a [`TokenActor`] from any thread and any runtime.
 ///
 /// Reading a usable token takes no lock and no message. Only when there is none, the first caller sends one
-/// message, and all callers share the outcome. The actor lives as long as a handle or an `Addr` of it does.
+/// message, and all callers share the outcome.
+///
+/// The actor lives until it is [shut down](Self::shutdown), or its arbiter stops, or the last handle and `Addr`
+/// of it have gone and nobody waits any more. A handle outlives it, and from then on answers everything at
+/// once, with an error that [`is_stopped`](TokenError::is_stopped).
 #[derive(Clone, Debug)]
 pub struct TokenHandle {
     addr: Addr<TokenActor>,
@@ -41,7 +45,7 @@ impl TokenHandle {
     /// A usable token: the current one at once, or the outcome of the flight under way, or of a new one.
     ///
     /// Dropping the future leaves the flight alone. It needs no runtime of its own: `wait_timeout` is watched
-    /// over by the actor.
+    /// over by the actor, on its arbiter. Do not block that arbiter to wait for this.
     ///
     /// # Errors
     /// What the flight failed of, or [`is_timeout`](TokenError::is_timeout) after the policy's
@@ -96,7 +100,7 @@ impl TokenHandle {
     }
 
     /// Tells everyone who waits, then stops the actor. Returns when all have been told, also if it had
-    /// stopped before.
+    /// stopped before: see [`Shutdown`].
     pub async fn shutdown(&self) {
         // An actor that is gone has told everyone as it went.
         let _ = self.addr.send(Shutdown).await;

@@ -220,6 +220,29 @@ async fn after_its_system_has_ended_a_handle_answers_everything_at_once() {
 }
 
 #[actix::test]
+async fn who_waits_on_a_system_that_is_not_run_is_answered_when_it_goes() {
+    let source = ScriptedSource::new();
+    let (sender, receiver) = oneshot::channel();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let system = System::new();
+        let handle = system.block_on(async { TokenActor::builder(source).start().unwrap() });
+        sender.send(handle).map_err(|_| "nobody waits").unwrap();
+        gate.recv().unwrap_or_default(); // the System is there, and nobody runs it
+        drop(system);
+    });
+    let handle = receiver.await.unwrap();
+    let (collector, told) = Collector::begin();
+    handle.subscribe(subscription(&collector, 0));
+    let (get, ask, ()) = tokio::join!(handle.get(), handle.addr().send(GetToken), async { drop(go) });
+    assert!(get.unwrap_err().is_stopped());
+    assert!(ask.is_err());
+    told.wait_for(1).await;
+    told.assert_each_once(0..1);
+    thread.join().unwrap();
+}
+
+#[actix::test]
 async fn an_arbiter_that_stops_before_the_actor_has_begun_answers_too() {
     for background in [false, true] {
         let arbiter = Arbiter::new();
