@@ -132,7 +132,11 @@ impl TokenActor {
     fn perform(&mut self, effect: Effect<Ticket>, now: Timestamp, ctx: &mut Context<Self>) {
         match effect {
             Effect::Fetch { id, cx } => self.fetch(id, cx, now, ctx),
-            Effect::Abort => self.call = None,
+            Effect::Abort => {
+                if let Some(call) = self.call.take() {
+                    call.give_up();
+                }
+            }
             Effect::Publish(token) => self.shared.slot.publish(token),
             Effect::QuietUntil(moment) => self.shared.slot.quiet_until(moment),
             Effect::Tell(ticket, outcome) => self.deliver(Delivery::to_one(ticket, outcome), ctx),
@@ -189,7 +193,9 @@ impl TokenActor {
         {
             return;
         }
-        self.alarm = None;
+        if let Some(alarm) = self.alarm.take() {
+            alarm.give_up();
+        }
         let Some(wake) = wake else { return };
         self.alarms += 1;
         self.alarm = Some(Alarm::new(self.alarms, wake, wake.saturating_sub(now.boot)));

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix::{ActorFuture, Context};
@@ -20,14 +20,22 @@ pub(super) struct Alarm {
     /// Made at the first poll: a timer can only be made inside the runtime, which an actor that is dropped
     /// with its arbiter has left already.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// The context's, from when it polled this last.
+    poller: Waker,
 }
 
 impl Alarm {
     pub(super) fn new(number: u64, at: Duration, delay: Duration) -> Self {
-        Self { number, at, delay, sleep: None }
+        Self { number, at, delay, sleep: None, poller: Waker::noop().clone() }
+    }
+
+    /// As a [`Call`](super::Call) is given up.
+    pub(super) fn give_up(self) {
+        self.poller.wake_by_ref();
     }
 
     fn poll(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
+        self.poller.clone_from(task.waker());
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.delay)));
         sleep.as_mut().poll(task)
     }

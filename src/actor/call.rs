@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::{fmt, future, mem};
 
 use actix::{ActorFuture, Context};
@@ -18,11 +18,18 @@ use crate::token::Token;
 pub(super) struct Call {
     id: u64,
     fetching: Fetching,
+    /// The context's, from when it polled this last.
+    poller: Waker,
 }
 
 impl Call {
     pub(super) fn new(id: u64, fetching: Fetching) -> Self {
-        Self { id, fetching }
+        Self { id, fetching, poller: Waker::noop().clone() }
+    }
+
+    /// What the context has of it is over too, and must find that out: it keeps the actor alive.
+    pub(super) fn give_up(self) {
+        self.poller.wake_by_ref();
     }
 }
 
@@ -57,6 +64,7 @@ impl ActorFuture<TokenActor> for Calling {
         let Some(call) = actor.call.as_mut().filter(|call| call.id == self.0) else {
             return Poll::Ready(None);
         };
+        call.poller.clone_from(task.waker());
         let polled = catch_unwind(AssertUnwindSafe(|| call.fetching.as_mut().poll(task)));
         let result = match polled {
             Ok(poll) => ready!(poll),

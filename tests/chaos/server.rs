@@ -24,6 +24,8 @@ struct Books {
     dice: fastrand::Rng,
     tokens: u64,
     served: BTreeMap<&'static str, u64>,
+    /// Until then nothing is answered.
+    outage_until: Duration,
     /// For each token: whose it is, when its request was here, and when it had not been answered yet.
     good: HashMap<String, (String, Duration, Duration)>,
 }
@@ -106,9 +108,12 @@ impl Books {
         self.token(actor, came, &expires_in)
     }
 
-    /// Half of the time it behaves.
+    /// Most of the time it behaves.
     fn decide(&mut self, actor: &str, came: Duration) -> (&'static str, Deed) {
         let body = || "never mind".to_owned();
+        if came < self.outage_until {
+            return ("is away", Deed::Hang);
+        }
         let retry_after = ["", "Retry-After: 0\r\n", "Retry-After: 1\r\n"][self.dice.usize(..3)];
         match self.dice.u32(..48) {
             0 => ("hangs", Deed::Hang),
@@ -147,6 +152,10 @@ impl Books {
             13 => {
                 let missing = self.token(actor, came, "null");
                 ("no lifetime", Deed::Send(http("200 OK", "", &missing)))
+            }
+            14 if self.dice.u8(..4) == 0 => {
+                self.outage_until = came + Duration::from_millis(self.dice.u64(200..1_500));
+                ("goes away", Deed::Hang)
             }
             _ => {
                 let answer = http("200 OK", "", &self.good(actor, came));

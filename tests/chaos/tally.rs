@@ -9,7 +9,7 @@ use tokenflight::clock::{Clock, SystemClock, Timestamp};
 use tokenflight::{Token, TokenError};
 
 /// How long a caller waits, by the policy of all actors here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// By the crate's own clock: durations by the one that counts suspend, ends of tokens by the wall clock, in
 /// which they are told. (Who sets it back while this runs breaks the books.)
@@ -173,7 +173,7 @@ impl Tally {
 
     /// Waits until no ticket is open, or it is too late for that.
     pub(crate) async fn all_tickets_answered(&self) {
-        let deadline = now() + PATIENCE * 3;
+        let deadline = now() + PATIENCE * 10;
         let open = || {
             let tickets = self.tickets.lock().unwrap();
             tickets.iter().any(|ticket| ticket.answers == 0 && !ticket.may_be_lost)

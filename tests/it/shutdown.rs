@@ -128,6 +128,26 @@ async fn without_handles_and_waiters_the_actor_ends_in_either_mode() {
 }
 
 #[actix::test]
+async fn without_handles_the_actor_ends_however_its_flight_does() {
+    use tokenflight::testing::Answer::Hang;
+    tokio::time::pause();
+    for background in [false, true] {
+        for answers in [vec![transient()], vec![transient(); 2], vec![terminal()], vec![Hang], vec![Hang; 2]]
+        {
+            let policy = plain().attempts(2).wait_timeout(secs(3)).background(background);
+            let Rig { handle, source, .. } = another(policy);
+            for answer in answers {
+                source.then(answer);
+            }
+            let mut watch = handle.watch();
+            assert!(tokio::time::timeout(millis(20), handle.get()).await.is_err());
+            drop(handle);
+            ended(&mut watch).await;
+        }
+    }
+}
+
+#[actix::test]
 async fn in_background_mode_too_who_waits_is_answered_though_the_last_handle_goes() {
     let Rig { handle, source, .. } = rig_with(plain().background(true));
     let (collector, told) = Collector::begin();
