@@ -111,8 +111,8 @@ fn policy(dice: &mut fastrand::Rng) -> RefreshPolicy {
     let cooldown = millis(5, 30, dice);
     RefreshPolicy::default()
         .attempts(dice.u32(1..=3))
-        .attempt_timeout(millis(80, 200, dice))
-        .flight_timeout(millis(300, 700, dice))
+        .attempt_timeout(millis(80, 500, dice))
+        .flight_timeout(millis(300, 1_500, dice))
         .backoff(millis(0, 20, dice))
         .max_backoff(Duration::from_millis(40))
         .cooldown(cooldown)
