@@ -2,7 +2,9 @@
 
 mod alarm;
 mod breath;
+mod call;
 mod delivery;
+mod inbox;
 #[cfg(feature = "metrics")]
 mod instruments;
 mod message;
@@ -10,26 +12,22 @@ mod meters;
 mod report;
 mod ticket;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, SpawnHandle,
-    Supervised, WrapFuture,
-};
-use futures_util::FutureExt;
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
 
 use crate::clock::{Clock, Timestamp};
-use crate::error::{SourceError, TokenError};
-use crate::flight::{CHUNK, Effect, Event, Machine, Outcome};
+use crate::error::TokenError;
+use crate::flight::{CHUNK, Effect, Event, Machine};
 use crate::policy::RefreshPolicy;
 use crate::round::Lobby;
 use crate::slot::Slot;
 use crate::source::{ErasedSource, FetchContext};
 use crate::token::Token;
 
+use alarm::{Alarm, Ringing};
 use breath::breath;
+use call::{Call, Calling};
 use delivery::Delivery;
 pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd};
@@ -54,8 +52,10 @@ pub struct TokenActor {
     effects: Vec<Effect<Ticket>>,
     /// When the running fetch was sent: its token's life counts from here.
     sent: Timestamp,
-    fetch: Option<SpawnHandle>,
-    alarm: Option<(Duration, SpawnHandle)>,
+    call: Option<Call>,
+    alarm: Option<Alarm>,
+    /// Alarms set so far.
+    alarms: u64,
     /// Deliveries under way, in the context.
     delivering: usize,
     /// Those who await the end.
@@ -99,8 +99,9 @@ impl TokenActor {
             sent: clock.now(),
             shared: Shared { slot: Arc::new(Slot::new(clock)), lobby: Arc::new(lobby) },
             effects: Vec::new(),
-            fetch: None,
+            call: None,
             alarm: None,
+            alarms: 0,
             delivering: 0,
             leaving: Vec::new(),
             meters,
@@ -151,8 +152,8 @@ impl TokenActor {
         match effect {
             Effect::Fetch { id, cx } => self.fetch(id, cx, now, ctx),
             Effect::Abort => {
-                if let Some(fetch) = self.fetch.take() {
-                    ctx.cancel_future(fetch);
+                if let Some(call) = self.call.take() {
+                    call.give_up();
                 }
             }
             Effect::Publish(token) => self.shared.slot.publish(token),
@@ -168,16 +169,13 @@ impl TokenActor {
     /// going away can end it.
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp, ctx: &mut Context<Self>) {
         self.sent = now;
-        let fetching = AssertUnwindSafe(Arc::clone(&self.source.0).fetch_erased(cx)).catch_unwind();
-        let reported = fetching.into_actor(self).map(move |result, actor, ctx| {
-            actor.fetch = None;
-            // The panic's own message is left to the panic hook: it may hold anything.
-            let result =
-                result.unwrap_or_else(|_| Err(SourceError::panic("its message went to the panic hook")));
-            let result = result.map(|token| actor.stamped(token));
-            actor.on(Event::Fetched { id, result }, ctx);
-        });
-        self.fetch = Some(ctx.spawn(reported));
+        self.call = Some(Call::new(id, Arc::clone(&self.source.0).fetch_erased(cx)));
+        ctx.spawn(Calling(id).map(move |result, actor: &mut Self, ctx| {
+            if let Some(result) = result {
+                let result = result.map(|token| actor.stamped(token));
+                actor.on(Event::Fetched { id, result }, ctx);
+            }
+        }));
     }
 
     fn stamped(&self, token: Token) -> Token {
@@ -210,25 +208,23 @@ impl TokenActor {
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let wake =
             [self.machine.next_wake(), self.shared.lobby.next_deadline(now.boot)].into_iter().flatten().min();
-        match (wake, self.alarm) {
-            (Some(wake), Some((set, _))) if set <= wake => return,
-            (_, Some((_, alarm))) => {
-                ctx.cancel_future(alarm);
-                self.alarm = None;
+        if let (Some(wake), Some(alarm)) = (wake, &self.alarm)
+            && alarm.at <= wake
+        {
+            return;
+        }
+        if let Some(alarm) = self.alarm.take() {
+            alarm.give_up();
+        }
+        let Some(wake) = wake else { return };
+        self.alarms += 1;
+        self.alarm = Some(Alarm::new(self.alarms, wake, wake.saturating_sub(now.boot)));
+        ctx.spawn(Ringing(self.alarms).map(|rang, actor: &mut Self, ctx| {
+            if rang {
+                actor.shared.lobby.expire(actor.clock().now().boot);
+                actor.on(Event::Tick, ctx);
             }
-            (_, None) => {}
-        }
-        if let Some(wake) = wake {
-            let alarm =
-                alarm::Alarm::after(wake.saturating_sub(now.boot)).map(|rang, actor: &mut Self, ctx| {
-                    actor.alarm = None;
-                    if rang {
-                        actor.shared.lobby.expire(actor.clock().now().boot);
-                        actor.on(Event::Tick, ctx);
-                    }
-                });
-            self.alarm = Some((wake, ctx.spawn(alarm)));
-        }
+        }));
     }
 
     /// Stops, once everybody has been told.
@@ -243,12 +239,8 @@ impl TokenActor {
 
     /// Tells the meters how things stand.
     fn settle(&mut self) {
-        let waiters = || self.machine.waiters() + self.shared.lobby.waiters();
-        self.meters.settle(&self.machine.counters(), waiters);
-    }
-
-    fn waiters(&self) -> usize {
-        self.machine.waiters() + self.shared.lobby.waiters()
+        let (machine, lobby) = (&self.machine, &self.shared.lobby);
+        self.meters.settle(&machine.counters(), || machine.waiters() + lobby.waiters());
     }
 
     fn status(&self) -> Status {
@@ -256,7 +248,7 @@ impl TokenActor {
         let token = self.machine.token();
         Status {
             state: self.machine.state(now),
-            waiters: self.waiters(),
+            waiters: self.machine.waiters() + self.shared.lobby.waiters(),
             token_age: token.map(|token| token.age_at(now)),
             expires_in: token.map(|token| token.remaining_at(now)),
             cooldown: self.machine.cooldown_left(now),
@@ -279,7 +271,7 @@ impl Actor for TokenActor {
 /// Under a `Supervisor` the fields outlive a restart, and the futures in the context do not.
 impl Supervised for TokenActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
-        (self.fetch, self.alarm, self.delivering) = (None, None, 0);
+        (self.call, self.alarm, self.delivering) = (None, None, 0);
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
         self.on(Event::Restart, ctx);
         self.on(Event::Tick, ctx);
@@ -291,79 +283,6 @@ impl Drop for TokenActor {
     fn drop(&mut self) {
         self.shared.slot.publish(None);
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
-    }
-}
-
-impl Handler<GetToken> for TokenActor {
-    type Result = Parked<Outcome>;
-
-    fn handle(&mut self, _: GetToken, ctx: &mut Self::Context) -> Self::Result {
-        let (ticket, parked) = Ticket::asker();
-        self.on(Event::Want { waiter: ticket, timeout: None }, ctx);
-        parked
-    }
-}
-
-impl Handler<Subscribe> for TokenActor {
-    type Result = ();
-
-    fn handle(&mut self, msg: Subscribe, ctx: &mut Self::Context) {
-        self.on(Event::Want { waiter: msg.ticket, timeout: msg.timeout }, ctx);
-    }
-}
-
-impl Handler<Join> for TokenActor {
-    type Result = ();
-
-    fn handle(&mut self, msg: Join, ctx: &mut Self::Context) {
-        // Those who sit in a round have a patience each; the round itself has no end of its own.
-        self.on(Event::Want { waiter: msg.0, timeout: Some(Duration::MAX) }, ctx);
-    }
-}
-
-impl Handler<Refresh> for TokenActor {
-    type Result = Parked<Outcome>;
-
-    fn handle(&mut self, _: Refresh, ctx: &mut Self::Context) -> Self::Result {
-        let (ticket, parked) = Ticket::asker();
-        self.on(Event::Refresh { waiter: ticket }, ctx);
-        parked
-    }
-}
-
-impl Handler<Invalidate> for TokenActor {
-    type Result = ();
-
-    fn handle(&mut self, msg: Invalidate, ctx: &mut Self::Context) {
-        self.on(Event::Invalidate(msg.0), ctx);
-    }
-}
-
-impl Handler<NearEnd> for TokenActor {
-    type Result = ();
-
-    fn handle(&mut self, _: NearEnd, ctx: &mut Self::Context) {
-        self.on(Event::NearEnd, ctx);
-    }
-}
-
-impl Handler<GetStatus> for TokenActor {
-    type Result = MessageResult<GetStatus>;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.status())
-    }
-}
-
-impl Handler<Shutdown> for TokenActor {
-    type Result = Parked<()>;
-
-    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
-        let parked = Parked::new();
-        self.leaving.push(parked.clone());
-        self.on(Event::Stop, ctx);
-        self.leave(ctx);
-        parked
     }
 }
 

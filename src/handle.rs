@@ -16,7 +16,11 @@ use crate::token::Token;
 /// A way to a [`TokenActor`] from any thread and any runtime.
 ///
 /// Reading a usable token takes no lock and no message. Only when there is none, the first caller sends one
-/// message, and all callers share the outcome. The actor lives as long as a handle or an `Addr` of it does.
+/// message, and all callers share the outcome.
+///
+/// The actor lives until it is [shut down](Self::shutdown), or its arbiter stops, or the last handle and `Addr`
+/// of it have gone and nobody waits any more. A handle outlives it, and from then on answers everything at
+/// once, with an error that [`is_stopped`](TokenError::is_stopped).
 #[derive(Clone, Debug)]
 pub struct TokenHandle {
     addr: Addr<TokenActor>,
@@ -41,15 +45,23 @@ impl TokenHandle {
     /// A usable token: the current one at once, or the outcome of the flight under way, or of a new one.
     ///
     /// Dropping the future leaves the flight alone. It needs no runtime of its own: `wait_timeout` is watched
-    /// over by the actor.
+    /// over by the actor, on its arbiter. Do not block that arbiter to wait for this.
     ///
     /// # Errors
     /// What the flight failed of, or [`is_timeout`](TokenError::is_timeout) after the policy's
     /// `wait_timeout`, [`is_overloaded`](TokenError::is_overloaded), [`is_stopped`](TokenError::is_stopped).
     pub async fn get(&self) -> Result<Token, TokenError> {
-        match self.current() {
-            Some(token) => Ok(token),
-            None => self.shared.lobby.wait(|round| self.announce(round)).await,
+        if let Some(token) = self.current() {
+            return Ok(token);
+        }
+        let rejected = self.shared.slot.rejected();
+        let outcome = self.wait().await;
+        match (&outcome, rejected) {
+            // A round is open until its turn to be told has come. One that was about to be told of a token
+            // that was rejected before this caller sat down is not for it; the next one is announced behind
+            // the rejection.
+            (Ok(token), Some(rejected)) if token.same_secret(&rejected) => self.wait().await,
+            _ => outcome,
         }
     }
 
@@ -88,7 +100,7 @@ impl TokenHandle {
     }
 
     /// Tells everyone who waits, then stops the actor. Returns when all have been told, also if it had
-    /// stopped before.
+    /// stopped before: see [`Shutdown`].
     pub async fn shutdown(&self) {
         // An actor that is gone has told everyone as it went.
         let _ = self.addr.send(Shutdown).await;
@@ -97,6 +109,10 @@ impl TokenHandle {
     /// The actor's address, for messages.
     pub fn addr(&self) -> &Addr<TokenActor> {
         &self.addr
+    }
+
+    async fn wait(&self) -> Result<Token, TokenError> {
+        self.shared.lobby.wait(|round| self.announce(round)).await
     }
 
     fn announce(&self, round: Arc<Round>) {

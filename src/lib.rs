@@ -53,11 +53,20 @@
 //!
 //! # What it cannot promise
 //!
-//! - A subscriber that has stopped is not told. It is counted: [`Status::lost`].
-//! - After a bare `System::stop()` nothing can be delivered. Await [`TokenHandle::shutdown`] first.
-//! - A source that blocks its thread blocks the actor's arbiter, and with it the deadlines that the actor
-//!   watches over. Do not block in a source, or give the actor [a thread of its
+//! - A subscriber is told when the answer lies in its mailbox. One that has stopped by then is not told, and
+//!   is counted: [`Status::lost`]. One that stops before it looks is not told either, and nobody knows.
+//! - After a bare `System::stop()` nothing can be delivered in that System. Await [`TokenHandle::shutdown`]
+//!   first, and let the subscribers handle what they have got. Callers in other Systems and runtimes are
+//!   answered all the same, with an error that [`is_stopped`](TokenError::is_stopped).
+//! - The actor watches over everybody's deadline, so its arbiter has to run. A source or a task that blocks
+//!   that thread, or a System that nobody runs (its `block_on` has returned, its runner has not been dropped),
+//!   holds up the answers, timeouts included. Do not block there, or give the actor [a thread of its
 //!   own](TokenActorBuilder::spawn_thread).
+//! - A process that ends, aborts, or is built with `panic = "abort"` and panics, tells nobody.
+//! - A panic of the source is an error to those who wait, and a waker that panics costs its own waiter. But
+//!   with an observer's that panics, [other observers](TokenHandle::watch) may not be woken for that change.
+//! - Under a `Supervisor`, a shutdown answers everybody and is followed by a restart: counters and cooldown
+//!   stay, token and flight do not.
 //! - Secrets are wiped from the buffers that this crate owns. Copies that an HTTP client or the kernel made
 //!   are not ours to wipe.
 //!

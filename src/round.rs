@@ -1,6 +1,8 @@
 //! A round: everybody who waits on a handle for the same flight. The actor sees one waiter, and one message.
 
 use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -73,7 +75,7 @@ impl Lobby {
         for _ in 0..CHUNK {
             // Wakers run code that is not ours: never under the lock.
             let Some(waker) = ({ lock(&round.0).waiters.pop_due(now) }) else { return };
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -108,8 +110,12 @@ impl<F: FnOnce(Arc<Round>) + Unpin> Future for Wait<'_, F> {
                 let outcome = match &state.outcome {
                     Some(outcome) => outcome.clone(),
                     None => match state.waiters.get_mut(*number) {
+                        Some(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
                         Some(waker) => {
-                            waker.clone_from(cx.waker());
+                            let old = mem::replace(waker, cx.waker().clone());
+                            // It may be the last to hold a task, which may sit in this round too.
+                            drop(state);
+                            drop(old);
                             return Poll::Pending;
                         }
                         // Only `expire` takes a seat away before there is an outcome.
@@ -161,6 +167,11 @@ impl Round {
     fn new() -> Self {
         Self(Mutex::new(State { outcome: None, waiters: Waiters::new() }))
     }
+}
+
+/// Wakers are foreign code: one that panics costs its own waiter, and nobody else.
+pub(crate) fn wake(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
 /// Nothing that can panic runs under these locks, so a poisoned one is as good as any.

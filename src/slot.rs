@@ -1,5 +1,6 @@
 //! The published token: written by the actor, read by every handle without a lock.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,8 @@ use crate::token::Token;
 #[derive(Debug)]
 pub(crate) struct Slot {
     published: ArcSwapOption<Published>,
+    /// The last token that was taken away by [`reject`](Self::reject).
+    rejected: ArcSwapOption<Token>,
     watch: watch::Sender<Option<Token>>,
     clock: Arc<dyn Clock>,
 }
@@ -33,7 +36,12 @@ struct Published {
 
 impl Slot {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { published: ArcSwapOption::empty(), watch: watch::Sender::new(None), clock }
+        Self {
+            published: ArcSwapOption::empty(),
+            rejected: ArcSwapOption::empty(),
+            watch: watch::Sender::new(None),
+            clock,
+        }
     }
 
     /// The token, if it is usable; and whether this reader is the one to report that its end is near.
@@ -62,16 +70,23 @@ impl Slot {
             // What readers no longer find, the actor may still hold.
             None => report(),
             Some(_) => {
+                self.rejected.store(Some(Arc::new(token.clone())));
                 report();
                 self.published.compare_and_swap(&published, None);
             }
         }
     }
 
+    /// The last token that was taken away: whoever finds the slot empty because of it finds it here.
+    pub(crate) fn rejected(&self) -> Option<Arc<Token>> {
+        self.rejected.load_full()
+    }
+
     pub(crate) fn publish(&self, token: Option<(Token, Margins)>) {
         let plain = token.as_ref().map(|(token, _)| token.clone());
         self.published.store(token.map(|(token, margins)| Arc::new(Published::new(token, margins))));
-        self.watch.send_replace(plain);
+        // An observer's waker is foreign code, and must not take the actor with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.watch.send_replace(plain)));
     }
 
     pub(crate) fn quiet_until(&self, moment: Duration) {

@@ -136,7 +136,8 @@ impl<S: TokenSource> TokenSource for std::sync::Arc<S> {
     }
 }
 
-type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError>> + Send>>;
+/// A call to a source.
+pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError>> + Send>>;
 
 /// A source behind a pointer, so that the actor is one type whatever it fetches from.
 pub(crate) trait ErasedSource: Send + Sync {

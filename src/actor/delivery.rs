@@ -9,6 +9,7 @@ use crate::flight::{CHUNK, Line, Outcome};
 /// The same outcome for many. Dropped, it tells those who are left: no way out of it forgets anybody.
 #[derive(Debug)]
 pub(super) struct Delivery {
+    first: Option<Ticket>,
     tickets: Option<Line<Ticket>>,
     /// Those of the ticket that was told last.
     wakers: Option<Line<Waker>>,
@@ -18,13 +19,11 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn to_one(ticket: Ticket, outcome: Outcome) -> Self {
-        let mut delivery = Self { tickets: None, wakers: None, outcome, lost: 0 };
-        delivery.tell(ticket);
-        delivery
+        Self { first: Some(ticket), tickets: None, wakers: None, outcome, lost: 0 }
     }
 
     pub(super) fn to_all(tickets: Line<Ticket>, outcome: Outcome) -> Self {
-        Self { tickets: Some(tickets), wakers: None, outcome, lost: 0 }
+        Self { first: None, tickets: Some(tickets), wakers: None, outcome, lost: 0 }
     }
 
     /// Tells the next ones. Returns whether there are more.
@@ -59,7 +58,7 @@ impl Delivery {
             waker.wake();
             return true;
         }
-        match self.tickets.as_mut().and_then(Iterator::next) {
+        match self.first.take().or_else(|| self.tickets.as_mut()?.next()) {
             Some(ticket) => self.tell(ticket),
             None => return false,
         }

@@ -14,7 +14,8 @@ use crate::token::Token;
 /// A subscription is the pair of recipient and ticket. The same pair again, while it waits, changes nothing;
 /// another ticket is another subscription. Each gets one answer, whatever happens: a message that is
 /// dropped unheard (its actor has stopped, or you never sent it) answers with an error that
-/// [`is_stopped`](TokenError::is_stopped).
+/// [`is_stopped`](TokenError::is_stopped). Only a subscriber that has itself stopped by then, or whose System
+/// has, gets none: see [what cannot be promised](crate#what-it-cannot-promise).
 ///
 /// The recipient's actor is kept alive until it has been answered.
 #[derive(Debug)]
@@ -111,7 +112,11 @@ pub struct Status {
 
 /// "Tell everyone who waits, then stop." Answered when all have been told.
 ///
-/// What a bare `System::stop()` cannot promise, this can: await it first.
+/// What a bare `System::stop()` cannot promise, this can: await it first. Subscribers have been told when the
+/// answer lies in their mailbox; to handle it, their own arbiter has to run on.
+///
+/// Requests that come later get an error that [`is_stopped`](TokenError::is_stopped). Under a `Supervisor` the
+/// actor begins anew instead: without token and flight, with its counters and its cooldown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shutdown;
 

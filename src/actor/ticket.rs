@@ -1,6 +1,7 @@
 //! A ticket: the right to one answer. Whoever loses it has answered it.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::{fmt, mem};
@@ -10,7 +11,7 @@ use actix::{Actor, Message, Recipient};
 
 use crate::error::TokenError;
 use crate::flight::{Line, Outcome, Waiter};
-use crate::round::{Lobby, Round};
+use crate::round::{Lobby, Round, wake};
 use crate::token::Token;
 
 /// The answer to a subscription: sent exactly once for each.
@@ -81,10 +82,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(holder) = self.0.take()
-            && let Told::Laid(wakers) = holder.tell(&Err(TokenError::stopped()))
-        {
-            wakers.for_each(Waker::wake);
+        let Some(holder) = self.0.take() else { return };
+        // Many tickets may be dropped in a row, and the second panic on the way would end the process.
+        let told = catch_unwind(AssertUnwindSafe(|| holder.tell(&Err(TokenError::stopped()))));
+        if let Ok(Told::Laid(wakers)) = told {
+            wakers.for_each(wake);
         }
     }
 }

@@ -15,7 +15,9 @@ mod metrics;
 #[cfg(feature = "oauth2")]
 mod oidc;
 mod outage;
+mod panics;
 mod rejection;
+mod shutdown;
 mod single_flight;
 mod support;
 mod threads;

@@ -128,3 +128,23 @@ async fn a_token_that_served_well_is_replaced_at_once() {
     }
     assert_eq!(rig.source.calls(), 6);
 }
+
+#[actix::test]
+async fn a_get_after_a_rejection_does_not_join_those_who_are_being_told() {
+    let rig = rig();
+    let (collector, told) = Collector::begin();
+    // More than one chunk ahead of the round, which is told last.
+    for ticket in 0..3_000 {
+        rig.handle.subscribe(subscription(&collector, ticket));
+    }
+    let waiting = rig.handle.get();
+    let rejecting = async {
+        told.wait_for(1).await;
+        let token = rig.handle.current().unwrap();
+        rig.handle.invalidate(&token);
+        assert_eq!(rig.handle.get().await.unwrap().secret(), "token-2");
+    };
+    let (waited, ()) = tokio::join!(waiting, rejecting);
+    assert!(waited.is_ok());
+    assert_eq!(rig.source.calls(), 2);
+}

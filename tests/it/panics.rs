@@ -1,0 +1,184 @@
+//! Promise 2 where code that is not ours panics: in a source, in a waker.
+
+use std::future::Future;
+use std::panic::catch_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use actix::prelude::{Arbiter, MailboxError};
+use futures_util::future::join_all;
+use tokenflight::testing::{ManualClock, ScriptedSource};
+use tokenflight::{GetToken, Token, TokenActor, TokenError, source_fn};
+
+use crate::support::*;
+
+type Outcome = Result<Token, TokenError>;
+
+/// Panics when it wakes.
+struct Explosive;
+
+impl Wake for Explosive {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// Polls once, by a task whose waker panics.
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    let waker = Waker::from(Arc::new(Explosive));
+    future.poll(&mut Context::from_waker(&waker))
+}
+
+#[actix::test]
+async fn a_source_that_panics_before_or_after_its_first_await_fails_the_flight() {
+    for sync in [true, false] {
+        let calls = AtomicUsize::new(0);
+        let source = source_fn(move |_cx| {
+            let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+            assert!(!(first && sync), "before there is a future");
+            async move {
+                tokio::task::yield_now().await;
+                assert!(!first, "in the middle of it");
+                Ok(Token::new("abc").with_lifetime(HOUR))
+            }
+        });
+        let handle = TokenActor::builder(source).start().unwrap();
+        let (collector, told) = Collector::begin();
+        handle.subscribe(subscription(&collector, 0));
+        let (get, ask, force) = tokio::join!(handle.get(), handle.addr().send(GetToken), handle.refresh());
+        told.wait_for(1).await;
+        for outcome in [get, ask.unwrap(), force, told.to(0)[0].clone()] {
+            assert!(outcome.unwrap_err().is_panic());
+        }
+        assert_eq!(handle.get().await.unwrap().secret(), "abc", "the next request works");
+    }
+}
+
+#[actix::test]
+async fn a_source_that_panics_when_it_is_given_up_leaves_nobody_waiting() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a future that panics when it is dropped");
+        }
+    }
+    tokio::time::pause();
+    let source = source_fn(|_cx| async {
+        let _bomb = Bomb;
+        std::future::pending().await
+    });
+    let handle = TokenActor::builder(source).clock(ManualClock::new()).start().unwrap();
+    let (collector, told) = Collector::begin();
+    handle.subscribe(subscription(&collector, 0));
+    let (get, ask) = tokio::join!(handle.get(), handle.addr().send(GetToken));
+    assert!(get.unwrap_err().is_timeout());
+    assert!(ask.unwrap().unwrap_err().is_timeout());
+    settle().await;
+    told.assert_each_once(0..1);
+    assert!(handle.status().await.is_ok(), "the actor lives");
+}
+
+#[actix::test]
+async fn a_waker_that_panics_costs_its_own_waiter_only() {
+    let rig = rig();
+    let (collector, told) = Collector::begin();
+    rig.handle.subscribe(subscription(&collector, 0));
+    let mut ask = Box::pin(rig.handle.addr().send(GetToken));
+    assert!(poll_once(ask.as_mut()).is_pending());
+    let mut get = Box::pin(rig.handle.get());
+    assert!(poll_once(get.as_mut()).is_pending());
+    let (others, late) = tokio::join!(rig.get_all(10), rig.handle.addr().send(GetToken));
+    assert!(others.iter().all(Result::is_ok) && late.unwrap().is_ok());
+    settle().await;
+    told.assert_each_once(0..1);
+    // The answers of the two are there all the same.
+    assert!(get.await.is_ok());
+    assert!(ask.await.unwrap().is_ok());
+    assert_eq!(rig.handle.status().await.unwrap().lost, 2, "could not be woken");
+}
+
+#[actix::test]
+async fn a_waker_that_panics_at_its_deadline_hurts_nobody() {
+    let rig = rig_with(plain().wait_timeout(secs(2)));
+    rig.source.hold();
+    let mut ask = Box::pin(rig.handle.addr().send(GetToken));
+    assert!(poll_once(ask.as_mut()).is_pending());
+    let mut get = Box::pin(rig.handle.get());
+    assert!(poll_once(get.as_mut()).is_pending());
+    let (others, late) = tokio::join!(rig.get_all(10), rig.handle.addr().send(GetToken));
+    assert!(others.iter().all(|outcome| outcome.as_ref().unwrap_err().is_timeout()));
+    assert!(late.unwrap().unwrap_err().is_timeout());
+    assert!(get.await.unwrap_err().is_timeout());
+    rig.source.release();
+    settle().await;
+    assert!(rig.handle.get().await.is_ok(), "the actor lives");
+}
+
+#[actix::test]
+async fn an_observer_s_waker_that_panics_hurts_nobody() {
+    let rig = rig();
+    let mut watch = rig.handle.watch();
+    let mut change = Box::pin(watch.changed());
+    assert!(poll_once(change.as_mut()).is_pending());
+    assert!(rig.get_all(10).await.iter().all(Result::is_ok));
+    assert!(rig.handle.status().await.is_ok(), "the actor lives");
+}
+
+#[actix::test]
+async fn wakers_that_panic_as_an_arbiter_stops_leave_nobody_waiting() {
+    let arbiter = Arbiter::new();
+    let source = ScriptedSource::new();
+    source.hold();
+    let handle = TokenActor::builder(source.clone()).start_on(&arbiter.handle()).unwrap();
+    let (collector, told) = Collector::begin();
+    // Two of each, first: one panic while another unwinds would end the process.
+    let mut gets: Vec<_> = (0..2).map(|_| Box::pin(handle.get())).collect();
+    let mut asks: Vec<_> = (0..2).map(|_| Box::pin(handle.addr().send(GetToken))).collect();
+    assert!(gets.iter_mut().all(|get| poll_once(get.as_mut()).is_pending()));
+    assert!(asks.iter_mut().all(|ask| poll_once(ask.as_mut()).is_pending()));
+    handle.subscribe(subscription(&collector, 0));
+    source.called(1).await;
+    let stop = async {
+        handle.status().await.unwrap(); // behind all of them in the mailbox
+        arbiter.stop();
+    };
+    let asking = join_all((0..3).map(|_| handle.addr().send(GetToken)));
+    let (others, late, ()) = tokio::join!(join_all((0..10).map(|_| handle.get())), asking, stop);
+    assert!(others.iter().all(|outcome| outcome.as_ref().unwrap_err().is_stopped()));
+    assert!(late.into_iter().all(is_stopped));
+    told.wait_for(1).await;
+    for get in gets {
+        assert!(get.await.unwrap_err().is_stopped());
+    }
+}
+
+fn is_stopped(outcome: Result<Outcome, MailboxError>) -> bool {
+    outcome.map_or(true, |outcome| outcome.unwrap_err().is_stopped())
+}
+
+#[actix::test]
+async fn a_caller_dropped_together_with_another_s_waker_does_not_lock_up() {
+    /// A task that waits itself, and lives as long as its waker does.
+    struct Task(#[allow(dead_code)] std::sync::Mutex<Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>>);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let rig = rig();
+    let handle = rig.handle.clone();
+    let mut inner: Pin<Box<dyn Future<Output = Outcome> + Send>> =
+        Box::pin(async move { handle.get().await });
+    assert!(inner.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut get = Box::pin(rig.handle.get());
+    {
+        let waker = Waker::from(Arc::new(Task(Some(inner).into())));
+        assert!(get.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    // Takes another waker; the old one was the last to hold the task.
+    let polled = catch_unwind(std::panic::AssertUnwindSafe(|| {
+        get.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }));
+    assert!(polled.unwrap());
+    assert!(get.await.is_ok());
+}
