@@ -50,4 +50,15 @@ impl TokenEndpoint {
         let answer = self.transport.exchange(Method::POST, self.headers.clone(), Some(grant)).await?;
         response::read(&answer, requested, &self.redactor)
     }
+
+    /// The same, when the answer is here already.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn hear(
+        &self,
+        response: http::Response<Vec<u8>>,
+        requested: &[String],
+    ) -> Result<Token, SourceError> {
+        let answer = self.transport.hear(response).await?;
+        response::read(&answer, requested, &self.redactor)
+    }
 }

@@ -21,6 +21,8 @@ use crate::error::{BuildError, SourceError};
 use body::BodyError;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use failure::printable;
+#[cfg(any(test, fuzzing))]
+pub(crate) use failure::retry_after;
 pub(crate) use json::{Document, Pointer, lifetime, moment};
 pub(crate) use secret::{Redactor, Secret};
 
@@ -76,6 +78,17 @@ impl Transport {
         self.endpoint.shown()
     }
 
+    /// An answer that did not come over a socket.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Answer, SourceError> {
+        use reqwest::ResponseBuilderExt;
+
+        let (mut parts, body) = response.into_parts();
+        let from = http::Response::builder().url(self.endpoint.url().clone()).body(());
+        parts.extensions = from.map(|from| from.into_parts().0.extensions).unwrap_or_default();
+        self.receive(http::Response::from_parts(parts, body).into()).await
+    }
+
     /// Sends one request and reads the answer, whatever its status; a redirect is an error.
     pub(crate) async fn exchange(
         &self,
@@ -88,7 +101,12 @@ impl Transport {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let mut response = request.send().await.map_err(|error| self.broken(error))?;
+        let response = request.send().await.map_err(|error| self.broken(error))?;
+        self.receive(response).await
+    }
+
+    /// Reads an answer, whatever its status; a redirect is an error.
+    pub(crate) async fn receive(&self, mut response: reqwest::Response) -> Result<Answer, SourceError> {
         self.refuse_redirect(&response)?;
         let mut answer = Answer::head(self.shown(), &response);
         match body::read(&mut response, self.max_body).await {

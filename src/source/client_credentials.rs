@@ -93,6 +93,14 @@ impl ClientCredentials {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl ClientCredentials {
+    /// What it makes of an answer.
+    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Token, SourceError> {
+        self.endpoint.hear(response, &self.grant.scopes).await
+    }
+}
+
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
         self.endpoint.ask(self.grant.form.clone(), &self.grant.scopes).await

@@ -58,7 +58,7 @@ pub(super) fn may_pass(status: StatusCode) -> bool {
 }
 
 /// RFC 9110 section 10.2.3: seconds, or a date. What is neither is no wish at all.
-pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // Too many digits for a number still mean "very long".

@@ -35,6 +35,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("actor", 5, &["actor/report", "actor/delivery", "actor/alarm"]),
     ("handle", 5, &["actor"]),
     ("builder", 6, &[]),
+    ("fuzzing", 6, &[]),
     ("guide", 7, &[]),
     ("lib", 7, &[]),
 ];
