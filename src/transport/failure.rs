@@ -17,7 +17,9 @@ pub(super) fn network(error: reqwest::Error, shown: &str, timeout: Duration) -> 
             "cannot connect to {shown}: no connection within `connect_timeout`"
         )),
         () if error.is_connect() => SourceError::transient(format!("cannot connect to {shown}: {cause}")),
-        () if error.is_timeout() => SourceError::timeout(timeout),
+        () if error.is_timeout() => {
+            SourceError::timed_out(format!("no answer within {timeout:?} (`timeout`) from {shown}"))
+        }
         () if error.is_builder() => {
             SourceError::terminal(format!("the request to {shown} cannot be made: {cause}"))
         }
