@@ -43,7 +43,11 @@ static CLIENT_CREDENTIALS: LazyLock<ClientCredentials> = LazyLock::new(|| {
 
 /// One for each way to know a token's end, with the pointer to it.
 static JSON_ENDPOINTS: LazyLock<Vec<JsonEndpoint>> = LazyLock::new(|| {
-    let builder = || JsonEndpoint::get("http://auth.example/token?key=s3cret").token_pointer("/data/0/token");
+    let builder = || {
+        JsonEndpoint::get("http://auth.example/token?key=s3cret")
+            .header("x-api-key", CLIENT[0])
+            .token_pointer("/data/0/token")
+    };
     [builder(), builder().lifetime_pointer("/expires_in"), builder().expires_at_pointer("/expires_at")]
         .into_iter()
         .map(|builder| builder.build().expect("sound settings"))
@@ -88,6 +92,7 @@ pub fn json_answer(data: &[u8]) {
             }
             Err(error) => {
                 assert_said(&error);
+                assert_hides(&error, &CLIENT[..2]);
                 assert_hides(&error, &only_in(&String::from_utf8_lossy(&body), &head));
             }
         }
@@ -124,11 +129,16 @@ pub fn settings(data: &[u8]) {
         parse::<RefreshPolicy>(text).and_then(|policy| use_policy(&policy)),
     ];
     shown.extend(errors.into_iter().filter_map(Result::err));
-    let private = serde_json::from_str::<Value>(text).map(|mut public| {
+    let private = serde_json::from_str::<Value>(text).ok().filter(Value::is_object).map(|mut public| {
         let names = ["client_secret", "token_url", "url", "body_json"];
         let tables = ["extra", "header", "form"].map(|name| values_of(&mut public, name));
+        let places = ["token_url", "url"].map(|name| place(public[name].as_str().unwrap_or_default()));
         let secrets = take(&mut public, &names) + &tables.concat();
-        only_in(&secrets, &public.to_string())
+        let mut marks = only_in(&secrets, &format!("{public}{}", places.concat()));
+        // A key that stands there twice has a value that is not in `public`; so has one with escapes.
+        marks.retain(|mark| secrets.matches(mark).count() == text.matches(mark).count());
+        marks.retain(|_| !text.contains('\\'));
+        marks
     });
     for text_shown in shown {
         // Settings are the user's own, so what is odd in them may be quoted whole, with escapes.
@@ -227,6 +237,12 @@ fn assert_hides(error: &impl ToString, secrets: &[&str]) {
 /// The marks that stand in `secrets`, and nowhere in what may be shown.
 fn only_in(secrets: &str, shown: &str) -> Vec<&'static str> {
     MARKS.into_iter().filter(|mark| secrets.contains(mark) && !shown.contains(mark)).collect()
+}
+
+/// What of an address is shown.
+fn place(url: &str) -> String {
+    let url = reqwest::Url::parse(url).ok();
+    url.map(|url| format!("{}{}", url.host_str().unwrap_or_default(), url.path())).unwrap_or_default()
 }
 
 /// Takes these fields out, and writes them down.

@@ -7,6 +7,12 @@ mod cancellation;
 mod errors;
 mod exactly_once;
 mod floors;
+#[cfg(feature = "oauth2")]
+mod http_faults;
+#[cfg(feature = "oauth2")]
+mod http_sources;
+#[cfg(feature = "oauth2")]
+mod json_endpoint;
 mod lifetimes;
 #[cfg(feature = "oauth2")]
 mod oidc;
