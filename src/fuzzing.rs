@@ -267,7 +267,10 @@ fn latest() -> SystemTime {
 }
 
 #[cfg(test)]
-const TARGETS: [(&str, fn(&[u8])); 5] = [
+type Target = (&'static str, fn(&[u8]));
+
+#[cfg(test)]
+const TARGETS: [Target; 5] = [
     ("token_answer", token_answer),
     ("json_answer", json_answer),
     ("retry_after", retry_after),

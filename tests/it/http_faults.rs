@@ -162,7 +162,7 @@ async fn where_a_client_of_your_own_followed_a_redirect_the_answer_is_not_truste
 async fn a_body_beyond_the_limit_is_refused_with_and_without_its_length() {
     let big = "x".repeat(TEN_MEGABYTES);
     let close = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{big}");
-    let chunk = format!("{:x}\r\n{big}\r\n0\r\n\r\n", TEN_MEGABYTES);
+    let chunk = format!("{TEN_MEGABYTES:x}\r\n{big}\r\n0\r\n\r\n");
     let chunked = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
     for reply in [Reply::json(200, big), raw(&close), raw(&chunked)] {
         for error in faced_at_leisure(reply).await {

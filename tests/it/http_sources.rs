@@ -41,13 +41,12 @@ pub(crate) fn assert_says(error: &TokenError, wanted: &[&str]) {
     }
     assert!(text.starts_with(|first: char| first.is_ascii_lowercase()), "{text}");
     assert!(text.len() < 1_000 && !text.contains(['\n', '\r']), "{text:?}");
-    let mut said = format!("{error:?} {text}");
+    assert_no_secret(&format!("{error:?} {text}"));
     let mut cause: Option<&dyn Error> = error.source();
     while let Some(error) = cause {
-        said += &format!(" {error:?} {error}");
+        assert_no_secret(&format!("{error:?} {error}"));
         cause = error.source();
     }
-    assert_no_secret(&said);
 }
 
 /// Neither the client's, in any of the forms in which it is sent, nor the server's.
