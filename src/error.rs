@@ -208,7 +208,11 @@ impl SourceError {
     }
 
     pub(crate) fn timeout(after: Duration) -> Self {
-        Self::new(Failure::Timeout, format!("no answer within {after:?}").into())
+        Self::timed_out(format!("no answer within {after:?}"))
+    }
+
+    pub(crate) fn timed_out(message: String) -> Self {
+        Self::new(Failure::Timeout, message.into())
     }
 
     pub(crate) fn panic(message: &str) -> Self {

@@ -103,6 +103,9 @@ mod builder;
 pub mod clock;
 mod error;
 mod flight;
+#[cfg(all(feature = "oauth2", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod human;
 #[cfg(feature = "oauth2")]

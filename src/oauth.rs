@@ -29,14 +29,16 @@ impl TokenEndpoint {
         client: &ClientIdentity,
         settings: Settings,
     ) -> Result<Self, BuildError> {
-        let transport = Transport::new(Endpoint::parse("token_url", token_url)?, settings)?;
+        let redactor = client.redactor();
+        let endpoint = Endpoint::parse("token_url", token_url)?;
+        let transport = Transport::new(endpoint, redactor.clone(), settings)?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(form::MEDIA_TYPE));
         if let Some(authorization) = client.authorization() {
             headers.insert(AUTHORIZATION, authorization);
         }
-        Ok(Self { transport, headers, redactor: client.redactor() })
+        Ok(Self { transport, headers, redactor })
     }
 
     /// The address, without its query.
@@ -48,6 +50,17 @@ impl TokenEndpoint {
     /// (section 5.1).
     pub(crate) async fn ask(&self, grant: Bytes, requested: &[String]) -> Result<Token, SourceError> {
         let answer = self.transport.exchange(Method::POST, self.headers.clone(), Some(grant)).await?;
+        response::read(&answer, requested, &self.redactor)
+    }
+
+    /// The same, when the answer is here already.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn hear(
+        &self,
+        response: http::Response<Vec<u8>>,
+        requested: &[String],
+    ) -> Result<Token, SourceError> {
+        let answer = self.transport.hear(response).await?;
         response::read(&answer, requested, &self.redactor)
     }
 }

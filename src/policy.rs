@@ -257,17 +257,17 @@ impl RefreshPolicy {
         let own = |margin: Duration| margin.min(lifetime / 2);
         let ahead = self.refresh_ahead.map_or((lifetime / 5).min(MAX_AHEAD), own);
         let min_validity = self.min_validity.map_or((lifetime / 10).min(MAX_MIN_VALIDITY), own);
-        Margins { ahead: ahead.mul_f64(1.0 - self.jitter * dice), min_validity }
+        Margins { ahead: part(ahead, 1.0 - self.jitter * dice), min_validity }
     }
 
     /// The pause after the `attempt`-th attempt of a flight.
     pub(crate) fn backoff_after(&self, attempt: u32, dice: f64) -> Duration {
-        doubled(self.backoff, attempt, self.max_backoff).mul_f64(dice)
+        part(doubled(self.backoff, attempt, self.max_backoff), dice)
     }
 
     /// How long to leave the source alone after the `failures`-th failed flight in a row.
     pub(crate) fn cooldown_after(&self, failures: u32, dice: f64) -> Duration {
-        doubled(self.cooldown, failures, self.max_cooldown).mul_f64(1.0 - self.jitter * dice)
+        part(doubled(self.cooldown, failures, self.max_cooldown), 1.0 - self.jitter * dice)
     }
 
     /// How long the `streak`-th token in a row that the API rejected must have been out before it is
@@ -318,6 +318,11 @@ impl RefreshPolicy {
     pub(crate) fn refreshes_by_itself(&self) -> bool {
         self.background
     }
+}
+
+/// A share from 0 to 1 of a time. `mul_f64` panics where the longest times are rounded up.
+fn part(whole: Duration, share: f64) -> Duration {
+    Duration::try_from_secs_f64(whole.as_secs_f64() * share).map_or(whole, |part| part.min(whole))
 }
 
 /// `first` doubled for each time after the first, up to `limit`.

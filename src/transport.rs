@@ -21,6 +21,8 @@ use crate::error::{BuildError, SourceError};
 use body::BodyError;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use failure::printable;
+#[cfg(any(test, fuzzing))]
+pub(crate) use failure::retry_after;
 pub(crate) use json::{Document, Pointer, lifetime, moment};
 pub(crate) use secret::{Redactor, Secret};
 
@@ -30,7 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 64 * 1024;
 
 /// What the builders of all sources over HTTP let the user set. `None` is the default.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     pub(crate) connect_timeout: Option<Duration>,
@@ -42,12 +44,18 @@ pub(crate) struct Settings {
 pub(crate) struct Transport {
     client: reqwest::Client,
     endpoint: Endpoint,
+    redactor: Redactor,
     timeout: Duration,
     max_body: usize,
 }
 
 impl Transport {
-    pub(crate) fn new(endpoint: Endpoint, settings: Settings) -> Result<Self, BuildError> {
+    /// `redactor` knows what is sent, which some servers repeat.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        redactor: Redactor,
+        settings: Settings,
+    ) -> Result<Self, BuildError> {
         let timeout = settings.timeout.unwrap_or(TIMEOUT);
         let max_body = settings.max_body.unwrap_or(MAX_BODY);
         refuse_zero("timeout", timeout)?;
@@ -68,12 +76,23 @@ impl Transport {
                 client(connect_timeout.unwrap_or(CONNECT_TIMEOUT))?
             }
         };
-        Ok(Self { client, endpoint, timeout, max_body })
+        Ok(Self { client, endpoint, redactor, timeout, max_body })
     }
 
     /// The address without what may be secret in it.
     pub(crate) fn shown(&self) -> &str {
         self.endpoint.shown()
+    }
+
+    /// An answer that did not come over a socket.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Answer, SourceError> {
+        use reqwest::ResponseBuilderExt;
+
+        let (mut parts, body) = response.into_parts();
+        let from = http::Response::builder().url(self.endpoint.url().clone()).body(());
+        parts.extensions = from.map(|from| from.into_parts().0.extensions).unwrap_or_default();
+        self.receive(http::Response::from_parts(parts, body).into()).await
     }
 
     /// Sends one request and reads the answer, whatever its status; a redirect is an error.
@@ -88,9 +107,14 @@ impl Transport {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let mut response = request.send().await.map_err(|error| self.broken(error))?;
+        let response = request.send().await.map_err(|error| self.broken(error))?;
+        self.receive(response).await
+    }
+
+    /// Reads an answer, whatever its status; a redirect is an error.
+    pub(crate) async fn receive(&self, mut response: reqwest::Response) -> Result<Answer, SourceError> {
         self.refuse_redirect(&response)?;
-        let mut answer = Answer::head(self.shown(), &response);
+        let mut answer = Answer::head(self.shown(), &response, &self.redactor);
         match body::read(&mut response, self.max_body).await {
             Ok(body) => answer.body = body,
             // The status says what went wrong; that its explanation is too long or broken off does not.
@@ -116,9 +140,12 @@ impl Transport {
         if !followed && !response.status().is_redirection() {
             return Ok(());
         }
-        let to =
-            if followed { Some(endpoint::shown(response.url())) } else { self.endpoint.location(response) };
-        let to = to.map(|to| format!(" to {}", printable(&to, 200))).unwrap_or_default();
+        let to = if followed {
+            Some(endpoint::shown(response.url()))
+        } else {
+            self.endpoint.location(response, &self.redactor)
+        };
+        let to = to.map(|to| format!(" to {}", self.redactor.clean(&to, 200))).unwrap_or_default();
         let (shown, what) = (self.shown(), if followed { "redirected" } else { "answered with a redirect" });
         Err(SourceError::terminal(format!(
             "{shown} {what}{to}: redirects are not followed, since that would hand the credentials to another \
@@ -137,10 +164,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn head(shown: &str, response: &reqwest::Response) -> Self {
+    fn head(shown: &str, response: &reqwest::Response, redactor: &Redactor) -> Self {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let content_type =
-            header(CONTENT_TYPE).map_or_else(|| "no content type".into(), |text| printable(text, 80));
+            header(CONTENT_TYPE).map_or_else(|| "no content type".into(), |text| redactor.clean(text, 80));
         let retry_after =
             header(RETRY_AFTER).and_then(|text| failure::retry_after(text, SystemClock.now().wall));
         let (shown, status) = (shown.to_owned(), response.status());

@@ -93,6 +93,14 @@ impl ClientCredentials {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl ClientCredentials {
+    /// What it makes of an answer.
+    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Token, SourceError> {
+        self.endpoint.hear(response, &self.grant.scopes).await
+    }
+}
+
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
         self.endpoint.ask(self.grant.form.clone(), &self.grant.scopes).await
@@ -116,7 +124,7 @@ impl fmt::Debug for ClientCredentials {
 /// In a file, `token_url`, `client_id` and `client_secret` are required. Durations are written like `"10s"`,
 /// `auth_method` is `"basic"` or `"body"`, `resource` is a list and `extra` a table. `Debug` hides the
 /// secret, the URL and the values of `extra`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use = "it does nothing until it is built"]
 pub struct ClientCredentialsBuilder {
@@ -225,5 +233,24 @@ impl ClientCredentialsBuilder {
         };
         let endpoint = TokenEndpoint::new(self.token_url.expose(), &client, settings)?;
         Ok(ClientCredentials { endpoint, client, grant })
+    }
+}
+
+/// Without the client: its own `Debug` shows the headers that it adds to each request.
+impl fmt::Debug for ClientCredentialsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCredentialsBuilder")
+            .field("token_url", &self.token_url)
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret)
+            .field("auth_method", &self.auth_method)
+            .field("scope", &self.scope)
+            .field("audience", &self.audience)
+            .field("resource", &self.resource)
+            .field("extra", &self.extra)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod builder;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -139,6 +140,14 @@ impl JsonEndpoint {
             headers.insert(made.name.clone(), made.value()?);
         }
         Ok(headers)
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl JsonEndpoint {
+    /// What it makes of an answer.
+    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Token, SourceError> {
+        self.shape.read(&self.transport.hear(response).await?)
     }
 }
 

@@ -5,6 +5,8 @@ use reqwest::Url;
 
 use crate::error::BuildError;
 
+use super::Redactor;
+
 /// An absolute http or https URL without user, password and fragment.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
@@ -56,9 +58,10 @@ impl Endpoint {
     }
 
     /// Where a redirect points.
-    pub(super) fn location(&self, response: &reqwest::Response) -> Option<String> {
+    pub(super) fn location(&self, response: &reqwest::Response, redactor: &Redactor) -> Option<String> {
         let text = response.headers().get(LOCATION)?.to_str().ok()?;
-        Some(shown(&self.url.join(text).ok()?))
+        // Before it is read as an address: that changes the form of what has to be found.
+        Some(shown(&self.url.join(&redactor.clean(text, usize::MAX)).ok()?))
     }
 }
 

@@ -17,7 +17,9 @@ pub(super) fn network(error: reqwest::Error, shown: &str, timeout: Duration) -> 
             "cannot connect to {shown}: no connection within `connect_timeout`"
         )),
         () if error.is_connect() => SourceError::transient(format!("cannot connect to {shown}: {cause}")),
-        () if error.is_timeout() => SourceError::timeout(timeout),
+        () if error.is_timeout() => {
+            SourceError::timed_out(format!("no answer within {timeout:?} (`timeout`) from {shown}"))
+        }
         () if error.is_builder() => {
             SourceError::terminal(format!("the request to {shown} cannot be made: {cause}"))
         }
@@ -58,7 +60,7 @@ pub(super) fn may_pass(status: StatusCode) -> bool {
 }
 
 /// RFC 9110 section 10.2.3: seconds, or a date. What is neither is no wish at all.
-pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // Too many digits for a number still mean "very long".

@@ -70,7 +70,7 @@ pub(crate) struct Redactor(Vec<Zeroizing<String>>);
 impl Redactor {
     /// Hides this text from now on, in each of the forms in which it was sent.
     pub(crate) fn hide(&mut self, text: Zeroizing<String>) {
-        if !text.is_empty() {
+        if !text.is_empty() && !self.0.contains(&text) {
             self.0.push(text);
         }
         // An encoded form may hold the plain one; the longest goes first, so that nothing of it is left.

@@ -149,3 +149,28 @@ fn count_turns(told: &Told) -> impl Future<Output = usize> + use<> {
     });
     async { counting.await.expect("it does not panic") }
 }
+
+#[actix::test]
+async fn the_longest_times_overflow_nothing() {
+    let forever = std::time::Duration::MAX;
+    let policy = plain()
+        .refresh_ahead(forever)
+        .min_validity(forever)
+        .attempt_timeout(forever)
+        .flight_timeout(forever)
+        .max_backoff(forever)
+        .wait_timeout(forever)
+        .max_cooldown(forever)
+        .cooldown(forever)
+        .terminal_cooldown(forever)
+        .max_retry_after(forever)
+        .missing_lifetime(forever)
+        .stale_if_error(forever);
+    let rig = rig_with(policy.clone());
+    rig.handle.get().await.unwrap();
+    let rig = another(policy);
+    rig.source.then(tokenflight::testing::Answer::Error(
+        tokenflight::SourceError::terminal("no").with_retry_after(forever),
+    ));
+    assert_eq!(rig.handle.get().await.unwrap_err().retry_after(), Some(forever));
+}

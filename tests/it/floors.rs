@@ -42,6 +42,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("actor", 5, &["actor/meters", "actor/delivery", "actor/alarm", "actor/breath", "actor/call"]),
     ("handle", 5, &["actor"]),
     ("builder", 6, &[]),
+    ("fuzzing", 6, &[]),
     ("guide", 7, &[]),
     ("lib", 7, &[]),
 ];

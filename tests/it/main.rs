@@ -9,6 +9,12 @@ mod exactly_once;
 #[cfg(feature = "oauth2")]
 mod examples;
 mod floors;
+#[cfg(feature = "oauth2")]
+mod http_faults;
+#[cfg(feature = "oauth2")]
+mod http_sources;
+#[cfg(feature = "oauth2")]
+mod json_endpoint;
 mod lifetimes;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use crate::error::BuildError;
 use crate::human;
 use crate::token::TokenType;
-use crate::transport::{Document, Endpoint, Pointer, Secret, Settings, Transport, form};
+use crate::transport::{Document, Endpoint, Pointer, Redactor, Secret, Settings, Transport, form};
 
 use super::answer::{Ends, Shape};
 use super::{JsonEndpoint, Made, MakeValue, secret_value};
@@ -180,6 +181,7 @@ impl JsonEndpointBuilder {
         let shape = self.shape()?;
         let body = self.body()?;
         let headers = self.headers()?;
+        let redactor = self.redactor();
         let made = self
             .header_fn
             .into_iter()
@@ -191,7 +193,7 @@ impl JsonEndpointBuilder {
             max_body: self.max_body,
             client: self.http_client,
         };
-        let transport = Transport::new(Endpoint::parse("url", self.url.expose())?, settings)?;
+        let transport = Transport::new(Endpoint::parse("url", self.url.expose())?, redactor, settings)?;
         Ok(JsonEndpoint { transport, method: self.method, headers, made, body, shape })
     }
 
@@ -245,6 +247,20 @@ impl JsonEndpointBuilder {
             .map(Document::to_bytes)
             .transpose()
             .map_err(|error| BuildError::new("body_json", format!("cannot be written as JSON ({error})")))
+    }
+
+    /// Hides what is sent, all but what `header_fn` will make.
+    fn redactor(&self) -> Redactor {
+        let mut redactor = Redactor::default();
+        // A media type is no secret, and an error may have to name one.
+        let plain = |name: &str| ["accept", "content-type"].contains(&name.to_ascii_lowercase().as_str());
+        let headers = self.header.iter().filter(|(name, _)| !plain(name)).map(|(_, value)| value);
+        let form = self.form.iter().flatten().map(|(_, value)| value);
+        for value in headers.chain(form) {
+            redactor.hide(Zeroizing::new(value.expose().to_owned()));
+            redactor.hide(form::encode_value(value.expose()));
+        }
+        redactor
     }
 
     fn headers(&self) -> Result<HeaderMap, BuildError> {
