@@ -15,6 +15,7 @@ use actix::{
     Supervised, WrapFuture,
 };
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::{SourceError, TokenError};
@@ -49,7 +50,8 @@ pub struct TokenActor {
     /// When the running fetch was sent: its token's life counts from here.
     sent: Timestamp,
     fetch: Option<SpawnHandle>,
-    alarm: Option<(Duration, SpawnHandle)>,
+    /// When the alarm rings, in tokio's time.
+    alarm: Option<(Instant, SpawnHandle)>,
     /// Deliveries under way, in the context.
     delivering: usize,
     /// Those who await the end.
@@ -184,27 +186,31 @@ impl TokenActor {
 
     /// Sets the alarm to the next thing that happens by itself. One that would ring earlier is left alone:
     /// ringing for nothing is harmless, and cheaper than setting it anew for each event.
+    ///
+    /// Whether it rings earlier is asked of tokio's time. That stands still while the machine sleeps, so an
+    /// alarm may ring later than it was meant to, and must not be taken for one that is about to.
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let wake =
             [self.machine.next_wake(), self.shared.lobby.next_deadline(now.boot)].into_iter().flatten().min();
-        match (wake, self.alarm) {
-            (Some(wake), Some((set, _))) if set <= wake => return,
+        let delay = wake.map(|wake| wake.saturating_sub(now.boot));
+        match (delay, self.alarm) {
+            (Some(delay), Some((rings, _))) if alarm::rings_within(rings, delay) => return,
             (_, Some((_, alarm))) => {
                 ctx.cancel_future(alarm);
                 self.alarm = None;
             }
             (_, None) => {}
         }
-        if let Some(wake) = wake {
-            let alarm =
-                alarm::Alarm::after(wake.saturating_sub(now.boot)).map(|rang, actor: &mut Self, ctx| {
-                    actor.alarm = None;
-                    if rang {
-                        actor.shared.lobby.expire(actor.clock().now().boot);
-                        actor.on(Event::Tick, ctx);
-                    }
-                });
-            self.alarm = Some((wake, ctx.spawn(alarm)));
+        if let Some(delay) = delay {
+            let rings = alarm::moment_after(delay);
+            let alarm = alarm::Alarm::at(rings).map(|rang, actor: &mut Self, ctx| {
+                actor.alarm = None;
+                if rang {
+                    actor.shared.lobby.expire(actor.clock().now().boot);
+                    actor.on(Event::Tick, ctx);
+                }
+            });
+            self.alarm = Some((rings, ctx.spawn(alarm)));
         }
     }
 

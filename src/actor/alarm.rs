@@ -6,7 +6,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::{ActorFuture, Context};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::TokenActor;
 
@@ -17,16 +17,31 @@ use super::TokenActor;
 /// end early. (The going of the last address wakes the context, which polls this.)
 #[derive(Debug)]
 pub(super) struct Alarm {
-    delay: Duration,
+    rings: Instant,
     /// Made at the first poll: a timer can only be made inside the runtime, which an actor that is dropped
     /// with its arbiter has left already.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Alarm {
-    pub(super) fn after(delay: Duration) -> Self {
-        Self { delay, sleep: None }
+    pub(super) fn at(rings: Instant) -> Self {
+        Self { rings, sleep: None }
     }
+}
+
+/// When an alarm rings that is set now.
+///
+/// At most a minute ahead: tokio's time stands still while the machine sleeps, so that a background refresh
+/// that was an hour away would be as late as the sleep was long. Ringing for nothing is harmless.
+pub(super) fn moment_after(delay: Duration) -> Instant {
+    Instant::now() + delay.min(Duration::from_secs(60))
+}
+
+/// Whether an alarm rings in so long a time, or as good as that.
+pub(super) fn rings_within(rings: Instant, delay: Duration) -> bool {
+    /// The clock that says `delay` and tokio's are not read in the same instant. Timers are no finer.
+    const TOLERANCE: Duration = Duration::from_millis(1);
+    rings.saturating_duration_since(Instant::now()) <= delay.saturating_add(TOLERANCE)
 }
 
 impl ActorFuture<TokenActor> for Alarm {
@@ -43,7 +58,7 @@ impl ActorFuture<TokenActor> for Alarm {
         if !ctx.connected() && actor.is_idle() {
             return Poll::Ready(false);
         }
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.delay)));
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(this.rings)));
         sleep.as_mut().poll(task).map(|()| true)
     }
 }
