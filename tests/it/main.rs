@@ -12,6 +12,9 @@ mod lifetimes;
 mod oidc;
 mod outage;
 mod rejection;
+#[cfg(feature = "oauth2")]
+mod retry_after;
+mod scenarios;
 mod single_flight;
 mod support;
 mod threads;
