@@ -12,6 +12,9 @@ mod lifetimes;
 #[cfg(feature = "oauth2")]
 mod oidc;
 mod outage;
+mod peers;
+#[cfg(feature = "oauth2")]
+mod peers_http;
 mod rejection;
 #[cfg(feature = "oauth2")]
 mod retry_after;
