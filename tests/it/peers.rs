@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use actix::System;
 use tokenflight::testing::{Answer, ScriptedSource};
-use tokenflight::{FetchContext, SourceError, Token, TokenActor, TokenError, TokenSource, source_fn};
+use tokenflight::{
+    FetchContext, SourceError, Token, TokenActor, TokenError, TokenHandle, TokenSource, source_fn,
+};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -158,8 +160,8 @@ fn runtime_that_created_it_has_ended() {
     let on_a_thread =
         runtime.block_on(async { TokenActor::builder(ScriptedSource::new()).spawn_thread().unwrap() });
     drop(runtime);
-    assert_eq!(bounded(on_a_thread.get()).unwrap().secret(), "token-1");
-    assert_eq!(bounded(on_a_thread.refresh()).unwrap().secret(), "token-2");
+    assert_eq!(get(&on_a_thread).unwrap().secret(), "token-1");
+    assert_eq!(refresh(&on_a_thread).unwrap().secret(), "token-2");
 
     let in_a_system = System::new().block_on(async {
         let handle = TokenActor::builder(ScriptedSource::new()).start().unwrap();
@@ -167,9 +169,9 @@ fn runtime_that_created_it_has_ended() {
         handle
     });
     assert!(in_a_system.current().is_none());
-    assert!(bounded(in_a_system.get()).unwrap_err().is_stopped());
-    assert!(bounded(in_a_system.refresh()).unwrap_err().is_stopped());
-    bounded(in_a_system.shutdown());
+    assert!(get(&in_a_system).unwrap_err().is_stopped());
+    assert!(refresh(&in_a_system).unwrap_err().is_stopped());
+    bounded(&in_a_system, |handle| async move { handle.shutdown().await });
 }
 
 /// Elsewhere a refresh holds a lock that every reader takes. Here readers go on though the source blocks the actor's
@@ -180,7 +182,7 @@ fn hot_path_lock() {
     let (release, released) = mpsc::channel();
     let source = Blocking { entered, released: Mutex::new(released), calls: Mutex::new(0) };
     let handle = TokenActor::builder(source).spawn_thread().unwrap();
-    let first = bounded(handle.get()).unwrap();
+    let first = get(&handle).unwrap();
     handle.addr().do_send(tokenflight::Refresh);
     within(&entries); // from here on the actor's thread stands still
 
@@ -203,7 +205,7 @@ fn hot_path_lock() {
     handle.invalidate(&first);
     assert!(handle.current().is_none());
     release.send(()).unwrap();
-    assert_eq!(bounded(handle.get()).unwrap().secret(), "token-2");
+    assert_eq!(get(&handle).unwrap().secret(), "token-2");
 }
 
 /// Blocks its thread in the second call, until it is released.
@@ -292,17 +294,26 @@ impl RotatingServer {
 /// Long enough that only a hang exceeds it: so that a failure is a failure.
 const HANG: Duration = Duration::from_secs(20);
 
-/// Runs a future on a thread without any runtime.
+/// Asks on a thread without any runtime.
 #[track_caller]
-fn bounded<F>(future: F) -> F::Output
+fn bounded<F>(handle: &TokenHandle, ask: impl FnOnce(TokenHandle) -> F + Send + 'static) -> F::Output
 where
-    F: Future<Output: Send> + Send,
+    F: Future<Output: Send + 'static>,
 {
-    std::thread::scope(|scope| {
-        let (done, result) = mpsc::channel();
-        scope.spawn(move || done.send(futures_executor::block_on(future)));
-        result.recv_timeout(HANG).expect("it hangs")
-    })
+    let (done, result) = mpsc::channel();
+    let handle = handle.clone();
+    std::thread::spawn(move || done.send(futures_executor::block_on(ask(handle))));
+    result.recv_timeout(HANG).expect("it hangs")
+}
+
+#[track_caller]
+fn get(handle: &TokenHandle) -> Result<Token, TokenError> {
+    bounded(handle, |handle| async move { handle.get().await })
+}
+
+#[track_caller]
+fn refresh(handle: &TokenHandle) -> Result<Token, TokenError> {
+    bounded(handle, |handle| async move { handle.refresh().await })
 }
 
 /// Waits for the event.

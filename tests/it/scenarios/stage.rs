@@ -53,7 +53,7 @@ impl Stage {
     pub(super) async fn play(scenario: &Scenario, way: Way) -> Result<(), String> {
         let mut stage = Self::set(scenario, way);
         if let Some(given) = &scenario.given {
-            stage.give(given).await;
+            stage.give(given).await.map_err(|fault| format!("the given token: {fault}"))?;
         }
         for (number, step) in (1..).zip(&scenario.steps) {
             let action = step.action()?;
@@ -94,11 +94,12 @@ impl Stage {
     }
 
     /// The given token is the source's first answer; the calls are counted from there.
-    async fn give(&mut self, given: &Given) {
-        self.handle.get().await.expect("the given token is good");
+    async fn give(&mut self, given: &Given) -> Result<(), String> {
+        self.handle.get().await.map_err(|error| error.to_string())?;
         self.time += given.age.0;
         tokio::time::sleep_until(self.time).await;
         self.calls = self.source.calls().len();
+        Ok(())
     }
 
     async fn perform(&mut self, action: &Action<'_>) -> Result<(), String> {
