@@ -205,20 +205,24 @@ impl TokenActor {
 
     /// Sets the alarm to the next thing that happens by itself. One that would ring earlier is left alone:
     /// ringing for nothing is harmless, and cheaper than setting it anew for each event.
+    ///
+    /// Whether it rings earlier is asked of tokio's time. That stands still while the machine sleeps, so an
+    /// alarm may ring later than it was meant to, and must not be taken for one that is about to.
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let wake =
             [self.machine.next_wake(), self.shared.lobby.next_deadline(now.boot)].into_iter().flatten().min();
-        if let (Some(wake), Some(alarm)) = (wake, &self.alarm)
-            && alarm.at <= wake
+        let delay = wake.map(|wake| wake.saturating_sub(now.boot));
+        if let (Some(delay), Some(alarm)) = (delay, &self.alarm)
+            && alarm.rings_within(delay)
         {
             return;
         }
         if let Some(alarm) = self.alarm.take() {
             alarm.give_up();
         }
-        let Some(wake) = wake else { return };
+        let Some(delay) = delay else { return };
         self.alarms += 1;
-        self.alarm = Some(Alarm::new(self.alarms, wake, wake.saturating_sub(now.boot)));
+        self.alarm = Some(Alarm::new(self.alarms, delay));
         ctx.spawn(Ringing(self.alarms).map(|rang, actor: &mut Self, ctx| {
             if rang {
                 actor.shared.lobby.expire(actor.clock().now().boot);

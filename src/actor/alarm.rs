@@ -6,7 +6,7 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix::{ActorFuture, Context};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::TokenActor;
 
@@ -14,9 +14,8 @@ use super::TokenActor;
 #[derive(Debug)]
 pub(super) struct Alarm {
     number: u64,
-    /// When it rings, by the boot clock.
-    pub(super) at: Duration,
-    delay: Duration,
+    /// When it rings, in tokio's time.
+    rings: Instant,
     /// Made at the first poll: a timer can only be made inside the runtime, which an actor that is dropped
     /// with its arbiter has left already.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -25,8 +24,19 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    pub(super) fn new(number: u64, at: Duration, delay: Duration) -> Self {
-        Self { number, at, delay, sleep: None, poller: Waker::noop().clone() }
+    /// Rings after `delay`, but in a minute at the latest: tokio's time stands still while the machine sleeps,
+    /// so that a background refresh that was an hour away would be as late as the sleep was long. Ringing for
+    /// nothing is harmless.
+    pub(super) fn new(number: u64, delay: Duration) -> Self {
+        let rings = Instant::now() + delay.min(Duration::from_secs(60));
+        Self { number, rings, sleep: None, poller: Waker::noop().clone() }
+    }
+
+    /// Whether it rings in so long a time, or as good as that.
+    pub(super) fn rings_within(&self, delay: Duration) -> bool {
+        /// The clock that says `delay` and tokio's are not read in the same instant. Timers are no finer.
+        const TOLERANCE: Duration = Duration::from_millis(1);
+        self.rings.saturating_duration_since(Instant::now()) <= delay.saturating_add(TOLERANCE)
     }
 
     /// As a [`Call`](super::Call) is given up.
@@ -36,7 +46,7 @@ impl Alarm {
 
     fn poll(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
         self.poller.clone_from(task.waker());
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.delay)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.rings)));
         sleep.as_mut().poll(task)
     }
 }

@@ -15,6 +15,7 @@ mod http_faults;
 mod http_sources;
 #[cfg(feature = "oauth2")]
 mod json_endpoint;
+mod jumps;
 mod lifetimes;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -22,7 +23,13 @@ mod metrics;
 mod oidc;
 mod outage;
 mod panics;
+mod peers;
+#[cfg(feature = "oauth2")]
+mod peers_http;
 mod rejection;
+#[cfg(feature = "oauth2")]
+mod retry_after;
+mod scenarios;
 mod shutdown;
 mod single_flight;
 mod support;
