@@ -30,6 +30,8 @@ mod rejection;
 #[cfg(feature = "oauth2")]
 mod retry_after;
 mod scenarios;
+#[cfg(feature = "oauth2")]
+mod secrets;
 mod shutdown;
 mod single_flight;
 mod support;

@@ -1,0 +1,229 @@
+//! Promise 11: every path, with every crate's log at trace and everything shown, and no secret in any of it.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::process::Command;
+
+use serde_json::json;
+use tokenflight::source::{ClientAuth, ClientCredentials, JsonEndpoint};
+use tokenflight::testing::{Answer, FakeAuthServer, ManualClock, Reply, ScriptedSource};
+use tokenflight::{
+    FetchContext, GetStatus, GetToken, Invalidate, Refresh, SourceError, Subscribe, Token, TokenActor,
+    TokenError, TokenHandle, TokenReady, TokenSource,
+};
+
+use crate::support::*;
+
+/// In each secret, and in nothing else.
+const MARK: &str = "s3cret";
+const CLIENT_SECRET: &str = "client-s3cret";
+/// `client:client-s3cret` in base64, as HTTP Basic sends it.
+const BASIC: &str = "Y2xpZW50OmNsaWVudC1zM2NyZXQ";
+
+#[test]
+fn nothing_that_is_written_holds_a_secret() {
+    const CHILD: &str = "TOKENFLIGHT_TEST_SECRETS";
+    const NAME: &str = "secrets::nothing_that_is_written_holds_a_secret";
+    if std::env::var_os(CHILD).is_some() {
+        return actix_rt::System::new().block_on(every_path());
+    }
+    // A process of its own: the log belongs to the whole process, and so does its output.
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", NAME, "--nocapture"]).envs([
+        (CHILD, "1"),
+        ("RUST_LOG", "trace"),
+        ("RUST_BACKTRACE", "0"),
+    ]);
+    let output = child.output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let told = [
+        "refresh started (first)",
+        "refresh started (expired)",
+        "refresh started (ahead)",
+        "refresh started (rejected)",
+        "refresh started (forced)",
+        "refreshed in",
+        "an outage begins",
+        "the outage is over",
+        "the api rejects new tokens too",
+        "next in",
+        "panicked",
+        "invalid_client",
+        "text/html",
+        "hyper_util",
+        "[redacted]",
+        "the end of every path",
+    ];
+    for told in told {
+        assert!(text.contains(told), "it does tell: {told:?} is missing in\n{text}");
+    }
+    for secret in [MARK, BASIC] {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is written");
+    }
+}
+
+fn show(what: &dyn Debug) {
+    println!("{what:?} {what:#?}");
+}
+
+fn show_chain(error: &TokenError) {
+    let mut next: Option<&dyn Error> = Some(error);
+    while let Some(error) = next {
+        println!("{error} {error:?}");
+        next = error.source();
+    }
+}
+
+fn fresh(number: u32) -> Token {
+    Token::new(format!("token-s3cret-{number}")).with_lifetime(secs(600)).with_scopes(["read"])
+}
+
+async fn every_path() {
+    env_logger::init();
+    lives().await;
+    tokio::time::resume(); // sockets take their own time
+    from_servers().await;
+    println!("the end of every path");
+}
+
+/// Every way in which a flight starts and ends, seen by every kind of caller.
+async fn lives() {
+    #[cfg(feature = "metrics")]
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    #[cfg(feature = "metrics")]
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let rig = rig_with(plain().attempts(2).attempt_timeout(secs(1)));
+    let source = rig.source.clone();
+    // What the previous token was is told to the source.
+    let keep = |number| source.then(Answer::Token(fresh(number)));
+    keep(1);
+    let first = rig.handle.get().await.unwrap();
+    tokio::time::sleep(secs(500)).await;
+    keep(2);
+    show(&rig.handle.current());
+    settle().await;
+    tokio::time::sleep(secs(700)).await;
+    source.then(transient());
+    keep(3);
+    rig.handle.get().await.unwrap();
+    keep(4);
+    let forced = rig.handle.refresh().await.unwrap();
+    rig.handle.invalidate(&first);
+    rig.handle.invalidate(&forced);
+    keep(4); // the same secret again
+    keep(5);
+    let next = rig.handle.get().await.unwrap();
+    rig.handle.addr().send(Invalidate(next)).await.unwrap();
+    show_chain(&rig.handle.get().await.unwrap_err());
+    tokio::time::sleep(secs(60)).await;
+
+    let (empty, two_lines) = (token("", HOUR), token("s3cret\n", HOUR));
+    for (attempts, answer) in
+        [(1, terminal()), (2, Answer::Hang), (1, Answer::Panic), (2, empty), (2, two_lines)]
+    {
+        source.then_times(attempts, &answer);
+        show_chain(&rig.handle.get().await.unwrap_err());
+        tokio::time::sleep(secs(120)).await;
+    }
+    keep(6);
+    rig.handle.get().await.unwrap();
+    everything_shown(&rig).await;
+    rig.handle.shutdown().await;
+    show_chain(&rig.handle.get().await.unwrap_err());
+    #[cfg(feature = "metrics")]
+    show(&recorder.snapshotter().snapshot().into_vec());
+}
+
+async fn everything_shown(rig: &Rig) {
+    let token = rig.handle.get().await.unwrap();
+    let (collector, told) = Collector::begin();
+    rig.handle.subscribe(subscription(&collector, 1));
+    told.wait_for(1).await;
+    show(&token);
+    show(&token.authorization());
+    show(&rig.handle);
+    show(&rig.handle.watch());
+    show(&rig.handle.watch().borrow().clone());
+    show(&rig.handle.addr().send(GetToken).await);
+    show(&rig.handle.addr().send(GetStatus).await);
+    show(&(Refresh, Invalidate(token.clone()), Subscribe::new(collector)));
+    show(&TokenReady { ticket: 0, result: Ok(token.clone()) });
+    show(&rig.source);
+    show(&rig.source.contexts());
+    show(&Answer::Token(token.clone()));
+    show(&SourceError::transient("down"));
+    let builder = TokenActor::builder(ScriptedSource::new()).clock(ManualClock::new());
+    show(&builder);
+    show(&builder.build().unwrap());
+}
+
+/// Sources that hold secrets, servers that repeat them.
+async fn from_servers() {
+    let token = json!({ "access_token": "token-s3cret", "refresh_token": "other-s3cret", "expires_in": 600 });
+    let echo = json!({ "error": "invalid_client", "error_description": format!("no {CLIENT_SECRET} here") });
+    let replies = || {
+        [
+            Reply::json(200, token.to_string()),
+            Reply::json(503, token.to_string()),
+            Reply::json(400, echo.to_string()),
+            Reply::text(200, "text/html", "<html>token-s3cret</html>"),
+            Reply::json(200, "{\"access_token\": 12, \"x\": \"s3cret\"}"),
+            Reply::json(302, "").with_header("Location", format!("http://localhost/?s={CLIENT_SECRET}")),
+            Reply::Close,
+        ]
+    };
+    for auth in [ClientAuth::Basic, ClientAuth::Body] {
+        let server = FakeAuthServer::start().await.unwrap();
+        let builder = ClientCredentials::builder(server.url(), "client", CLIENT_SECRET)
+            .auth_method(auth)
+            .extra("tenant", "tenant-s3cret");
+        show(&builder);
+        let source = builder.build().unwrap();
+        show(&source);
+        all_of(&server, replies(), source).await;
+    }
+    let server = FakeAuthServer::start().await.unwrap();
+    let builder = JsonEndpoint::post(format!("{}?key=url-s3cret", server.url()))
+        .header("x-api-key", CLIENT_SECRET)
+        .header_fn("x-signed", || Ok::<_, std::io::Error>("signed-s3cret".to_owned()))
+        .body_json(json!({ "password": "body-s3cret" }));
+    show(&builder);
+    let source = builder.build().unwrap();
+    show(&source);
+    all_of(&server, replies(), source).await;
+}
+
+async fn all_of(server: &FakeAuthServer, replies: impl IntoIterator<Item = Reply>, source: impl TokenSource) {
+    let clock = ManualClock::new();
+    let builder = TokenActor::builder(source).policy(plain().attempts(1)).clock(clock.clone());
+    let tokens: TokenHandle = builder.start().unwrap();
+    for reply in replies {
+        server.then(reply);
+        match tokens.get().await {
+            Ok(token) => tokens.invalidate(&token),
+            Err(error) => show_chain(&error),
+        }
+        clock.suspend(secs(300));
+    }
+}
+
+/// A source's own context shows what it was told.
+#[test]
+fn a_fetch_context_shows_no_secret() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let shown = std::sync::Arc::clone(&seen);
+    actix_rt::System::new().block_on(async move {
+        let source = tokenflight::source_fn(move |cx: FetchContext| {
+            *shown.lock().unwrap() = format!("{cx:?}");
+            async { Ok(fresh(7)) }
+        });
+        let tokens = TokenActor::builder(source).start().unwrap();
+        tokens.get().await.unwrap();
+        tokens.refresh().await.unwrap();
+    });
+    let shown = seen.lock().unwrap().clone();
+    assert!(shown.contains("Forced") && shown.contains("[redacted]") && !shown.contains(MARK), "{shown}");
+}
