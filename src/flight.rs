@@ -121,6 +121,8 @@ impl<W: Waiter> Machine<W> {
             Event::Restart => {
                 self.clear(out);
                 self.stopped = false;
+                // A reader may have reported to the flight that is gone; the next one reports anew.
+                out.push(Effect::QuietUntil(now.boot));
             }
         }
     }
