@@ -133,6 +133,16 @@ fn a_stopped_machine_tells_everybody_and_starts_nothing() {
 }
 
 #[test]
+fn a_flight_that_was_slept_through_calls_nobody_any_more() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    bench.failed(1, SourceError::transient("no").with_retry_after(Duration::from_secs(3)));
+    let timed_out = "tell [1] token refresh timed out: no answer within 30s";
+    assert_eq!(bench.pass(Duration::from_secs(30)), [timed_out]);
+    assert_eq!(bench.machine.state(bench.now), FlightState::Cooldown);
+}
+
+#[test]
 fn after_a_restart_readers_report_anew() {
     let mut bench = Bench::new(RefreshPolicy::default());
     bench.want(1);
