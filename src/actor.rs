@@ -49,7 +49,7 @@ pub struct TokenActor {
     /// When the running fetch was sent: its token's life counts from here.
     sent: Timestamp,
     fetch: Option<SpawnHandle>,
-    alarm: Option<(Duration, SpawnHandle)>,
+    alarm: Option<alarm::Pending>,
     /// Deliveries under way, in the context.
     delivering: usize,
     /// Those who await the end.
@@ -187,24 +187,24 @@ impl TokenActor {
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let wake =
             [self.machine.next_wake(), self.shared.lobby.next_deadline(now.boot)].into_iter().flatten().min();
-        match (wake, self.alarm) {
-            (Some(wake), Some((set, _))) if set <= wake => return,
-            (_, Some((_, alarm))) => {
-                ctx.cancel_future(alarm);
+        match (wake, &self.alarm) {
+            (Some(wake), Some(alarm)) if alarm.rings_by(wake, now.boot) => return,
+            (_, Some(alarm)) => {
+                ctx.cancel_future(alarm.handle);
                 self.alarm = None;
             }
             (_, None) => {}
         }
         if let Some(wake) = wake {
-            let alarm =
-                alarm::Alarm::after(wake.saturating_sub(now.boot)).map(|rang, actor: &mut Self, ctx| {
-                    actor.alarm = None;
-                    if rang {
-                        actor.shared.lobby.expire(actor.clock().now().boot);
-                        actor.on(Event::Tick, ctx);
-                    }
-                });
-            self.alarm = Some((wake, ctx.spawn(alarm)));
+            let delay = wake.saturating_sub(now.boot);
+            let alarm = alarm::Alarm::after(delay).map(|rang, actor: &mut Self, ctx| {
+                actor.alarm = None;
+                if rang {
+                    actor.shared.lobby.expire(actor.clock().now().boot);
+                    actor.on(Event::Tick, ctx);
+                }
+            });
+            self.alarm = Some(alarm::Pending::new(delay, ctx.spawn(alarm)));
         }
     }
 

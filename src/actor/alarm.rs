@@ -5,10 +5,33 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use actix::{ActorFuture, Context};
-use tokio::time::Sleep;
+use actix::{ActorFuture, Context, SpawnHandle};
+use tokio::time::{Instant, Sleep};
 
 use super::TokenActor;
+
+/// The alarm that is set.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// When it rings, by the timers' clock. That one stands still while the machine is suspended, so the
+    /// moment for which the alarm was set may be past before it rings.
+    rings: Option<Instant>,
+    pub(super) handle: SpawnHandle,
+}
+
+impl Pending {
+    pub(super) fn new(delay: Duration, handle: SpawnHandle) -> Self {
+        Self { rings: Instant::now().checked_add(delay), handle }
+    }
+
+    /// Whether it rings by `wake`, or so little later that it was no suspend that put it off.
+    pub(super) fn rings_by(&self, wake: Duration, now: Duration) -> bool {
+        const SLACK: Duration = Duration::from_millis(20);
+        self.rings.is_some_and(|rings| {
+            now.saturating_add(rings.saturating_duration_since(Instant::now())) <= wake.saturating_add(SLACK)
+        })
+    }
+}
 
 /// Rings once.
 ///
