@@ -29,6 +29,7 @@ pub(crate) use event::{Effect, Event, Note, Outcome};
 pub(crate) use waiters::{Line, Waiter, Waiters};
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))] // the model tries each event on a copy
 pub(crate) struct Machine<W> {
     policy: RefreshPolicy,
     dice: fastrand::Rng,
@@ -52,7 +53,7 @@ pub(crate) struct Machine<W> {
 }
 
 /// The token in hand: good, near its end, or past it. Never one that the API rejected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     token: Token,
     margins: Margins,
@@ -60,7 +61,7 @@ struct Held {
 }
 
 /// The flight under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Airborne {
     reason: Reason,
     attempt: u32,
@@ -69,13 +70,13 @@ struct Airborne {
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Fetching { id: u64, until: Duration },
     Pausing { until: Duration },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cooldown {
     until: Duration,
     error: TokenError,
@@ -298,5 +299,7 @@ impl<W: Waiter> Machine<W> {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ pub(crate) trait Waiter {
 /// A waiter is known by its place in line, a number that only grows. Leaving makes a hole and moves nobody,
 /// so that joining and leaving cost the same however many wait.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Waiters<W> {
     line: VecDeque<Option<Place<W>>>,
     /// The number of the first place in `line`.
@@ -42,6 +43,7 @@ pub(crate) struct Waiters<W> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Place<W> {
     waiter: W,
     deadline: Duration,
@@ -202,5 +204,32 @@ impl<W> Iterator for Line<W> {
 
     fn next(&mut self) -> Option<W> {
         self.places.by_ref().flatten().next().map(|place| place.waiter)
+    }
+}
+
+/// For the model, which compares whole states.
+#[cfg(test)]
+impl<W> Waiters<W> {
+    /// Everybody in line, with the end of his patience and whether it is his own; `None` for a hole.
+    pub(super) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
+        self.line.iter().map(|place| place.as_ref().map(|p| (&p.waiter, p.deadline, p.own_deadline)))
+    }
+
+    pub(super) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {
+        self.line.iter_mut().flatten().map(|place| &mut place.waiter)
+    }
+
+    /// What is noted beside the line: the cursor, the keys, and own deadlines, counted from its first place.
+    pub(super) fn bookmarks(&self) -> Vec<u64> {
+        let mut keys: Vec<u64> = self.keyed.iter().map(|number| number - self.first).collect();
+        keys.sort_unstable();
+        let mut own: Vec<u64> =
+            self.own_deadlines.iter().filter_map(|at| at.0.1.checked_sub(self.first)).collect();
+        own.sort_unstable();
+        let mut marks = vec![self.cursor.saturating_sub(self.first)];
+        marks.extend(keys);
+        marks.push(u64::MAX);
+        marks.extend(own);
+        marks
     }
 }
