@@ -7,6 +7,7 @@ mod cancellation;
 mod errors;
 mod exactly_once;
 mod floors;
+mod histories;
 mod lifetimes;
 #[cfg(feature = "oauth2")]
 mod oidc;
