@@ -32,6 +32,7 @@ pub(crate) use places::CHUNK;
 pub(crate) use waiters::{Line, Waiter, Waiters};
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))] // the model tries each event on a copy
 pub(crate) struct Machine<W> {
     policy: RefreshPolicy,
     dice: fastrand::Rng,
@@ -55,7 +56,7 @@ pub(crate) struct Machine<W> {
 }
 
 /// The token in hand: good, near its end, or past it. Never one that the API rejected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     token: Token,
     margins: Margins,
@@ -63,7 +64,7 @@ struct Held {
 }
 
 /// The flight under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Airborne {
     reason: Reason,
     attempt: u32,
@@ -72,13 +73,13 @@ struct Airborne {
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Fetching { id: u64, until: Duration },
     Pausing { until: Duration },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cooldown {
     until: Duration,
     error: TokenError,
@@ -124,6 +125,8 @@ impl<W: Waiter> Machine<W> {
             Event::Restart => {
                 self.clear(out);
                 self.stopped = false;
+                // A reader may have reported to the flight that is gone; the next one reports anew.
+                out.push(Effect::QuietUntil(now.boot));
             }
         }
     }
@@ -305,5 +308,7 @@ impl<W: Waiter> Machine<W> {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

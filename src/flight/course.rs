@@ -186,12 +186,16 @@ impl<W: Waiter> Machine<W> {
 /// What time does.
 impl<W: Waiter> Machine<W> {
     pub(super) fn tick(&mut self, now: Timestamp, out: &mut Out<W>) {
-        match self.flight.as_ref().map(|flight| &flight.phase) {
-            Some(Phase::Fetching { until, .. }) if now.boot >= *until => {
+        match self.flight.as_ref().map(|flight| (&flight.phase, flight.deadline)) {
+            Some((Phase::Fetching { until, .. }, _)) if now.boot >= *until => {
                 out.push(Effect::Abort);
                 self.attempt_failed(SourceError::timeout(self.policy.attempt_limit()), now, out);
             }
-            Some(Phase::Pausing { until }) if now.boot >= *until => self.attempt(now, out),
+            // The machine slept through what was left of the flight: a call would be given up as it is sent.
+            Some((Phase::Pausing { .. }, deadline)) if now.boot >= deadline => {
+                self.fail(SourceError::timeout(self.policy.flight_limit()), now, out);
+            }
+            Some((Phase::Pausing { until }, _)) if now.boot >= *until => self.attempt(now, out),
             Some(_) => {}
             None => self.refresh_unasked(now, out),
         }

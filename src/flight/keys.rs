@@ -12,9 +12,11 @@ const SHARDS: usize = 64;
 /// that no waiter need be looked at to move it. The tables are made when the first key comes; most queues never
 /// see one.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Keys(Vec<HashTable<Entry>>);
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Entry {
     hash: u64,
     number: u64,
@@ -42,6 +44,11 @@ impl Keys {
         {
             entry.remove();
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flatten().map(|entry| entry.number)
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) const CHUNK: usize = 1_024;
 /// One long buffer would move everybody whenever it grows; a million at once would keep the arbiter from its
 /// other tasks. A block grows up to [`CHUNK`] places and goes when the last of them has left.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Places<T> {
     blocks: VecDeque<Block<T>>,
     /// The number of the first place of the first block.
@@ -19,6 +20,7 @@ pub(super) struct Places<T> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Block<T> {
     places: Vec<Option<T>>,
     taken: usize,
@@ -73,6 +75,11 @@ impl<T> Places<T> {
             self.first += CHUNK as u64;
         }
         Some(left)
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.blocks.iter_mut().flat_map(|block| block.places.iter_mut().flatten())
     }
 
     fn find(&self, number: u64) -> Option<(usize, usize)> {

@@ -133,6 +133,32 @@ fn a_stopped_machine_tells_everybody_and_starts_nothing() {
 }
 
 #[test]
+fn a_flight_that_was_slept_through_calls_nobody_any_more() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    bench.failed(1, SourceError::transient("no").with_retry_after(Duration::from_secs(3)));
+    let timed_out = "tell [1] token refresh timed out: no answer within 30s";
+    assert_eq!(bench.pass(Duration::from_secs(30)), [timed_out]);
+    assert_eq!(bench.machine.state(bench.now), FlightState::Cooldown);
+}
+
+#[test]
+fn after_a_restart_readers_report_anew() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    bench.fetched(1, "new");
+    bench.pass(Duration::from_secs(3_400));
+    assert_eq!(bench.on(Event::NearEnd), ["fetch 2 ahead"], "and from here on readers are quiet");
+    let mut out = Vec::new();
+    bench.machine.on(Event::Restart, bench.now, &mut out);
+    let quiet_until = out.iter().find_map(|effect| match effect {
+        Effect::QuietUntil(moment) => Some(*moment),
+        _ => None,
+    });
+    assert_eq!(quiet_until, Some(bench.now.boot));
+}
+
+#[test]
 fn waiters_leave_in_the_order_of_their_deadlines() {
     let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(5)));
     bench.on(Event::Want { waiter: Name(9), timeout: Some(Duration::from_secs(9)) });

@@ -25,6 +25,7 @@ pub(crate) trait Waiter {
 ///
 /// A waiter is known by the number of its place, so that joining and leaving cost the same however many wait.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Waiters<W> {
     line: Places<Place<W>>,
     live: usize,
@@ -40,6 +41,7 @@ pub(crate) struct Waiters<W> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Place<W> {
     waiter: W,
     deadline: Duration,
@@ -172,5 +174,39 @@ impl<W> Iterator for Line<W> {
 
     fn next(&mut self) -> Option<W> {
         self.0.next().map(|place| place.waiter)
+    }
+}
+
+/// For the model, which compares whole states. Holes before the first who waits are past, and not counted.
+#[cfg(test)]
+impl<W> Waiters<W> {
+    fn first_taken(&self) -> u64 {
+        let mut numbers = self.line.numbers();
+        numbers.find(|&number| self.line.get(number).is_some()).unwrap_or(numbers.end)
+    }
+
+    /// Everybody in line, with the end of his patience and whether it is his own; `None` for a hole.
+    pub(super) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
+        let places = (self.first_taken()..self.line.numbers().end).map(|number| self.line.get(number));
+        places.map(|place| place.map(|place| (&place.waiter, place.deadline, place.own_deadline)))
+    }
+
+    pub(super) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {
+        self.line.iter_mut().map(|place| &mut place.waiter)
+    }
+
+    /// What is noted beside the line: the cursor, the keys, and own deadlines, counted from who is first.
+    pub(super) fn bookmarks(&self) -> Vec<u64> {
+        let first = self.first_taken();
+        let counted = |numbers: &mut dyn Iterator<Item = u64>| {
+            let mut counted: Vec<u64> = numbers.filter_map(|number| number.checked_sub(first)).collect();
+            counted.sort_unstable();
+            counted
+        };
+        let mut marks = vec![self.cursor.saturating_sub(first)];
+        marks.extend(counted(&mut self.keys.numbers()));
+        marks.push(u64::MAX);
+        marks.extend(counted(&mut self.own_deadlines.iter().map(|at| at.0.1)));
+        marks
     }
 }

@@ -9,6 +9,7 @@ mod exactly_once;
 #[cfg(feature = "oauth2")]
 mod examples;
 mod floors;
+mod histories;
 #[cfg(feature = "oauth2")]
 mod http_faults;
 #[cfg(feature = "oauth2")]

@@ -94,3 +94,21 @@ async fn a_life_counts_from_when_the_request_was_sent() {
     tokio::time::sleep(secs(2)).await;
     assert!(rig.handle.current().is_none());
 }
+
+#[actix::test]
+async fn a_suspend_does_not_put_off_the_deadlines_of_those_who_ask_after_it() {
+    // The alarm for the next refresh is far away by the timers, which slept too.
+    let rig = rig_with(plain().background(true).attempts(1).wait_timeout(secs(5)));
+    rig.source.called(1).await;
+    settle().await;
+    for (suspend, asleep) in [(secs(600), "in part"), (HOUR * 2, "beyond the alarm")] {
+        tokio::time::sleep(secs(1)).await;
+        rig.source.hold();
+        rig.clock.suspend(suspend);
+        let began = tokio::time::Instant::now();
+        assert!(rig.handle.refresh().await.unwrap_err().is_timeout());
+        assert!(began.elapsed() < millis(5_100), "slept through {asleep}: {:?}", began.elapsed());
+        rig.source.release();
+        tokio::time::sleep(secs(20)).await;
+    }
+}

@@ -1,0 +1,35 @@
+//! What the model has seen: a law about something that never happens holds, and says nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! sights {
+    ($($name:ident,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Sight { $($name,)* }
+
+        impl Sight {
+            pub(super) const ALL: &[Sight] = &[$(Sight::$name,)*];
+        }
+    };
+}
+
+sights! {
+    Landed, Failed, Retried, Aborted, Late, Ahead, Forced, Rejected, Storm,
+    Served, Refused, Stale, Overloaded, Discarded, Crowd,
+}
+
+/// How often each was seen.
+#[derive(Debug, Default)]
+pub(super) struct Sights([AtomicU64; Sight::ALL.len()]);
+
+impl Sights {
+    pub(super) fn add(&self, seen: &[Sight]) {
+        for sight in seen {
+            self.0[*sight as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count(&self, sight: Sight) -> u64 {
+        self.0[sight as usize].load(Ordering::Relaxed)
+    }
+}
