@@ -186,18 +186,9 @@ const WORLD: &[Action] = &[
     Action::Restart,
 ];
 
-/// Everything that a caller can do.
-const CALLERS: &[Action] = &[
-    Action::Want(Name::Ticket),
-    Action::Want(Name::Hasty),
-    Action::Want(Name::Asker),
-    Action::Want(Name::Round),
-    Action::Leave(Name::Ticket),
-    Action::Leave(Name::Asker),
-    Action::Leave(Name::Forcer),
-    Action::Refresh,
-    Action::NearEnd,
-];
+/// Who comes alone, and may go away.
+const LEAVERS: &[Action] =
+    &[Action::Want(Name::Asker), Action::Leave(Name::Asker), Action::Refresh, Action::Leave(Name::Forcer)];
 
 /// Enough of the world for a crowd: each end of a flight, and time.
 const ENDS: &[Action] = &[
@@ -254,15 +245,12 @@ pub(super) fn all() -> Vec<Rules> {
             actions: [&ONE[..1], &ENDS[..5], CLOCKS].concat(),
             ..lazy()
         },
+        Rules { name: "leavers", actions: [LEAVERS, ENDS].concat(), ..lazy() },
         Rules { name: "crowd", limit: 2, actions: CROWD.to_vec(), ..lazy() },
     ]
 }
 
 /// Wider ones, for a patient reader.
 pub(super) fn wide() -> Vec<Rules> {
-    vec![
-        Rules { name: "callers", actions: [CALLERS, WORLD].concat(), ..lazy() },
-        Rules { name: "all clocks", actions: [ONE, WORLD, CLOCKS].concat(), ..lazy() },
-        Rules { name: "big crowd", limit: 3, actions: [CALLERS, ENDS].concat(), ..lazy() },
-    ]
+    vec![Rules { name: "all clocks", actions: [ONE, WORLD, CLOCKS].concat(), ..lazy() }]
 }
