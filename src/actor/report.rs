@@ -1,6 +1,6 @@
 //! A flight's life in the log. Nothing here, or anywhere else, logs a secret or an auth server's answer.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::flight::Note;
 
@@ -21,11 +21,12 @@ pub(super) fn report(name: &str, note: &Note, in_round: usize) {
             log::debug!(target: TARGET, token = name, attempt = *attempt, pause_ms = millis(*pause);
                 "token {name}: attempt {attempt} failed, next in {pause:?}: {error}");
         }
-        Note::Landed { reason, attempts, took, waiters, lifetime, outage, .. } => {
+        Note::Landed { reason, attempts, took, waiters, lifetime, expires_at, outage } => {
             let waiters = waiters + in_round;
             log::debug!(target: TARGET,
                 token = name, reason = reason.as_str(), outcome = "ok", attempts = *attempts,
-                waiters = waiters, took_ms = millis(*took), lifetime_ms = millis(*lifetime);
+                waiters = waiters, took_ms = millis(*took), lifetime_ms = millis(*lifetime),
+                expires_at_ms = millis(expires_at.duration_since(UNIX_EPOCH).unwrap_or_default());
                 "token {name}: refreshed in {took:?} ({}, attempts: {attempts}), lasts {lifetime:?}; telling {waiters}",
                 reason.as_str(),
             );

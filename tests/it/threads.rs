@@ -70,6 +70,7 @@ async fn an_arbiter_that_stops_in_the_middle_of_telling_forgets_nobody() {
     arbiter.stop();
     told.wait_for(CROWD).await;
     told.assert_each_once(0..CROWD);
+    assert!((0..CROWD).all(|ticket| told.to(ticket)[0].is_ok()), "and all are told the same");
 }
 
 #[actix::test]
