@@ -50,6 +50,8 @@
 //! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; a crowd is told in chunks |
 //! | `actor.rs` | performs what the machine says |
 //! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
+//! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
+//! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
 //!
 //! # What it cannot promise
 //!
@@ -58,13 +60,16 @@
 //! - A source that blocks its thread blocks the actor's arbiter, and with it the deadlines that the actor
 //!   watches over. Do not block in a source, or give the actor [a thread of its
 //!   own](TokenActorBuilder::spawn_thread).
+//! - A shared store gives efficiency, not mutual exclusion: a process that was suspended past its lease, or a
+//!   store that failed over, costs a second call to the auth server.
 //! - Secrets are wiped from the buffers that this crate owns. Copies that an HTTP client or the kernel made
 //!   are not ours to wipe.
 //!
 //! # Features
 //!
 //! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or
-//! `native-tls`: TLS for them. `test-util`: the module `testing`. Without any of them there is no HTTP client
+//! `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
+//! module `store`. `redis`: its store in Redis. `test-util`: the module `testing`. Without any of them there is no HTTP client
 //! in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -81,6 +86,8 @@ mod policy;
 mod round;
 mod slot;
 pub mod source;
+#[cfg(feature = "shared")]
+pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;

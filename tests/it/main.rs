@@ -14,6 +14,8 @@ mod lifetimes;
 mod oidc;
 mod outage;
 mod rejection;
+#[cfg(feature = "shared")]
+mod shared;
 mod single_flight;
 mod support;
 mod threads;
