@@ -69,8 +69,8 @@
 //!
 //! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or
 //! `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
-//! module `store`. `redis`: its store in Redis. `test-util`: the module `testing`. Without any of them there is no HTTP client
-//! in the tree.
+//! module `store`. `redis`: its store in Redis. `test-util`: the module `testing`. Without any of them there is no
+//! HTTP client in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;

@@ -2,6 +2,7 @@
 //! in memory in virtual time, and on a real Redis that the test starts.
 
 mod acceptance;
+mod fleet;
 mod outage;
 mod protocol;
 #[cfg(feature = "redis")]

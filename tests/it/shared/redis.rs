@@ -1,5 +1,7 @@
 //! What only a real Redis shows: its faults, and what stands in it.
 
+#[cfg(feature = "oauth2")]
+mod example;
 pub(crate) mod server;
 
 use tokenflight::source::{SharedSourceBuilder, SharedStats};
