@@ -22,7 +22,8 @@ struct Member {
 impl Crew {
     /// Returns when all of them are ready.
     pub(crate) async fn start(options: &Options, redis_url: &str, auth_url: &str) -> io::Result<Self> {
-        let key: String = (0..32).map(|_| format!("{:02x}", fastrand::u8(..))).collect();
+        // Good for one run of an example. In earnest: `openssl rand -hex 32`.
+        let key = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
         let program = std::env::current_exe()?;
         let mut crew = Self(Vec::new());
         for number in 0..options.workers {

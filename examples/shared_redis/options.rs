@@ -6,6 +6,8 @@ use clap::Parser;
 use jiff::SignedDuration;
 
 /// Many processes, one refresh: how often is the auth server called?
+// A flag each.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Parser)]
 #[command(name = "shared_redis", after_help = "The flight's life: RUST_LOG=tokenflight=debug.")]
 pub(crate) struct Options {

@@ -21,6 +21,14 @@ use scripts::Scripts;
 /// that the operation runs on, and made anew when that arbiter has gone or the connection is lost. A clone is
 /// the same store; give each arbiter its own, so that none depends on another's.
 ///
+/// ```
+/// use tokenflight::store::RedisStore;
+///
+/// let store = RedisStore::builder("redis://user:password@redis.internal:6379").build()?; // connects to nothing yet
+/// # let _ = store;
+/// # Ok::<(), tokenflight::BuildError>(())
+/// ```
+///
 /// - **TLS**: `rediss://`, with the feature `rustls` or `native-tls`.
 /// - **Cluster**: all keys of one token have one hash tag, so they are in one slot. The connection is to one
 ///   node and follows no redirection: give it a proxy, or the node that has the slot.
@@ -88,6 +96,12 @@ impl RedisStoreBuilder {
         let info = self.url.0.as_str().into_connection_info().map_err(wrong)?;
         // News come on the same connection, which is what RESP3 is for.
         let redis = info.redis_settings().clone().set_protocol(::redis::ProtocolVersion::RESP3);
+        #[cfg(feature = "rustls")]
+        if matches!(info.addr(), ::redis::ConnectionAddr::TcpTls { .. }) {
+            // Where the program has chosen nobody, and several could do it, rustls would panic at the first
+            // connection. If it has chosen, this changes nothing.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
         let client = Client::open(info.set_redis_settings(redis)).map_err(wrong)?;
         let link = Link::new(client, self.timeout);
         Ok(RedisStore(Arc::new(Inner { link, scripts: Scripts::new(), prefix: self.prefix })))

@@ -4,8 +4,9 @@
 mod example;
 pub(crate) mod server;
 
+use futures_util::FutureExt as _;
 use tokenflight::source::{SharedSourceBuilder, SharedStats};
-use tokenflight::store::{RedisStore, SharedStore};
+use tokenflight::store::{Ask, Failure, Look, RedisStore, SharedStore};
 use tokenflight::testing::ScriptedSource;
 
 use super::world::*;
@@ -190,6 +191,48 @@ async fn redis_holds_no_secret_and_nothing_for_ever() {
         assert!(!held.contains(SECRET) && !held.contains("s3cret"), "{key}: {held}");
         let lasts: i64 = redis.cli(&["PTTL", key]).trim().parse().unwrap();
         assert!(lasts > 0, "{key} has an end");
+    }
+}
+
+/// As `docs/fleet.md` has it.
+const RIGHTS: &str = "resetchannels ~tokenflight:* &tokenflight:* -@all +@connection +evalsha +script|load \
+    +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time +multi +exec";
+
+#[actix::test]
+async fn the_documented_rights_are_enough_and_all_are_needed() {
+    let redis = Redis::begin();
+    let documented = include_str!("../../../docs/fleet.md").replace("\\\n", " ");
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert!(words(&documented).windows(words(RIGHTS).len()).any(|part| part == words(RIGHTS)));
+
+    let allow =
+        |rights: &[&str]| redis.cli(&[&["ACL", "SETUSER", "narrow", "reset", "on", ">pw"], rights].concat());
+    let rights: Vec<&str> = RIGHTS.split_whitespace().collect();
+    allow(&rights);
+    let url = redis.url().replace("://", "://narrow:pw@");
+    let works = async || {
+        redis.cli(&["FLUSHALL"]);
+        let store = RedisStore::builder(url.as_str()).build().unwrap();
+        let whole = async {
+            let mut news = store.watch(&key()).await?;
+            let first = lease(&store, "one").await;
+            store.renew(&key(), &first, LEASE).await?;
+            store.commit(&key(), &first, b"value", HOUR).await?;
+            news.next().await;
+            store.load(&key()).await?;
+            let ask = Ask { refused: Some("one".into()), discard: true, ..ask("two") };
+            let Look::Leased(second) = store.look_or_lease(&key(), &ask).await? else { panic!("leased") };
+            let failure = Failure { terminal: false, at_least: secs(1), first: secs(1), limit: secs(1) };
+            store.fail(&key(), &second, &failure).await?;
+            store.look_or_lease(&key(), &ask).await
+        };
+        std::panic::AssertUnwindSafe(whole).catch_unwind().await.is_ok_and(|outcome| outcome.is_ok())
+    };
+    assert!(works().await);
+    for right in rights.iter().filter(|right| right.starts_with('+') && **right != "+@connection") {
+        redis.cli(&["SCRIPT", "FLUSH"]);
+        allow(&rights.iter().copied().filter(|other| other != right).collect::<Vec<_>>());
+        assert!(!works().await, "{right} is not needed");
     }
 }
 
