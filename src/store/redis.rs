@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::ConnectionManager;
-use ::redis::{Client, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation, pipe};
+use ::redis::{
+    Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation, pipe,
+};
 
 use crate::error::BuildError;
 use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
@@ -29,7 +31,7 @@ use scripts::Scripts;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// - **TLS**: `rediss://`, with the feature `rustls` or `native-tls`.
+/// - **TLS**: `rediss://`, with the feature `rustls`; see [`ca`](RedisStoreBuilder::ca) for a certificate of your own.
 /// - **Cluster**: all keys of one token have one hash tag, so they are in one slot. The connection is to one
 ///   node and follows no redirection: give it a proxy, or the node that has the slot.
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+@connection +evalsha
@@ -52,6 +54,7 @@ pub struct RedisStoreBuilder {
     url: link::Url,
     prefix: String,
     timeout: Duration,
+    ca: Option<Vec<u8>>,
 }
 
 impl RedisStore {
@@ -61,6 +64,7 @@ impl RedisStore {
             url: link::Url(url.into()),
             prefix: "tokenflight".into(),
             timeout: Duration::from_millis(900),
+            ca: None,
         }
     }
 }
@@ -76,6 +80,13 @@ impl RedisStoreBuilder {
     /// the next operation. Just below the source's `store_timeout`, or that comes first. Default 900 ms.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
+        self
+    }
+
+    /// Whom to trust over `rediss://`: certificates in PEM, instead of the system's. Default: the system's.
+    #[cfg(feature = "rustls")]
+    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(pem.into());
         self
     }
 
@@ -96,13 +107,7 @@ impl RedisStoreBuilder {
         let info = self.url.0.as_str().into_connection_info().map_err(wrong)?;
         // News come on the same connection, which is what RESP3 is for.
         let redis = info.redis_settings().clone().set_protocol(::redis::ProtocolVersion::RESP3);
-        #[cfg(feature = "rustls")]
-        if matches!(info.addr(), ::redis::ConnectionAddr::TcpTls { .. }) {
-            // Where the program has chosen nobody, and several could do it, rustls would panic at the first
-            // connection. If it has chosen, this changes nothing.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        }
-        let client = Client::open(info.set_redis_settings(redis)).map_err(wrong)?;
+        let client = open(info.set_redis_settings(redis), self.ca).map_err(wrong)?;
         let link = Link::new(client, self.timeout);
         Ok(RedisStore(Arc::new(Inner { link, scripts: Scripts::new(), prefix: self.prefix })))
     }
@@ -127,6 +132,26 @@ impl RedisStore {
     async fn is_done(&self, script: ScriptInvocation<'_>) -> Result<bool, StoreError> {
         self.run::<u8>(script).await.map(|done| done == 1)
     }
+}
+
+#[cfg(feature = "rustls")]
+fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    if matches!(info.addr(), ::redis::ConnectionAddr::TcpTls { .. }) {
+        // Where the program has chosen nobody to do the cryptography, and several could, rustls would panic at
+        // the first connection. If it has chosen, this changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+    match ca {
+        Some(pem) => {
+            Client::build_with_tls(info, ::redis::TlsCertificates { client_tls: None, root_cert: Some(pem) })
+        }
+        None => Client::open(info),
+    }
+}
+
+#[cfg(not(feature = "rustls"))]
+fn open(info: ConnectionInfo, _: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    Client::open(info)
 }
 
 /// As it stands in Redis.

@@ -70,9 +70,9 @@ impl Link {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
-            // An idle connection that is lost is made anew a few times, so that news are not missed for long.
-            .set_number_of_retries(4)
-            .set_max_delay(Duration::from_secs(1))
+            // A blip costs nobody anything, and a Redis that is down is soon known to be.
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(50))
             .set_push_sender(move |push: PushInfo| {
                 channels.hear(&push);
                 Ok::<(), ()>(())

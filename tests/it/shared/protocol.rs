@@ -27,6 +27,7 @@ on_each_store!(
     a_forced_refresh_renews_the_token_for_all,
     a_server_that_repeats_its_token_is_asked_once,
     a_wait_has_an_end,
+    news_between_the_look_and_the_wait_is_not_missed,
     two_configurations_never_share,
 );
 
@@ -274,4 +275,54 @@ async fn two_configurations_never_share<W: World>(world: W) {
     let two = process_with(&world, &source, world.store(), other).secret().await;
     assert_ne!(one, two);
     assert_eq!(source.calls(), 2);
+}
+
+/// A store in which the owner commits while a waiter's look is on its way back.
+struct Hasty<St>(St, std::sync::Mutex<Option<Lease>>);
+
+impl<St: SharedStore> SharedStore for Hasty<St> {
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        self.0.watch(key).await
+    }
+    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+        let look = self.0.look_or_lease(key, ask).await?;
+        let owner = self.1.lock().unwrap().take();
+        if let Some(owner) = owner {
+            assert!(matches!(look, Look::Taken(_)));
+            // Of no use to the waiter, who leads then: what counts is that it is heard of.
+            assert!(self.0.commit(key, &owner, b"not a token", HOUR).await?);
+            tokio::time::sleep(millis(20)).await;
+        }
+        Ok(look)
+    }
+    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+        self.0.load(key).await
+    }
+    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
+        self.0.renew(key, lease, time).await
+    }
+    async fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> Result<bool, StoreError> {
+        self.0.commit(key, lease, value, lives).await
+    }
+    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+        self.0.fail(key, lease, failure).await
+    }
+}
+
+async fn news_between_the_look_and_the_wait_is_not_missed<W: World>(world: W) {
+    let (source, store) = (source(), world.store());
+    let owner = lease(&store, "owner").await;
+    assert!(store.renew(&key(), &owner, secs(60)).await.unwrap());
+    let hasty = Hasty(world.store(), std::sync::Mutex::new(Some(owner)));
+    let waiter = process_with(&world, &source, hasty, |settings| settings);
+    let began = tokio::time::Instant::now();
+    assert_eq!(waiter.secret().await, "token-1");
+    assert!(began.elapsed() < secs(5), "the lease had 60 s left: {:?}", began.elapsed());
+    assert_eq!((waiter.stats.pushes(), waiter.stats.polls()), (1, 0));
 }

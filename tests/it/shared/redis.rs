@@ -236,6 +236,39 @@ async fn the_documented_rights_are_enough_and_all_are_needed() {
     }
 }
 
+#[cfg(feature = "rustls")]
+#[actix::test]
+async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [certificate, secret] =
+        ["redis.pem", "redis.key"].map(|name| folder.join(name).display().to_string());
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &secret, "-out", &certificate])
+        .output()
+        .expect("openssl is missing: ./tests/run installs it");
+    assert!(made.status.success(), "{made:?}");
+    let redis = Redis::with_tls(&certificate, &secret);
+    let url = redis.url().replace("redis://127.0.0.1", "rediss://localhost");
+    let builder = || RedisStore::builder(url.as_str()).timeout(secs(5));
+    lease(&builder().ca(std::fs::read(&certificate).unwrap()).build().unwrap(), "trusting").await;
+    let error = builder().build().unwrap().load(&key()).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let plain = RedisStore::builder(redis.url()).timeout(secs(5)).build().unwrap();
+    plain.load(&key()).await.expect_err("it talks TLS only");
+}
+
 #[test]
 fn a_wrong_url_is_named_without_its_password() {
     for url in ["", "http://user:s3cret@host", "redis://user:s3cret@host:99999", "redis://:s3cret@host/x"] {

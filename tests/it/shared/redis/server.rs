@@ -20,11 +20,23 @@ impl Redis {
         // Between finding a free port and taking it somebody else may take it.
         for _ in 0..10 {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            if let Some(server) = start(port) {
+            if let Some(server) = start(port, &[]) {
                 return Self { port, server };
             }
         }
         panic!("no redis-server starts")
+    }
+
+    /// With TLS and nothing else, by this certificate.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn with_tls(certificate: &str, key: &str) -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let tls = ["--tls-port", &port.to_string(), "--port", "0", "--tls-auth-clients", "no"];
+        let files = ["--tls-cert-file", certificate, "--tls-key-file", key];
+        Self {
+            port,
+            server: start(port, &[&tls[..], &files[..]].concat()).expect("it takes the certificate"),
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -39,7 +51,7 @@ impl Redis {
 
     /// With nothing in it.
     pub(crate) fn start_again(&mut self) {
-        self.server = start(self.port).expect("the port is free again");
+        self.server = start(self.port, &[]).expect("the port is free again");
     }
 
     /// The kernel goes on accepting connections; nobody answers.
@@ -73,10 +85,11 @@ impl Drop for Redis {
 }
 
 /// Returns when it takes connections; `None` if it does not.
-fn start(port: u16) -> Option<Child> {
+fn start(port: u16, further: &[&str]) -> Option<Child> {
     let mut server = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--dir", env!("CARGO_TARGET_TMPDIR")])
+        .args(further)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
