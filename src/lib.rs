@@ -50,6 +50,8 @@
 //! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; a crowd is told in chunks |
 //! | `actor.rs` | performs what the machine says |
 //! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
+//! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
+//! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
 //!
 //! # What it cannot promise
 //!
@@ -67,6 +69,8 @@
 //!   with an observer's that panics, [other observers](TokenHandle::watch) may not be woken for that change.
 //! - Under a `Supervisor`, a shutdown answers everybody and is followed by a restart: counters and cooldown
 //!   stay, token and flight do not.
+//! - A shared store gives efficiency, not mutual exclusion: a process that was suspended past its lease, or a
+//!   store that failed over, costs a second call to the auth server.
 //! - Secrets are wiped from the buffers that this crate owns. Copies that an HTTP client or the kernel made
 //!   are not ours to wipe.
 //!
@@ -94,8 +98,9 @@
 //! # Features
 //!
 //! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or
-//! `native-tls`: TLS for them. `test-util`: the module `testing`. Without any of them there is no HTTP client
-//! in the tree.
+//! `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
+//! module `store`. `redis`: its store in Redis. `test-util`: the module `testing`. Without any of them there is no
+//! HTTP client in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;
@@ -114,6 +119,8 @@ mod policy;
 mod round;
 mod slot;
 pub mod source;
+#[cfg(feature = "shared")]
+pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;

@@ -11,6 +11,8 @@ use crate::token::Token;
 mod client_credentials;
 #[cfg(feature = "oauth2")]
 mod json_endpoint;
+#[cfg(feature = "shared")]
+mod shared;
 
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;
@@ -18,6 +20,8 @@ pub use crate::oauth::ClientAuth;
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 #[cfg(feature = "oauth2")]
 pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
+#[cfg(feature = "shared")]
+pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedStats};
 
 /// Gets a new token from somewhere: one call, one token or one error.
 ///

@@ -15,6 +15,9 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("transport/", 1, &["transport"]),
     ("policy", 2, &[]),
     ("source", 2, &[]),
+    ("store", 2, &[]),
+    ("store/", 3, &["store/redis/"]),
+    ("store/redis/", 3, &[]),
     ("flight/event", 3, &["flight/waiters"]),
     ("flight/keys", 3, &[]),
     ("flight/places", 3, &[]),
@@ -26,6 +29,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("oauth/", 3, &["oauth", "oauth/"]),
     ("source/", 3, &["oauth", "oauth/", "source/", "source/json_endpoint/"]),
     ("source/json_endpoint/", 3, &["oauth", "oauth/", "source/"]),
+    ("source/shared", 3, &["source/shared/"]),
+    ("source/shared/", 3, &["source/shared", "source/shared/"]),
     ("testing", 3, &[]),
     ("testing/", 3, &[]),
     ("round", 4, &[]),
@@ -116,7 +121,8 @@ fn files() -> impl Iterator<Item = (String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     walk(&root, &mut found);
-    found.into_iter().filter(|path| !is_guest(path)).map(move |path| {
+    let is_code = |path: &PathBuf| path.extension() == Some("rs".as_ref());
+    found.into_iter().filter(is_code).filter(|path| !is_guest(path)).map(move |path| {
         let name = path.strip_prefix(&root).unwrap().with_extension("");
         (name.to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
     })

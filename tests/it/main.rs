@@ -33,6 +33,8 @@ mod retry_after;
 mod scenarios;
 #[cfg(feature = "oauth2")]
 mod secrets;
+#[cfg(feature = "shared")]
+mod shared;
 mod shutdown;
 mod single_flight;
 mod support;

@@ -1,0 +1,51 @@
+//! Leaves a store alone that does not answer, so that its trouble costs one wait and not one for each refresh.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Closed at first. A failure opens it for a while, and for twice as long each time after; then one refresh
+/// tries the store again.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    first: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    open_until: Duration,
+}
+
+impl Breaker {
+    /// Long enough for an outage to cost little, short enough for its end to be noticed.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(first: Duration) -> Self {
+        Self { first, state: Mutex::default() }
+    }
+
+    /// How long the store is still to be left alone; zero: not at all.
+    pub(super) fn open_for(&self, now: Duration) -> Duration {
+        self.state().open_until.saturating_sub(now)
+    }
+
+    /// Returns whether an outage begins with it.
+    pub(super) fn failed(&self, now: Duration) -> bool {
+        let mut state = self.state();
+        let factor = 1u32.checked_shl(state.failures).unwrap_or(u32::MAX);
+        let pause = self.first.saturating_mul(factor).min(Self::LIMIT.max(self.first));
+        state.failures = state.failures.saturating_add(1);
+        state.open_until = now.saturating_add(pause);
+        state.failures == 1
+    }
+
+    /// Returns whether an outage ends with it.
+    pub(super) fn answered(&self) -> bool {
+        std::mem::take(&mut *self.state()).failures > 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

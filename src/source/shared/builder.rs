@@ -1,0 +1,297 @@
+//! The settings of a shared source.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::seal::{KeyRing, SealKey};
+use super::{Settings, SharedSource};
+use crate::clock::{Clock, SystemClock};
+use crate::error::BuildError;
+use crate::human;
+use crate::source::TokenSource;
+use crate::store::{SharedKey, SharedStore};
+
+/// What to do while the store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OnOutage {
+    /// Call the wrapped source, for this process alone.
+    #[default]
+    RefreshLocally,
+    /// Fail. For auth servers that a fleet without a lease would overrun.
+    Fail,
+}
+
+/// The settings of [`SharedSource`], from code or by serde from a file, with the names that the setters have.
+///
+/// ```
+/// use tokenflight::source::SharedSourceBuilder;
+///
+/// let settings = r#"{
+///     "name": "orders-api",
+///     "parts": { "issuer": "https://auth.example.com", "client": "my-app", "scope": "orders.read" },
+///     "keys": [{ "id": "2026-11", "key": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" }],
+///     "lease": "5s",
+///     "on_outage": "refresh_locally"
+/// }"#;
+/// let builder: SharedSourceBuilder = serde_json::from_str(settings)?;
+/// assert!(!format!("{builder:?}").contains("0001"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[must_use = "it does nothing until it is built"]
+pub struct SharedSourceBuilder {
+    name: String,
+    #[serde(default)]
+    parts: BTreeMap<String, String>,
+    #[serde(default)]
+    keys: Vec<SealKey>,
+    #[serde(default)]
+    in_clear: bool,
+    #[serde(default = "default::lease", deserialize_with = "human::duration")]
+    lease: Duration,
+    #[serde(default = "default::wait_limit", deserialize_with = "human::duration")]
+    wait_limit: Duration,
+    #[serde(default = "default::store_timeout", deserialize_with = "human::duration")]
+    store_timeout: Duration,
+    #[serde(default = "default::retry_store", deserialize_with = "human::duration")]
+    retry_store: Duration,
+    #[serde(default, deserialize_with = "human::some_duration")]
+    min_validity: Option<Duration>,
+    #[serde(default = "default::missing_lifetime", deserialize_with = "human::duration")]
+    missing_lifetime: Duration,
+    #[serde(default = "default::cooldown", deserialize_with = "human::duration")]
+    cooldown: Duration,
+    #[serde(default = "default::max_cooldown", deserialize_with = "human::duration")]
+    max_cooldown: Duration,
+    #[serde(default = "default::max_retry_after", deserialize_with = "human::duration")]
+    max_retry_after: Duration,
+    #[serde(default)]
+    on_outage: OnOutage,
+    #[serde(skip, default = "default::clock")]
+    clock: Arc<dyn Clock>,
+}
+
+mod default {
+    use super::{Arc, Clock, Duration, SystemClock};
+
+    pub(super) fn lease() -> Duration {
+        Duration::from_secs(5)
+    }
+
+    pub(super) fn wait_limit() -> Duration {
+        Duration::from_secs(9)
+    }
+
+    pub(super) fn store_timeout() -> Duration {
+        Duration::from_secs(1)
+    }
+
+    pub(super) fn retry_store() -> Duration {
+        Duration::from_secs(5)
+    }
+
+    pub(super) fn missing_lifetime() -> Duration {
+        Duration::from_secs(300)
+    }
+
+    pub(super) fn cooldown() -> Duration {
+        Duration::from_millis(250)
+    }
+
+    pub(super) fn max_cooldown() -> Duration {
+        Duration::from_secs(60)
+    }
+
+    pub(super) fn max_retry_after() -> Duration {
+        Duration::from_secs(300)
+    }
+
+    pub(super) fn clock() -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+}
+
+impl SharedSourceBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            parts: BTreeMap::new(),
+            keys: Vec::new(),
+            in_clear: false,
+            lease: default::lease(),
+            wait_limit: default::wait_limit(),
+            store_timeout: default::store_timeout(),
+            retry_store: default::retry_store(),
+            min_validity: None,
+            missing_lifetime: default::missing_lifetime(),
+            cooldown: default::cooldown(),
+            max_cooldown: default::max_cooldown(),
+            max_retry_after: default::max_retry_after(),
+            on_outage: OnOutage::default(),
+            clock: default::clock(),
+        }
+    }
+
+    /// Adds something that makes the token different from others: the issuer, the client's id, grant, scope,
+    /// audience, resource, subject, the key of a `DPoP` proof. At least one; no secrets: their hash, in clear, is
+    /// the key in the store. A second value for the same part replaces the first.
+    pub fn part(mut self, part: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parts.insert(part.into(), value.into());
+        self
+    }
+
+    /// Adds a key. The first one seals; all of them open. To rotate: give every process the new key as its
+    /// second, then make it the first, and when the last old token has expired take the old one away.
+    pub fn key(mut self, key: SealKey) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// Tokens stand in the store as they are, for everybody to read and to replace. For tests, and for a store
+    /// in this process's own memory. Default: no.
+    pub fn in_clear(mut self) -> Self {
+        self.in_clear = true;
+        self
+    }
+
+    /// How long a process that died in the middle of a refresh holds up the others: the lease is renewed each
+    /// third of it while the refresh runs. At least twice `store_timeout`. Default 5 s.
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = time;
+        self
+    }
+
+    /// How long one attempt waits for another process. Below the policy's `attempt_timeout`, or that ends it.
+    /// Default 9 s.
+    pub fn wait_limit(mut self, limit: Duration) -> Self {
+        self.wait_limit = limit;
+        self
+    }
+
+    /// A store that takes longer for one operation does not answer. Default 1 s.
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        self.store_timeout = limit;
+        self
+    }
+
+    /// How long to do without a store that did not answer, before a refresh tries it again. It doubles with
+    /// each try in vain, up to a minute. Default 5 s.
+    pub fn retry_store(mut self, after: Duration) -> Self {
+        self.retry_store = after;
+        self
+    }
+
+    /// A token in the store that lasts no longer than this is replaced rather than taken. Default: a tenth of
+    /// its life, at most 10 s, as in the policy.
+    pub fn min_validity(mut self, time: Duration) -> Self {
+        self.min_validity = Some(time);
+        self
+    }
+
+    /// How long a token stays in the store whose source did not say how long it lasts. Default 5 min, as in
+    /// the policy.
+    pub fn missing_lifetime(mut self, lifetime: Duration) -> Self {
+        self.missing_lifetime = lifetime;
+        self
+    }
+
+    /// How long the whole fleet leaves the auth server alone after a failed refresh. It doubles with each
+    /// failure in a row. Default 250 ms; zero: not at all.
+    pub fn cooldown(mut self, first: Duration) -> Self {
+        self.cooldown = first;
+        self
+    }
+
+    /// The longest such pause. Default 60 s.
+    pub fn max_cooldown(mut self, limit: Duration) -> Self {
+        self.max_cooldown = limit;
+        self
+    }
+
+    /// A longer `Retry-After` is cut to this. Default 5 min.
+    pub fn max_retry_after(mut self, limit: Duration) -> Self {
+        self.max_retry_after = limit;
+        self
+    }
+
+    /// What to do while the store does not answer. Default: [`OnOutage::RefreshLocally`].
+    pub fn on_outage(mut self, choice: OnOutage) -> Self {
+        self.on_outage = choice;
+        self
+    }
+
+    /// Where it reads the time: give it the actor's. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Wraps a source.
+    ///
+    /// # Errors
+    /// A setting that cannot work; the error names it.
+    pub fn build<S, St>(self, source: S, store: St) -> Result<SharedSource<S, St>, BuildError>
+    where
+        S: TokenSource,
+        St: SharedStore,
+    {
+        let parts = self.parts.iter().map(|(part, value)| (part.as_str(), value.as_str()));
+        let key = SharedKey::new(&self.name, parts)?;
+        for (field, time) in [
+            ("wait_limit", self.wait_limit),
+            ("store_timeout", self.store_timeout),
+            ("retry_store", self.retry_store),
+            ("missing_lifetime", self.missing_lifetime),
+        ] {
+            if time.is_zero() {
+                return Err(BuildError::new(field, "must be longer than zero"));
+            }
+        }
+        if self.lease < self.store_timeout.saturating_mul(2) {
+            let (lease, limit) = (self.lease, self.store_timeout);
+            let message =
+                format!("{lease:?} is shorter than twice store_timeout {limit:?}: it could not be renewed");
+            return Err(BuildError::new("lease", message));
+        }
+        if self.cooldown > self.max_cooldown {
+            let (first, limit) = (self.cooldown, self.max_cooldown);
+            let message = format!("{first:?} exceeds max_cooldown {limit:?}: raise that too");
+            return Err(BuildError::new("cooldown", message));
+        }
+        let settings = Settings {
+            ring: KeyRing::new(self.keys, self.in_clear)?,
+            key,
+            lease: self.lease,
+            wait_limit: self.wait_limit,
+            store_timeout: self.store_timeout,
+            min_validity: self.min_validity,
+            missing_lifetime: self.missing_lifetime,
+            cooldown: self.cooldown,
+            max_cooldown: self.max_cooldown,
+            max_retry_after: self.max_retry_after,
+            on_outage: self.on_outage,
+            clock: self.clock,
+        };
+        Ok(SharedSource::assemble(source, store, settings, self.retry_store))
+    }
+}
+
+impl fmt::Debug for SharedSourceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSourceBuilder")
+            .field("name", &self.name)
+            .field("parts", &self.parts)
+            .field("keys", &self.keys)
+            .field("in_clear", &self.in_clear)
+            .field("lease", &self.lease)
+            .field("on_outage", &self.on_outage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! Tokens at rest: sealed, so that who reads the store reads no token, and who writes to it forges none.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::error::BuildError;
+use crate::store::SharedKey;
+
+/// The first byte of a value says how the rest is to be read.
+const IN_CLEAR: u8 = 0;
+const SEALED: u8 = 1;
+const NONCE: usize = 24;
+const KEY: usize = 32;
+
+/// A key that seals tokens in the store: 32 random bytes, and an id by which a value says which key it needs.
+///
+/// From a file: `{ "id": "2026-11", "key": "<64 hex digits>" }`. Wiped when dropped; `Debug` hides the bytes.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct SealKey {
+    id: String,
+    bytes: Zeroizing<[u8; KEY]>,
+}
+
+impl SealKey {
+    /// `id`: 1 to 64 visible characters, unique among the keys that are in use. It is stored in clear.
+    ///
+    /// # Errors
+    /// An id that cannot be used.
+    pub fn new(id: impl Into<String>, bytes: [u8; KEY]) -> Result<Self, BuildError> {
+        let (id, bytes) = (id.into(), Zeroizing::new(bytes));
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(BuildError::new("keys", "need an id of 1 to 64 visible characters each"));
+        }
+        Ok(Self { id, bytes })
+    }
+
+    /// From 64 hex digits, as `openssl rand -hex 32` prints them.
+    ///
+    /// # Errors
+    /// Anything but 64 hex digits; an id that cannot be used.
+    pub fn from_hex(id: impl Into<String>, hex: &str) -> Result<Self, BuildError> {
+        let mut bytes = Zeroizing::new([0; KEY]);
+        let digit = |at: usize| char::from(*hex.as_bytes().get(at)?).to_digit(16);
+        let wrong = || BuildError::new("keys", "must be 64 hex digits each");
+        if hex.len() != 2 * KEY {
+            return Err(wrong());
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let value = digit(2 * at).zip(digit(2 * at + 1)).map(|(high, low)| high * 16 + low);
+            *byte = value.and_then(|value| u8::try_from(value).ok()).ok_or_else(wrong)?;
+        }
+        Self::new(id, *bytes)
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealKey").field("id", &self.id).field("bytes", &"[redacted]").finish()
+    }
+}
+
+/// A key as it stands in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    id: String,
+    key: String,
+}
+
+impl TryFrom<Written> for SealKey {
+    type Error = BuildError;
+
+    fn try_from(written: Written) -> Result<Self, BuildError> {
+        Self::from_hex(written.id, &Zeroizing::new(written.key))
+    }
+}
+
+/// The keys that open, of which the first one seals; or the user's word that tokens may stand in clear.
+#[derive(Debug)]
+pub(super) struct KeyRing(Vec<SealKey>);
+
+/// The value cannot be read: another key, another place, or somebody changed it.
+#[derive(Debug)]
+pub(super) struct Unopened;
+
+impl KeyRing {
+    pub(super) fn new(keys: Vec<SealKey>, in_clear: bool) -> Result<Self, BuildError> {
+        if keys.is_empty() != in_clear {
+            let message = if in_clear {
+                "are of no use with `in_clear`: choose one of them"
+            } else {
+                "are missing: give one, or say `in_clear` if tokens may be readable in the store"
+            };
+            return Err(BuildError::new("keys", message));
+        }
+        let twice = |(at, key): (usize, &SealKey)| keys[..at].iter().any(|other| other.id == key.id);
+        if keys.iter().enumerate().any(twice) {
+            return Err(BuildError::new("keys", "have the same id twice"));
+        }
+        Ok(Self(keys))
+    }
+
+    /// `None`: no randomness to be had.
+    pub(super) fn seal(&self, place: &SharedKey, text: &[u8]) -> Option<Vec<u8>> {
+        let Some(key) = self.0.first() else { return Some([&[IN_CLEAR], text].concat()) };
+        let mut nonce = [0; NONCE];
+        // 192 bits of randomness: no two processes will ever meet, however many values they seal.
+        getrandom::fill(&mut nonce).ok()?;
+        let payload = Payload { msg: text, aad: &bound_to(&key.id, place) };
+        let sealed = cipher(key).encrypt(&XNonce::from(nonce), payload).ok()?;
+        let id_length = u8::try_from(key.id.len()).ok()?;
+        Some([&[SEALED, id_length], key.id.as_bytes(), &nonce, &sealed].concat())
+    }
+
+    /// A ring with keys opens nothing that stands in clear, or whoever writes to the store could forge a token.
+    pub(super) fn open(&self, place: &SharedKey, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+        match value.split_first().ok_or(Unopened)? {
+            (&IN_CLEAR, text) if self.0.is_empty() => Ok(Zeroizing::new(text.to_vec())),
+            (&SEALED, rest) => {
+                let (id_length, rest) = rest.split_first().ok_or(Unopened)?;
+                let (id, rest) = rest.split_at_checked((*id_length).into()).ok_or(Unopened)?;
+                let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or(Unopened)?;
+                let key = self.0.iter().find(|key| key.id.as_bytes() == id).ok_or(Unopened)?;
+                let payload = Payload { msg: sealed, aad: &bound_to(&key.id, place) };
+                let opened = cipher(key).decrypt(&XNonce::from(*nonce), payload);
+                opened.map(Zeroizing::new).map_err(|_| Unopened)
+            }
+            _ => Err(Unopened),
+        }
+    }
+}
+
+fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new((&*key.bytes).into())
+}
+
+/// What a value is sealed to, so that one cannot be put in another's place, or under another key's id. A zero
+/// byte parts the two: neither has one in it.
+fn bound_to(id: &str, place: &SharedKey) -> Vec<u8> {
+    [b"tokenflight 1", id.as_bytes(), place.as_str().as_bytes()].join(&0)
+}

@@ -1,0 +1,236 @@
+//! The store of a fleet: Redis 6 or later (or Valkey), by four scripts and one connection.
+
+mod link;
+mod scripts;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::ConnectionManager;
+use ::redis::{
+    Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation, pipe,
+};
+
+use crate::error::BuildError;
+use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
+use link::Link;
+use scripts::Scripts;
+
+/// A store in Redis.
+///
+/// One connection, which carries commands and news (RESP3). It is made by the first operation, on the arbiter
+/// that the operation runs on, and made anew when that arbiter has gone or the connection is lost. A clone is
+/// the same store; give each arbiter its own, so that none depends on another's.
+///
+/// ```
+/// use tokenflight::store::RedisStore;
+///
+/// let store = RedisStore::builder("redis://user:password@redis.internal:6379").build()?; // connects to nothing yet
+/// # let _ = store;
+/// # Ok::<(), tokenflight::BuildError>(())
+/// ```
+///
+/// - **TLS**: `rediss://`, with the feature `rustls`; see [`ca`](RedisStoreBuilder::ca) for a certificate of your own.
+/// - **Cluster**: all keys of one token have one hash tag, so they are in one slot. The connection is to one
+///   node and follows no redirection: give it a proxy, or the node that has the slot.
+/// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+@connection +evalsha
+///   +script|load +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time
+///   +multi +exec`.
+/// - **Eviction**: nothing is lost that cannot be fetched again. Each key has an end.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    scripts: Scripts,
+    prefix: String,
+}
+
+/// The settings of a [`RedisStore`].
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing until it is built"]
+pub struct RedisStoreBuilder {
+    url: link::Url,
+    prefix: String,
+    timeout: Duration,
+    ca: Option<Vec<u8>>,
+}
+
+impl RedisStore {
+    /// Starts from a URL: `redis://user:password@host:6379/0`, `rediss://…`, `redis+unix:///path`.
+    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder {
+            url: link::Url(url.into()),
+            prefix: "tokenflight".into(),
+            timeout: Duration::from_millis(900),
+            ca: None,
+        }
+    }
+}
+
+impl RedisStoreBuilder {
+    /// What each key and channel begins with. Default: `tokenflight`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long connecting may take, and how long an answer; then the connection is given up and made anew by
+    /// the next operation. Just below the source's `store_timeout`, or that comes first. Default 900 ms.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// Whom to trust over `rediss://`: certificates in PEM, instead of the system's. Default: the system's.
+    #[cfg(feature = "rustls")]
+    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(pem.into());
+        self
+    }
+
+    /// Checks the settings. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// A URL that is none, or of a kind that the crate's features leave out; a prefix with `{` or `}` in it.
+    pub fn build(self) -> Result<RedisStore, BuildError> {
+        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+            return Err(BuildError::new("prefix", "must not be empty, nor have `{` or `}` in it"));
+        }
+        if self.timeout.is_zero() {
+            return Err(BuildError::new("timeout", "must be longer than zero"));
+        }
+        // What is wrong with a URL is said without it: there may be a password in it.
+        let wrong =
+            |error: RedisError| BuildError::new("url", format!("cannot be used: {}", error.category()));
+        let info = self.url.0.as_str().into_connection_info().map_err(wrong)?;
+        // News come on the same connection, which is what RESP3 is for.
+        let redis = info.redis_settings().clone().set_protocol(::redis::ProtocolVersion::RESP3);
+        let client = open(info.set_redis_settings(redis), self.ca).map_err(wrong)?;
+        let link = Link::new(client, self.timeout);
+        Ok(RedisStore(Arc::new(Inner { link, scripts: Scripts::new(), prefix: self.prefix })))
+    }
+}
+
+impl RedisStore {
+    /// `prefix:{name:hash}:what`. The braces are the hash tag: Redis Cluster puts all four in one slot.
+    fn place(&self, key: &SharedKey, what: &str) -> String {
+        format!("{}:{{{}}}:{what}", self.0.prefix, key.as_str())
+    }
+
+    fn channel(&self, key: &SharedKey) -> String {
+        self.place(key, "news")
+    }
+
+    async fn run<T: FromRedisValue>(&self, script: ScriptInvocation<'_>) -> Result<T, StoreError> {
+        let mut connection = self.0.link.connection().map_err(StoreError::new)?;
+        let answer = script.invoke_async(&mut connection).await;
+        self.0.link.checked(answer).map_err(StoreError::new)
+    }
+
+    async fn is_done(&self, script: ScriptInvocation<'_>) -> Result<bool, StoreError> {
+        self.run::<u8>(script).await.map(|done| done == 1)
+    }
+}
+
+#[cfg(feature = "rustls")]
+fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    if matches!(info.addr(), ::redis::ConnectionAddr::TcpTls { .. }) {
+        // Where the program has chosen nobody to do the cryptography, and several could, rustls would panic at
+        // the first connection. If it has chosen, this changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+    match ca {
+        Some(pem) => {
+            Client::build_with_tls(info, ::redis::TlsCertificates { client_tls: None, root_cert: Some(pem) })
+        }
+        None => Client::open(info),
+    }
+}
+
+#[cfg(not(feature = "rustls"))]
+fn open(info: ConnectionInfo, _: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    Client::open(info)
+}
+
+/// As it stands in Redis.
+fn written(lease: &Lease) -> String {
+    format!("{}:{}", lease.owner, lease.fence)
+}
+
+/// Redis counts in milliseconds, and takes no zero.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
+}
+
+impl SharedStore for RedisStore {
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        let news = self.0.link.news(&self.channel(key)).await;
+        self.0.link.checked(news).map_err(StoreError::new)
+    }
+
+    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+        let mut script = self.0.scripts.look_or_lease.prepare_invoke();
+        for what in ["token", "lease", "pause", "state"] {
+            script.key(self.place(key, what));
+        }
+        script.arg(&ask.owner).arg(millis(ask.lease)).arg(ask.refused.as_deref().unwrap_or_default());
+        script.arg(u8::from(ask.discard));
+        scripts::read_look(self.run(script).await?, &ask.owner)
+    }
+
+    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+        let place = self.place(key, "token");
+        let mut connection: ConnectionManager = self.0.link.connection().map_err(StoreError::new)?;
+        let mut both = pipe();
+        both.atomic().cmd("HMGET").arg(&place).arg(&["id", "value"]).cmd("PTTL").arg(&place);
+        let answer = both.query_async::<((Option<String>, Option<Vec<u8>>), i64)>(&mut connection).await;
+        let ((id, value), left) = self.0.link.checked(answer).map_err(StoreError::new)?;
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+        Ok(id.zip(value).map(|(id, value)| Stored { id, value, left }))
+    }
+
+    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
+        let mut script = self.0.scripts.renew.prepare_invoke();
+        script.key(self.place(key, "lease")).arg(written(lease)).arg(millis(time));
+        self.is_done(script).await
+    }
+
+    async fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut script = self.0.scripts.commit.prepare_invoke();
+        for what in ["token", "lease", "pause", "state"] {
+            script.key(self.place(key, what));
+        }
+        script.arg(written(lease)).arg(&lease.owner).arg(lease.fence).arg(value).arg(millis(lives));
+        script.arg(self.channel(key));
+        self.is_done(script).await
+    }
+
+    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+        let mut script = self.0.scripts.fail.prepare_invoke();
+        for what in ["lease", "pause", "state"] {
+            script.key(self.place(key, what));
+        }
+        script.arg(written(lease)).arg(if failure.terminal { "t" } else { "r" });
+        for time in [failure.at_least, failure.first, failure.limit] {
+            // Here zero means what it says: no pause.
+            script.arg(if time.is_zero() { 0 } else { millis(time) });
+        }
+        script.arg(self.channel(key));
+        self.is_done(script).await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("RedisStore").field("prefix", &self.0.prefix).finish_non_exhaustive()
+    }
+}

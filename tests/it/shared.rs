@@ -1,0 +1,11 @@
+//! Many processes, one refresh. The suite of the store and that of the protocol run on each store: on the one
+//! in memory in virtual time, and on a real Redis that the test starts.
+
+mod acceptance;
+mod fleet;
+mod outage;
+mod protocol;
+#[cfg(feature = "redis")]
+mod redis;
+mod sealing;
+mod world;

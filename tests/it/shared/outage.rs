@@ -1,0 +1,225 @@
+//! While the store does not answer.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokenflight::source::{OnOutage, SharedSourceBuilder};
+use tokenflight::store::{
+    Ask, Failure, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored,
+};
+use tokenflight::testing::ScriptedSource;
+
+use super::world::*;
+use crate::support::*;
+
+/// How the store is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Health {
+    Well,
+    Down,
+    Frozen,
+}
+
+/// A store that fails when told to, and counts what it is asked.
+#[derive(Clone)]
+struct Frail(Arc<Mutex<(Health, usize)>>, MemoryStore);
+
+impl Frail {
+    fn new(world: &Memory) -> Self {
+        Self(Arc::new(Mutex::new((Health::Well, 0))), world.store())
+    }
+
+    fn is(&self, health: Health) {
+        self.0.lock().unwrap().0 = health;
+    }
+
+    fn asked(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+
+    async fn pass(&self) -> Result<&MemoryStore, StoreError> {
+        let health = {
+            let mut state = self.0.lock().unwrap();
+            state.1 += 1;
+            state.0
+        };
+        match health {
+            Health::Well => Ok(&self.1),
+            Health::Down => Err(StoreError::new("connection refused")),
+            Health::Frozen => std::future::pending().await,
+        }
+    }
+}
+
+impl SharedStore for Frail {
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        self.pass().await?.watch(key).await
+    }
+    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+        self.pass().await?.look_or_lease(key, ask).await
+    }
+    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+        self.pass().await?.load(key).await
+    }
+    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
+        self.pass().await?.renew(key, lease, time).await
+    }
+    async fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> Result<bool, StoreError> {
+        self.pass().await?.commit(key, lease, value, lives).await
+    }
+    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+        self.pass().await?.fail(key, lease, failure).await
+    }
+}
+
+fn start(
+    change: impl FnOnce(SharedSourceBuilder) -> SharedSourceBuilder,
+) -> (Frail, ScriptedSource, Process) {
+    let world = Memory::begin();
+    let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(60)));
+    let process = process_with(&world, &source, store.clone(), change);
+    (store, source, process)
+}
+
+/// How long a forced refresh takes.
+async fn refresh(process: &Process) -> Duration {
+    let began = tokio::time::Instant::now();
+    process.handle.refresh().await.expect("a token");
+    began.elapsed()
+}
+
+#[actix::test]
+async fn a_store_that_is_down_costs_nobody_a_token() {
+    let (store, source, process) = start(|settings| settings);
+    store.is(Health::Down);
+    assert_eq!(process.secret().await, "token-1");
+    assert_eq!((process.stats.local(), process.stats.store_errors()), (1, 1));
+    assert_eq!(source.calls(), 1);
+}
+
+#[actix::test]
+async fn a_frozen_store_delays_one_refresh_and_not_each() {
+    let (store, _, process) = start(|settings| settings.retry_store(secs(30)));
+    store.is(Health::Frozen);
+    let first = refresh(&process).await;
+    assert!(first >= LEASE / 2 && first < LEASE / 2 + millis(70), "one time limit: {first:?}");
+    for _ in 0..10 {
+        let next = refresh(&process).await;
+        assert!(next < millis(70), "as long as the source takes: {next:?}");
+    }
+    assert_eq!(store.asked(), 1);
+}
+
+#[actix::test]
+async fn a_store_that_comes_back_is_used_again() {
+    let (store, source, process) = start(|settings| settings.retry_store(secs(5)));
+    store.is(Health::Down);
+    assert_eq!(process.secret().await, "token-1");
+    store.is(Health::Well);
+    refresh(&process).await;
+    assert_eq!(process.stats.local(), 2, "not yet");
+    tokio::time::sleep(secs(5)).await;
+    refresh(&process).await;
+    assert_eq!((process.stats.local(), process.stats.led()), (2, 1));
+    assert_eq!(source.calls(), 3);
+    let world_sees = store.1.load(&key()).await.unwrap();
+    assert!(world_sees.is_some(), "others have it too");
+}
+
+#[actix::test]
+async fn a_store_that_stays_down_is_asked_less_and_less() {
+    let (store, _, process) = start(|settings| settings.retry_store(secs(5)));
+    store.is(Health::Down);
+    // 5 s, 10 s, 20 s, 40 s, and then a minute each.
+    for _ in 0..600 {
+        refresh(&process).await;
+        tokio::time::sleep(secs(1)).await;
+    }
+    assert!((12..=15).contains(&store.asked()), "{} in ten minutes", store.asked());
+}
+
+#[actix::test]
+async fn a_good_token_is_served_through_any_trouble() {
+    let (store, source, process) = start(|settings| settings.on_outage(OnOutage::Fail));
+    assert_eq!(process.secret().await, "token-1");
+    for health in [Health::Down, Health::Frozen] {
+        store.is(health);
+        tokio::time::sleep(secs(60)).await;
+        assert_eq!(process.secret().await, "token-1");
+        assert!(process.handle.current().is_some());
+    }
+    assert_eq!(source.calls(), 1);
+}
+
+#[actix::test]
+async fn who_chose_to_fail_fails_and_leaves_the_auth_server_alone() {
+    let (store, source, process) = start(|settings| settings.on_outage(OnOutage::Fail));
+    store.is(Health::Down);
+    let error = process.handle.get().await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("shared store"), "{error}");
+    assert_eq!(source.calls(), 0);
+    store.is(Health::Well);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(process.secret().await, "token-1", "it recovers by itself");
+}
+
+#[actix::test]
+async fn a_commit_that_fails_costs_this_process_nothing() {
+    let (store, source, process) = start(|settings| settings);
+    let (asked, ()) = tokio::join!(process.handle.get(), async {
+        source.called(1).await;
+        store.is(Health::Down);
+    });
+    assert_eq!(asked.unwrap().secret(), "token-1");
+    assert_eq!(source.calls(), 1);
+    assert_eq!(process.stats.store_errors(), 1);
+}
+
+#[actix::test]
+async fn a_waiter_whose_store_goes_down_refreshes_by_itself() {
+    let (store, source, process) = start(|settings| settings);
+    lease(&store, "dead").await;
+    let (asked, ()) = tokio::join!(process.handle.get(), async {
+        settle().await;
+        store.is(Health::Down);
+    });
+    assert_eq!(asked.unwrap().secret(), "token-1");
+    assert_eq!((process.stats.local(), source.calls()), (1, 1));
+}
+
+#[actix::test]
+async fn a_store_that_forgets_everything_costs_one_call() {
+    let world = Memory::begin();
+    let source = ScriptedSource::new().taking(millis(60));
+    let fleet = processes(&world, &source, 8);
+    assert_all(&get_all(&fleet).await, "token-1");
+    world.store().clear();
+    assert_all(&get_all(&fleet).await, "token-1");
+    assert_eq!(source.calls(), 1, "they have theirs");
+    tokio::time::sleep(HOUR).await;
+    assert_all(&get_all(&fleet).await, "token-2");
+    assert_eq!(source.calls(), 2);
+}
+
+#[actix::test]
+async fn an_older_value_than_ones_own_is_replaced() {
+    let world = Memory::begin();
+    let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(60)));
+    let one = process_with(&world, &source, store.clone(), |settings| settings);
+    let other = process(&world, &source);
+    assert_eq!(other.secret().await, "token-1");
+    tokio::time::sleep(secs(600)).await;
+    store.is(Health::Down);
+    assert_eq!(one.secret().await, "token-2", "fetched for itself alone");
+    store.is(Health::Well);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(one.handle.refresh().await.unwrap().secret(), "token-3", "not the old one from the store");
+    assert_eq!(other.handle.refresh().await.unwrap().secret(), "token-3");
+    assert_eq!(source.calls(), 3);
+}

@@ -1,0 +1,328 @@
+//! One auth call for many processes: actors, each with a store of its own, in front of one auth server.
+
+use std::time::Duration;
+
+use tokenflight::source::SharedStats;
+use tokenflight::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
+use tokenflight::testing::ScriptedSource;
+use tokenflight::{Reason, SourceError};
+
+use super::world::*;
+use crate::support::*;
+
+on_each_store!(
+    sixty_four_actors_with_an_empty_store_cost_one_call,
+    a_newcomer_takes_the_token_that_is_there,
+    a_token_near_its_end_is_replaced_once_for_all,
+    twenty_late_401s_in_sixteen_processes_cost_one_refresh,
+    a_401_in_all_processes_at_once_costs_one_refresh,
+    a_rejected_token_is_not_handed_to_a_newcomer,
+    an_owner_who_dies_costs_the_rest_of_the_lease,
+    an_owner_who_leaves_gives_the_lease_back,
+    a_lease_shorter_than_the_fetch_is_renewed,
+    an_owner_who_could_not_renew_comes_late_and_takes_the_new_token,
+    a_failed_refresh_is_shared,
+    the_servers_wish_is_the_whole_fleets,
+    a_terminal_failure_is_terminal_for_all,
+    a_forced_refresh_renews_the_token_for_all,
+    a_server_that_repeats_its_token_is_asked_once,
+    a_wait_has_an_end,
+    news_between_the_look_and_the_wait_is_not_missed,
+    two_configurations_never_share,
+);
+
+fn source() -> ScriptedSource {
+    ScriptedSource::new().taking(millis(60))
+}
+
+async fn sixty_four_actors_with_an_empty_store_cost_one_call<W: World>(world: W) {
+    let source = source();
+    let fleet = processes(&world, &source, 64);
+    assert_all(&get_all(&fleet).await, "token-1");
+    assert_eq!(source.calls(), 1);
+    assert_eq!(sum(&fleet, SharedStats::led), 1);
+    assert_eq!(sum(&fleet, SharedStats::adopted), 63);
+    assert_eq!(sum(&fleet, SharedStats::polls), 0, "everybody was told");
+    assert_eq!(sum(&fleet, SharedStats::store_errors), 0);
+}
+
+async fn a_newcomer_takes_the_token_that_is_there<W: World>(world: W) {
+    let source = source();
+    let first = process(&world, &source).handle.get().await.unwrap();
+    let second = process(&world, &source).handle.get().await.unwrap();
+    assert_eq!(second.secret(), "token-1");
+    assert_eq!(source.calls(), 1);
+    let difference = first.expires_at().unwrap().duration_since(second.expires_at().unwrap());
+    let difference = difference.unwrap_or_else(|error| error.duration());
+    assert!(difference < secs(1), "it ends when it ends, whoever has it: {difference:?}");
+}
+
+async fn a_token_near_its_end_is_replaced_once_for_all<W: World>(world: W) {
+    let source = source();
+    source.then(token("short", millis(900)));
+    let fleet = processes(&world, &source, 16);
+    assert_all(&get_all(&fleet).await, "short");
+    tokio::time::sleep(millis(880)).await;
+    assert_all(&get_all(&fleet).await, "token-2");
+    assert_eq!(source.calls(), 2);
+}
+
+async fn twenty_late_401s_in_sixteen_processes_cost_one_refresh<W: World>(world: W) {
+    let source = source();
+    let fleet = processes(&world, &source, 16);
+    let old: Vec<_> = get_all(&fleet).await.into_iter().map(Result::unwrap).collect();
+    for at in (0..16).cycle().take(20) {
+        fleet[at].handle.invalidate(&old[at]);
+        assert_eq!(fleet[at].secret().await, "token-2");
+    }
+    assert_eq!(source.calls(), 2);
+    assert_eq!(source.contexts()[1].reason, Reason::Rejected);
+}
+
+async fn a_401_in_all_processes_at_once_costs_one_refresh<W: World>(world: W) {
+    let source = source();
+    let fleet = processes(&world, &source, 16);
+    let old: Vec<_> = get_all(&fleet).await.into_iter().map(Result::unwrap).collect();
+    fleet.iter().zip(&old).for_each(|(process, token)| process.handle.invalidate(token));
+    assert_all(&get_all(&fleet).await, "token-2");
+    assert_eq!(source.calls(), 2);
+}
+
+async fn a_rejected_token_is_not_handed_to_a_newcomer<W: World>(world: W) {
+    let source = source();
+    let one = process(&world, &source);
+    let old = one.handle.get().await.unwrap();
+    source.hold();
+    one.handle.invalidate(&old);
+    let waiting = actix_rt::spawn({
+        let handle = one.handle.clone();
+        async move { handle.get().await }
+    });
+    source.called(2).await;
+    let newcomer = process(&world, &source);
+    let (asked, ()) = tokio::join!(newcomer.handle.get(), async {
+        tokio::time::sleep(millis(50)).await;
+        source.release();
+    });
+    assert_eq!(asked.unwrap().secret(), "token-2");
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "token-2");
+    assert_eq!(source.calls(), 2);
+}
+
+async fn an_owner_who_dies_costs_the_rest_of_the_lease<W: World>(world: W) {
+    let source = source();
+    lease(&world.store(), "dead").await;
+    let began = tokio::time::Instant::now();
+    let fleet = processes(&world, &source, 8);
+    assert_all(&get_all(&fleet).await, "token-1");
+    assert_eq!(source.calls(), 1);
+    assert!(began.elapsed() >= LEASE / 2, "it could have been alive: {:?}", began.elapsed());
+    // The rest is for a machine that has other things to do.
+    assert!(began.elapsed() < LEASE + millis(60) + secs(1), "{:?}", began.elapsed());
+    assert_eq!(sum(&fleet, SharedStats::polls), 8, "one look each when the lease had ended");
+}
+
+async fn an_owner_who_leaves_gives_the_lease_back<W: World>(world: W) {
+    let source = source();
+    source.hold();
+    let long = |settings: tokenflight::source::SharedSourceBuilder| settings.lease(secs(30));
+    let owner = process_with(&world, &source, world.store(), long);
+    let asking = actix_rt::spawn({
+        let handle = owner.handle.clone();
+        async move { handle.get().await }
+    });
+    source.called(1).await;
+    owner.handle.shutdown().await;
+    assert!(asking.await.unwrap().unwrap_err().is_stopped());
+    source.release();
+    let began = tokio::time::Instant::now();
+    assert_eq!(process(&world, &source).secret().await, "token-2");
+    assert!(began.elapsed() < secs(5), "not the lease of 30 s: {:?}", began.elapsed());
+}
+
+async fn a_lease_shorter_than_the_fetch_is_renewed<W: World>(world: W) {
+    let source = ScriptedSource::new().taking(LEASE * 3);
+    let fleet = processes(&world, &source, 8);
+    assert_all(&get_all(&fleet).await, "token-1");
+    assert_eq!(source.calls(), 1);
+    assert_eq!(sum(&fleet, SharedStats::late), 0);
+    let polls = sum(&fleet, SharedStats::polls);
+    assert!(polls <= 7 * 4, "one look for each lease that seemed to end: {polls}");
+}
+
+/// A store whose renewals get lost on the way.
+struct Unrenewed<St>(St);
+
+impl<St: SharedStore> SharedStore for Unrenewed<St> {
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        self.0.watch(key).await
+    }
+    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+        self.0.look_or_lease(key, ask).await
+    }
+    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+        self.0.load(key).await
+    }
+    async fn renew(&self, _: &SharedKey, _: &Lease, _: Duration) -> Result<bool, StoreError> {
+        Err(StoreError::new("lost on the way"))
+    }
+    async fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> Result<bool, StoreError> {
+        self.0.commit(key, lease, value, lives).await
+    }
+    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+        self.0.fail(key, lease, failure).await
+    }
+}
+
+async fn an_owner_who_could_not_renew_comes_late_and_takes_the_new_token<W: World>(world: W) {
+    let (slow, quick) = (source(), source());
+    slow.then(token("late", HOUR)).hold();
+    quick.then(token("current", HOUR));
+    let late = process_with(&world, &slow, Unrenewed(world.store()), |settings| settings);
+    let asking = actix_rt::spawn({
+        let handle = late.handle.clone();
+        async move { handle.get().await }
+    });
+    slow.called(1).await;
+    assert_eq!(process(&world, &quick).secret().await, "current", "the lease had run out");
+    slow.release();
+    assert_eq!(asking.await.unwrap().unwrap().secret(), "current", "the fleet has one token");
+    assert_eq!((late.stats.late(), late.stats.adopted()), (1, 1));
+    assert_eq!(process(&world, &quick).secret().await, "current", "the late commit was refused");
+}
+
+async fn a_failed_refresh_is_shared<W: World>(world: W) {
+    let source = source();
+    source.then_times(9, &transient());
+    let policy = plain().attempts(1).cooldown(millis(1));
+    let cooldown = |settings: tokenflight::source::SharedSourceBuilder| settings.cooldown(secs(1));
+    let fleet: Vec<_> =
+        (0..16).map(|_| process_by(&world, &source, world.store(), cooldown, policy.clone())).collect();
+    for outcome in get_all(&fleet).await {
+        let error = outcome.expect_err("nobody has a token");
+        assert!(error.is_unavailable());
+        assert!(error.retry_after().unwrap() <= secs(1));
+    }
+    assert_eq!(source.calls(), 1, "one call for the fleet");
+    assert_eq!(sum(&fleet, SharedStats::polls), 0, "they were told of the failure");
+}
+
+async fn the_servers_wish_is_the_whole_fleets<W: World>(world: W) {
+    let source = source();
+    let busy = SourceError::transient("busy").with_retry_after(millis(1_200));
+    source.then(tokenflight::testing::Answer::Error(busy));
+    let fleet = processes(&world, &source, 8);
+    let began = tokio::time::Instant::now();
+    assert_all(&get_all(&fleet).await, "token-2");
+    assert!(began.elapsed() >= millis(1_200), "{:?}", began.elapsed());
+    assert_eq!(source.calls(), 2, "one that failed, and one when the time had come");
+}
+
+async fn a_terminal_failure_is_terminal_for_all<W: World>(world: W) {
+    let source = source();
+    source.then_times(9, &terminal());
+    let cooldown = |settings: tokenflight::source::SharedSourceBuilder| settings.cooldown(secs(5));
+    let fleet: Vec<_> = (0..8).map(|_| process_with(&world, &source, world.store(), cooldown)).collect();
+    for outcome in get_all(&fleet).await {
+        assert!(outcome.expect_err("nobody has a token").is_rejected());
+    }
+    assert_eq!(source.calls(), 1);
+}
+
+async fn a_forced_refresh_renews_the_token_for_all<W: World>(world: W) {
+    let source = source();
+    let fleet = processes(&world, &source, 4);
+    assert_all(&get_all(&fleet).await, "token-1");
+    assert_eq!(fleet[0].handle.refresh().await.unwrap().secret(), "token-2");
+    for process in &fleet[1..] {
+        assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-2", "somebody has just asked");
+    }
+    assert_eq!(source.calls(), 2);
+}
+
+async fn a_server_that_repeats_its_token_is_asked_once<W: World>(world: W) {
+    let source = source();
+    source.then_times(9, &token("cached", HOUR));
+    let fleet = processes(&world, &source, 8);
+    assert_all(&get_all(&fleet).await, "cached");
+    for process in &fleet {
+        assert_eq!(process.handle.refresh().await.unwrap().secret(), "cached");
+    }
+    assert_eq!(source.calls(), 2);
+}
+
+async fn a_wait_has_an_end<W: World>(world: W) {
+    let (source, store) = (source(), world.store());
+    let owner = lease(&store, "slow").await;
+    assert!(store.renew(&key(), &owner, secs(60)).await.unwrap());
+    let brief = |settings: tokenflight::source::SharedSourceBuilder| settings.wait_limit(millis(100));
+    let waiting = process_by(&world, &source, world.store(), brief, plain().attempts(1));
+    let error = waiting.handle.get().await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert_eq!(source.calls(), 0);
+}
+
+async fn two_configurations_never_share<W: World>(world: W) {
+    let source = source();
+    let other = |settings: tokenflight::source::SharedSourceBuilder| settings.part("scope", "orders.write");
+    let one = process(&world, &source).secret().await;
+    let two = process_with(&world, &source, world.store(), other).secret().await;
+    assert_ne!(one, two);
+    assert_eq!(source.calls(), 2);
+}
+
+/// A store in which the owner commits while a waiter's look is on its way back.
+struct Hasty<St>(St, std::sync::Mutex<Option<Lease>>);
+
+impl<St: SharedStore> SharedStore for Hasty<St> {
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        self.0.watch(key).await
+    }
+    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+        let look = self.0.look_or_lease(key, ask).await?;
+        let owner = self.1.lock().unwrap().take();
+        if let Some(owner) = owner {
+            assert!(matches!(look, Look::Taken(_)));
+            // Of no use to the waiter, who leads then: what counts is that it is heard of.
+            assert!(self.0.commit(key, &owner, b"not a token", HOUR).await?);
+            tokio::time::sleep(millis(20)).await;
+        }
+        Ok(look)
+    }
+    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+        self.0.load(key).await
+    }
+    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
+        self.0.renew(key, lease, time).await
+    }
+    async fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> Result<bool, StoreError> {
+        self.0.commit(key, lease, value, lives).await
+    }
+    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+        self.0.fail(key, lease, failure).await
+    }
+}
+
+async fn news_between_the_look_and_the_wait_is_not_missed<W: World>(world: W) {
+    let (source, store) = (source(), world.store());
+    let owner = lease(&store, "owner").await;
+    assert!(store.renew(&key(), &owner, secs(60)).await.unwrap());
+    let hasty = Hasty(world.store(), std::sync::Mutex::new(Some(owner)));
+    let waiter = process_with(&world, &source, hasty, |settings| settings);
+    let began = tokio::time::Instant::now();
+    assert_eq!(waiter.secret().await, "token-1");
+    assert!(began.elapsed() < secs(5), "the lease had 60 s left: {:?}", began.elapsed());
+    assert_eq!((waiter.stats.pushes(), waiter.stats.polls()), (1, 0));
+}

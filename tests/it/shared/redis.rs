@@ -1,0 +1,284 @@
+//! What only a real Redis shows: its faults, and what stands in it.
+
+#[cfg(feature = "oauth2")]
+mod example;
+pub(crate) mod server;
+
+use futures_util::FutureExt as _;
+use tokenflight::source::{SharedSourceBuilder, SharedStats};
+use tokenflight::store::{Ask, Failure, Look, RedisStore, SharedStore};
+use tokenflight::testing::ScriptedSource;
+
+use super::world::*;
+use crate::support::*;
+use server::Redis;
+
+fn source() -> ScriptedSource {
+    ScriptedSource::new().taking(millis(60))
+}
+
+fn impatient(settings: SharedSourceBuilder) -> SharedSourceBuilder {
+    settings.retry_store(millis(50))
+}
+
+fn fleet(redis: &Redis, source: &ScriptedSource, n: usize) -> Vec<Process> {
+    (0..n).map(|_| process_with(redis, source, redis.store(), impatient)).collect()
+}
+
+/// All ask at once; when the one call is under way, something happens to Redis, and the call goes on.
+async fn midway(fleet: &[Process], source: &ScriptedSource, happens: impl AsyncFnOnce()) {
+    let calls = source.calls();
+    source.hold();
+    let (outcomes, ()) = tokio::join!(get_all(fleet), async {
+        source.called(calls + 1).await;
+        happens().await;
+        source.release();
+    });
+    for outcome in outcomes {
+        outcome.expect("everybody has a token, from wherever");
+    }
+}
+
+#[actix::test]
+async fn killed_midway_everybody_is_served_and_it_is_used_again_when_it_is_back() {
+    let mut redis = Redis::begin();
+    let source = source();
+    let members = fleet(&redis, &source, 8);
+    let began = tokio::time::Instant::now();
+    midway(&members, &source, async || redis.kill()).await;
+    assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+    assert!(source.calls() <= 8, "one call a process at most: {}", source.calls());
+
+    redis.start_again();
+    // Each process tries the store again when its time has come, and then they share once more.
+    let shared_again = async {
+        while sum(&members, SharedStats::adopted) < 7 {
+            for process in &members {
+                process.handle.refresh().await.expect("a token");
+            }
+            tokio::time::sleep(millis(60)).await;
+        }
+    };
+    tokio::time::timeout(secs(20), shared_again).await.expect("it recovers without a restart");
+    let calls = source.calls();
+    assert!(redis.store().load(&key()).await.unwrap().is_some());
+    fleet(&redis, &source, 1)[0].secret().await;
+    assert_eq!(source.calls(), calls, "a newcomer takes the token that is there");
+}
+
+#[actix::test]
+async fn frozen_midway_nobody_waits_longer_than_a_lease_and_a_time_limit() {
+    let redis = Redis::begin();
+    let source = source();
+    let members = fleet(&redis, &source, 8);
+    let began = tokio::time::Instant::now();
+    midway(&members, &source, async || redis.freeze()).await;
+    let took = began.elapsed();
+    assert!(took < LEASE + LEASE / 2 + millis(60) + secs(2), "{took:?}");
+    assert!(source.calls() <= 8, "{}", source.calls());
+    let before = source.calls();
+    for process in &members {
+        process.secret().await;
+    }
+    assert_eq!(source.calls(), before, "a good token needs no store");
+    redis.thaw();
+    let led = || sum(&members, SharedStats::led) + sum(&members, SharedStats::adopted);
+    let before = led();
+    let answered = async {
+        while led() == before {
+            members[0].handle.refresh().await.expect("a token");
+            tokio::time::sleep(millis(60)).await;
+        }
+    };
+    tokio::time::timeout(secs(20), answered).await.expect("it recovers without a restart");
+}
+
+#[actix::test]
+async fn cut_connections_cost_no_call() {
+    let redis = Redis::begin();
+    let source = source();
+    let members = fleet(&redis, &source, 8);
+    midway(&members, &source, async || {
+        for kind in ["pubsub", "normal"] {
+            redis.cli(&["CLIENT", "KILL", "TYPE", kind]);
+        }
+        // Until they have come back: each listens on its connection.
+        let back = async {
+            while redis.cli(&["PUBSUB", "NUMSUB", &channel()]).trim() != format!("{}\n8", channel()) {
+                tokio::time::sleep(millis(5)).await;
+            }
+        };
+        tokio::time::timeout(secs(10), back).await.expect("they listen again");
+    })
+    .await;
+    assert_eq!(source.calls(), 1);
+    assert_eq!(sum(&members, SharedStats::local), 0);
+}
+
+fn channel() -> String {
+    format!("tokenflight:{{{}}}:news", key().as_str())
+}
+
+#[actix::test]
+async fn an_empty_restart_costs_one_call_at_the_next_refresh() {
+    let mut redis = Redis::begin();
+    let source = source();
+    let members = fleet(&redis, &source, 8);
+    assert_all(&get_all(&members).await, "token-1");
+    redis.kill();
+    redis.start_again();
+    assert_all(&get_all(&members).await, "token-1");
+    assert_eq!(source.calls(), 1, "a good token needs no store");
+    let newcomers = fleet(&redis, &source, 8);
+    assert_all(&get_all(&newcomers).await, "token-2");
+    assert_eq!(source.calls(), 2);
+}
+
+#[actix::test]
+async fn a_store_outlives_the_arbiter_that_connected_it() {
+    let redis = Redis::begin();
+    let source = source();
+    let store = redis.store();
+    let elsewhere = std::thread::spawn({
+        let (store, source) = (store.clone(), source.clone());
+        move || {
+            actix_rt::System::new().block_on(async move {
+                let shared = settings(tokenflight::clock::SystemClock).build(source, store).unwrap();
+                let handle = tokenflight::TokenActor::builder(shared).start().unwrap();
+                handle.get().await.unwrap().secret().to_owned()
+            })
+        }
+    });
+    assert_eq!(elsewhere.join().unwrap(), "token-1");
+    let here = process_with(&redis, &source, store, impatient);
+    assert_eq!(here.secret().await, "token-1", "by a connection of its own");
+    assert_eq!(here.stats.store_errors(), 0);
+}
+
+#[actix::test]
+async fn a_dead_owners_leftovers_do_not_block() {
+    let redis = Redis::begin();
+    let source = source();
+    let place = |what: &str| format!("tokenflight:{{{}}}:{what}", key().as_str());
+    lease(&redis.store(), "dead").await;
+    redis.cli(&["PERSIST", &place("lease")]);
+    assert_eq!(process(&redis, &source).secret().await, "token-1", "a lease without an end is none");
+    redis.cli(&["PERSIST", &place("token")]);
+    assert_eq!(process(&redis, &source).secret().await, "token-2", "a token without an end has ended");
+    redis.cli(&["SET", &place("token"), "of the wrong type"]);
+    let odd = process(&redis, &source);
+    assert_eq!(odd.secret().await, "token-3", "for itself alone");
+    assert_eq!(odd.stats.local(), 1);
+}
+
+#[actix::test]
+async fn redis_holds_no_secret_and_nothing_for_ever() {
+    const SECRET: &str = "s3cret-token-of-the-fleet";
+    let redis = Redis::begin();
+    let source = source();
+    source.then(token(SECRET, HOUR)).then(terminal());
+    let one = process_with(&redis, &source, redis.store(), |settings| settings.cooldown(secs(30)));
+    assert_eq!(one.secret().await, SECRET);
+    one.handle.refresh().await.unwrap_err();
+    let keys = redis.cli(&["--scan"]);
+    assert_eq!(keys.lines().count(), 3, "token, pause, state: {keys}");
+    for key in keys.lines() {
+        assert!(key.starts_with("tokenflight:{orders:"), "{key}");
+        let held = match redis.cli(&["TYPE", key]).trim() {
+            "hash" => redis.cli(&["HGETALL", key]),
+            _ => redis.cli(&["GET", key]),
+        };
+        assert!(!held.contains(SECRET) && !held.contains("s3cret"), "{key}: {held}");
+        let lasts: i64 = redis.cli(&["PTTL", key]).trim().parse().unwrap();
+        assert!(lasts > 0, "{key} has an end");
+    }
+}
+
+/// As `docs/fleet.md` has it.
+const RIGHTS: &str = "resetchannels ~tokenflight:* &tokenflight:* -@all +@connection +evalsha +script|load \
+    +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time +multi +exec";
+
+#[actix::test]
+async fn the_documented_rights_are_enough_and_all_are_needed() {
+    let redis = Redis::begin();
+    let documented = include_str!("../../../docs/fleet.md").replace("\\\n", " ");
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert!(words(&documented).windows(words(RIGHTS).len()).any(|part| part == words(RIGHTS)));
+
+    let allow =
+        |rights: &[&str]| redis.cli(&[&["ACL", "SETUSER", "narrow", "reset", "on", ">pw"], rights].concat());
+    let rights: Vec<&str> = RIGHTS.split_whitespace().collect();
+    allow(&rights);
+    let url = redis.url().replace("://", "://narrow:pw@");
+    let works = async || {
+        redis.cli(&["FLUSHALL"]);
+        let store = RedisStore::builder(url.as_str()).build().unwrap();
+        let whole = async {
+            let mut news = store.watch(&key()).await?;
+            let first = lease(&store, "one").await;
+            store.renew(&key(), &first, LEASE).await?;
+            store.commit(&key(), &first, b"value", HOUR).await?;
+            news.next().await;
+            store.load(&key()).await?;
+            let ask = Ask { refused: Some("one".into()), discard: true, ..ask("two") };
+            let Look::Leased(second) = store.look_or_lease(&key(), &ask).await? else { panic!("leased") };
+            let failure = Failure { terminal: false, at_least: secs(1), first: secs(1), limit: secs(1) };
+            store.fail(&key(), &second, &failure).await?;
+            store.look_or_lease(&key(), &ask).await
+        };
+        std::panic::AssertUnwindSafe(whole).catch_unwind().await.is_ok_and(|outcome| outcome.is_ok())
+    };
+    assert!(works().await);
+    for right in rights.iter().filter(|right| right.starts_with('+') && **right != "+@connection") {
+        redis.cli(&["SCRIPT", "FLUSH"]);
+        allow(&rights.iter().copied().filter(|other| other != right).collect::<Vec<_>>());
+        assert!(!works().await, "{right} is not needed");
+    }
+}
+
+#[cfg(feature = "rustls")]
+#[actix::test]
+async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [certificate, secret] =
+        ["redis.pem", "redis.key"].map(|name| folder.join(name).display().to_string());
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &secret, "-out", &certificate])
+        .output()
+        .expect("openssl is missing: ./tests/run installs it");
+    assert!(made.status.success(), "{made:?}");
+    let redis = Redis::with_tls(&certificate, &secret);
+    let url = redis.url().replace("redis://127.0.0.1", "rediss://localhost");
+    let builder = || RedisStore::builder(url.as_str()).timeout(secs(5));
+    lease(&builder().ca(std::fs::read(&certificate).unwrap()).build().unwrap(), "trusting").await;
+    let error = builder().build().unwrap().load(&key()).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let plain = RedisStore::builder(redis.url()).timeout(secs(5)).build().unwrap();
+    plain.load(&key()).await.expect_err("it talks TLS only");
+}
+
+#[test]
+fn a_wrong_url_is_named_without_its_password() {
+    for url in ["", "http://user:s3cret@host", "redis://user:s3cret@host:99999", "redis://:s3cret@host/x"] {
+        let error = RedisStore::builder(url).build().unwrap_err();
+        assert_eq!(error.field(), "url");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+    let shown = format!("{:?}", RedisStore::builder("redis://:s3cret@host"));
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let store = RedisStore::builder("redis://:s3cret@host").build().unwrap();
+    assert!(!format!("{store:?}").contains("s3cret"));
+    assert_eq!(RedisStore::builder("redis://host").prefix("a{b").build().unwrap_err().field(), "prefix");
+}

@@ -1,0 +1,204 @@
+//! Tokens at rest.
+
+use tokenflight::source::{SealKey, SharedSource, SharedSourceBuilder};
+use tokenflight::store::{Ask, Look, MemoryStore, SharedKey, SharedStore};
+use tokenflight::testing::ScriptedSource;
+use tokenflight::{Token, TokenType};
+
+use super::world::*;
+use crate::support::*;
+
+on_each_store!(
+    what_is_stored_shows_no_secret,
+    a_token_comes_out_as_it_went_in,
+    flipped_bits_are_refused_reported_once_and_replaced,
+    another_keys_value_is_refused,
+    a_value_in_clear_is_no_token_for_who_seals,
+    a_wrong_key_costs_a_call_and_no_more,
+    a_key_is_rotated_without_a_call,
+    in_clear_is_readable_and_only_by_that_name,
+);
+
+const SECRET: &str = "s3cret-token-of-the-fleet";
+
+fn secret_source() -> ScriptedSource {
+    let source = ScriptedSource::new();
+    source.then(token(SECRET, HOUR));
+    source
+}
+
+fn contains(value: &[u8], what: &str) -> bool {
+    value.windows(what.len()).any(|window| window == what.as_bytes())
+}
+
+/// Puts a value in the token's place.
+async fn plant(store: &impl SharedStore, key: &SharedKey, value: &[u8]) {
+    let old = store.load(key).await.unwrap().map(|stored| stored.id);
+    let ask = Ask { refused: old, ..ask("planted") };
+    let Look::Leased(lease) = store.look_or_lease(key, &ask).await.unwrap() else { panic!("leased") };
+    assert!(store.commit(key, &lease, value, HOUR).await.unwrap());
+}
+
+async fn stored(store: &impl SharedStore) -> Vec<u8> {
+    store.load(&key()).await.unwrap().expect("a value").value
+}
+
+async fn what_is_stored_shows_no_secret<W: World>(world: W) {
+    let source = secret_source();
+    assert_eq!(process(&world, &source).secret().await, SECRET);
+    let value = stored(&world.store()).await;
+    assert!(!contains(&value, SECRET) && !contains(&value, "s3cret") && !contains(&value, "Bearer"));
+    assert!(contains(&value, "k1"), "the key's id is told");
+}
+
+async fn a_token_comes_out_as_it_went_in<W: World>(world: W) {
+    let source = ScriptedSource::new();
+    let made = Token::new("abc").with_type(TokenType::DPoP).with_scopes(["orders.read", "orders.write"]);
+    source.then(tokenflight::testing::Answer::Token(made.with_lifetime(HOUR)));
+    process(&world, &source).secret().await;
+    let token = process(&world, &source).handle.get().await.unwrap();
+    assert_eq!(token.secret(), "abc");
+    assert_eq!(token.token_type(), &TokenType::DPoP);
+    assert_eq!(token.scopes(), ["orders.read", "orders.write"]);
+    let left = token.remaining().unwrap();
+    assert!(left <= HOUR && left > HOUR - secs(20), "{left:?}");
+}
+
+async fn flipped_bits_are_refused_reported_once_and_replaced<W: World>(world: W) {
+    let source = secret_source();
+    process(&world, &source).secret().await;
+    let value = stored(&world.store()).await;
+    let mut calls = source.calls();
+    for at in [0, 1, 2, 10, value.len() / 2, value.len() - 1] {
+        let mut flipped = value.clone();
+        flipped[at] ^= 1;
+        plant(&world.store(), &key(), &flipped).await;
+        let reader = process(&world, &source);
+        calls += 1;
+        assert_eq!(reader.secret().await, format!("token-{calls}"), "byte {at}");
+        assert_eq!(reader.stats.unopened(), 1);
+        assert_eq!(process(&world, &source).secret().await, format!("token-{calls}"), "it was replaced");
+    }
+    for short in [&value[..0], &value[..1], &value[..20], &value[..value.len() - 1]] {
+        plant(&world.store(), &key(), short).await;
+        let reader = process(&world, &source);
+        calls += 1;
+        assert_eq!(reader.secret().await, format!("token-{calls}"));
+    }
+    assert_eq!(source.calls(), calls);
+}
+
+async fn another_keys_value_is_refused<W: World>(world: W) {
+    let source = secret_source();
+    let elsewhere = |settings: SharedSourceBuilder| settings.part("scope", "orders.admin");
+    process_with(&world, &source, world.store(), elsewhere).secret().await;
+    let parts = [("issuer", "https://auth.example"), ("scope", "orders.admin")];
+    let other = SharedKey::new("orders", parts).unwrap();
+    let value = world.store().load(&other).await.unwrap().expect("the key is made of the parts").value;
+    plant(&world.store(), &key(), &value).await;
+    let reader = process(&world, &source);
+    assert_eq!(reader.secret().await, "token-2", "sealed for another place");
+    assert_eq!(reader.stats.unopened(), 1);
+}
+
+async fn a_value_in_clear_is_no_token_for_who_seals<W: World>(world: W) {
+    let source = secret_source();
+    let in_clear = SharedSource::builder("orders")
+        .part("issuer", "https://auth.example")
+        .in_clear()
+        .clock(world.clock())
+        .build(source.clone(), world.store())
+        .unwrap();
+    tokenflight::TokenSource::fetch(&in_clear, context().await).await.unwrap();
+    assert!(contains(&stored(&world.store()).await, SECRET), "the forged value stands there");
+    assert_eq!(process(&world, &source).secret().await, "token-2");
+}
+
+/// A context as an actor makes it.
+async fn context() -> tokenflight::FetchContext {
+    let source = ScriptedSource::new();
+    let handle = tokenflight::TokenActor::builder(source.clone()).start().unwrap();
+    handle.get().await.unwrap();
+    source.contexts().remove(0)
+}
+
+async fn a_wrong_key_costs_a_call_and_no_more<W: World>(world: W) {
+    let source = ScriptedSource::new();
+    process(&world, &source).secret().await;
+    let stranger = |byte: u8| {
+        let store = world.store();
+        let builder = SharedSource::builder("orders").part("issuer", "https://auth.example");
+        let shared =
+            builder.key(seal_key("k1", byte)).clock(world.clock()).build(source.clone(), store).unwrap();
+        let stats = shared.stats();
+        let actor = tokenflight::TokenActor::builder(shared).clock(world.clock());
+        Process { handle: actor.start().unwrap(), stats }
+    };
+    let wrong = stranger(9);
+    assert_eq!(wrong.secret().await, "token-2");
+    assert_eq!(wrong.stats.unopened(), 1);
+    assert_eq!(wrong.secret().await, "token-2", "it has its token");
+    assert_eq!(source.calls(), 2);
+}
+
+async fn a_key_is_rotated_without_a_call<W: World>(world: W) {
+    let source = secret_source();
+    process(&world, &source).secret().await;
+    let ring = |first: SealKey, second: SealKey| {
+        let builder =
+            SharedSource::builder("orders").part("issuer", "https://auth.example").clock(world.clock());
+        let shared = builder.key(first).key(second).build(source.clone(), world.store()).unwrap();
+        tokenflight::TokenActor::builder(shared).clock(world.clock()).start().unwrap()
+    };
+    let (old, new) = (seal_key("k1", 1), seal_key("k2", 2));
+    let rotated = ring(new.clone(), old.clone());
+    assert_eq!(rotated.get().await.unwrap().secret(), SECRET, "the old key still opens");
+    assert_eq!(rotated.refresh().await.unwrap().secret(), "token-2");
+    assert!(contains(&stored(&world.store()).await, "k2"), "the new key seals");
+    assert_eq!(ring(old, new).get().await.unwrap().secret(), "token-2", "the new key opens for the others");
+    assert_eq!(source.calls(), 2);
+}
+
+async fn in_clear_is_readable_and_only_by_that_name<W: World>(world: W) {
+    let source = secret_source();
+    let builder = || SharedSource::builder("orders").part("issuer", "x").clock(world.clock());
+    let error = builder().build(source.clone(), world.store()).unwrap_err();
+    assert_eq!(error.field(), "keys");
+    assert!(error.to_string().contains("in_clear"), "{error}");
+    let error = builder().in_clear().key(seal_key("k1", 1)).build(source.clone(), world.store()).unwrap_err();
+    assert_eq!(error.field(), "keys");
+    builder().in_clear().build(source, world.store()).unwrap();
+}
+
+#[test]
+fn each_setting_that_cannot_work_is_named() {
+    let sound = || settings(tokenflight::clock::SystemClock);
+    let field = |builder: SharedSourceBuilder| {
+        builder.build(ScriptedSource::new(), MemoryStore::new()).unwrap_err().field().to_owned()
+    };
+    let zero = std::time::Duration::ZERO;
+    assert_eq!(field(SharedSource::builder("").part("a", "b").in_clear()), "name");
+    assert_eq!(field(SharedSource::builder("a{b}").part("a", "b").in_clear()), "name");
+    assert_eq!(field(SharedSource::builder("a").in_clear()), "parts");
+    assert_eq!(field(sound().key(seal_key("k1", 2))), "keys");
+    assert_eq!(field(sound().lease(millis(1))), "lease");
+    assert_eq!(field(sound().wait_limit(zero)), "wait_limit");
+    assert_eq!(field(sound().store_timeout(zero)), "store_timeout");
+    assert_eq!(field(sound().retry_store(zero)), "retry_store");
+    assert_eq!(field(sound().missing_lifetime(zero)), "missing_lifetime");
+    assert_eq!(field(sound().cooldown(secs(100))), "cooldown");
+    assert_eq!(SealKey::new("", [0; 32]).unwrap_err().field(), "keys");
+    for hex in ["", "00", &"0g".repeat(32), &"é".repeat(32), &"00".repeat(33)] {
+        assert_eq!(SealKey::from_hex("k", hex).unwrap_err().field(), "keys", "{hex:?}");
+    }
+}
+
+#[test]
+fn no_debug_shows_a_key() {
+    let key = SealKey::from_hex("k1", &"a7".repeat(32)).unwrap();
+    let builder = SharedSource::builder("orders").part("a", "b").key(key.clone());
+    let shown =
+        format!("{key:?} {builder:?} {:?}", builder.clone().build(ScriptedSource::new(), MemoryStore::new()));
+    assert!(shown.contains("k1") && shown.contains("redacted"), "{shown}");
+    assert!(!shown.contains("a7") && !shown.contains("167"), "{shown}");
+}

@@ -1,0 +1,164 @@
+//! A store, its time, and processes that share it.
+
+use std::time::Duration;
+
+use tokenflight::clock::Clock;
+use tokenflight::source::{SealKey, SharedSource, SharedSourceBuilder, SharedStats};
+use tokenflight::store::{Ask, Lease, Look, MemoryStore, SharedKey, SharedStore};
+use tokenflight::testing::{ManualClock, ScriptedSource};
+use tokenflight::{RefreshPolicy, Token, TokenActor, TokenError, TokenHandle};
+
+use crate::support::*;
+
+/// Short, since a lease in a real Redis runs out in real time.
+pub(crate) const LEASE: Duration = Duration::from_millis(400);
+
+/// A store that processes share, and the time in which they live.
+pub(crate) trait World {
+    type Store: SharedStore;
+    type Clock: Clock + Clone;
+
+    /// As another process sees the store: by a connection of its own.
+    fn store(&self) -> Self::Store;
+    fn clock(&self) -> Self::Clock;
+}
+
+pub(crate) struct Memory {
+    store: MemoryStore,
+    clock: ManualClock,
+}
+
+impl Memory {
+    pub(crate) fn begin() -> Self {
+        tokio::time::pause();
+        let clock = ManualClock::new();
+        Self { store: MemoryStore::with_clock(clock.clone()), clock }
+    }
+}
+
+impl World for Memory {
+    type Store = MemoryStore;
+    type Clock = ManualClock;
+
+    fn store(&self) -> MemoryStore {
+        self.store.clone()
+    }
+
+    fn clock(&self) -> ManualClock {
+        self.clock.clone()
+    }
+}
+
+/// A process: an actor with a source, a store and counters of its own.
+pub(crate) struct Process {
+    pub(crate) handle: TokenHandle,
+    pub(crate) stats: SharedStats,
+}
+
+impl Process {
+    pub(crate) async fn secret(&self) -> String {
+        self.handle.get().await.expect("a token").secret().to_owned()
+    }
+}
+
+pub(crate) fn seal_key(id: &str, byte: u8) -> SealKey {
+    SealKey::new(id, [byte; 32]).unwrap()
+}
+
+/// Settings for short leases.
+pub(crate) fn settings(clock: impl Clock) -> SharedSourceBuilder {
+    SharedSource::builder("orders")
+        .part("issuer", "https://auth.example")
+        .key(seal_key("k1", 1))
+        .lease(LEASE)
+        .store_timeout(LEASE / 2)
+        .clock(clock)
+}
+
+pub(crate) fn key() -> SharedKey {
+    SharedKey::new("orders", [("issuer", "https://auth.example")]).unwrap()
+}
+
+pub(crate) fn process<W: World>(world: &W, source: &ScriptedSource) -> Process {
+    process_with(world, source, world.store(), |settings| settings)
+}
+
+pub(crate) fn process_with<W: World>(
+    world: &W,
+    source: &ScriptedSource,
+    store: impl SharedStore,
+    change: impl FnOnce(SharedSourceBuilder) -> SharedSourceBuilder,
+) -> Process {
+    process_by(world, source, store, change, plain())
+}
+
+pub(crate) fn process_by<W: World>(
+    world: &W,
+    source: &ScriptedSource,
+    store: impl SharedStore,
+    change: impl FnOnce(SharedSourceBuilder) -> SharedSourceBuilder,
+    policy: RefreshPolicy,
+) -> Process {
+    let shared =
+        change(settings(world.clock())).build(source.clone(), store).expect("the settings are sound");
+    let stats = shared.stats();
+    let builder = TokenActor::builder(shared).policy(policy).clock(world.clock());
+    Process { handle: builder.start().expect("an arbiter"), stats }
+}
+
+pub(crate) fn processes<W: World>(world: &W, source: &ScriptedSource, n: usize) -> Vec<Process> {
+    (0..n).map(|_| process(world, source)).collect()
+}
+
+/// All of them at once.
+pub(crate) async fn get_all(processes: &[Process]) -> Vec<Result<Token, TokenError>> {
+    futures_util::future::join_all(processes.iter().map(|process| process.handle.get())).await
+}
+
+#[track_caller]
+pub(crate) fn assert_all(outcomes: &[Result<Token, TokenError>], secret: &str) {
+    for outcome in outcomes {
+        assert_eq!(outcome.as_ref().expect("a token").secret(), secret);
+    }
+}
+
+pub(crate) fn sum(processes: &[Process], what: fn(&SharedStats) -> u64) -> u64 {
+    processes.iter().map(|process| what(&process.stats)).sum()
+}
+
+pub(crate) fn ask(owner: &str) -> Ask {
+    Ask { owner: owner.into(), lease: LEASE, refused: None, discard: false }
+}
+
+/// Takes the lease.
+pub(crate) async fn lease(store: &impl SharedStore, owner: &str) -> Lease {
+    match store.look_or_lease(&key(), &ask(owner)).await.unwrap() {
+        Look::Leased(lease) => lease,
+        other => panic!("{owner} should have the lease: {other:?}"),
+    }
+}
+
+/// Makes tests of functions over a [`World`]: each on the store in memory, and on Redis.
+macro_rules! on_each_store {
+    ($($promise:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[actix::test]
+                async fn $promise() {
+                    super::$promise(crate::shared::world::Memory::begin()).await;
+                }
+            )*
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(
+                #[actix::test]
+                async fn $promise() {
+                    super::$promise(crate::shared::redis::server::Redis::begin()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_each_store;
