@@ -101,7 +101,13 @@ async fn waiters_hear_of_a_lost_connection_and_do_not_sit_out_the_lease() {
     let members: Vec<_> = (0..4).map(|_| process_with(&redis, &source, redis.store(), long)).collect();
     let began = tokio::time::Instant::now();
     midway(&members, &source, async || {
-        redis.cli(&["PING"]);
+        // Until all of them have looked, and wait.
+        let waiting = async {
+            while looks(&redis) < 4 {
+                tokio::time::sleep(millis(5)).await;
+            }
+        };
+        tokio::time::timeout(secs(10), waiting).await.expect("four looks");
         redis.kill();
     })
     .await;
@@ -143,6 +149,17 @@ async fn cut_connections_cost_no_call() {
     .await;
     assert_eq!(source.calls(), 1);
     assert_eq!(sum(&members, SharedStats::local), 0);
+}
+
+/// How many looks there have been. (Those that found no script there failed, and came again.)
+fn looks(redis: &Redis) -> u64 {
+    let stats = redis.cli(&["INFO", "commandstats"]);
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
+    let number = |name: &str| -> u64 {
+        let value = line.split([':', ',']).find_map(|field| field.strip_prefix(name));
+        value.map_or(0, |value| value.trim().parse().unwrap())
+    };
+    number("calls=") - number("failed_calls=")
 }
 
 fn channel() -> String {
