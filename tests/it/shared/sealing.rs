@@ -12,6 +12,7 @@ on_each_store!(
     what_is_stored_shows_no_secret,
     a_token_comes_out_as_it_went_in,
     flipped_bits_are_refused_reported_once_and_replaced,
+    a_value_that_stays_unopened_is_reported_once,
     another_keys_value_is_refused,
     a_value_in_clear_is_no_token_for_who_seals,
     a_wrong_key_costs_a_call_and_no_more,
@@ -86,6 +87,16 @@ async fn flipped_bits_are_refused_reported_once_and_replaced<W: World>(world: W)
         assert_eq!(reader.secret().await, format!("token-{calls}"));
     }
     assert_eq!(source.calls(), calls);
+}
+
+async fn a_value_that_stays_unopened_is_reported_once<W: World>(world: W) {
+    let source = ScriptedSource::new();
+    plant(&world.store(), &key(), b"nonsense").await;
+    source.then_times(2, &transient());
+    let short = |settings: SharedSourceBuilder| settings.cooldown(millis(1));
+    let reader = process_with(&world, &source, world.store(), short);
+    assert_eq!(reader.secret().await, "token-3", "each of the three attempts found it");
+    assert_eq!(reader.stats.unopened(), 1);
 }
 
 async fn another_keys_value_is_refused<W: World>(world: W) {
