@@ -35,17 +35,39 @@ pub struct Token(Arc<Inner>);
 
 #[derive(Clone)]
 struct Inner {
-    /// `"<scheme> <secret>"`, shared with `header`.
-    text: Bytes,
+    text: Text,
     /// Where the secret begins in `text`.
     start: usize,
-    /// `None` if the secret cannot stand in a header.
+    /// `text`, without a copy of it. `None` if the secret cannot stand in a header.
     header: Option<HeaderValue>,
     kind: TokenType,
     scopes: Arc<[String]>,
     ends: Ends,
     sent: Timestamp,
     clock: Arc<dyn Clock>,
+}
+
+/// `"<scheme> <secret>"`, in a buffer that is wiped.
+///
+/// Each `Bytes` made of it counts its own clones, so that headers of several [replicas](Token::replica) share the
+/// buffer and no reference count; aligned, so that no two of those counts share a cache line either.
+#[derive(Clone)]
+#[repr(align(128))]
+struct Text(Arc<Zeroizing<Vec<u8>>>);
+
+impl Text {
+    /// `None` if it cannot stand in a header.
+    fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(self.clone())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// What the source said about the token's end.
@@ -97,7 +119,7 @@ impl Token {
     /// The secret itself. What you do with it is yours to guard.
     pub fn secret(&self) -> &str {
         // Made from a `str` at the same boundary, so it is UTF-8.
-        std::str::from_utf8(&self.0.text[self.0.start..]).unwrap_or_default()
+        std::str::from_utf8(&self.0.text.as_ref()[self.0.start..]).unwrap_or_default()
     }
 
     /// The value of the `Authorization` header (RFC 6750 section 2.1), marked sensitive.
@@ -105,7 +127,10 @@ impl Token {
     /// Prebuilt: no copy of the secret and no allocation. For a secret that cannot stand in a header (see
     /// [`new`](Self::new)) it is the bare scheme: the request then fails closed.
     pub fn authorization(&self) -> HeaderValue {
-        self.0.header.clone().unwrap_or_else(|| HeaderValue::from_static("Bearer"))
+        match &self.0.header {
+            Some(header) => header.clone(),
+            None => HeaderValue::from_static("Bearer"),
+        }
     }
 
     /// When it ends, by the wall clock. `None` if its source did not say and no actor has filled that in.
@@ -135,13 +160,9 @@ impl Token {
         text.extend_from_slice(kind.as_str().as_bytes());
         text.push(b' ');
         text.extend_from_slice(secret.as_bytes());
-        let text = Bytes::from_owner(text);
+        let text = Text(Arc::new(text));
         let visible = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-        let header =
-            visible.then(|| HeaderValue::from_maybe_shared(text.clone()).ok()).flatten().map(|mut value| {
-                value.set_sensitive(true);
-                value
-            });
+        let header = visible.then(|| text.header()).flatten();
         let (clock, scopes) = (Arc::new(SystemClock), Arc::default());
         Self(Arc::new(Inner {
             text,
@@ -177,6 +198,13 @@ impl Token {
                 inner.ends = Ends::After(missing_lifetime.min(MAX_LIFETIME));
             }
         })
+    }
+
+    /// The same token, with reference counts of its own: for readers on another processor. Where two count up and
+    /// down at the same place, each waits for the other.
+    pub(crate) fn replica(&self) -> Self {
+        let header = self.0.header.as_ref().and_then(|_| self.0.text.header());
+        Self(Arc::new(Inner { header, ..Inner::clone(&self.0) }))
     }
 
     /// Its whole life; zero if unknown, which a stamped token never is.
@@ -216,7 +244,7 @@ impl Token {
     }
 
     pub(crate) fn same_secret(&self, other: &Token) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.secret() == other.secret()
+        Arc::ptr_eq(&self.0.text.0, &other.0.text.0) || self.secret() == other.secret()
     }
 }
 

@@ -70,6 +70,7 @@ impl Ticket {
         }
     }
 
+    #[inline]
     pub(crate) fn tell(mut self, outcome: &Outcome) -> Told {
         self.0.take().map_or(Told::Sent, |holder| holder.tell(outcome))
     }
@@ -92,6 +93,7 @@ impl Drop for Ticket {
 }
 
 impl Holder {
+    #[inline]
     fn tell(self, outcome: &Outcome) -> Told {
         match self {
             Self::Subscriber { recipient, number } => {

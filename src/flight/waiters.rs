@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::keys::Keys;
@@ -44,8 +45,8 @@ pub(crate) struct Waiters<W> {
 #[cfg_attr(test, derive(Clone))]
 struct Place<W> {
     waiter: W,
-    deadline: Duration,
-    own_deadline: bool,
+    /// In nanoseconds, half the size of a `Duration`; `None` for those with a timeout of their own.
+    usual_deadline: Option<NonZeroU64>,
 }
 
 impl<W: Waiter> Waiters<W> {
@@ -81,7 +82,9 @@ impl<W: Waiter> Waiters<W> {
         let hash = waiter.key_hash();
         self.callers += usize::from(waiter.is_one());
         self.live += 1;
-        let number = self.line.push(Place { waiter, deadline, own_deadline });
+        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        let usual_deadline = if own_deadline { None } else { NonZeroU64::new(nanos.max(1)) };
+        let number = self.line.push(Place { waiter, usual_deadline });
         if let Some(hash) = hash {
             self.keys.insert(hash, number);
         }
@@ -146,10 +149,10 @@ impl<W: Waiter> Waiters<W> {
         let numbers = self.line.numbers();
         self.cursor = self.cursor.max(numbers.start);
         while self.cursor < numbers.end {
-            match self.line.get(self.cursor) {
-                Some(place) if !place.own_deadline => return Some((self.cursor, place.deadline)),
-                _ => self.cursor += 1,
+            if let Some(deadline) = self.line.get(self.cursor).and_then(|place| place.usual_deadline) {
+                return Some((self.cursor, Duration::from_nanos(deadline.get())));
             }
+            self.cursor += 1;
         }
         None
     }
@@ -187,8 +190,13 @@ impl<W> Waiters<W> {
 
     /// Everybody in line, with the end of his patience and whether it is his own; `None` for a hole.
     pub(super) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
-        let places = (self.first_taken()..self.line.numbers().end).map(|number| self.line.get(number));
-        places.map(|place| place.map(|place| (&place.waiter, place.deadline, place.own_deadline)))
+        (self.first_taken()..self.line.numbers().end).map(|number| {
+            let place = self.line.get(number)?;
+            let own = || self.own_deadlines.iter().find(|at| at.0.1 == number).map(|at| at.0.0);
+            let deadline =
+                place.usual_deadline.map(|nanos| Duration::from_nanos(nanos.get())).or_else(own)?;
+            Some((&place.waiter, deadline, place.usual_deadline.is_none()))
+        })
     }
 
     pub(super) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {

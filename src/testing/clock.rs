@@ -1,5 +1,6 @@
 //! A clock that tests move.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, SystemTime};
@@ -32,6 +33,8 @@ struct State {
     boot: Duration,
     /// The wall clock at `elapsed` zero.
     wall: SystemTime,
+    /// How often somebody has moved it by hand.
+    moves: u64,
 }
 
 impl ManualClock {
@@ -41,6 +44,7 @@ impl ManualClock {
             elapsed: Duration::ZERO,
             boot: Duration::from_secs(100 * 24 * 60 * 60),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
+            moves: 0,
         };
         Self(Arc::new(Inner {
             home: thread::current().id(),
@@ -51,7 +55,7 @@ impl ManualClock {
 
     /// The machine sleeps for so long: both clocks go on, tokio's timers do not.
     pub fn suspend(&self, time: Duration) {
-        self.change(|state| {
+        self.shift(|state| {
             state.boot += time;
             state.wall += time;
         });
@@ -59,12 +63,19 @@ impl ManualClock {
 
     /// Somebody sets the wall clock forward.
     pub fn set_forward(&self, by: Duration) {
-        self.change(|state| state.wall += by);
+        self.shift(|state| state.wall += by);
     }
 
     /// Somebody sets the wall clock back.
     pub fn set_back(&self, by: Duration) {
-        self.change(|state| state.wall -= by);
+        self.shift(|state| state.wall -= by);
+    }
+
+    fn shift(&self, shift: impl FnOnce(&mut State)) {
+        self.change(|state| {
+            shift(state);
+            state.moves += 1;
+        });
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
@@ -85,5 +96,13 @@ impl Default for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         self.change(|state| Timestamp { boot: state.boot + state.elapsed, wall: state.wall + state.elapsed })
+    }
+
+    /// As the machine's does it: by ticks of 10 ms, each of which hides what happens until the next.
+    fn pulse(&self) -> Option<NonZeroU64> {
+        self.change(|state| {
+            let ticks = u64::try_from(state.elapsed.as_millis() / 10).ok()?;
+            NonZeroU64::new((state.moves << 40).wrapping_add(ticks).wrapping_add(1))
+        })
     }
 }

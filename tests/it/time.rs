@@ -1,5 +1,7 @@
 //! Promise 7: nothing expired is handed out, across suspend and wall-clock jumps.
 
+use tokenflight::clock::Clock;
+
 use crate::support::*;
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -111,4 +113,41 @@ async fn a_suspend_does_not_put_off_the_deadlines_of_those_who_ask_after_it() {
         rig.source.release();
         tokio::time::sleep(secs(20)).await;
     }
+}
+
+#[actix::test]
+async fn a_reader_who_has_just_looked_sees_each_jump() {
+    tokio::time::pause();
+    let jumps: [fn(&Rig); 3] = [
+        |rig| rig.clock.suspend(HOUR),
+        |rig| rig.clock.set_forward(HOUR),
+        |rig| {
+            rig.clock.suspend(HOUR);
+            rig.clock.set_back(HOUR);
+        },
+    ];
+    for jump in jumps {
+        let rig = another(plain());
+        rig.handle.get().await.unwrap();
+        assert!(rig.handle.current().is_some() && rig.handle.current().is_some());
+        jump(&rig);
+        assert!(rig.handle.current().is_none());
+    }
+}
+
+#[actix::test]
+async fn a_life_ends_to_the_millisecond_though_the_time_is_not_taken_with_each_read() {
+    let rig = rig();
+    tokio::time::sleep(millis(5)).await; // so that it ends in the middle of a tick
+    let end = rig.handle.get().await.unwrap().expires_at().unwrap() - secs(10);
+    rig.source.hold();
+    tokio::time::sleep(HOUR - secs(12)).await;
+    let mut refused = 0;
+    for _ in 0..2_500 {
+        let left = end.duration_since(rig.clock.now().wall).unwrap_or_default();
+        assert_eq!(rig.handle.current().is_some(), !left.is_zero(), "{left:?} before its end");
+        refused += usize::from(left.is_zero());
+        tokio::time::sleep(millis(1)).await;
+    }
+    assert!((100..2_000).contains(&refused), "the end is among them: {refused}");
 }
