@@ -284,6 +284,24 @@ async fn the_documented_rights_are_enough_and_all_are_needed() {
     }
 }
 
+#[actix::test]
+async fn on_a_cluster_all_keys_of_a_token_are_in_one_slot() {
+    let redis = Redis::cluster();
+    let ready = async {
+        while !redis.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+            tokio::time::sleep(millis(20)).await;
+        }
+    };
+    tokio::time::timeout(secs(20), ready).await.expect("the cluster is up");
+    let source = source();
+    source.then(transient());
+    let members = fleet(&redis, &source, 4);
+    assert_all(&get_all(&members).await, "token-2");
+    members[0].handle.refresh().await.unwrap();
+    assert_eq!((source.calls(), sum(&members, SharedStats::local)), (3, 0), "no script was refused");
+    assert_eq!(sum(&members, SharedStats::store_errors), 0);
+}
+
 #[cfg(feature = "rustls")]
 #[actix::test]
 async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tokenflight::clock::SystemClock;
@@ -37,6 +38,21 @@ impl Redis {
             port,
             server: start(port, &[&tls[..], &files[..]].concat()).expect("it takes the certificate"),
         }
+    }
+
+    /// A cluster of one node, which has all slots.
+    pub(crate) fn cluster() -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        // The bus takes another port: the default one is often too high.
+        let bus = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let nodes = format!("nodes-{port}.conf");
+        let _ = std::fs::remove_file(Path::new(env!("CARGO_TARGET_TMPDIR")).join(&nodes));
+        let cluster = ["--cluster-enabled", "yes", "--cluster-config-file", &nodes];
+        let bus = ["--cluster-port", &bus.to_string()];
+        let redis =
+            Self { port, server: start(port, &[&cluster[..], &bus].concat()).expect("both ports are free") };
+        redis.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        redis
     }
 
     pub(crate) fn url(&self) -> String {
