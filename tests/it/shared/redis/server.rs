@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tokenflight::clock::SystemClock;
 use tokenflight::store::RedisStore;
 
-use crate::shared::world::{LEASE, World};
+use crate::shared::world::World;
 
 /// It ends with the test, whatever way that ends.
 pub(crate) struct Redis {
@@ -125,7 +126,7 @@ impl World for Redis {
     type Clock = SystemClock;
 
     fn store(&self) -> RedisStore {
-        RedisStore::builder(self.url()).timeout(LEASE / 2).build().unwrap()
+        RedisStore::builder(self.url()).timeout(Duration::from_secs(9)).build().unwrap()
     }
 
     fn clock(&self) -> SystemClock {
