@@ -61,6 +61,7 @@ pub use stats::SharedStats;
 /// ```
 ///
 /// - A token that the API rejected in one process is taken from the store and replaced once, for all.
+/// - A forced refresh takes a token that another process has fetched since.
 /// - A failed refresh is shared: the fleet respects one cooldown, and one `Retry-After`.
 /// - While the store does not answer, each process refreshes for itself ([`OnOutage`]), and asks the store
 ///   again only now and then. A token that is still good is served by the actor without any of this.

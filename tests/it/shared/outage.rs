@@ -83,7 +83,7 @@ fn start(
 ) -> (Frail, ScriptedSource, Process) {
     let world = Memory::begin();
     let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(60)));
-    let process = process_with(&world, &source, store.clone(), change);
+    let process = process_with(&world, &source, store.clone(), |settings| change(short(settings)));
     (store, source, process)
 }
 
@@ -211,7 +211,7 @@ async fn a_store_that_forgets_everything_costs_one_call() {
 async fn an_older_value_than_ones_own_is_replaced() {
     let world = Memory::begin();
     let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(60)));
-    let one = process_with(&world, &source, store.clone(), |settings| settings);
+    let one = process_with(&world, &source, store.clone(), short);
     let other = process(&world, &source);
     assert_eq!(other.secret().await, "token-1");
     tokio::time::sleep(secs(600)).await;

@@ -18,10 +18,10 @@ fn source() -> ScriptedSource {
 }
 
 fn impatient(settings: SharedSourceBuilder) -> SharedSourceBuilder {
-    settings.retry_store(millis(50))
+    short(settings).retry_store(millis(50))
 }
 
-fn fleet(redis: &Redis, source: &ScriptedSource, n: usize) -> Vec<Process> {
+fn impatient_fleet(redis: &Redis, source: &ScriptedSource, n: usize) -> Vec<Process> {
     (0..n).map(|_| process_with(redis, source, redis.store(), impatient)).collect()
 }
 
@@ -43,7 +43,7 @@ async fn midway(fleet: &[Process], source: &ScriptedSource, happens: impl AsyncF
 async fn killed_midway_everybody_is_served_and_it_is_used_again_when_it_is_back() {
     let mut redis = Redis::begin();
     let source = source();
-    let members = fleet(&redis, &source, 8);
+    let members = impatient_fleet(&redis, &source, 8);
     let began = tokio::time::Instant::now();
     midway(&members, &source, async || redis.kill()).await;
     assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
@@ -62,7 +62,7 @@ async fn killed_midway_everybody_is_served_and_it_is_used_again_when_it_is_back(
     tokio::time::timeout(secs(20), shared_again).await.expect("it recovers without a restart");
     let calls = source.calls();
     assert!(redis.store().load(&key()).await.unwrap().is_some());
-    fleet(&redis, &source, 1)[0].secret().await;
+    process(&redis, &source).secret().await;
     assert_eq!(source.calls(), calls, "a newcomer takes the token that is there");
 }
 
@@ -70,7 +70,7 @@ async fn killed_midway_everybody_is_served_and_it_is_used_again_when_it_is_back(
 async fn frozen_midway_nobody_waits_longer_than_a_lease_and_a_time_limit() {
     let redis = Redis::begin();
     let source = source();
-    let members = fleet(&redis, &source, 8);
+    let members = impatient_fleet(&redis, &source, 8);
     let began = tokio::time::Instant::now();
     midway(&members, &source, async || redis.freeze()).await;
     let took = began.elapsed();
@@ -133,7 +133,7 @@ async fn a_lease_that_a_failover_brought_back_commits_nothing_older() {
 async fn cut_connections_cost_no_call() {
     let redis = Redis::begin();
     let source = source();
-    let members = fleet(&redis, &source, 8);
+    let members = processes(&redis, &source, 8);
     midway(&members, &source, async || {
         for kind in ["pubsub", "normal"] {
             redis.cli(&["CLIENT", "KILL", "TYPE", kind]);
@@ -170,13 +170,13 @@ fn channel() -> String {
 async fn an_empty_restart_costs_one_call_at_the_next_refresh() {
     let mut redis = Redis::begin();
     let source = source();
-    let members = fleet(&redis, &source, 8);
+    let members = processes(&redis, &source, 8);
     assert_all(&get_all(&members).await, "token-1");
     redis.kill();
     redis.start_again();
     assert_all(&get_all(&members).await, "token-1");
     assert_eq!(source.calls(), 1, "a good token needs no store");
-    let newcomers = fleet(&redis, &source, 8);
+    let newcomers = processes(&redis, &source, 8);
     assert_all(&get_all(&newcomers).await, "token-2");
     assert_eq!(source.calls(), 2);
 }
@@ -197,7 +197,7 @@ async fn a_store_outlives_the_arbiter_that_connected_it() {
         }
     });
     assert_eq!(elsewhere.join().unwrap(), "token-1");
-    let here = process_with(&redis, &source, store, impatient);
+    let here = process_with(&redis, &source, store, |settings| settings);
     assert_eq!(here.secret().await, "token-1", "by a connection of its own");
     assert_eq!(here.stats.store_errors(), 0);
 }
@@ -284,12 +284,32 @@ async fn the_documented_rights_are_enough_and_all_are_needed() {
     }
 }
 
+#[actix::test]
+async fn on_a_cluster_all_keys_of_a_token_are_in_one_slot() {
+    let redis = Redis::cluster();
+    let ready = async {
+        while !redis.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+            tokio::time::sleep(millis(20)).await;
+        }
+    };
+    tokio::time::timeout(secs(20), ready).await.expect("the cluster is up");
+    let source = source();
+    source.then(transient());
+    let members = processes(&redis, &source, 4);
+    assert_all(&get_all(&members).await, "token-2");
+    members[0].handle.refresh().await.unwrap();
+    assert_eq!((source.calls(), sum(&members, SharedStats::local)), (3, 0), "no script was refused");
+    assert_eq!(sum(&members, SharedStats::store_errors), 0);
+}
+
 #[cfg(feature = "rustls")]
 #[actix::test]
 async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let [certificate, secret] =
-        ["redis.pem", "redis.key"].map(|name| folder.join(name).display().to_string());
+    let [certificate, secret] = ["pem", "key"].map(|kind| {
+        // Another run of the tests may share the folder.
+        folder.join(format!("redis-{}.{kind}", std::process::id())).display().to_string()
+    });
     let made = std::process::Command::new("openssl")
         .args([
             "req",

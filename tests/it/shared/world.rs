@@ -65,14 +65,19 @@ pub(crate) fn seal_key(id: &str, byte: u8) -> SealKey {
     SealKey::new(id, [byte; 32]).unwrap()
 }
 
-/// Settings for short leases.
+/// Settings with time enough for a machine that has other things to do.
 pub(crate) fn settings(clock: impl Clock) -> SharedSourceBuilder {
     SharedSource::builder("orders")
         .part("issuer", "https://auth.example")
         .key(seal_key("k1", 1))
-        .lease(LEASE)
-        .store_timeout(LEASE / 2)
+        .lease(secs(20))
+        .store_timeout(secs(10))
         .clock(clock)
+}
+
+/// The same where a lease is to run out, or a store is given up.
+pub(crate) fn short(settings: SharedSourceBuilder) -> SharedSourceBuilder {
+    settings.lease(LEASE).store_timeout(LEASE / 2)
 }
 
 pub(crate) fn key() -> SharedKey {

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tokenflight::clock::SystemClock;
 use tokenflight::store::RedisStore;
 
-use crate::shared::world::{LEASE, World};
+use crate::shared::world::World;
 
 /// It ends with the test, whatever way that ends.
 pub(crate) struct Redis {
@@ -37,6 +39,21 @@ impl Redis {
             port,
             server: start(port, &[&tls[..], &files[..]].concat()).expect("it takes the certificate"),
         }
+    }
+
+    /// A cluster of one node, which has all slots.
+    pub(crate) fn cluster() -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        // The bus takes another port: the default one is often too high.
+        let bus = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let nodes = format!("nodes-{port}.conf");
+        let _ = std::fs::remove_file(Path::new(env!("CARGO_TARGET_TMPDIR")).join(&nodes));
+        let cluster = ["--cluster-enabled", "yes", "--cluster-config-file", &nodes];
+        let bus = ["--cluster-port", &bus.to_string()];
+        let redis =
+            Self { port, server: start(port, &[&cluster[..], &bus].concat()).expect("both ports are free") };
+        redis.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        redis
     }
 
     pub(crate) fn url(&self) -> String {
@@ -109,7 +126,7 @@ impl World for Redis {
     type Clock = SystemClock;
 
     fn store(&self) -> RedisStore {
-        RedisStore::builder(self.url()).timeout(LEASE / 2).build().unwrap()
+        RedisStore::builder(self.url()).timeout(Duration::from_secs(9)).build().unwrap()
     }
 
     fn clock(&self) -> SystemClock {
