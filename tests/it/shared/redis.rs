@@ -50,7 +50,6 @@ async fn killed_midway_everybody_is_served_and_it_is_used_again_when_it_is_back(
     assert!(source.calls() <= 8, "one call a process at most: {}", source.calls());
 
     redis.start_again();
-    // Each process tries the store again when its time has come, and then they share once more.
     let shared_again = async {
         while sum(&members, SharedStats::adopted) < 7 {
             for process in &members {
@@ -101,7 +100,6 @@ async fn waiters_hear_of_a_lost_connection_and_do_not_sit_out_the_lease() {
     let members: Vec<_> = (0..4).map(|_| process_with(&redis, &source, redis.store(), long)).collect();
     let began = tokio::time::Instant::now();
     midway(&members, &source, async || {
-        // Until all of them have looked, and wait.
         let waiting = async {
             while looks(&redis) < 4 {
                 tokio::time::sleep(millis(5)).await;
@@ -138,7 +136,6 @@ async fn cut_connections_cost_no_call() {
         for kind in ["pubsub", "normal"] {
             redis.cli(&["CLIENT", "KILL", "TYPE", kind]);
         }
-        // Until they have come back: each listens on its connection.
         let back = async {
             while redis.cli(&["PUBSUB", "NUMSUB", &channel()]).trim() != format!("{}\n8", channel()) {
                 tokio::time::sleep(millis(5)).await;
