@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::keys::Keys;
@@ -42,8 +43,8 @@ pub(crate) struct Waiters<W> {
 #[derive(Debug)]
 struct Place<W> {
     waiter: W,
-    deadline: Duration,
-    own_deadline: bool,
+    /// In nanoseconds, half the size of a `Duration`; `None` for those with a timeout of their own.
+    usual_deadline: Option<NonZeroU64>,
 }
 
 impl<W: Waiter> Waiters<W> {
@@ -79,7 +80,9 @@ impl<W: Waiter> Waiters<W> {
         let hash = waiter.key_hash();
         self.callers += usize::from(waiter.is_one());
         self.live += 1;
-        let number = self.line.push(Place { waiter, deadline, own_deadline });
+        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        let usual_deadline = if own_deadline { None } else { NonZeroU64::new(nanos.max(1)) };
+        let number = self.line.push(Place { waiter, usual_deadline });
         if let Some(hash) = hash {
             self.keys.insert(hash, number);
         }
@@ -144,10 +147,10 @@ impl<W: Waiter> Waiters<W> {
         let numbers = self.line.numbers();
         self.cursor = self.cursor.max(numbers.start);
         while self.cursor < numbers.end {
-            match self.line.get(self.cursor) {
-                Some(place) if !place.own_deadline => return Some((self.cursor, place.deadline)),
-                _ => self.cursor += 1,
+            if let Some(deadline) = self.line.get(self.cursor).and_then(|place| place.usual_deadline) {
+                return Some((self.cursor, Duration::from_nanos(deadline.get())));
             }
+            self.cursor += 1;
         }
         None
     }
