@@ -178,6 +178,11 @@ impl<W: Waiter> Machine<W> {
 impl<W: Waiter> Machine<W> {
     fn want(&mut self, waiter: W, timeout: Option<Duration>, now: Timestamp, out: &mut Out<W>) {
         self.counters.requests += 1;
+        // Before all else: where the wall clock has been set back, the old token is good again, and the second of
+        // a pair must not be answered with it while the first still waits.
+        if !self.wanting.is_empty() && self.wanting.contains(&waiter) {
+            return out.push(Effect::Discard(waiter));
+        }
         if let Some(outcome) = self.known(now) {
             let near_end = outcome.is_ok();
             out.push(Effect::Tell(waiter, outcome));
@@ -185,9 +190,6 @@ impl<W: Waiter> Machine<W> {
                 self.refresh_ahead(now, out);
             }
             return;
-        }
-        if self.wanting.contains(&waiter) {
-            return out.push(Effect::Discard(waiter));
         }
         let Some(waiter) = self.admit(waiter, now, out) else { return };
         let deadline = now.boot.saturating_add(timeout.unwrap_or(self.policy.wait_limit()));

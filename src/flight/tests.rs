@@ -109,6 +109,19 @@ fn a_second_of_the_same_is_discarded_and_keyless_ones_never_are() {
 }
 
 #[test]
+fn a_second_of_the_same_is_discarded_though_the_old_token_is_good_again() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    bench.fetched(1, "old");
+    bench.now.wall += Duration::from_secs(4_000);
+    assert_eq!(bench.want(1), ["fetch 2 expired"]);
+    bench.now.wall -= Duration::from_secs(4_000);
+    assert_eq!(bench.want(1), ["discard 1"]);
+    assert_eq!(bench.want(2), ["tell 2 old"]);
+    assert_eq!(bench.fetched(2, "new"), ["publish new", "tell [1] new"]);
+}
+
+#[test]
 fn a_late_report_of_a_fetch_that_was_given_up_is_ignored() {
     let mut bench = Bench::new(RefreshPolicy::default().backoff(Duration::ZERO));
     bench.want(1);
