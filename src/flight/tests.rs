@@ -7,6 +7,8 @@ use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::error::SourceError;
 
+mod edges;
+
 /// A waiter with a name; zero is like no other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Name(u64);
@@ -244,125 +246,5 @@ fn margins_fit_every_lifetime() {
         assert_eq!(policy.margins(secs(lifetime), 0.0), Margins { ahead, min_validity });
         // Jitter moves the refresh later, by half of the margin at most.
         assert_eq!(policy.margins(secs(lifetime), 1.0), Margins { ahead: ahead / 2, min_validity });
-    }
-}
-
-#[test]
-fn jitter_is_a_share_of_the_margin_and_of_the_cooldown() {
-    let secs = Duration::from_secs;
-    let policy = RefreshPolicy::default().jitter(0.5);
-    assert_eq!(policy.margins(secs(600), 0.5).ahead, secs(90));
-    assert_eq!(policy.cooldown_after(3, 0.0), secs(4));
-    assert_eq!(policy.cooldown_after(3, 0.5), secs(3));
-    assert_eq!(policy.cooldown_after(3, 1.0), secs(2));
-}
-
-#[test]
-fn a_flight_that_everybody_left_is_something_to_wait_for() {
-    let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(1)));
-    assert!(bench.machine.is_idle());
-    bench.want(1);
-    assert_eq!(bench.pass(Duration::from_secs(1)), ["tell 1 no token within the caller's wait timeout"]);
-    assert!(!bench.machine.is_idle());
-    bench.fetched(1, "new");
-    assert!(bench.machine.is_idle());
-}
-
-#[test]
-fn the_rest_of_a_cooldown_is_told() {
-    let mut bench = Bench::new(RefreshPolicy::default().attempts(1).cooldown(Duration::from_secs(8)));
-    let left = |bench: &Bench| bench.machine.cooldown_left(bench.now);
-    assert_eq!(left(&bench), None);
-    bench.want(1);
-    bench.failed(1, SourceError::transient("no"));
-    assert_eq!(left(&bench), Some(Duration::from_secs(8)));
-    bench.pass(Duration::from_secs(5));
-    assert_eq!(left(&bench), Some(Duration::from_secs(3)));
-    bench.pass(Duration::from_secs(3));
-    assert_eq!(left(&bench), None);
-}
-
-#[test]
-fn a_token_with_just_min_validity_left_is_not_handed_out() {
-    let mut bench = Bench::new(RefreshPolicy::default());
-    bench.want(1);
-    bench.fetched(1, "old");
-    bench.pass(Duration::from_secs(3_589));
-    assert_eq!(bench.want(2)[0], "tell 2 old");
-    bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.want(3), [""; 0], "it waits for the flight that began ahead");
-    assert_eq!(bench.fetched(2, "new"), ["publish new", "tell [3] new"]);
-}
-
-#[test]
-fn what_callers_do_is_counted() {
-    let mut bench = Bench::new(RefreshPolicy::default().max_waiters(1));
-    bench.on(Event::Refresh { waiter: Name(1) });
-    bench.want(2);
-    bench.want(3);
-    let counters = bench.machine.counters();
-    assert_eq!((counters.requests, counters.overloads, counters.coalesced), (3, 2, 0));
-    bench.fetched(1, "new");
-    let counters = bench.machine.counters();
-    assert_eq!((counters.landed_by(Reason::First), counters.landed_by(Reason::Forced)), (1, 0));
-}
-
-#[test]
-fn a_full_queue_is_searched_once_a_second_at_most() {
-    let mut bench = Bench::new(RefreshPolicy::default().max_waiters(3));
-    for name in [1_001, 1, 2] {
-        bench.want(name);
-    }
-    assert_eq!(bench.want(1_002), [""; 0], "1001 is gone and makes room");
-    let full = "tell 3 too many requests wait for a token (max_waiters is 3)";
-    assert_eq!(bench.want(3), [full], "1002 is gone too, but nobody looks so soon");
-    bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.want(4), [""; 0]);
-}
-
-/// A machine whose token was got a while ago, and whose last refresh ahead has failed with this wish.
-fn in_cooldown_with_a_token(retry_after: u64) -> Bench {
-    let mut bench = Bench::new(RefreshPolicy::default().attempts(1));
-    bench.want(1);
-    bench.fetched(1, "old");
-    bench.on(Event::Refresh { waiter: Name(2) });
-    let wish = Duration::from_secs(retry_after);
-    bench.failed(2, SourceError::transient("no").with_retry_after(wish));
-    bench
-}
-
-fn old_token(bench: &Bench) -> Token {
-    bench.machine.token().expect("it is held").clone()
-}
-
-#[test]
-fn the_floor_of_a_rejection_lengthens_a_cooldown_and_never_shortens_one() {
-    for (retry_after, streak, left) in [(100, 3, 100), (1, 9, 60), (1, 0, 1)] {
-        let mut bench = in_cooldown_with_a_token(retry_after);
-        bench.machine.streak = streak;
-        bench.on(Event::Invalidate(old_token(&bench)));
-        assert_eq!(bench.machine.cooldown_left(bench.now), Some(Duration::from_secs(left)), "{streak}");
-    }
-}
-
-#[test]
-fn a_token_that_served_for_half_its_life_starts_the_count_anew() {
-    for (served, streak) in [(59, 6), (60, 1)] {
-        let mut bench = Bench::new(RefreshPolicy::default());
-        bench.want(1);
-        bench.fetched(1, "old"); // an hour's: half of it, or the longest floor of 60 s
-        bench.machine.streak = 5;
-        bench.pass(Duration::from_secs(served));
-        bench.on(Event::Invalidate(old_token(&bench)));
-        assert_eq!(bench.machine.streak, streak, "{served}");
-    }
-    for (served, streak) in [(19, 6), (20, 1)] {
-        let mut bench = Bench::new(RefreshPolicy::default());
-        bench.want(1);
-        bench.fetched_for(1, "old", Duration::from_secs(40));
-        bench.machine.streak = 5;
-        bench.pass(Duration::from_secs(served));
-        bench.on(Event::Invalidate(old_token(&bench)));
-        assert_eq!(bench.machine.streak, streak, "{served}");
     }
 }

@@ -1,0 +1,183 @@
+//! The machine's edges: the last moment before a rule applies, and the first after; and what is counted.
+
+use super::*;
+
+#[test]
+fn jitter_is_a_share_of_the_margin_and_of_the_cooldown() {
+    let secs = Duration::from_secs;
+    let policy = RefreshPolicy::default().jitter(0.5);
+    assert_eq!(policy.margins(secs(600), 0.5).ahead, secs(90));
+    assert_eq!(policy.cooldown_after(3, 0.0), secs(4));
+    assert_eq!(policy.cooldown_after(3, 0.5), secs(3));
+    assert_eq!(policy.cooldown_after(3, 1.0), secs(2));
+}
+
+#[test]
+fn a_flight_that_everybody_left_is_something_to_wait_for() {
+    let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(1)));
+    assert!(bench.machine.is_idle());
+    bench.want(1);
+    assert_eq!(bench.pass(Duration::from_secs(1)), ["tell 1 no token within the caller's wait timeout"]);
+    assert!(!bench.machine.is_idle());
+    bench.fetched(1, "new");
+    assert!(bench.machine.is_idle());
+}
+
+#[test]
+fn the_rest_of_a_cooldown_is_told() {
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(1).cooldown(Duration::from_secs(8)));
+    let left = |bench: &Bench| bench.machine.cooldown_left(bench.now);
+    assert_eq!(left(&bench), None);
+    bench.want(1);
+    bench.failed(1, SourceError::transient("no"));
+    assert_eq!(left(&bench), Some(Duration::from_secs(8)));
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(left(&bench), Some(Duration::from_secs(3)));
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(left(&bench), None);
+}
+
+#[test]
+fn a_token_with_just_min_validity_left_is_not_handed_out() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    bench.fetched(1, "old");
+    bench.pass(Duration::from_secs(3_589));
+    assert_eq!(bench.want(2)[0], "tell 2 old");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.want(3), [""; 0], "it waits for the flight that began ahead");
+    assert_eq!(bench.fetched(2, "new"), ["publish new", "tell [3] new"]);
+}
+
+#[test]
+fn what_callers_do_is_counted() {
+    let mut bench = Bench::new(RefreshPolicy::default().max_waiters(1));
+    bench.on(Event::Refresh { waiter: Name(1) });
+    bench.want(2);
+    bench.want(3);
+    let counters = bench.machine.counters();
+    assert_eq!((counters.requests, counters.overloads, counters.coalesced), (3, 2, 0));
+    bench.fetched(1, "new");
+    let counters = bench.machine.counters();
+    assert_eq!((counters.landed_by(Reason::First), counters.landed_by(Reason::Forced)), (1, 0));
+}
+
+#[test]
+fn a_full_queue_is_searched_once_a_second_at_most() {
+    let mut bench = Bench::new(RefreshPolicy::default().max_waiters(3));
+    for name in [1_001, 1, 2] {
+        bench.want(name);
+    }
+    assert_eq!(bench.want(1_002), [""; 0], "1001 is gone and makes room");
+    let full = "tell 3 too many requests wait for a token (max_waiters is 3)";
+    assert_eq!(bench.want(3), [full], "1002 is gone too, but nobody looks so soon");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.want(4), [""; 0]);
+}
+
+/// A machine whose token was got a while ago, and whose last refresh ahead has failed with this wish.
+fn in_cooldown_with_a_token(retry_after: u64) -> Bench {
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(1));
+    bench.want(1);
+    bench.fetched(1, "old");
+    bench.on(Event::Refresh { waiter: Name(2) });
+    let wish = Duration::from_secs(retry_after);
+    bench.failed(2, SourceError::transient("no").with_retry_after(wish));
+    bench
+}
+
+fn old_token(bench: &Bench) -> Token {
+    bench.machine.token().expect("it is held").clone()
+}
+
+#[test]
+fn the_floor_of_a_rejection_lengthens_a_cooldown_and_never_shortens_one() {
+    for (retry_after, streak, left) in [(100, 3, 100), (1, 9, 60), (1, 0, 1)] {
+        let mut bench = in_cooldown_with_a_token(retry_after);
+        bench.machine.streak = streak;
+        bench.on(Event::Invalidate(old_token(&bench)));
+        assert_eq!(bench.machine.cooldown_left(bench.now), Some(Duration::from_secs(left)), "{streak}");
+    }
+}
+
+#[test]
+fn a_token_that_served_for_half_its_life_starts_the_count_anew() {
+    for (served, streak) in [(59, 6), (60, 1)] {
+        let mut bench = Bench::new(RefreshPolicy::default());
+        bench.want(1);
+        bench.fetched(1, "old"); // an hour's: half of it, or the longest floor of 60 s
+        bench.machine.streak = 5;
+        bench.pass(Duration::from_secs(served));
+        bench.on(Event::Invalidate(old_token(&bench)));
+        assert_eq!(bench.machine.streak, streak, "{served}");
+    }
+    for (served, streak) in [(19, 6), (20, 1)] {
+        let mut bench = Bench::new(RefreshPolicy::default());
+        bench.want(1);
+        bench.fetched_for(1, "old", Duration::from_secs(40));
+        bench.machine.streak = 5;
+        bench.pass(Duration::from_secs(served));
+        bench.on(Event::Invalidate(old_token(&bench)));
+        assert_eq!(bench.machine.streak, streak, "{served}");
+    }
+}
+
+#[test]
+fn who_joins_and_who_gives_up_is_counted() {
+    let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(1)));
+    bench.want(1);
+    bench.want(2);
+    bench.want(3);
+    assert_eq!(bench.machine.counters().coalesced, 2);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.machine.counters().timeouts, 3);
+}
+
+#[test]
+fn of_a_crowd_whose_time_is_over_a_chunk_goes_at_a_tick() {
+    let patience = Duration::from_secs(1);
+    let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(patience));
+    let crowd = 2 * CHUNK + 1;
+    for _ in 0..crowd {
+        bench.want(0);
+    }
+    let due = bench.now.boot + patience;
+    assert_eq!(bench.pass(patience).len(), CHUNK);
+    assert_eq!(bench.machine.next_wake(), Some(due), "the rest at once");
+    assert_eq!(bench.pass(Duration::ZERO).len(), CHUNK);
+    assert_eq!(bench.pass(Duration::ZERO).len(), 1);
+}
+
+#[test]
+fn a_pause_is_not_cut_short_by_an_early_tick() {
+    let mut bench = Bench::new(RefreshPolicy::default());
+    bench.want(1);
+    bench.failed(1, SourceError::transient("no").with_retry_after(Duration::from_secs(3)));
+    assert_eq!(bench.pass(Duration::from_millis(2_999)), [""; 0]);
+    assert_eq!(bench.pass(Duration::from_millis(1)), ["fetch 2 first"]);
+}
+
+#[test]
+fn an_outage_is_noted_when_it_begins_and_when_it_ends() {
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(1));
+    let mut notes = Vec::new();
+    let mut fly = |bench: &mut Bench, result: Option<SourceError>| {
+        bench.pass(Duration::from_secs(60));
+        bench.want(1);
+        let id = bench.machine.fetches;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let token = Token::new("new").stamped(bench.now, &clock, Duration::from_secs(30));
+        let mut out = Vec::new();
+        let result = result.map_or(Ok(token), Err);
+        bench.machine.on(Event::Fetched { id, result }, bench.now, &mut out);
+        notes.extend(out.into_iter().filter_map(|effect| match effect {
+            Effect::Note(Note::Failed { first, .. }) => Some((first, 0)),
+            Effect::Note(Note::Landed { outage, .. }) => Some((false, outage)),
+            _ => None,
+        }));
+    };
+    for failing in [true, true, false, false, true] {
+        fly(&mut bench, failing.then(|| SourceError::transient("no")));
+    }
+    assert_eq!(notes, [(true, 0), (false, 0), (false, 2), (false, 0), (true, 0)]);
+}
