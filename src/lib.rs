@@ -48,7 +48,8 @@
 //! | `slot.rs` | reading without a lock; what a rejection takes away at once |
 //! | `round.rs` | how handle callers share one outcome |
 //! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; a crowd is told in chunks |
-//! | `actor.rs` | performs what the machine says |
+//! | `actor.rs`, `actor/call.rs`, `actor/alarm.rs` | performs what the machine says: one call, one timer |
+//! | `actor/breath.rs` | when the arbiter's other tasks have their turn |
 //! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |

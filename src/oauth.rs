@@ -46,6 +46,11 @@ impl TokenEndpoint {
         self.transport.shown()
     }
 
+    /// The address with its query, in which a key may stand.
+    pub(crate) fn url(&self) -> &str {
+        self.transport.url()
+    }
+
     /// Sends a grant. `requested` are its scopes, which an answer that names none has granted as they are
     /// (section 5.1).
     pub(crate) async fn ask(&self, grant: Bytes, requested: &[String]) -> Result<Token, SourceError> {

@@ -48,6 +48,13 @@ pub trait TokenSource: Send + Sync + 'static {
     /// # Errors
     /// [`SourceError::transient`] where trying again may help, [`SourceError::terminal`] where it will not.
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send;
+
+    /// Names, part by part, whatever decides which token comes: the issuer, the client, the grant, scopes,
+    /// audiences, resources. So sources that get different tokens never share one (`SharedSource`, which keeps
+    /// nothing of it but a hash). A client's own secret is not among them: a new one gets the same tokens.
+    ///
+    /// Default: nothing, and whoever shares the source has to say it.
+    fn identify(&self, _part: &mut dyn FnMut(&str, &str)) {}
 }
 
 /// Why the actor asks for a token, and what it had before.
@@ -137,6 +144,10 @@ where
 impl<S: TokenSource> TokenSource for std::sync::Arc<S> {
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
         S::fetch(self, cx)
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        S::identify(self, part);
     }
 }
 

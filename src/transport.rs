@@ -84,6 +84,11 @@ impl Transport {
         self.endpoint.shown()
     }
 
+    /// The address with all that may be secret in it.
+    pub(crate) fn url(&self) -> &str {
+        self.endpoint.url().as_str()
+    }
+
     /// An answer that did not come over a socket.
     #[cfg(any(test, fuzzing))]
     pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Answer, SourceError> {

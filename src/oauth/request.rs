@@ -22,6 +22,8 @@ pub(crate) struct GrantSettings<'a> {
 /// The request's body, which is the same each time, and the scopes in it.
 pub(crate) struct ClientCredentialsGrant {
     pub(crate) form: Bytes,
+    /// The same without the client: what is asked for.
+    pub(crate) wish: Bytes,
     pub(crate) scopes: Vec<String>,
 }
 
@@ -29,8 +31,7 @@ impl ClientCredentialsGrant {
     pub(crate) fn new(client: &ClientIdentity, settings: &GrantSettings<'_>) -> Result<Self, BuildError> {
         let scopes = settings.scope.map(scopes).transpose()?.unwrap_or_default();
         let scope = scopes.join(" ");
-        let mut pairs = vec![("grant_type", "client_credentials")];
-        pairs.extend(client.parameters());
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
         if !scopes.is_empty() {
             pairs.push(("scope", &scope));
         }
@@ -48,8 +49,11 @@ impl ClientCredentialsGrant {
             check_extra(name)?;
             pairs.push((name, value.expose()));
         }
-        let form = form::encode(&pairs);
-        Ok(Self { form, scopes })
+        let wish = form::encode(&pairs);
+        let mut form = vec![("grant_type", "client_credentials")];
+        form.extend(client.parameters());
+        form.append(&mut pairs);
+        Ok(Self { form: form::encode(&form), wish, scopes })
     }
 }
 

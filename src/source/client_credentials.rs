@@ -105,6 +105,13 @@ impl TokenSource for ClientCredentials {
     async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
         self.endpoint.ask(self.grant.form.clone(), &self.grant.scopes).await
     }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part("grant_type", "client_credentials");
+        part("token_url", self.endpoint.url());
+        part("client_id", self.client.id());
+        part("asked_for", &String::from_utf8_lossy(&self.grant.wish));
+    }
 }
 
 impl fmt::Debug for ClientCredentials {

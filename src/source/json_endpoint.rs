@@ -156,6 +156,20 @@ impl TokenSource for JsonEndpoint {
         let answer = self.transport.exchange(self.method.clone(), self.headers()?, self.body.clone()).await?;
         self.shape.read(&answer)
     }
+
+    /// With its headers and body, for there is no telling which of them is a secret and which a wish.
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part("method", self.method.as_str());
+        part("url", self.transport.url());
+        for (name, value) in &self.headers {
+            part(&format!("header.{name}"), &String::from_utf8_lossy(value.as_bytes()));
+        }
+        for made in &self.made {
+            part(&format!("header_fn.{}", made.name), "");
+        }
+        part("body", &String::from_utf8_lossy(self.body.as_deref().unwrap_or_default()));
+        part("shape", &format!("{:?}", self.shape));
+    }
 }
 
 impl fmt::Debug for JsonEndpoint {

@@ -149,6 +149,10 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
             }
         }
     }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.0.source.identify(part);
+    }
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {

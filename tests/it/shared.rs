@@ -3,6 +3,8 @@
 
 mod acceptance;
 mod fleet;
+#[cfg(feature = "oauth2")]
+mod identity;
 mod outage;
 mod protocol;
 #[cfg(feature = "redis")]

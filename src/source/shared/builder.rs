@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::seal::{KeyRing, SealKey};
 use super::{Settings, SharedSource};
@@ -140,8 +141,10 @@ impl SharedSourceBuilder {
     }
 
     /// Adds something that makes the token different from others: the issuer, the client's id, grant, scope,
-    /// audience, resource, subject, the key of a `DPoP` proof. At least one; no secrets: their hash, in clear, is
-    /// the key in the store. A second value for the same part replaces the first.
+    /// audience, resource, subject, the key of a `DPoP` proof. What the source [says of
+    /// itself](TokenSource::identify) is in the key without this, as with `ClientCredentials` and `JsonEndpoint`; for
+    /// a source that says nothing at least one is needed. No secrets: their hash, in clear, is the key in the
+    /// store. A second value for the same part replaces the first.
     pub fn part(mut self, part: impl Into<String>, value: impl Into<String>) -> Self {
         self.parts.insert(part.into(), value.into());
         self
@@ -242,8 +245,14 @@ impl SharedSourceBuilder {
         S: TokenSource,
         St: SharedStore,
     {
-        let parts = self.parts.iter().map(|(part, value)| (part.as_str(), value.as_str()));
-        let key = SharedKey::new(&self.name, parts)?;
+        let mut parts = Vec::new();
+        // Apart from the user's own parts, which may have the same names; wiped, for a URL may hold a secret.
+        source.identify(&mut |part, value| {
+            parts.push((format!("source:{part}"), Zeroizing::new(value.to_owned())));
+        });
+        parts.extend(self.parts.into_iter().map(|(part, value)| (part, Zeroizing::new(value))));
+        let key =
+            SharedKey::new(&self.name, parts.iter().map(|(part, value)| (part.as_str(), value.as_str())))?;
         for (field, time) in [
             ("wait_limit", self.wait_limit),
             ("store_timeout", self.store_timeout),
