@@ -233,7 +233,7 @@ mod tests {
     fn one_reader_reports_that_the_end_is_near() {
         let (hand, slot) = slot();
         assert_reports(&slot, Some(false));
-        pass(&hand, 80 * SECOND - Duration::from_nanos(1));
+        pass(&hand, Duration::new(79, 999_999_999));
         assert_reports(&slot, Some(false));
         pass(&hand, Duration::from_nanos(1));
         assert_reports(&slot, Some(true));
@@ -249,7 +249,7 @@ mod tests {
         assert_reports(&slot, Some(true));
         slot.quiet_until(hand.now().boot + 3 * SECOND);
         assert_reports(&slot, Some(false));
-        pass(&hand, 3 * SECOND - Duration::from_nanos(1));
+        pass(&hand, Duration::new(2, 999_999_999));
         assert_reports(&slot, Some(false));
         pass(&hand, Duration::from_nanos(1));
         assert_reports(&slot, Some(true));
