@@ -1,12 +1,11 @@
 //! The auth server: it counts its calls, and knows which worker made them.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_web::web::{Data, Form};
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::web::Data;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
 
 pub(crate) struct AuthServer {
@@ -46,8 +45,9 @@ impl AuthServer {
     }
 }
 
-async fn token(callers: Data<Callers>, form: Form<HashMap<String, String>>) -> HttpResponse {
-    let worker = form.get("worker").and_then(|worker| worker.parse().ok()).unwrap_or_default();
+async fn token(callers: Data<Callers>, request: HttpRequest) -> HttpResponse {
+    let agent = request.headers().get("user-agent").and_then(|agent| agent.to_str().ok());
+    let worker = agent.and_then(|agent| agent.strip_prefix("worker/")?.parse().ok()).unwrap_or_default();
     callers.workers.send_modify(|workers| workers.push(worker));
     let number = callers.workers.borrow().len();
     tokio::time::sleep(callers.latency).await;

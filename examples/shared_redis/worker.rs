@@ -75,12 +75,15 @@ fn actor(
     options: &Options,
     arbiter: &Arbiter,
 ) -> Result<(TokenHandle, SharedStats), Box<dyn std::error::Error + Send + Sync>> {
+    // What the source asks for is the key in the store, so a worker's number must not be part of that.
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(format!("worker/{number}"))
+        .build()?;
     let fetches = ClientCredentials::builder(&options.auth_url, "shared-redis", "no-secret")
-        .extra("worker", number.to_string())
+        .http_client(http)
         .build()?;
     let source = SharedSource::builder("example")
-        .part("issuer", &options.auth_url)
-        .part("client", "shared-redis")
         .key(SealKey::from_hex("example", &std::env::var(KEY_VARIABLE)?)?)
         .lease(options.lease)
         .retry_store(RETRY_STORE)
