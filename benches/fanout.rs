@@ -120,16 +120,7 @@ async fn oneshots(n: usize) -> f64 {
 
 async fn handles(n: usize) -> f64 {
     let (handle, source) = crowd::handle();
-    let all_told = crowd::tasks(n, |seat| {
-        let handle = handle.clone();
-        async move {
-            seat.here.one();
-            handle.get().await.expect("a token");
-            seat.told.one();
-        }
-    })
-    .await;
-    source.called(1).await;
+    let all_told = crowd::askers(&handle, &source, n).await;
     let took = until_told(|| source.release(), all_told).await;
     handle.shutdown().await;
     took

@@ -69,16 +69,7 @@ async fn waiting() {
     let (handle, source) = crowd::handle();
     println!("  the future of a get(): {}", size_of_val(&handle.get()));
     let region = Region::new(HEAP);
-    let all_told = crowd::tasks(WAITERS, |seat| {
-        let handle = handle.clone();
-        async move {
-            seat.here.one();
-            handle.get().await.expect("a token");
-            seat.told.one();
-        }
-    })
-    .await;
-    source.called(1).await;
+    let all_told = crowd::askers(&handle, &source, WAITERS).await;
     let with_task = bytes_each(&region);
     println!("  a task that waits on a handle: {with_task:.0}");
     asked("beside its task, the task's own growth included", with_task - bare, 400.0);

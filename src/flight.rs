@@ -159,8 +159,7 @@ impl<W: Waiter> Machine<W> {
 
     /// How long the source is still left alone.
     pub(crate) fn cooldown_left(&self, now: Timestamp) -> Option<Duration> {
-        let cooldown = self.cooldown.as_ref().filter(|cooldown| now.boot < cooldown.until)?;
-        Some(cooldown.until.saturating_sub(now.boot))
+        self.running_cooldown(now).map(|cooldown| cooldown.until.saturating_sub(now.boot))
     }
 
     pub(crate) fn state(&self, now: Timestamp) -> FlightState {
@@ -272,7 +271,11 @@ impl<W: Waiter> Machine<W> {
     }
 
     fn cooling(&self, now: Timestamp) -> Option<&TokenError> {
-        self.cooldown.as_ref().filter(|cooldown| now.boot < cooldown.until).map(|cooldown| &cooldown.error)
+        self.running_cooldown(now).map(|cooldown| &cooldown.error)
+    }
+
+    fn running_cooldown(&self, now: Timestamp) -> Option<&Cooldown> {
+        self.cooldown.as_ref().filter(|cooldown| now.boot < cooldown.until)
     }
 
     /// `stale_if_error`: a token past its end instead of an error.

@@ -326,7 +326,7 @@ fn part(whole: Duration, share: f64) -> Duration {
 }
 
 /// `first` doubled for each time after the first, up to `limit`.
-fn doubled(first: Duration, times: u32, limit: Duration) -> Duration {
+pub(crate) fn doubled(first: Duration, times: u32, limit: Duration) -> Duration {
     let factor = 1u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
     first.saturating_mul(factor).min(limit)
 }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::error::BuildError;
+use crate::policy::doubled;
 
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
@@ -207,8 +208,7 @@ pub struct Failure {
 impl Failure {
     /// How long to leave the auth server alone after the `streak`-th failure in a row.
     pub fn pause(&self, streak: u32) -> Duration {
-        let factor = 1u32.checked_shl(streak.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.first.saturating_mul(factor).min(self.limit).max(self.at_least)
+        doubled(self.first, streak, self.limit).max(self.at_least)
     }
 }
 

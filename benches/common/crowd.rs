@@ -67,6 +67,21 @@ where
     all_told
 }
 
+/// Has `n` tasks wait on the handle, and returns when all of them do and the source has been called.
+pub(crate) async fn askers(handle: &TokenHandle, source: &ScriptedSource, n: usize) -> oneshot::Receiver<()> {
+    let all_told = tasks(n, |seat| {
+        let handle = handle.clone();
+        async move {
+            seat.here.one();
+            handle.get().await.expect("a token");
+            seat.told.one();
+        }
+    })
+    .await;
+    source.called(1).await;
+    all_told
+}
+
 /// Subscribes `n` times with the same recipient, and returns when the actor has let all of them in.
 pub(crate) async fn subscriptions(handle: &TokenHandle, n: usize) -> oneshot::Receiver<()> {
     let (recipient, all_told) = listener(n);

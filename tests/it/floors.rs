@@ -15,7 +15,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("transport/", 1, &["transport"]),
     ("policy", 2, &[]),
     ("source", 2, &[]),
-    ("store", 2, &[]),
+    ("store", 2, &["policy"]),
     ("store/", 3, &["store/redis/"]),
     ("store/redis/", 3, &[]),
     ("flight/event", 3, &["flight/waiters"]),

@@ -1,7 +1,5 @@
 //! What other token caches were seen to do before an auth server that misbehaves, one test a case.
 
-use std::process::{Command, Output};
-
 use tokenflight::source::ClientCredentials;
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply};
 use tokenflight::{RefreshPolicy, TokenActor, TokenHandle};
@@ -99,22 +97,9 @@ const BASIC: &str = "Y2xpZW50OmNsaWVudC1zM2NyZXQtZG8tbm90LXByaW50";
 /// that the program writes, with every crate's log at trace, everything shown, and a panic.
 #[test]
 fn token_in_logs() {
-    const CHILD: &str = "TOKENFLIGHT_TEST_TELLS_ALL";
-    const NAME: &str = "peers_http::token_in_logs";
-    if std::env::var_os(CHILD).is_some() {
+    let Some(text) = all_that_is_written_by("peers_http::token_in_logs") else {
         return actix_rt::System::new().block_on(tell_all());
-    }
-    // A process of its own: the log belongs to the whole process, and so does its output.
-    let this = std::env::current_exe().unwrap();
-    let Output { status, stdout, stderr } = Command::new(this)
-        .args(["--exact", NAME, "--nocapture"])
-        .env(CHILD, "1")
-        .env("RUST_LOG", "trace")
-        .env("RUST_BACKTRACE", "full")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
-    assert!(status.success(), "{text}");
+    };
     for told in
         ["refresh started", "refreshed in", "an outage begins", "[redacted]", "Sensitive", "boom", "503"]
     {

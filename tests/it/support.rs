@@ -160,3 +160,21 @@ impl Handler<Halt> for Collector {
 pub(crate) fn subscription(to: &Addr<Collector>, ticket: u64) -> Subscribe {
     Subscribe::new(to.clone()).ticket(ticket)
 }
+
+/// Runs the test of this name again in a process of its own, with every crate's log at trace, and returns all that
+/// it wrote; `None` in that process. (The log belongs to the whole process, and so does its output.)
+#[cfg(feature = "oauth2")]
+#[track_caller]
+pub(crate) fn all_that_is_written_by(name: &str) -> Option<String> {
+    const CHILD: &str = "TOKENFLIGHT_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return None;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture"]);
+    child.envs([(CHILD, "1"), ("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")]);
+    let output = child.output().unwrap();
+    let written = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{written}");
+    Some(written.into_owned())
+}
