@@ -1,20 +1,21 @@
 //! The store of a fleet: Redis 6 or later (or Valkey), by four scripts and one connection.
 
+mod address;
 mod link;
+mod route;
 mod scripts;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::ConnectionManager;
-use ::redis::{
-    Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation, pipe,
-};
+use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
 
 use crate::error::BuildError;
 use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
+use address::Url;
 use link::Link;
+use route::Wire;
 use scripts::Scripts;
 
 /// A store in Redis.
@@ -32,8 +33,8 @@ use scripts::Scripts;
 /// ```
 ///
 /// - **TLS**: `rediss://`, with the feature `rustls`; see [`ca`](RedisStoreBuilder::ca) for a certificate of your own.
-/// - **Cluster**: all keys of one token have one hash tag, so they are in one slot. The connection is to one
-///   node and follows no redirection: give it a proxy, or the node that has the slot.
+/// - **Cluster**: all keys of one token have one hash tag, so they are in one slot, wherever that is or moves to.
+/// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost.
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+@connection +evalsha
 ///   +script|load +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time
 ///   +multi +exec`.
@@ -51,17 +52,22 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until it is built"]
 pub struct RedisStoreBuilder {
-    url: link::Url,
+    url: Url,
     prefix: String,
     timeout: Duration,
     ca: Option<Vec<u8>>,
 }
 
 impl RedisStore {
-    /// Starts from a URL: `redis://user:password@host:6379/0`, `rediss://…`, `redis+unix:///path`.
+    /// Starts from a URL; each with `rediss` instead of `redis` for TLS:
+    ///
+    /// - one server: `redis://user:password@host:6379/0`, or `redis+unix:///path`;
+    /// - a cluster, by some of its nodes: `redis+cluster://user:password@host:7000,host:7001`;
+    /// - the master that sentinels watch: `redis+sentinel://user:password@host:26379,host:26379/mymaster/0`, and
+    ///   after it `?sentinel_username=…&sentinel_password=…` if they want a login of their own.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
-            url: link::Url(url.into()),
+            url: Url(url.into()),
             prefix: "tokenflight".into(),
             timeout: Duration::from_millis(900),
             ca: None,
@@ -101,14 +107,10 @@ impl RedisStoreBuilder {
         if self.timeout.is_zero() {
             return Err(BuildError::new("timeout", "must be longer than zero"));
         }
-        // What is wrong with a URL is said without it: there may be a password in it.
+        let address = self.url.parse().map_err(|wrong| BuildError::new("url", wrong))?;
         let wrong =
             |error: RedisError| BuildError::new("url", format!("cannot be used: {}", error.category()));
-        let info = self.url.0.as_str().into_connection_info().map_err(wrong)?;
-        // News come on the same connection, which is what RESP3 is for.
-        let redis = info.redis_settings().clone().set_protocol(::redis::ProtocolVersion::RESP3);
-        let client = open(info.set_redis_settings(redis), self.ca).map_err(wrong)?;
-        let link = Link::new(client, self.timeout);
+        let link = Link::new(address, self.ca, self.timeout).map_err(wrong)?;
         Ok(RedisStore(Arc::new(Inner { link, scripts: Scripts::new(), prefix: self.prefix })))
     }
 }
@@ -124,34 +126,57 @@ impl RedisStore {
     }
 
     async fn run<T: FromRedisValue>(&self, script: ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let mut connection = self.0.link.connection().map_err(StoreError::new)?;
-        let answer = script.invoke_async(&mut connection).await;
-        self.0.link.checked(answer).map_err(StoreError::new)
+        let mut wire = self.wire().await?;
+        self.0.link.checked(script.invoke_async(&mut wire).await)
     }
 
     async fn is_done(&self, script: ScriptInvocation<'_>) -> Result<bool, StoreError> {
         self.run::<u8>(script).await.map(|done| done == 1)
     }
-}
 
-#[cfg(feature = "rustls")]
-fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> Result<Client, RedisError> {
-    if matches!(info.addr(), ::redis::ConnectionAddr::TcpTls { .. }) {
-        // Where the program has chosen nobody to do the cryptography, and several could, rustls would panic at
-        // the first connection. If it has chosen, this changes nothing.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    async fn wire(&self) -> Result<Wire, StoreError> {
+        self.0.link.connection().await.map_err(StoreError::new)
     }
-    match ca {
-        Some(pem) => {
-            Client::build_with_tls(info, ::redis::TlsCertificates { client_tls: None, root_cert: Some(pem) })
+
+    /// `lease` zero: what [`Unheard`] asks.
+    fn ask(&self, key: &SharedKey, ask: &Ask, lease: u64) -> ScriptInvocation<'_> {
+        let mut script = self.0.scripts.look_or_lease.prepare_invoke();
+        for what in ["token", "lease", "pause", "state"] {
+            script.key(self.place(key, what));
         }
-        None => Client::open(info),
+        script.arg(&ask.owner).arg(lease).arg(ask.refused.as_deref().unwrap_or_default());
+        script.arg(u8::from(ask.discard)).arg(self.channel(key));
+        script
     }
 }
 
-#[cfg(not(feature = "rustls"))]
-fn open(info: ConnectionInfo, _: Option<Vec<u8>>) -> Result<Client, RedisError> {
-    Client::open(info)
+/// An ask whose answer nobody has heard yet. If nobody will, because it came too late, the connection was cut, or
+/// the caller was dropped, the lease that it may get all the same is given back: a server that was frozen carries
+/// out whatever it was sent, and would hold up the fleet for a lease that belongs to nobody.
+///
+/// This is sent after the ask by the same connection, so it is carried out after it. And it is the same script,
+/// so the server knows it if it has carried out the ask.
+struct Unheard<'a> {
+    store: &'a RedisStore,
+    key: &'a SharedKey,
+    ask: &'a Ask,
+    wire: Wire,
+    heard: bool,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.heard {
+            return;
+        }
+        let (store, key, ask) = (self.store.clone(), self.key.clone(), self.ask.clone());
+        let mut wire = self.wire.clone();
+        runtime.spawn(async move {
+            // If this fails as well, the lease runs out.
+            let _ = store.ask(&key, &ask, 0).invoke_async::<()>(&mut wire).await;
+        });
+    }
 }
 
 /// As it stands in Redis.
@@ -167,26 +192,24 @@ fn millis(time: Duration) -> u64 {
 impl SharedStore for RedisStore {
     async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
         let news = self.0.link.news(&self.channel(key)).await;
-        self.0.link.checked(news).map_err(StoreError::new)
+        self.0.link.checked(news)
     }
 
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
-        let mut script = self.0.scripts.look_or_lease.prepare_invoke();
-        for what in ["token", "lease", "pause", "state"] {
-            script.key(self.place(key, what));
-        }
-        script.arg(&ask.owner).arg(millis(ask.lease)).arg(ask.refused.as_deref().unwrap_or_default());
-        script.arg(u8::from(ask.discard));
-        scripts::read_look(self.run(script).await?, &ask.owner)
+        let mut wire = self.wire().await?;
+        let mut unheard = Unheard { store: self, key, ask, wire: wire.clone(), heard: false };
+        let answer = self.ask(key, ask, millis(ask.lease)).invoke_async(&mut wire).await;
+        unheard.heard = answer.is_ok();
+        scripts::read_look(self.0.link.checked(answer)?, &ask.owner)
     }
 
     async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
         let place = self.place(key, "token");
-        let mut connection: ConnectionManager = self.0.link.connection().map_err(StoreError::new)?;
+        let mut wire = self.wire().await?;
         let mut both = pipe();
         both.atomic().cmd("HMGET").arg(&place).arg(&["id", "value"]).cmd("PTTL").arg(&place);
-        let answer = both.query_async::<((Option<String>, Option<Vec<u8>>), i64)>(&mut connection).await;
-        let ((id, value), left) = self.0.link.checked(answer).map_err(StoreError::new)?;
+        let answer = both.query_async::<((Option<String>, Option<Vec<u8>>), i64)>(&mut wire).await;
+        let ((id, value), left) = self.0.link.checked(answer)?;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
         Ok(id.zip(value).map(|(id, value)| Stored { id, value, left }))
     }

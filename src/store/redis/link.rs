@@ -1,30 +1,20 @@
 //! The connection: made where it is used, forgotten when it fails, and the news that come by it.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, FromRedisValue, PushInfo, PushKind, RedisResult};
+use ::redis::{ErrorKind, FromRedisValue, PushInfo, PushKind, RedisResult, ServerErrorKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::store::News;
-
-/// Hidden: it may hold a password.
-#[derive(Clone)]
-pub(super) struct Url(pub(super) String);
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use super::address::Address;
+use super::route::{Route, Wire};
+use crate::store::{News, StoreError};
 
 pub(super) struct Link {
-    client: Client,
+    route: Route,
     timeout: Duration,
     open: Mutex<Option<Open>>,
     /// How many connections there have been.
@@ -34,9 +24,11 @@ pub(super) struct Link {
 
 /// A connection, and what it listens to.
 struct Open {
-    manager: ConnectionManager,
+    wire: Wire,
     number: u64,
     subscribed: Vec<String>,
+    /// It was lost, and whoever takes its place has to be asked for.
+    gone: Arc<AtomicBool>,
     /// Ends with the runtime that the connection's own tasks run on: an arbiter may go, and the store stay.
     runtime: JoinHandle<()>,
 }
@@ -51,48 +43,66 @@ impl Drop for Open {
 #[derive(Default)]
 struct Channels(Mutex<HashMap<String, watch::Sender<u64>>>);
 
+impl Open {
+    fn is_live(&self) -> bool {
+        // What the flag says is all there is to know: it orders nothing.
+        !self.runtime.is_finished() && !self.gone.load(Ordering::Relaxed)
+    }
+}
+
 impl Link {
-    pub(super) fn new(client: Client, timeout: Duration) -> Self {
-        Self { client, timeout, open: Mutex::default(), made: AtomicU64::new(0), channels: Arc::default() }
+    pub(super) fn new(address: Address, ca: Option<Vec<u8>>, timeout: Duration) -> RedisResult<Self> {
+        let channels: Arc<Channels> = Arc::default();
+        let hears = Arc::clone(&channels);
+        let route = Route::new(address, ca, timeout, move |push| hears.hear(&push))?;
+        Ok(Self { route, timeout, open: Mutex::default(), made: AtomicU64::new(0), channels })
     }
 
-    /// Does not wait: what connects is the first command.
-    pub(super) fn connection(&self) -> RedisResult<ConnectionManager> {
-        self.numbered().map(|(_, manager)| manager)
+    pub(super) async fn connection(&self) -> RedisResult<Wire> {
+        self.numbered().await.map(|(_, wire)| wire)
     }
 
-    fn numbered(&self) -> RedisResult<(u64, ConnectionManager)> {
-        let mut open = self.open();
-        if let Some(open) = open.as_ref().filter(|open| !open.runtime.is_finished()) {
-            return Ok((open.number, open.manager.clone()));
+    async fn numbered(&self) -> RedisResult<(u64, Wire)> {
+        let live = |open: &Option<Open>| {
+            open.as_ref().filter(|open| open.is_live()).map(|open| (open.number, open.wire.clone()))
+        };
+        if let Some(found) = live(&self.open()) {
+            return Ok(found);
         }
-        let channels = Arc::clone(&self.channels);
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout))
-            // A blip costs nobody anything, and a Redis that is down is soon known to be.
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_push_sender(move |push: PushInfo| {
-                channels.hear(&push);
-                Ok::<(), ()>(())
-            })
-            .set_automatic_resubscription();
-        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        let gone = Arc::new(AtomicBool::new(false));
+        let (channels, says, moves) = (Arc::clone(&self.channels), Arc::clone(&gone), self.route.moves());
+        let hear = move |push: PushInfo| {
+            // Before anybody is woken by it: they shall not find this connection again.
+            if moves && push.kind == PushKind::Disconnection {
+                says.store(true, Ordering::Relaxed);
+            }
+            channels.hear(&push);
+        };
+        let mut wire = self.route.connect(self.timeout, hear).await?;
+        // Those who listened by the last connection go on listening by this one, before they look by it.
+        let subscribed = self.channels.listened_to();
+        if !subscribed.is_empty() {
+            wire.subscribe(&subscribed).await?;
+        }
+        let mut open = self.open();
+        // Somebody may have been quicker. One connection for all, or their news would come by several.
+        if let Some(found) = live(&open) {
+            return Ok(found);
+        }
         let runtime = tokio::spawn(std::future::pending());
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        *open = Some(Open { manager: manager.clone(), number, subscribed: Vec::new(), runtime });
-        Ok((number, manager))
+        *open = Some(Open { wire: wire.clone(), number, subscribed, gone, runtime });
+        Ok((number, wire))
     }
 
     /// The news of a channel. Redis has confirmed the subscription when this returns.
     pub(super) async fn news(&self, channel: &str) -> RedisResult<News> {
-        let (number, mut connection) = self.numbered()?;
         // Listened to before it is subscribed to, so that no piece of news finds nobody.
         let news = News::new(self.channels.counter(channel));
+        let (number, mut wire) = self.numbered().await?;
         let is_subscribed = |open: &Open| open.subscribed.iter().any(|known| known == channel);
         if !self.open().as_ref().is_some_and(is_subscribed) {
-            connection.subscribe(channel).await?;
+            wire.subscribe(&[channel.to_owned()]).await?;
             // Another operation may have given this connection up meanwhile.
             if let Some(open) = self.open().as_mut().filter(|open| open.number == number) {
                 open.subscribed.push(channel.to_owned());
@@ -103,12 +113,17 @@ impl Link {
 
     /// After an error, the next operation begins with a new connection: nobody knows what this one is worth.
     /// (It may be half open, and a timeout of ours is the only sign of it.)
-    pub(super) fn checked<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.is_err() {
+    pub(super) fn checked<T>(&self, answer: RedisResult<T>) -> Result<T, StoreError> {
+        answer.map_err(|error| {
             *self.open() = None;
             self.channels.wake_all();
-        }
-        answer
+            if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+                return StoreError::new(
+                    "the server is one of a cluster: begin the URL with `redis+cluster://`",
+                );
+            }
+            StoreError::new(error)
+        })
     }
 
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
@@ -120,6 +135,11 @@ impl Channels {
     fn counter(&self, channel: &str) -> watch::Receiver<u64> {
         let mut channels = self.lock();
         channels.entry(channel.to_owned()).or_default().subscribe()
+    }
+
+    fn listened_to(&self) -> Vec<String> {
+        let channels = self.lock();
+        channels.iter().filter(|(_, news)| news.receiver_count() > 0).map(|(name, _)| name.clone()).collect()
     }
 
     fn hear(&self, push: &PushInfo) {

@@ -5,9 +5,19 @@
 -- KEYS[3] pause   string  "t" (terminal) or "r" (transient); expires with the pause after a failed refresh
 -- KEYS[4] state   hash  fence (the last one given), streak (failures in a row)
 -- ARGV[1] owner   ARGV[2] the lease's milliseconds   ARGV[3] the id of the refused token, or ""
--- ARGV[4] "1": the refused token is no good for anybody
+-- ARGV[4] "1": the refused token is no good for anybody   ARGV[5] the channel for the news
 --
--- Returns {"found", id, value, ms} or {"paused", kind, ms} or {"taken", ms} or {"leased", fence}.
+-- Returns {"found", id, value, ms} or {"paused", kind, ms} or {"taken", ms} or {"leased", fence} or {"free"}.
+
+-- "0" for the lease's time: the owner did not hear what became of an earlier ask, and gives back what it got.
+if ARGV[2] == '0' then
+  local mine = ARGV[1] .. ':'
+  if string.sub(redis.call('GET', KEYS[2]) or '', 1, #mine) == mine then
+    redis.call('DEL', KEYS[2])
+    redis.call('PUBLISH', ARGV[5], 'free')
+  end
+  return {'free'}
+end
 
 -- What is there? A token without an end (somebody's PERSIST) has an unknown one, so it counts as ended.
 local token = redis.call('HMGET', KEYS[1], 'id', 'value')

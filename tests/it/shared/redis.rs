@@ -3,6 +3,7 @@
 #[cfg(feature = "oauth2")]
 mod example;
 pub(crate) mod server;
+mod topology;
 
 use futures_util::FutureExt as _;
 use tokenflight::source::{SharedSourceBuilder, SharedStats};
@@ -282,21 +283,34 @@ async fn the_documented_rights_are_enough_and_all_are_needed() {
 }
 
 #[actix::test]
-async fn on_a_cluster_all_keys_of_a_token_are_in_one_slot() {
-    let redis = Redis::cluster();
-    let ready = async {
-        while !redis.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
-            tokio::time::sleep(millis(20)).await;
+async fn a_lease_that_nobody_waits_for_any_more_is_given_back() {
+    let redis = Redis::begin();
+    let other = redis.store();
+    let mut news = other.watch(&key()).await.unwrap();
+    let impatient = || RedisStore::builder(redis.url()).timeout(millis(200)).build().unwrap();
+    let key = key();
+    for (owner, is_dropped) in [("timed out", false), ("dropped", true)] {
+        // Nobody has it, and the script is known to the server.
+        let free = lease(&other, "other").await;
+        let no_pause = Failure { terminal: false, at_least: millis(0), first: millis(0), limit: millis(0) };
+        assert!(other.fail(&key, &free, &no_pause).await.unwrap());
+        tokio::time::timeout(secs(5), news.next()).await.expect("news of its own failure");
+
+        let one = impatient();
+        one.load(&key).await.unwrap();
+        redis.freeze();
+        let ask = Ask { lease: HOUR, ..ask(owner) };
+        let look = one.look_or_lease(&key, &ask);
+        if is_dropped {
+            tokio::time::timeout(millis(50), look).await.expect_err("no answer yet");
+        } else {
+            look.await.expect_err("no answer in time");
         }
-    };
-    tokio::time::timeout(secs(20), ready).await.expect("the cluster is up");
-    let source = source();
-    source.then(transient());
-    let members = processes(&redis, &source, 4);
-    assert_all(&get_all(&members).await, "token-2");
-    members[0].handle.refresh().await.unwrap();
-    assert_eq!((source.calls(), sum(&members, SharedStats::local)), (3, 0), "no script was refused");
-    assert_eq!(sum(&members, SharedStats::store_errors), 0);
+        settle().await;
+        redis.thaw();
+        tokio::time::timeout(secs(5), news.next()).await.expect("the lease was taken, and is free again");
+    }
+    lease(&other, "other").await;
 }
 
 #[cfg(feature = "rustls")]
@@ -336,8 +350,22 @@ async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
 
 #[test]
 fn a_wrong_url_is_named_without_its_password() {
-    for url in ["", "http://user:s3cret@host", "redis://user:s3cret@host:99999", "redis://:s3cret@host/x"] {
-        let error = RedisStore::builder(url).build().unwrap_err();
+    let with_several_hosts = [
+        "redis+cluster://:s3cret@host,",
+        "redis+cluster://:s3cret@host:s3cret",
+        "redis+cluster://:s3cret@host/1",
+        "redis+sentinel://:s3cret@host",
+        "redis+sentinel://:s3cret@host/master/x",
+        "redis+sentinel://:s3cret@host/master/0/x",
+        "redis+sentinel://host/master?s3cret=x",
+        "redis+sentinel://host/master#s3cret",
+        "http+cluster://:s3cret@host",
+        "redis+s3://:s3cret@host",
+    ];
+    let with_one =
+        ["", "http://user:s3cret@host", "redis://user:s3cret@host:99999", "redis://:s3cret@host/x"];
+    for url in with_one.into_iter().chain(with_several_hosts) {
+        let error = RedisStore::builder(url).build().expect_err(url);
         assert_eq!(error.field(), "url");
         assert!(!error.to_string().contains("s3cret"), "{error}");
     }

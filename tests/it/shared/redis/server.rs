@@ -21,7 +21,7 @@ impl Redis {
     pub(crate) fn begin() -> Self {
         // Between finding a free port and taking it somebody else may take it.
         for _ in 0..10 {
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            let port = free_port();
             if let Some(server) = start(port, &[]) {
                 return Self { port, server };
             }
@@ -32,7 +32,7 @@ impl Redis {
     /// With TLS and nothing else, by this certificate.
     #[cfg(feature = "rustls")]
     pub(crate) fn with_tls(certificate: &str, key: &str) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let tls = ["--tls-port", &port.to_string(), "--port", "0", "--tls-auth-clients", "no"];
         let files = ["--tls-cert-file", certificate, "--tls-key-file", key];
         Self {
@@ -41,19 +41,41 @@ impl Redis {
         }
     }
 
-    /// A cluster of one node, which has all slots.
-    pub(crate) fn cluster() -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        // The bus takes another port: the default one is often too high.
-        let bus = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    /// A node of a cluster, with these slots.
+    pub(crate) fn in_cluster(slots: (u16, u16)) -> Self {
+        let (port, bus) = (free_port(), free_port());
         let nodes = format!("nodes-{port}.conf");
-        let _ = std::fs::remove_file(Path::new(env!("CARGO_TARGET_TMPDIR")).join(&nodes));
+        let _ = std::fs::remove_file(folder().join(&nodes));
+        // The bus takes another port: the default one is often too high.
         let cluster = ["--cluster-enabled", "yes", "--cluster-config-file", &nodes];
         let bus = ["--cluster-port", &bus.to_string()];
         let redis =
             Self { port, server: start(port, &[&cluster[..], &bus].concat()).expect("both ports are free") };
-        redis.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        redis.cli(&["CLUSTER", "ADDSLOTSRANGE", &slots.0.to_string(), &slots.1.to_string()]);
         redis
+    }
+
+    /// A server with a password, and a copy of another's data if there is one.
+    pub(crate) fn guarded(password: &str, master: Option<&Self>) -> Self {
+        let port = free_port();
+        let guard = ["--requirepass", password, "--masterauth", password];
+        let master = master.map(|master| ["--replicaof".to_owned(), format!("127.0.0.1 {}", master.port)]);
+        let copy = master.iter().flatten().map(String::as_str);
+        let options: Vec<&str> = guard.into_iter().chain(copy).collect();
+        Self { port, server: start(port, &options).expect("the port is free") }
+    }
+
+    /// A sentinel that finds out within half a second that this master is gone.
+    pub(crate) fn sentinel(settings: &str) -> Self {
+        let port = free_port();
+        let file = folder().join(format!("sentinel-{port}.conf"));
+        std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\n{settings}")).unwrap();
+        let server = until("Sentinel ID is", Command::new("redis-server").arg(&file).arg("--sentinel"));
+        Self { port, server: server.expect("the port is free") }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -101,18 +123,34 @@ impl Drop for Redis {
     }
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
 /// Returns when it takes connections; `None` if it does not.
 fn start(port: u16, further: &[&str]) -> Option<Child> {
-    let mut server = Command::new("redis-server")
+    let mut server = Command::new("redis-server");
+    server
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--dir", env!("CARGO_TARGET_TMPDIR")])
-        .args(further)
+        .args(["--dbfilename", &format!("dump-{port}.rdb")])
+        .args(further);
+    until("Ready to accept connections", &mut server)
+}
+
+/// Starts it, and returns when it says this; `None` if it ends instead.
+fn until(ready: &str, server: &mut Command) -> Option<Child> {
+    let mut server = server
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is missing: ./tests/run installs it");
     let mut lines = BufReader::new(server.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    if lines.any(|line| line.contains("Ready to accept connections")) {
+    if lines.any(|line| line.contains(ready)) {
         // What else it says goes nowhere, and must not block it.
         std::thread::spawn(move || lines.for_each(drop));
         return Some(server);

@@ -1,0 +1,132 @@
+//! Where Redis is, by a URL: one server, a cluster, or whichever server the sentinels call the master.
+
+use std::fmt;
+
+use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
+
+/// Hidden: it may hold a password.
+#[derive(Clone)]
+pub(super) struct Url(pub(super) String);
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+pub(super) enum Address {
+    Server(ConnectionInfo),
+    /// Some of its nodes; they name the others.
+    Cluster(Vec<ConnectionInfo>),
+    Sentinels {
+        /// With the login of the sentinels, which is not that of the servers.
+        sentinels: Vec<ConnectionInfo>,
+        /// What they call the master.
+        master: String,
+        /// Login and database of the servers. Its address is that of a sentinel, and not used.
+        servers: ConnectionInfo,
+    },
+}
+
+impl Url {
+    /// What is wrong is said without the URL: there may be a password in it.
+    pub(super) fn parse(&self) -> Result<Address, String> {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return server(&self.0).map(Address::Server);
+        };
+        let Some((scheme, kind)) = scheme.split_once('+').filter(|(_, kind)| *kind != "unix") else {
+            return server(&self.0).map(Address::Server);
+        };
+        if !matches!(scheme, "redis" | "rediss") {
+            return Err(format!("cannot be used: `{scheme}+{kind}` is no scheme of Redis"));
+        }
+        let parts = Parts::of(scheme, rest)?;
+        match kind {
+            "cluster" => parts.cluster(),
+            "sentinel" => parts.sentinels(),
+            _ => Err(format!("cannot be used: after `{scheme}+` comes `cluster`, `sentinel` or `unix`")),
+        }
+    }
+}
+
+/// A URL with several hosts: `scheme://login@host,host/path?query`. Each host is read as a URL of its own, so that
+/// escapes, brackets and ports mean what they mean in any other.
+struct Parts<'a> {
+    scheme: &'a str,
+    /// With the `@`, or empty.
+    login: &'a str,
+    hosts: Vec<&'a str>,
+    path: Vec<&'a str>,
+    query: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(scheme: &'a str, rest: &'a str) -> Result<Self, String> {
+        if rest.contains('#') {
+            return Err("cannot be used: `#` has no meaning with several hosts".into());
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let query = query.split('&').filter(|pair| !pair.is_empty());
+        Ok(Self {
+            scheme,
+            login,
+            hosts: hosts.split(',').collect(),
+            path: path.split('/').filter(|part| !part.is_empty()).collect(),
+            query: query.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect(),
+        })
+    }
+
+    fn cluster(self) -> Result<Address, String> {
+        if !self.path.is_empty() || !self.query.is_empty() {
+            return Err("cannot be used: a cluster's is `redis+cluster://login@host:port,host:port`".into());
+        }
+        self.nodes(self.login, 6379, "").map(Address::Cluster)
+    }
+
+    fn sentinels(self) -> Result<Address, String> {
+        let (master, database) = match self.path[..] {
+            [master] => (master, "0"),
+            [master, database] => (master, database),
+            _ => {
+                let form = "redis+sentinel://login@host:port,host:port/master/database";
+                return Err(format!("cannot be used: for sentinels it is `{form}`"));
+            }
+        };
+        let (mut username, mut password) = ("", "");
+        for (name, value) in &self.query {
+            match *name {
+                "sentinel_username" => username = value,
+                "sentinel_password" => password = value,
+                // Not quoted: a slip of the pen may have made a password of it.
+                _ => return Err("has a parameter besides `sentinel_username` and `sentinel_password`".into()),
+            }
+        }
+        let login = if password.is_empty() { String::new() } else { format!("{username}:{password}@") };
+        let sentinels = self.nodes(&login, 26379, "")?;
+        let mut servers = self.nodes(self.login, 26379, database)?;
+        Ok(Address::Sentinels { sentinels, master: master.to_owned(), servers: servers.swap_remove(0) })
+    }
+
+    /// At least one, or an error.
+    fn nodes(&self, login: &str, default_port: u16, database: &str) -> Result<Vec<ConnectionInfo>, String> {
+        let node = |host: &&str| {
+            if host.is_empty() {
+                return Err("cannot be used: a host is missing".to_owned());
+            }
+            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+            let port = if has_port { String::new() } else { format!(":{default_port}") };
+            server(&format!("{}://{login}{host}{port}/{database}", self.scheme))
+        };
+        self.hosts.iter().map(node).collect()
+    }
+}
+
+fn server(url: &str) -> Result<ConnectionInfo, String> {
+    let wrong = |error: RedisError| format!("cannot be used: {}", error.category());
+    let info = url.into_connection_info().map_err(wrong)?;
+    // News come on the same connection, which is what RESP3 is for.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Ok(info.set_redis_settings(settings))
+}
