@@ -118,6 +118,8 @@ mod human;
 mod oauth;
 mod policy;
 mod round;
+#[cfg(any(feature = "oauth2", feature = "redis"))]
+mod secret;
 mod slot;
 pub mod source;
 #[cfg(feature = "shared")]

@@ -6,7 +6,7 @@ mod endpoint;
 mod failure;
 pub(crate) mod form;
 mod json;
-mod secret;
+mod redactor;
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) use failure::printable;
 #[cfg(any(test, fuzzing))]
 pub(crate) use failure::retry_after;
 pub(crate) use json::{Document, Pointer, lifetime, moment};
-pub(crate) use secret::{Redactor, Secret};
+pub(crate) use redactor::Redactor;
 
 /// Just below the policy's `attempt_timeout` of 10 s, so that the source's own error is the one that is seen.
 const TIMEOUT: Duration = Duration::from_secs(9);

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
+use crate::secret::Secret;
+use crate::transport::Redactor;
 use crate::transport::form::encode_value;
-use crate::transport::{Redactor, Secret};
 
 /// Where the client's id and secret stand in the request (RFC 6749 section 2.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use crate::error::BuildError;
-use crate::transport::{Secret, form};
+use crate::secret::Secret;
+use crate::transport::form;
 
 use super::ClientIdentity;
 

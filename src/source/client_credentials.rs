@@ -9,9 +9,10 @@ use serde::Deserialize;
 use crate::error::{BuildError, SourceError};
 use crate::human;
 use crate::oauth::{ClientAuth, ClientCredentialsGrant, ClientIdentity, GrantSettings, TokenEndpoint};
+use crate::secret::Secret;
 use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
-use crate::transport::{Secret, Settings};
+use crate::transport::Settings;
 
 /// Tokens for the application itself, by its id and secret (RFC 6749 section 4.4, "client credentials").
 ///

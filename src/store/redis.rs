@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
+use serde::Deserialize;
 
 use crate::error::BuildError;
+use crate::human;
+use crate::secret::Secret;
 use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
-use address::Url;
+use address::Address;
 use link::Link;
 use route::Wire;
 use scripts::Scripts;
@@ -48,14 +51,42 @@ struct Inner {
     prefix: String,
 }
 
-/// The settings of a [`RedisStore`].
-#[derive(Clone, Debug)]
+/// The settings of a [`RedisStore`], from code or by serde from a file, with the names that the setters have.
+///
+/// ```
+/// use tokenflight::store::RedisStoreBuilder;
+///
+/// let settings = r#"{ "url": "redis+cluster://:s3cret@one:7000,two:7000", "timeout": "500ms" }"#;
+/// let builder: RedisStoreBuilder = serde_json::from_str(settings)?;
+/// assert!(!format!("{builder:?}").contains("s3cret"));
+/// let store = builder.build()?;
+/// # let _ = store;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[must_use = "it does nothing until it is built"]
 pub struct RedisStoreBuilder {
-    url: Url,
+    url: Secret,
+    #[serde(default = "default::prefix")]
     prefix: String,
+    #[serde(default = "default::timeout", deserialize_with = "human::duration")]
     timeout: Duration,
-    ca: Option<Vec<u8>>,
+    #[cfg_attr(feature = "rustls", serde(default))]
+    #[cfg_attr(not(feature = "rustls"), serde(skip))]
+    ca: Option<String>,
+}
+
+mod default {
+    use super::Duration;
+
+    pub(super) fn prefix() -> String {
+        "tokenflight".into()
+    }
+
+    pub(super) fn timeout() -> Duration {
+        Duration::from_millis(900)
+    }
 }
 
 impl RedisStore {
@@ -67,9 +98,9 @@ impl RedisStore {
     ///   after it `?sentinel_username=…&sentinel_password=…` if they want a login of their own.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
-            url: Url(url.into()),
-            prefix: "tokenflight".into(),
-            timeout: Duration::from_millis(900),
+            url: Secret::new(url),
+            prefix: default::prefix(),
+            timeout: default::timeout(),
             ca: None,
         }
     }
@@ -92,7 +123,8 @@ impl RedisStoreBuilder {
     /// Whom to trust over `rediss://`: certificates in PEM, instead of the system's. Default: the system's.
     #[cfg(feature = "rustls")]
     pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.ca = Some(pem.into());
+        // PEM is ASCII: what is not stands between the certificates.
+        self.ca = Some(String::from_utf8_lossy(&pem.into()).into_owned());
         self
     }
 
@@ -107,10 +139,10 @@ impl RedisStoreBuilder {
         if self.timeout.is_zero() {
             return Err(BuildError::new("timeout", "must be longer than zero"));
         }
-        let address = self.url.parse().map_err(|wrong| BuildError::new("url", wrong))?;
+        let address = Address::parse(self.url.expose()).map_err(|wrong| BuildError::new("url", wrong))?;
         let wrong =
             |error: RedisError| BuildError::new("url", format!("cannot be used: {}", error.category()));
-        let link = Link::new(address, self.ca, self.timeout).map_err(wrong)?;
+        let link = Link::new(address, self.ca.map(String::into_bytes), self.timeout).map_err(wrong)?;
         Ok(RedisStore(Arc::new(Inner { link, scripts: Scripts::new(), prefix: self.prefix })))
     }
 }
@@ -145,7 +177,10 @@ impl RedisStore {
             script.key(self.place(key, what));
         }
         script.arg(&ask.owner).arg(lease).arg(ask.refused.as_deref().unwrap_or_default());
-        script.arg(u8::from(ask.discard)).arg(self.channel(key));
+        script.arg(u8::from(ask.discard));
+        if lease == 0 {
+            script.arg(self.channel(key));
+        }
         script
     }
 }

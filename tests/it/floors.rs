@@ -10,6 +10,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("clock", 0, &[]),
     ("error", 0, &[]),
     ("human", 0, &["error"]),
+    ("secret", 0, &[]),
     ("token", 1, &[]),
     ("transport", 1, &["transport/"]),
     ("transport/", 1, &["transport"]),

@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::error::BuildError;
 use crate::human;
+use crate::secret::Secret;
 use crate::token::TokenType;
-use crate::transport::{Document, Endpoint, Pointer, Redactor, Secret, Settings, Transport, form};
+use crate::transport::{Document, Endpoint, Pointer, Redactor, Settings, Transport, form};
 
 use super::answer::{Ends, Shape};
 use super::{JsonEndpoint, Made, MakeValue, secret_value};

@@ -1,18 +1,6 @@
 //! Where Redis is, by a URL: one server, a cluster, or whichever server the sentinels call the master.
 
-use std::fmt;
-
 use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
-
-/// Hidden: it may hold a password.
-#[derive(Clone)]
-pub(super) struct Url(pub(super) String);
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 pub(super) enum Address {
     Server(ConnectionInfo),
@@ -28,17 +16,15 @@ pub(super) enum Address {
     },
 }
 
-impl Url {
+impl Address {
     /// What is wrong is said without the URL: there may be a password in it.
-    pub(super) fn parse(&self) -> Result<Address, String> {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return server(&self.0).map(Address::Server);
-        };
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         let Some((scheme, kind)) = scheme.split_once('+').filter(|(_, kind)| *kind != "unix") else {
-            return server(&self.0).map(Address::Server);
+            return server(url).map(Self::Server);
         };
         if !matches!(scheme, "redis" | "rediss") {
-            return Err(format!("cannot be used: `{scheme}+{kind}` is no scheme of Redis"));
+            return Err("cannot be used: its scheme begins with neither `redis` nor `rediss`".into());
         }
         let parts = Parts::of(scheme, rest)?;
         match kind {

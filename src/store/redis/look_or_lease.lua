@@ -5,7 +5,8 @@
 -- KEYS[3] pause   string  "t" (terminal) or "r" (transient); expires with the pause after a failed refresh
 -- KEYS[4] state   hash  fence (the last one given), streak (failures in a row)
 -- ARGV[1] owner   ARGV[2] the lease's milliseconds   ARGV[3] the id of the refused token, or ""
--- ARGV[4] "1": the refused token is no good for anybody   ARGV[5] the channel for the news
+-- ARGV[4] "1": the refused token is no good for anybody
+-- ARGV[5] the channel for the news, where ARGV[2] is "0"
 --
 -- Returns {"found", id, value, ms} or {"paused", kind, ms} or {"taken", ms} or {"leased", fence} or {"free"}.
 

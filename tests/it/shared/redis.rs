@@ -7,7 +7,7 @@ mod topology;
 
 use futures_util::FutureExt as _;
 use tokenflight::source::{SharedSourceBuilder, SharedStats};
-use tokenflight::store::{Ask, Failure, Look, RedisStore, SharedStore};
+use tokenflight::store::{Ask, Failure, Look, RedisStore, RedisStoreBuilder, SharedStore};
 use tokenflight::testing::ScriptedSource;
 
 use super::world::*;
@@ -369,6 +369,9 @@ fn a_wrong_url_is_named_without_its_password() {
         assert_eq!(error.field(), "url");
         assert!(!error.to_string().contains("s3cret"), "{error}");
     }
+    let file = r#"{ "url": "redis://host", "timeuot": "1s" }"#;
+    let error = serde_json::from_str::<RedisStoreBuilder>(file).unwrap_err().to_string();
+    assert!(error.contains("timeuot") && error.contains("timeout"), "{error}");
     let shown = format!("{:?}", RedisStore::builder("redis://:s3cret@host"));
     assert!(!shown.contains("s3cret"), "{shown}");
     let store = RedisStore::builder("redis://:s3cret@host").build().unwrap();
