@@ -31,7 +31,7 @@ pub use memory::MemoryStore;
 /// lets two processes refresh at once. That costs a call to the auth server and breaks nothing.
 ///
 /// The futures run on the actor's arbiter and must be `Send`; the caller limits their time, so one that is
-/// dropped half-way must do no harm.
+/// dropped half-way must do no harm: an ask that nobody waits for any more should leave no lease behind.
 pub trait SharedStore: Send + Sync + 'static {
     /// Begins to listen for news of this key. Everything that happens after this has returned is heard.
     ///

@@ -313,31 +313,29 @@ async fn a_lease_that_nobody_waits_for_any_more_is_given_back() {
     lease(&other, "other").await;
 }
 
+/// Makes a certificate for this machine by its name and its address, and returns the files of it and of its key.
 #[cfg(feature = "rustls")]
-#[actix::test]
-async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
+fn certificate(name: &str) -> [String; 2] {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let [certificate, secret] = ["pem", "key"].map(|kind| {
+    let files = ["pem", "key"].map(|kind| {
         // Another run of the tests may share the folder.
-        folder.join(format!("redis-{}.{kind}", std::process::id())).display().to_string()
+        folder.join(format!("{name}-{}.{kind}", std::process::id())).display().to_string()
     });
     let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &secret, "-out", &certificate])
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &files[1], "-out", &files[0]])
         .output()
         .expect("openssl is missing: ./tests/run installs it");
     assert!(made.status.success(), "{made:?}");
+    files
+}
+
+#[cfg(feature = "rustls")]
+#[actix::test]
+async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
+    let [certificate, secret] = certificate("server");
     let redis = Redis::with_tls(&certificate, &secret);
     let url = redis.url().replace("redis://127.0.0.1", "rediss://localhost");
     let builder = || RedisStore::builder(url.as_str()).timeout(secs(5));

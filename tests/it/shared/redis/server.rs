@@ -19,10 +19,15 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn begin() -> Self {
+        Self::begin_with(|_| Vec::new())
+    }
+
+    /// `options`: by the port, and made anew for each try.
+    fn begin_with(options: impl Fn(u16) -> Vec<String>) -> Self {
         // Between finding a free port and taking it somebody else may take it.
         for _ in 0..10 {
             let port = free_port();
-            if let Some(server) = start(port, &[]) {
+            if let Some(server) = start(port, &options(port)) {
                 return Self { port, server };
             }
         }
@@ -32,46 +37,47 @@ impl Redis {
     /// With TLS and nothing else, by this certificate.
     #[cfg(feature = "rustls")]
     pub(crate) fn with_tls(certificate: &str, key: &str) -> Self {
-        let port = free_port();
-        let tls = ["--tls-port", &port.to_string(), "--port", "0", "--tls-auth-clients", "no"];
-        let files = ["--tls-cert-file", certificate, "--tls-key-file", key];
-        Self {
-            port,
-            server: start(port, &[&tls[..], &files[..]].concat()).expect("it takes the certificate"),
-        }
+        Self::begin_with(|port| tls_options(port, certificate, key))
     }
 
     /// A node of a cluster, with these slots.
     pub(crate) fn in_cluster(slots: (u16, u16)) -> Self {
-        let (port, bus) = (free_port(), free_port());
-        let nodes = format!("nodes-{port}.conf");
-        let _ = std::fs::remove_file(folder().join(&nodes));
-        // The bus takes another port: the default one is often too high.
-        let cluster = ["--cluster-enabled", "yes", "--cluster-config-file", &nodes];
-        let bus = ["--cluster-port", &bus.to_string()];
-        let redis =
-            Self { port, server: start(port, &[&cluster[..], &bus].concat()).expect("both ports are free") };
+        let redis = Self::begin_with(|_| cluster_options());
         redis.cli(&["CLUSTER", "ADDSLOTSRANGE", &slots.0.to_string(), &slots.1.to_string()]);
         redis
     }
 
-    /// A server with a password, and a copy of another's data if there is one.
-    pub(crate) fn guarded(password: &str, master: Option<&Self>) -> Self {
-        let port = free_port();
-        let guard = ["--requirepass", password, "--masterauth", password];
-        let master = master.map(|master| ["--replicaof".to_owned(), format!("127.0.0.1 {}", master.port)]);
-        let copy = master.iter().flatten().map(String::as_str);
-        let options: Vec<&str> = guard.into_iter().chain(copy).collect();
-        Self { port, server: start(port, &options).expect("the port is free") }
+    /// A node of a cluster that talks TLS and nothing else.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn in_cluster_with_tls(certificate: &str, key: &str) -> Self {
+        Self::begin_with(|port| {
+            let on = ["--tls-cluster", "yes"].map(str::to_owned).into();
+            [tls_options(port, certificate, key), cluster_options(), on].concat()
+        })
     }
 
-    /// A sentinel that finds out within half a second that this master is gone.
+    /// A server with a password, and a copy of another's data if there is one.
+    pub(crate) fn guarded(password: &str, master: Option<&Self>) -> Self {
+        Self::begin_with(|_| {
+            let guard = ["--requirepass", password, "--masterauth", password].map(str::to_owned);
+            let copy = master.map(|master| ["--replicaof".to_owned(), format!("127.0.0.1 {}", master.port)]);
+            guard.into_iter().chain(copy.into_iter().flatten()).collect()
+        })
+    }
+
+    /// A sentinel with these settings, in which `PORT` stands for its port.
     pub(crate) fn sentinel(settings: &str) -> Self {
-        let port = free_port();
-        let file = folder().join(format!("sentinel-{port}.conf"));
-        std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\n{settings}")).unwrap();
-        let server = until("Sentinel ID is", Command::new("redis-server").arg(&file).arg("--sentinel"));
-        Self { port, server: server.expect("the port is free") }
+        for _ in 0..10 {
+            let port = free_port();
+            let file = folder().join(format!("sentinel-{port}.conf"));
+            let settings = settings.replace("PORT", &port.to_string());
+            std::fs::write(&file, format!("bind 127.0.0.1\n{settings}")).unwrap();
+            let mut sentinel = Command::new("redis-server");
+            if let Some(server) = until("Sentinel ID is", sentinel.arg(&file).arg("--sentinel")) {
+                return Self { port, server };
+            }
+        }
+        panic!("no sentinel starts")
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -127,12 +133,29 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+#[cfg(feature = "rustls")]
+fn tls_options(port: u16, certificate: &str, key: &str) -> Vec<String> {
+    let tls = ["--tls-port", &port.to_string(), "--port", "0", "--tls-auth-clients", "no"].map(str::to_owned);
+    let files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate];
+    tls.into_iter().chain(files.map(str::to_owned)).collect()
+}
+
+fn cluster_options() -> Vec<String> {
+    // The bus takes another port: the default one is often too high.
+    let bus = free_port().to_string();
+    let nodes = format!("nodes-{bus}.conf");
+    let _ = std::fs::remove_file(folder().join(&nodes));
+    ["--cluster-enabled", "yes", "--cluster-config-file", &nodes, "--cluster-port", &bus]
+        .map(str::to_owned)
+        .into()
+}
+
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
 /// Returns when it takes connections; `None` if it does not.
-fn start(port: u16, further: &[&str]) -> Option<Child> {
+fn start(port: u16, further: &[String]) -> Option<Child> {
     let mut server = Command::new("redis-server");
     server
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])

@@ -136,7 +136,7 @@ async fn after_a_failover_the_new_master_is_found_and_listened_to() {
     })
     .await;
     let sentinel = Redis::sentinel(&format!(
-        "requirepass {SENTINELS}\nsentinel monitor orders 127.0.0.1 {} 1\nsentinel auth-pass orders {SERVERS}\n\
+        "port PORT\nrequirepass {SENTINELS}\nsentinel monitor orders 127.0.0.1 {} 1\nsentinel auth-pass orders {SERVERS}\n\
          sentinel down-after-milliseconds orders 400\nsentinel failover-timeout orders 4000\n",
         master.port()
     ));
@@ -203,4 +203,33 @@ async fn after_a_failover_the_new_master_is_found_and_listened_to() {
     .await;
     assert_eq!(source.calls(), calls + 1);
     assert_eq!((sum(&newcomers, SharedStats::local), sum(&newcomers, SharedStats::polls)), (0, 0));
+}
+
+#[cfg(feature = "rustls")]
+#[actix::test]
+async fn a_cluster_and_sentinels_are_reached_by_tls() {
+    let [certificate, secret] = super::certificate("topology");
+    let trusting = |url: String| {
+        let builder = RedisStore::builder(url).timeout(secs(5));
+        builder.clone().ca(std::fs::read(&certificate).unwrap()).build().unwrap()
+    };
+    let tls = ["--tls", "--cacert", &certificate];
+
+    let node = Redis::in_cluster_with_tls(&certificate, &secret);
+    let ask_node = |command: &[&str]| node.cli(&[&tls, command].concat());
+    ask_node(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    until("the cluster is up", || ask_node(&["CLUSTER", "INFO"]).contains("cluster_state:ok")).await;
+    let by_cluster = trusting(format!("rediss+cluster://127.0.0.1:{}", node.port()));
+    lease(&by_cluster, "one").await;
+
+    let master = Redis::with_tls(&certificate, &secret);
+    let sentinel = Redis::sentinel(&format!(
+        "port 0\ntls-port PORT\ntls-cert-file {certificate}\ntls-key-file {secret}\ntls-ca-cert-file {certificate}\n\
+         tls-auth-clients no\ntls-replication yes\nsentinel monitor orders 127.0.0.1 {} 1\n",
+        master.port()
+    ));
+    let url = format!("rediss+sentinel://127.0.0.1:{}/orders", sentinel.port());
+    lease(&trusting(url.clone()), "one").await;
+    let error = RedisStore::builder(url).build().unwrap().load(&key()).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
