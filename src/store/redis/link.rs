@@ -45,7 +45,7 @@ struct Channels(Mutex<HashMap<String, watch::Sender<u64>>>);
 
 impl Open {
     fn is_live(&self) -> bool {
-        // What the flag says is all there is to know: it orders nothing.
+        // Whoever was woken by the loss sees the flag: it was set before, and the wake-up orders the two.
         !self.runtime.is_finished() && !self.gone.load(Ordering::Relaxed)
     }
 }
