@@ -287,7 +287,7 @@ async fn a_lease_that_nobody_waits_for_any_more_is_given_back() {
     let redis = Redis::begin();
     let other = redis.store();
     let mut news = other.watch(&key()).await.unwrap();
-    let impatient = || RedisStore::builder(redis.url()).timeout(millis(200)).build().unwrap();
+    let impatient = || RedisStore::builder(redis.url()).timeout(millis(500)).build().unwrap();
     let key = key();
     for (owner, is_dropped) in [("timed out", false), ("dropped", true)] {
         // Nobody has it, and the script is known to the server.

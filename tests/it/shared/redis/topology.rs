@@ -160,7 +160,7 @@ async fn after_a_failover_the_new_master_is_found_and_listened_to() {
     assert!(!format!("{:?}", RedisStore::builder(told.0.as_str())).contains("s3cret"));
 
     let source = source();
-    let change = |settings| impatient(settings).store_timeout(secs(1)).lease(secs(2));
+    let change = |settings| impatient(settings).store_timeout(secs(2)).lease(secs(4));
     let one = || process_with(&told, &source, told.store(), change);
     let members: Vec<_> = (0..4).map(|_| one()).collect();
     assert_all(&get_all(&members).await, "token-1");
