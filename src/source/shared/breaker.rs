@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::policy::doubled;
+
 /// Closed at first. A failure opens it for a while, and for twice as long each time after; then one refresh
 /// tries the store again.
 #[derive(Debug)]
@@ -33,9 +35,8 @@ impl Breaker {
     /// Returns whether an outage begins with it.
     pub(super) fn failed(&self, now: Duration) -> bool {
         let mut state = self.state();
-        let factor = 1u32.checked_shl(state.failures).unwrap_or(u32::MAX);
-        let pause = self.first.saturating_mul(factor).min(Self::LIMIT.max(self.first));
         state.failures = state.failures.saturating_add(1);
+        let pause = doubled(self.first, state.failures, Self::LIMIT.max(self.first));
         state.open_until = now.saturating_add(pause);
         state.failures == 1
     }

@@ -1,6 +1,7 @@
 //! Where Redis is, by a URL: one server, a cluster, or whichever server the sentinels call the master.
 
 use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
+use zeroize::Zeroizing;
 
 pub(super) enum Address {
     Server(ConnectionInfo),
@@ -90,6 +91,7 @@ impl<'a> Parts<'a> {
             }
         }
         let login = if password.is_empty() { String::new() } else { format!("{username}:{password}@") };
+        let login = Zeroizing::new(login);
         let sentinels = self.nodes(&login, 26379, "")?;
         let mut servers = self.nodes(self.login, 26379, database)?;
         Ok(Address::Sentinels { sentinels, master: master.to_owned(), servers: servers.swap_remove(0) })
@@ -103,7 +105,7 @@ impl<'a> Parts<'a> {
             }
             let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
             let port = if has_port { String::new() } else { format!(":{default_port}") };
-            server(&format!("{}://{login}{host}{port}/{database}", self.scheme))
+            server(&Zeroizing::new(format!("{}://{login}{host}{port}/{database}", self.scheme)))
         };
         self.hosts.iter().map(node).collect()
     }

@@ -13,6 +13,7 @@ use ::redis::{
 use futures_util::future::select_ok;
 
 use super::address::Address;
+use tls::{trusted_by_both, trusting};
 
 pub(super) enum Route {
     Server(Client),
@@ -211,8 +212,6 @@ fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> RedisResult<Client> {
         None => Client::open(info),
     }
 }
-
-use tls::{trusted_by_both, trusting};
 
 #[cfg(feature = "rustls")]
 mod tls {

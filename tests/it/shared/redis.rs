@@ -122,8 +122,7 @@ async fn a_lease_that_a_failover_brought_back_commits_nothing_older() {
     tokio::time::sleep(LEASE + millis(5)).await;
     let current = lease(&store, "current").await;
     assert!(store.commit(&key(), &current, b"current", HOUR).await.unwrap());
-    let place = format!("tokenflight:{{{}}}:lease", key().as_str());
-    redis.cli(&["SET", &place, &format!("late:{}", late.fence), "PX", "60000"]);
+    redis.cli(&["SET", &place("lease"), &format!("late:{}", late.fence), "PX", "60000"]);
     assert!(!store.commit(&key(), &late, b"late", HOUR).await.unwrap(), "its fence is older");
     assert_eq!(store.load(&key()).await.unwrap().unwrap().value, b"current");
 }
@@ -161,7 +160,11 @@ fn looks(redis: &Redis) -> u64 {
 }
 
 fn channel() -> String {
-    format!("tokenflight:{{{}}}:news", key().as_str())
+    place("news")
+}
+
+fn place(what: &str) -> String {
+    format!("tokenflight:{{{}}}:{what}", key().as_str())
 }
 
 #[actix::test]
@@ -204,7 +207,6 @@ async fn a_store_outlives_the_arbiter_that_connected_it() {
 async fn a_dead_owners_leftovers_do_not_block() {
     let redis = Redis::begin();
     let source = source();
-    let place = |what: &str| format!("tokenflight:{{{}}}:{what}", key().as_str());
     lease(&redis.store(), "dead").await;
     redis.cli(&["PERSIST", &place("lease")]);
     assert_eq!(process(&redis, &source).secret().await, "token-1", "a lease without an end is none");

@@ -5,7 +5,7 @@ use tokenflight::source::SharedStats;
 use tokenflight::store::{RedisStore, SharedStore};
 
 use super::server::Redis;
-use super::{RIGHTS, channel, impatient, midway, source};
+use super::{RIGHTS, channel, impatient, midway, place, source};
 use crate::shared::world::*;
 use crate::support::*;
 
@@ -61,10 +61,6 @@ async fn cluster() -> ([Redis; 3], usize, String) {
     let slot = nodes[0].cli(&["CLUSTER", "KEYSLOT", &place("token")]).trim().to_owned();
     let number: u16 = slot.parse().unwrap();
     (nodes, usize::from(number / 5461).min(2), slot)
-}
-
-fn place(what: &str) -> String {
-    format!("tokenflight:{{{}}}:{what}", key().as_str())
 }
 
 /// Moves a slot with all that is in it.
@@ -209,10 +205,8 @@ async fn after_a_failover_the_new_master_is_found_and_listened_to() {
 #[actix::test]
 async fn a_cluster_and_sentinels_are_reached_by_tls() {
     let [certificate, secret] = super::certificate("topology");
-    let trusting = |url: String| {
-        let builder = RedisStore::builder(url).timeout(secs(5));
-        builder.clone().ca(std::fs::read(&certificate).unwrap()).build().unwrap()
-    };
+    let pem = std::fs::read(&certificate).unwrap();
+    let trusting = |url: String| RedisStore::builder(url).timeout(secs(5)).ca(pem.clone()).build().unwrap();
     let tls = ["--tls", "--cacert", &certificate];
 
     let node = Redis::in_cluster_with_tls(&certificate, &secret);
