@@ -18,8 +18,9 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervis
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::TokenError;
-use crate::flight::{CHUNK, Effect, Event, Machine};
+use crate::flight::{Effect, Event, Machine};
 use crate::policy::RefreshPolicy;
+use crate::queue::CHUNK;
 use crate::round::Lobby;
 use crate::slot::Slot;
 use crate::source::{ErasedSource, FetchContext};

@@ -14,22 +14,18 @@
 
 mod course;
 mod event;
-mod keys;
-mod places;
-mod waiters;
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::TokenError;
 use crate::policy::{Margins, RefreshPolicy};
+use crate::queue::{Waiter, Waiters};
 use crate::source::Reason;
 use crate::token::Token;
 
 pub use event::{Counters, FlightState};
 pub(crate) use event::{Effect, Event, Note, Outcome};
-pub(crate) use places::CHUNK;
-pub(crate) use waiters::{Line, Waiter, Waiters};
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))] // the model tries each event on a copy

@@ -16,8 +16,8 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde_json::Value;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::duration;
 use crate::error::SourceError;
-use crate::human;
 use crate::policy::RefreshPolicy;
 use crate::source::{
     ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, JsonEndpointBuilder, source_fn,
@@ -152,7 +152,7 @@ pub fn settings(data: &[u8]) {
 pub fn duration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    match human::duration(deserializer) {
+    match duration::duration(deserializer) {
         Ok(duration) => drop(format!("{duration:?}")),
         Err(error) => {
             let error = error.to_string();

@@ -105,18 +105,20 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;
+mod backoff;
 mod builder;
 pub mod clock;
+mod duration;
 mod error;
 mod flight;
 #[cfg(all(feature = "oauth2", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
-mod human;
 #[cfg(feature = "oauth2")]
 mod oauth;
 mod policy;
+mod queue;
 mod round;
 #[cfg(any(feature = "oauth2", feature = "redis"))]
 mod secret;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::backoff::{doubled, part};
+use crate::duration;
 use crate::error::BuildError;
-use crate::human;
 
 /// When to refresh, how often to try, how long to wait, how much to hold.
 ///
@@ -28,34 +29,34 @@ use crate::human;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RefreshPolicy {
-    #[serde(deserialize_with = "human::some_duration")]
+    #[serde(deserialize_with = "duration::some_duration")]
     refresh_ahead: Option<Duration>,
-    #[serde(deserialize_with = "human::some_duration")]
+    #[serde(deserialize_with = "duration::some_duration")]
     min_validity: Option<Duration>,
     jitter: f64,
     attempts: u32,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     attempt_timeout: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     flight_timeout: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     backoff: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     max_backoff: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     wait_timeout: Duration,
     max_waiters: usize,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     cooldown: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     max_cooldown: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     terminal_cooldown: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     max_retry_after: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     missing_lifetime: Duration,
-    #[serde(deserialize_with = "human::duration")]
+    #[serde(deserialize_with = "duration::duration")]
     stale_if_error: Duration,
     background: bool,
 }
@@ -318,15 +319,4 @@ impl RefreshPolicy {
     pub(crate) fn refreshes_by_itself(&self) -> bool {
         self.background
     }
-}
-
-/// A share from 0 to 1 of a time. `mul_f64` panics where the longest times are rounded up.
-fn part(whole: Duration, share: f64) -> Duration {
-    Duration::try_from_secs_f64(whole.as_secs_f64() * share).map_or(whole, |part| part.min(whole))
-}
-
-/// `first` doubled for each time after the first, up to `limit`.
-pub(crate) fn doubled(first: Duration, times: u32, limit: Duration) -> Duration {
-    let factor = 1u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(limit)
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::TokenError;
-use crate::flight::{CHUNK, Line, Outcome, Waiter, Waiters};
+use crate::flight::Outcome;
+use crate::queue::{CHUNK, Line, Waiter, Waiters};
 
 /// Where handles find the round that is open, if any.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::backoff::doubled;
 use crate::error::BuildError;
-use crate::policy::doubled;
 
 pub(crate) mod memory;
 #[cfg(feature = "redis")]

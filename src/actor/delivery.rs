@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 use super::ticket::{Ticket, Told};
-use crate::flight::{CHUNK, Line, Outcome};
+use crate::flight::Outcome;
+use crate::queue::{CHUNK, Line};
 
 /// The same outcome for many. Dropped, it tells those who are left: no way out of it forgets anybody.
 #[derive(Debug)]

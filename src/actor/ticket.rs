@@ -10,7 +10,8 @@ use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Message, Recipient};
 
 use crate::error::TokenError;
-use crate::flight::{Line, Outcome, Waiter};
+use crate::flight::Outcome;
+use crate::queue::{Line, Waiter};
 use crate::round::{Lobby, Round, wake};
 use crate::token::Token;
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Airborne, CHUNK, Cooldown, Effect, Held, Machine, Note, Out, Outcome, Phase, Waiter};
+use super::{Airborne, Cooldown, Effect, Held, Machine, Note, Out, Outcome, Phase};
 use crate::clock::Timestamp;
 use crate::error::{SourceError, TokenError};
+use crate::queue::{CHUNK, Waiter};
 use crate::source::{FetchContext, Reason};
 use crate::token::Token;
 

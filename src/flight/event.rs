@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::waiters::Line;
 use crate::error::{SourceError, TokenError};
 use crate::policy::Margins;
+use crate::queue::Line;
 use crate::source::{FetchContext, Reason};
 use crate::token::Token;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::duration;
 use crate::error::{BuildError, SourceError};
-use crate::human;
 use crate::oauth::{ClientAuth, ClientCredentialsGrant, ClientIdentity, GrantSettings, TokenEndpoint};
 use crate::secret::Secret;
 use crate::source::{FetchContext, TokenSource};
@@ -150,9 +150,9 @@ pub struct ClientCredentialsBuilder {
     resource: Vec<String>,
     #[serde(default)]
     extra: BTreeMap<String, Secret>,
-    #[serde(default, deserialize_with = "human::some_duration")]
+    #[serde(default, deserialize_with = "duration::some_duration")]
     timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "human::some_duration")]
+    #[serde(default, deserialize_with = "duration::some_duration")]
     connect_timeout: Option<Duration>,
     #[serde(default)]
     max_body: Option<usize>,

@@ -12,8 +12,8 @@ use std::time::Duration;
 use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
 use serde::Deserialize;
 
+use crate::duration;
 use crate::error::BuildError;
-use crate::human;
 use crate::secret::Secret;
 use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
 use address::Address;
@@ -70,7 +70,7 @@ pub struct RedisStoreBuilder {
     url: Secret,
     #[serde(default = "default::prefix")]
     prefix: String,
-    #[serde(default = "default::timeout", deserialize_with = "human::duration")]
+    #[serde(default = "default::timeout", deserialize_with = "duration::duration")]
     timeout: Duration,
     #[cfg_attr(feature = "rustls", serde(default))]
     #[cfg_attr(not(feature = "rustls"), serde(skip))]

@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each file with its floor, and the files of its own floor or the next that it may import all the same.
-/// `oauth/`, `source/`, `testing/` and `transport/` stand for all the files in them.
+/// `oauth/`, `queue/`, `source/`, `testing/` and `transport/` stand for all the files in them.
 const HOUSE: &[(&str, u8, &[&str])] = &[
     ("clock", 0, &[]),
     ("error", 0, &[]),
-    ("human", 0, &["error"]),
+    ("backoff", 0, &[]),
+    ("duration", 0, &["error"]),
+    ("queue", 0, &["queue/"]),
+    ("queue/", 0, &["queue/"]),
     ("secret", 0, &[]),
     ("token", 1, &[]),
     ("transport", 1, &["transport/"]),
@@ -19,11 +22,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("store", 2, &["policy"]),
     ("store/", 3, &["store/redis/"]),
     ("store/redis/", 3, &[]),
-    ("flight/event", 3, &["flight/waiters"]),
-    ("flight/keys", 3, &[]),
-    ("flight/places", 3, &[]),
-    ("flight/waiters", 3, &["flight/keys", "flight/places"]),
-    ("flight", 3, &["flight/course", "flight/event", "flight/waiters"]),
+    ("flight/event", 3, &[]),
+    ("flight", 3, &["flight/course", "flight/event"]),
     ("flight/course", 3, &["flight"]),
     ("slot", 3, &[]),
     ("oauth", 3, &[]),

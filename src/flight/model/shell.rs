@@ -6,8 +6,9 @@ use super::laws::Law;
 use super::rules::{Name, Reply, Rules, Seat, WISH};
 use super::sights::Sight;
 use super::world::{Call, Said, Shown, World};
-use crate::flight::{Effect, Event, FlightState, Line, Note, Outcome};
+use crate::flight::{Effect, Event, FlightState, Note, Outcome};
 use crate::policy::Margins;
+use crate::queue::Line;
 use crate::source::{FetchContext, Reason};
 use crate::token::Token;
 

@@ -1,6 +1,7 @@
 //! The machine's edges: the last moment before a rule applies, and the first after; and what is counted.
 
 use super::*;
+use crate::queue::CHUNK;
 
 #[test]
 fn jitter_is_a_share_of_the_margin_and_of_the_cooldown() {

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use crate::duration;
 use crate::error::BuildError;
-use crate::human;
 use crate::secret::Secret;
 use crate::token::TokenType;
 use crate::transport::{Document, Endpoint, Pointer, Redactor, Settings, Transport, form};
@@ -48,13 +48,13 @@ pub struct JsonEndpointBuilder {
     lifetime_pointer: Option<String>,
     #[serde(default)]
     expires_at_pointer: Option<String>,
-    #[serde(default, deserialize_with = "human::some_duration")]
+    #[serde(default, deserialize_with = "duration::some_duration")]
     lifetime: Option<Duration>,
     #[serde(default, deserialize_with = "token_type")]
     token_type: TokenType,
-    #[serde(default, deserialize_with = "human::some_duration")]
+    #[serde(default, deserialize_with = "duration::some_duration")]
     timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "human::some_duration")]
+    #[serde(default, deserialize_with = "duration::some_duration")]
     connect_timeout: Option<Duration>,
     #[serde(default)]
     max_body: Option<usize>,

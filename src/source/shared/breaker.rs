@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::policy::doubled;
+use crate::backoff::doubled;
 
 /// Closed at first. A failure opens it for a while, and for twice as long each time after; then one refresh
 /// tries the store again.

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::seal::{KeyRing, SealKey};
 use super::{Settings, SharedSource};
 use crate::clock::{Clock, SystemClock};
+use crate::duration;
 use crate::error::BuildError;
-use crate::human;
 use crate::source::TokenSource;
 use crate::store::{SharedKey, SharedStore};
 
@@ -55,23 +55,23 @@ pub struct SharedSourceBuilder {
     keys: Vec<SealKey>,
     #[serde(default)]
     in_clear: bool,
-    #[serde(default = "default::lease", deserialize_with = "human::duration")]
+    #[serde(default = "default::lease", deserialize_with = "duration::duration")]
     lease: Duration,
-    #[serde(default = "default::wait_limit", deserialize_with = "human::duration")]
+    #[serde(default = "default::wait_limit", deserialize_with = "duration::duration")]
     wait_limit: Duration,
-    #[serde(default = "default::store_timeout", deserialize_with = "human::duration")]
+    #[serde(default = "default::store_timeout", deserialize_with = "duration::duration")]
     store_timeout: Duration,
-    #[serde(default = "default::retry_store", deserialize_with = "human::duration")]
+    #[serde(default = "default::retry_store", deserialize_with = "duration::duration")]
     retry_store: Duration,
-    #[serde(default, deserialize_with = "human::some_duration")]
+    #[serde(default, deserialize_with = "duration::some_duration")]
     min_validity: Option<Duration>,
-    #[serde(default = "default::missing_lifetime", deserialize_with = "human::duration")]
+    #[serde(default = "default::missing_lifetime", deserialize_with = "duration::duration")]
     missing_lifetime: Duration,
-    #[serde(default = "default::cooldown", deserialize_with = "human::duration")]
+    #[serde(default = "default::cooldown", deserialize_with = "duration::duration")]
     cooldown: Duration,
-    #[serde(default = "default::max_cooldown", deserialize_with = "human::duration")]
+    #[serde(default = "default::max_cooldown", deserialize_with = "duration::duration")]
     max_cooldown: Duration,
-    #[serde(default = "default::max_retry_after", deserialize_with = "human::duration")]
+    #[serde(default = "default::max_retry_after", deserialize_with = "duration::duration")]
     max_retry_after: Duration,
     #[serde(default)]
     on_outage: OnOutage,

@@ -1,12 +1,17 @@
 //! Who waits, in which order, until when. A queue in which nobody waits twice under the same key.
 
+mod keys;
+mod places;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::keys::Keys;
-use super::places::{self, Places};
+pub(crate) use places::CHUNK;
+
+use keys::Keys;
+use places::Places;
 
 /// What can wait in the queue.
 pub(crate) trait Waiter {
@@ -189,7 +194,7 @@ impl<W> Waiters<W> {
     }
 
     /// Everybody in line, with the end of his patience and whether it is his own; `None` for a hole.
-    pub(super) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
         (self.first_taken()..self.line.numbers().end).map(|number| {
             let place = self.line.get(number)?;
             let own = || self.own_deadlines.iter().find(|at| at.0.1 == number).map(|at| at.0.0);
@@ -199,12 +204,12 @@ impl<W> Waiters<W> {
         })
     }
 
-    pub(super) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {
+    pub(crate) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {
         self.line.iter_mut().map(|place| &mut place.waiter)
     }
 
     /// What is noted beside the line: the cursor, the keys, and own deadlines, counted from who is first.
-    pub(super) fn bookmarks(&self) -> Vec<u64> {
+    pub(crate) fn bookmarks(&self) -> Vec<u64> {
         let first = self.first_taken();
         let counted = |numbers: &mut dyn Iterator<Item = u64>| {
             let mut counted: Vec<u64> = numbers.filter_map(|number| number.checked_sub(first)).collect();

@@ -1,4 +1,4 @@
-//! Durations as people write them in settings: "30s", "5m", "1h 30m".
+//! Durations in settings files, written for people: "30s", "5m", "1h 30m".
 
 use std::time::Duration;
 
