@@ -1,13 +1,16 @@
 //! Who waits, in which order, until when. A queue in which nobody waits twice under the same key.
 
+mod frozen;
 mod keys;
 mod places;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::mem;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+pub(crate) use frozen::Frozen;
 pub(crate) use places::CHUNK;
 
 use keys::Keys;
@@ -21,7 +24,7 @@ pub(crate) trait Waiter {
     fn same_key(&self, other: &Self) -> bool;
     /// Whether nobody is there any more to hear the answer.
     fn is_gone(&self) -> bool;
-    /// Whether it is one caller, and not the place of many who are counted elsewhere.
+    /// Whether it is one caller, and not the place of many who are counted elsewhere. Always the same answer.
     fn is_one(&self) -> bool {
         true
     }
@@ -29,7 +32,8 @@ pub(crate) trait Waiter {
 
 /// The waiters of a flight, oldest first.
 ///
-/// A waiter is known by the number of its place, so that joining and leaving cost the same however many wait.
+/// A waiter is known by a number, so that joining and leaving cost the same however many wait. A number is given
+/// out once: the number of a waiter who has left finds nobody.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Waiters<W> {
@@ -37,33 +41,37 @@ pub(crate) struct Waiters<W> {
     live: usize,
     /// How many of them are [one](Waiter::is_one).
     callers: usize,
+    /// The numbers of the others, ascending. They are few.
+    groups: Vec<u64>,
     /// Those that have a key.
     keys: Keys,
-    /// No waiter before this number is due by the usual timeout any more. Those that have the usual timeout
-    /// are due in the order in which they came, so one number is enough.
+    /// Nobody before this number has a usual deadline. The usual deadlines ascend along the line, so one number
+    /// is enough for all of them.
     cursor: u64,
-    /// Those with a timeout of their own; may name holes.
-    own_deadlines: BinaryHeap<Reverse<(Duration, u64)>>,
+    /// The last usual deadline, in nanoseconds.
+    latest: u64,
+    /// The deadlines that are out of that order, in nanoseconds, each with its waiter's number. Some may name
+    /// waiters who have left.
+    own_deadlines: BinaryHeap<Reverse<(u64, u64)>>,
+    /// How many waiters have one of these.
+    own: usize,
 }
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Place<W> {
     waiter: W,
-    /// In nanoseconds, half the size of a `Duration`; `None` for those with a timeout of their own.
-    usual_deadline: Option<NonZeroU64>,
+    deadline: Deadline,
 }
+
+/// A deadline in nanoseconds, half the size of a `Duration`; the highest bit says whether it is in the heap of
+/// own deadlines. Never zero, so that an empty place costs no more.
+#[derive(Clone, Copy, Debug)]
+struct Deadline(NonZeroU64);
 
 impl<W: Waiter> Waiters<W> {
     pub(crate) fn new() -> Self {
-        Self {
-            line: Places::new(),
-            live: 0,
-            callers: 0,
-            keys: Keys::default(),
-            cursor: 0,
-            own_deadlines: BinaryHeap::new(),
-        }
+        Self::starting_at(0)
     }
 
     /// How many callers wait.
@@ -82,26 +90,47 @@ impl<W: Waiter> Waiters<W> {
     }
 
     /// Puts `waiter` at the end of the line, and returns its number. The caller has looked whether it
-    /// [is there](Self::contains).
+    /// [is there](Self::contains). Usual deadlines come in ascending order; `own_deadline` says that this one
+    /// need not.
     pub(crate) fn push(&mut self, waiter: W, deadline: Duration, own_deadline: bool) -> u64 {
+        let nanos = Deadline::nanos_of(deadline);
+        let own = own_deadline || nanos < self.latest;
         let hash = waiter.key_hash();
-        self.callers += usize::from(waiter.is_one());
+        let is_one = waiter.is_one();
+        let number = self.line.push(Place { waiter, deadline: Deadline::new(nanos, own) });
         self.live += 1;
-        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        let usual_deadline = if own_deadline { None } else { NonZeroU64::new(nanos.max(1)) };
-        let number = self.line.push(Place { waiter, usual_deadline });
+        self.callers += usize::from(is_one);
+        if !is_one {
+            self.groups.push(number);
+        }
         if let Some(hash) = hash {
             self.keys.insert(hash, number);
         }
-        if own_deadline {
-            self.own_deadlines.push(Reverse((deadline, number)));
+        if own {
+            self.own += 1;
+            self.own_deadlines.push(Reverse((nanos, number)));
+        } else {
+            self.latest = nanos;
         }
         number
+    }
+
+    /// Puts all of `other` behind ours, with their deadlines and keys. They get new numbers. No key may be in
+    /// both.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        while let Some(place) = other.line.pop_front() {
+            self.push(place.waiter, place.deadline.moment(), place.deadline.is_own());
+        }
     }
 
     /// The waiter with this number, if it has not left.
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut W> {
         self.line.get_mut(number).map(|place| &mut place.waiter)
+    }
+
+    /// Those who are not [one](Waiter::is_one), oldest first.
+    pub(crate) fn groups(&mut self) -> impl Iterator<Item = &mut W> {
+        self.line.pick_mut(&self.groups).map(|place| &mut place.waiter)
     }
 
     /// The earliest moment at which somebody's patience ends.
@@ -126,7 +155,9 @@ impl<W: Waiter> Waiters<W> {
 
     /// Takes out those who are gone.
     pub(crate) fn purge(&mut self) {
-        for number in self.line.numbers() {
+        let mut from = 0;
+        while let Some(number) = self.line.first_from(from) {
+            from = number + 1;
             if self.line.get(number).is_some_and(|place| place.waiter.is_gone()) {
                 self.remove(number);
             }
@@ -135,27 +166,59 @@ impl<W: Waiter> Waiters<W> {
 
     /// Takes out everybody.
     pub(crate) fn take(&mut self) -> Line<W> {
-        let taken = std::mem::replace(self, Self::new());
-        Line(taken.line.into_iter())
+        let next = Self::starting_at(self.line.next());
+        Line(mem::replace(self, next).line)
+    }
+
+    /// Nobody joins or leaves any more: these are going to be told.
+    pub(crate) fn freeze(self) -> Frozen<W> {
+        Frozen(self)
     }
 
     /// Takes out the waiter with this number, if it has not left.
     pub(crate) fn remove(&mut self, number: u64) -> Option<W> {
-        let waiter = self.line.remove(number)?.waiter;
-        if let Some(hash) = waiter.key_hash() {
+        let place = self.line.remove(number)?;
+        self.count_out(&place);
+        if self.live == 0 {
+            self.clear();
+            return Some(place.waiter);
+        }
+        if let Some(hash) = place.waiter.key_hash() {
             self.keys.remove(hash, number);
         }
+        if !place.waiter.is_one() {
+            self.groups.retain(|group| *group != number);
+        }
+        self.tidy_deadlines();
+        Some(place.waiter)
+    }
+
+    /// Counts one who has left the line.
+    fn count_out(&mut self, place: &Place<W>) {
         self.live -= 1;
-        self.callers -= usize::from(waiter.is_one());
-        Some(waiter)
+        self.callers -= usize::from(place.waiter.is_one());
+        self.own -= usize::from(place.deadline.is_own());
+    }
+
+    /// Frees what stands beside an empty line.
+    fn clear(&mut self) {
+        *self = Self::starting_at(self.line.next());
+    }
+
+    /// Own deadlines of those who have left go when they come to the top, or when they are the most.
+    fn tidy_deadlines(&mut self) {
+        if self.own_deadlines.len() > 2 * self.own + 64 {
+            self.own_deadlines.retain(|Reverse((_, number))| self.line.get(*number).is_some());
+            self.own_deadlines.shrink_to(2 * self.own);
+        }
     }
 
     fn next_usual(&mut self) -> Option<(u64, Duration)> {
-        let numbers = self.line.numbers();
-        self.cursor = self.cursor.max(numbers.start);
-        while self.cursor < numbers.end {
-            if let Some(deadline) = self.line.get(self.cursor).and_then(|place| place.usual_deadline) {
-                return Some((self.cursor, Duration::from_nanos(deadline.get())));
+        while let Some(number) = self.line.first_from(self.cursor) {
+            self.cursor = number;
+            let deadline = self.line.get(number)?.deadline;
+            if !deadline.is_own() {
+                return Some((number, deadline.moment()));
             }
             self.cursor += 1;
         }
@@ -163,9 +226,9 @@ impl<W: Waiter> Waiters<W> {
     }
 
     fn next_own(&mut self) -> Option<(u64, Duration)> {
-        while let Some(&Reverse((deadline, number))) = self.own_deadlines.peek() {
+        while let Some(&Reverse((nanos, number))) = self.own_deadlines.peek() {
             if self.line.get(number).is_some() {
-                return Some((number, deadline));
+                return Some((number, Duration::from_nanos(nanos)));
             }
             self.own_deadlines.pop();
         }
@@ -173,15 +236,53 @@ impl<W: Waiter> Waiters<W> {
     }
 }
 
+impl<W> Waiters<W> {
+    /// `first` is the number of the first to come.
+    fn starting_at(first: u64) -> Self {
+        Self {
+            line: Places::starting_at(first),
+            live: 0,
+            callers: 0,
+            groups: Vec::new(),
+            keys: Keys::default(),
+            cursor: first,
+            latest: 0,
+            own_deadlines: BinaryHeap::new(),
+            own: 0,
+        }
+    }
+}
+
+impl Deadline {
+    const OWN: u64 = 1 << 63;
+
+    fn nanos_of(deadline: Duration) -> u64 {
+        u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX).clamp(1, Self::OWN - 1)
+    }
+
+    fn new(nanos: u64, own: bool) -> Self {
+        let bits = if own { nanos | Self::OWN } else { nanos };
+        Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))
+    }
+
+    fn is_own(self) -> bool {
+        self.0.get() & Self::OWN != 0
+    }
+
+    fn moment(self) -> Duration {
+        Duration::from_nanos(self.0.get() & !Self::OWN)
+    }
+}
+
 /// Everybody who was waiting, oldest first.
 #[derive(Debug)]
-pub(crate) struct Line<W>(places::IntoIter<Place<W>>);
+pub(crate) struct Line<W>(Places<Place<W>>);
 
 impl<W> Iterator for Line<W> {
     type Item = W;
 
     fn next(&mut self) -> Option<W> {
-        self.0.next().map(|place| place.waiter)
+        self.0.pop_front().map(|place| place.waiter)
     }
 }
 
@@ -189,18 +290,14 @@ impl<W> Iterator for Line<W> {
 #[cfg(test)]
 impl<W> Waiters<W> {
     fn first_taken(&self) -> u64 {
-        let mut numbers = self.line.numbers();
-        numbers.find(|&number| self.line.get(number).is_some()).unwrap_or(numbers.end)
+        self.line.first_from(0).unwrap_or(self.line.next())
     }
 
-    /// Everybody in line, with the end of his patience and whether it is his own; `None` for a hole.
+    /// Everybody in line, with the deadline and whether it is an own one; `None` for a hole.
     pub(crate) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
-        (self.first_taken()..self.line.numbers().end).map(|number| {
+        (self.first_taken()..self.line.next()).map(|number| {
             let place = self.line.get(number)?;
-            let own = || self.own_deadlines.iter().find(|at| at.0.1 == number).map(|at| at.0.0);
-            let deadline =
-                place.usual_deadline.map(|nanos| Duration::from_nanos(nanos.get())).or_else(own)?;
-            Some((&place.waiter, deadline, place.usual_deadline.is_none()))
+            Some((&place.waiter, place.deadline.moment(), place.deadline.is_own()))
         })
     }
 
@@ -223,3 +320,6 @@ impl<W> Waiters<W> {
         marks
     }
 }
+
+#[cfg(test)]
+mod tests;

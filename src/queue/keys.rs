@@ -7,9 +7,9 @@ const SHARDS: usize = 64;
 
 /// From hashes to the numbers of waiters.
 ///
-/// A table that grows moves all that it holds, at once: for a million waiters that would keep the arbiter from
-/// its other tasks for a tenth of a second. So there are many small tables, and each entry keeps its hash, so
-/// that no waiter need be looked at to move it. The tables are made when the first key comes; most queues never
+/// A table that grows moves all that it holds, at once. For a million waiters that would keep the arbiter from
+/// its other tasks for a tenth of a second. So there are many small tables. Each entry keeps its hash, so that
+/// moving an entry need not look at its waiter. The tables are made when the first key comes; most queues never
 /// see one.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -43,6 +43,15 @@ impl Keys {
             && let Ok(entry) = table.find_entry(hash, |entry| entry.number == number)
         {
             entry.remove();
+            shrink(table);
+        }
+    }
+
+    /// Forgets all waiters before this number. Looks at every entry.
+    pub(super) fn forget_before(&mut self, number: u64) {
+        for table in &mut self.0 {
+            table.retain(|entry| entry.number >= number);
+            shrink(table);
         }
     }
 
@@ -50,10 +59,23 @@ impl Keys {
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         self.0.iter().flatten().map(|entry| entry.number)
     }
+
+    /// How many keys could be held without more memory.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.0.iter().map(HashTable::capacity).sum()
+    }
 }
 
 /// The tables themselves use the lowest bits and the highest seven; these are others.
 #[allow(clippy::cast_possible_truncation)] // only the low bits are kept
 fn shard(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
+}
+
+/// Gives memory back where seven of eight entries have gone.
+fn shrink(table: &mut HashTable<Entry>) {
+    if table.capacity() > 64 && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2, |entry| entry.hash);
+    }
 }

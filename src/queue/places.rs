@@ -1,52 +1,64 @@
-//! Places in a line: each has a number that only grows, and leaving makes a hole and moves nobody.
+//! Places in a line. Each place has a number. A number is given out once, so a stale number finds nothing.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::mem;
 
-/// As many waiters are let in, told or sent away in one go, about a tenth of a millisecond's work; then the
+/// As many waiters are let in, told or sent away in one go, about a tenth of a millisecond's work. Then the
 /// arbiter's other tasks have their turn.
 pub(crate) const CHUNK: usize = 1_024;
 
-/// The places, in blocks.
+/// The places, in blocks of [`CHUNK`] numbers, in the order of their numbers.
 ///
-/// One long buffer would move everybody whenever it grows; a million at once would keep the arbiter from its
-/// other tasks. A block grows up to [`CHUNK`] places and goes when the last of them has left.
+/// One long buffer would move everybody whenever it grows, and a million waiters at once would keep the arbiter
+/// from its other tasks. A block moves at most [`CHUNK`].
+///
+/// Memory follows those who are there, not those who have been there. A waiter who leaves makes a hole. A
+/// block in which three of four places are holes is closed up: the others move together, and the block notes
+/// their numbers. An empty block is freed, also between two others. A list with links would do the same, but
+/// two links and a generation cost 12 bytes a waiter, and here a waiter in a block without many holes costs
+/// nothing but its place.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Places<T> {
     blocks: VecDeque<Block<T>>,
-    /// The number of the first place of the first block.
-    first: u64,
+    /// The number of the next place.
+    next: u64,
 }
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Block<T> {
+    /// The number of its first place.
+    first: u64,
     places: Vec<Option<T>>,
+    /// The numbers of the places, counted from `first`. Empty while the block has not been closed up: then the
+    /// places count themselves.
+    numbers: Vec<u16>,
     taken: usize,
+    /// Everybody before this index has left.
+    head: usize,
 }
 
 impl<T> Places<T> {
-    pub(super) fn new() -> Self {
-        Self { blocks: VecDeque::new(), first: 0 }
+    /// No places. `next` is the number of the first to come.
+    pub(super) fn starting_at(next: u64) -> Self {
+        Self { blocks: VecDeque::new(), next }
     }
 
-    /// The numbers of all places, holes included.
-    pub(super) fn numbers(&self) -> Range<u64> {
-        let places = match self.blocks.back() {
-            Some(last) => (self.blocks.len() - 1) * CHUNK + last.places.len(),
-            None => 0,
-        };
-        self.first..self.first + places as u64
+    /// The number of the next place.
+    pub(super) fn next(&self) -> u64 {
+        self.next
     }
 
     /// Takes the next place, and returns its number.
     pub(super) fn push(&mut self, who: T) -> u64 {
-        let number = self.numbers().end;
+        let number = self.next;
+        self.next += 1;
         match self.blocks.back_mut() {
-            Some(last) if last.places.len() < CHUNK => last.push(who),
+            Some(last) if last.covers(number) => last.push(who),
             _ => {
-                let mut block = Block { places: Vec::new(), taken: 0 };
+                let mut block =
+                    Block { first: number, places: Vec::new(), numbers: Vec::new(), taken: 0, head: 0 };
                 block.push(who);
                 self.blocks.push_back(block);
             }
@@ -55,26 +67,67 @@ impl<T> Places<T> {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&T> {
-        let (block, place) = self.find(number)?;
-        self.blocks.get(block)?.places.get(place)?.as_ref()
+        let block = self.blocks.get(self.block_of(number)?)?;
+        block.places.get(block.index_of(number)?)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let (block, place) = self.find(number)?;
-        self.blocks.get_mut(block)?.places.get_mut(place)?.as_mut()
+        let block = self.block_of(number)?;
+        let block = self.blocks.get_mut(block)?;
+        let index = block.index_of(number)?;
+        block.places.get_mut(index)?.as_mut()
     }
 
-    /// Leaves a hole.
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
-        let (block, place) = self.find(number)?;
-        let block = self.blocks.get_mut(block)?;
-        let left = block.places.get_mut(place)?.take()?;
+        let position = self.block_of(number)?;
+        let block = self.blocks.get_mut(position)?;
+        let index = block.index_of(number)?;
+        let left = block.places.get_mut(index)?.take()?;
         block.taken -= 1;
-        while self.blocks.front().is_some_and(Block::is_used_up) {
-            self.blocks.pop_front();
-            self.first += CHUNK as u64;
+        if block.taken == 0 {
+            self.blocks.remove(position);
+            self.shrink();
+        } else if !block.covers(self.next) && block.taken * 4 <= block.places.len() {
+            // No more numbers are given out in this block. The next time is due when three of four of those
+            // that are left have gone, so each leaving pays for a third of a move.
+            block.close_up();
         }
         Some(left)
+    }
+
+    /// Takes out the first in line. Nobody is moved.
+    pub(super) fn pop_front(&mut self) -> Option<T> {
+        let block = self.blocks.front_mut()?;
+        let index = block.taken_from(block.head)?;
+        block.head = index + 1;
+        block.taken -= 1;
+        let first = block.places.get_mut(index)?.take();
+        if block.taken == 0 {
+            self.blocks.pop_front();
+            self.shrink();
+        }
+        first
+    }
+
+    /// The first place that is taken, from this number on.
+    pub(super) fn first_from(&self, number: u64) -> Option<u64> {
+        if self.get(number).is_some() {
+            return Some(number);
+        }
+        let block = self.blocks.partition_point(|block| block.end() <= number);
+        self.blocks.range(block..).find_map(|block| {
+            let index = block.taken_from(block.head.max(block.index_at_least(number)))?;
+            Some(block.number_of(index))
+        })
+    }
+
+    /// Those with these numbers, which ascend.
+    pub(super) fn pick_mut<'a>(&'a mut self, mut numbers: &'a [u64]) -> impl Iterator<Item = &'a mut T> {
+        self.blocks.iter_mut().flat_map(move |block| {
+            let (here, behind) = numbers.split_at(numbers.partition_point(|number| *number < block.end()));
+            numbers = behind;
+            block.pick_mut(here)
+        })
     }
 
     #[cfg(test)]
@@ -82,52 +135,104 @@ impl<T> Places<T> {
         self.blocks.iter_mut().flat_map(|block| block.places.iter_mut().flatten())
     }
 
-    fn find(&self, number: u64) -> Option<(usize, usize)> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        Some((index / CHUNK, index % CHUNK))
+    /// How many waiters could be held without more memory, and in how many blocks.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> (usize, usize) {
+        (self.blocks.iter().map(|block| block.places.capacity()).sum(), self.blocks.len())
     }
-}
 
-impl<T> IntoIterator for Places<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { block: Vec::new().into_iter(), blocks: self.blocks.into_iter() }
-    }
-}
-
-/// Everybody, oldest first.
-#[derive(Debug)]
-pub(super) struct IntoIter<T> {
-    block: std::vec::IntoIter<Option<T>>,
-    blocks: std::collections::vec_deque::IntoIter<Block<T>>,
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        loop {
-            match self.block.next() {
-                Some(Some(who)) => return Some(who),
-                Some(None) => {}
-                None => self.block = self.blocks.next()?.places.into_iter(),
-            }
+    /// The list of the blocks has grown with them.
+    fn shrink(&mut self) {
+        if self.blocks.is_empty() {
+            self.blocks.shrink_to(1);
         }
+    }
+
+    fn block_of(&self, number: u64) -> Option<usize> {
+        let distance = number.checked_sub(self.blocks.front()?.first)?;
+        // True as long as no block between them has been freed.
+        let guess = usize::try_from(distance).ok()? / CHUNK;
+        if self.blocks.get(guess).is_some_and(|block| block.covers(number)) {
+            return Some(guess);
+        }
+        let position = self.blocks.partition_point(|block| block.end() <= number);
+        self.blocks.get(position).is_some_and(|block| block.covers(number)).then_some(position)
     }
 }
 
 impl<T> Block<T> {
+    /// The number after its last.
+    fn end(&self) -> u64 {
+        self.first + CHUNK as u64
+    }
+
+    fn covers(&self, number: u64) -> bool {
+        (self.first..self.end()).contains(&number)
+    }
+
     fn push(&mut self, who: T) {
         self.places.push(Some(who));
         self.taken += 1;
     }
 
-    /// All have left, and nobody can come any more.
-    fn is_used_up(&self) -> bool {
-        self.taken == 0 && self.places.len() == CHUNK
+    fn index_of(&self, number: u64) -> Option<usize> {
+        let offset = u16::try_from(number.checked_sub(self.first)?).ok()?;
+        index_of(&self.numbers, offset)
     }
+
+    /// The index of the first place that has this number or a later one.
+    fn index_at_least(&self, number: u64) -> usize {
+        let offset = number.saturating_sub(self.first);
+        if self.numbers.is_empty() {
+            usize::try_from(offset).unwrap_or(usize::MAX)
+        } else {
+            self.numbers.partition_point(|number| u64::from(*number) < offset)
+        }
+    }
+
+    fn number_of(&self, index: usize) -> u64 {
+        self.first + u64::from(self.offset_of(index))
+    }
+
+    fn offset_of(&self, index: usize) -> u16 {
+        let counted = || u16::try_from(index).unwrap_or(u16::MAX);
+        self.numbers.get(index).copied().unwrap_or_else(counted)
+    }
+
+    /// The first index at which somebody is, from this one on.
+    fn taken_from(&self, start: usize) -> Option<usize> {
+        let found = self.places.get(start..)?.iter().position(Option::is_some)?;
+        Some(start + found)
+    }
+
+    /// Moves those who are left together, and gives the rest of the memory back.
+    fn close_up(&mut self) {
+        let mut places = Vec::with_capacity(self.taken);
+        let mut numbers = Vec::with_capacity(self.taken);
+        for (index, place) in mem::take(&mut self.places).into_iter().enumerate() {
+            if place.is_some() {
+                numbers.push(self.offset_of(index));
+                places.push(place);
+            }
+        }
+        (self.places, self.numbers, self.head) = (places, numbers, 0);
+    }
+
+    fn pick_mut<'a>(&'a mut self, wanted: &'a [u64]) -> impl Iterator<Item = &'a mut T> {
+        let Self { first, places, numbers, .. } = self;
+        let mut places = places.iter_mut();
+        let mut passed = 0;
+        wanted.iter().filter_map(move |number| {
+            let index = index_of(numbers, u16::try_from(number.checked_sub(*first)?).ok()?)?;
+            let place = places.nth(index.checked_sub(passed)?)?;
+            passed = index + 1;
+            place.as_mut()
+        })
+    }
+}
+
+fn index_of(numbers: &[u16], offset: u16) -> Option<usize> {
+    if numbers.is_empty() { Some(usize::from(offset)) } else { numbers.binary_search(&offset).ok() }
 }
 
 #[cfg(test)]
@@ -136,26 +241,54 @@ mod tests {
 
     #[test]
     fn numbers_stay_true_across_blocks() {
-        let mut places = Places::new();
+        let mut places = Places::starting_at(0);
         let n = 3 * CHUNK as u64;
         assert!((0..n).all(|number| places.push(number) == number));
-        for number in (0..n).filter(|number| number % 3 != 0) {
+        for number in (0..n).filter(|number| number % 7 != 0) {
             assert_eq!(places.remove(number), Some(number));
             assert_eq!(places.remove(number), None);
         }
-        assert!((0..n).all(|number| places.get(number).is_some() == (number % 3 == 0)));
+        assert!((0..n).all(|number| places.get(number).is_some() == (number % 7 == 0)));
         assert_eq!(places.push(n), n);
-        assert!(places.into_iter().eq((0..=n).filter(|number| number % 3 == 0)));
+        let in_line = std::iter::from_fn(|| places.pop_front());
+        assert!(in_line.eq((0..=n).filter(|number| number % 7 == 0 || *number == n)));
     }
 
     #[test]
     fn who_has_left_takes_no_room() {
-        let mut places = Places::new();
-        for number in 0..100 * CHUNK as u64 {
-            places.push(number);
+        let mut places = Places::starting_at(7);
+        for _ in 0..100 * CHUNK {
+            let number = places.push(());
+            assert_eq!(places.room().1, 1);
             places.remove(number);
+            assert_eq!(places.room(), (0, 0));
+            assert_eq!(places.get_mut(number), None);
         }
-        assert!(places.blocks.len() <= 1);
-        assert_eq!(places.get_mut(0), None);
+    }
+
+    #[test]
+    fn one_of_each_hundred_who_stays_takes_the_room_of_a_few() {
+        let mut places = Places::starting_at(0);
+        let all = 100 * CHUNK as u64;
+        (0..all).for_each(|number| assert_eq!(places.push(number), number));
+        assert!((0..all).filter(|number| number % 100 != 0).all(|number| places.remove(number).is_some()));
+        let stay = usize::try_from(all / 100).unwrap();
+        let (room, _) = places.room();
+        assert!(room <= 4 * stay + CHUNK, "room for {room}, where {stay} stay");
+        assert!((0..all).all(|number| places.get(number).is_some() == (number % 100 == 0)));
+    }
+
+    #[test]
+    fn the_next_who_is_there_is_found_from_any_number() {
+        let mut places = Places::starting_at(3);
+        let all = 6 * CHUNK as u64;
+        assert!((3..all + 3).all(|number| places.push(()) == number));
+        let stays = |number: u64| number % 500 == 3 && number / 1_500 != 1;
+        assert!((3..all + 3).filter(|number| !stays(*number)).all(|number| places.remove(number).is_some()));
+        for number in 0..all + 10 {
+            assert_eq!(places.first_from(number), (number.max(3)..all + 3).find(|next| stays(*next)));
+        }
+        let picked: Vec<u64> = (0..all).filter(|number| number % 1_000 == 3).collect();
+        assert_eq!(places.pick_mut(&picked).count(), picked.iter().filter(|number| stays(**number)).count());
     }
 }

@@ -12,7 +12,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("backoff", 0, &[]),
     ("duration", 0, &["error"]),
     ("queue", 0, &["queue/"]),
-    ("queue/", 0, &["queue/"]),
+    ("queue/", 0, &["queue", "queue/"]),
     ("secret", 0, &[]),
     ("token", 1, &[]),
     ("transport", 1, &["transport/"]),

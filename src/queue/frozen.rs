@@ -1,0 +1,67 @@
+//! A crowd that is being told. Nobody joins it any more.
+
+use super::{Waiter, Waiters};
+
+/// The waiters of a crowd that is being told, oldest first. Dropped, it drops its waiters in that order.
+///
+/// Telling one costs the same however many there are. The key of one who was told stays in the table, and finds
+/// nobody: numbers are given out once.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Frozen<W>(pub(super) Waiters<W>);
+
+impl<W: Waiter> Frozen<W> {
+    /// Takes out the oldest.
+    pub(crate) fn pop(&mut self) -> Option<W> {
+        let place = self.0.line.pop_front()?;
+        self.0.count_out(&place);
+        if !place.waiter.is_one() {
+            // Groups are in the order of the line, so this is the first of them.
+            self.0.groups.remove(0);
+        }
+        Some(place.waiter)
+    }
+
+    /// Whether it is among those who have not been told.
+    pub(crate) fn contains(&self, waiter: &W) -> bool {
+        self.0.contains(waiter)
+    }
+
+    /// How many callers have not been told.
+    pub(crate) fn callers(&self) -> usize {
+        self.0.callers()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those who are not [one](Waiter::is_one), oldest first.
+    pub(crate) fn groups(&mut self) -> impl Iterator<Item = &mut W> {
+        self.0.groups()
+    }
+
+    /// Those who have not been told wait again, with their deadlines and keys. Looks at the keys of all, also of
+    /// those who have been told.
+    pub(crate) fn thaw(mut self) -> Waiters<W> {
+        match self.0.line.first_from(0) {
+            Some(first) => self.0.keys.forget_before(first),
+            None => self.0.clear(),
+        }
+        self.0.tidy_deadlines();
+        self.0
+    }
+}
+
+/// For the model, which compares whole states.
+#[cfg(test)]
+impl<W> Frozen<W> {
+    /// See [`Waiters::places`].
+    pub(crate) fn places(&self) -> impl Iterator<Item = Option<(&W, std::time::Duration, bool)>> {
+        self.0.places()
+    }
+
+    pub(crate) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {
+        self.0.everybody_mut()
+    }
+}
