@@ -1,16 +1,15 @@
 //! Durations in settings files, written for people: "30s", "5m", "1h 30m".
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error};
+use jiff::SignedDuration;
+use serde::de::{Deserializer, Error, Visitor};
 
 /// For `#[serde(deserialize_with)]`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
-    parsed.and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(|| {
-        D::Error::custom(format_args!("{text:?} is not a duration: write it like \"30s\" or \"5m\""))
-    })
+    // Not `deserialize_str`: with it the format would refuse a number before we can say what is missing.
+    deserializer.deserialize_any(Text)
 }
 
 /// The same for a setting that may be left out.
@@ -18,4 +17,68 @@ pub(crate) fn some_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
+}
+
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a string like "30s" or "5m""#)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        let parsed: Result<SignedDuration, _> = text.parse();
+        let Ok(parsed) = parsed else {
+            let message = format_args!(r#"{text:?} is not a duration: write it like "30s" or "5m""#);
+            return Err(E::custom(message));
+        };
+        Duration::try_from(parsed)
+            .map_err(|_| E::custom(format_args!(r#"{text:?} is negative: the shortest duration is "0s""#)))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Duration, E> {
+        Err(without_unit(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Duration, E> {
+        Err(without_unit(number))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Duration, E> {
+        Err(without_unit(number))
+    }
+}
+
+fn without_unit<E: Error>(number: impl fmt::Display) -> E {
+    E::custom(format_args!(r#"{number} has no unit, expected a string like "30s" or "5m""#))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_duration_is_read_as_people_write_it() {
+        assert_eq!(duration(json!("1h 30m")).unwrap(), Duration::from_secs(5_400));
+        assert_eq!(some_duration(json!("0s")).unwrap(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_and_the_right_form_is_shown() {
+        let refused = |wrong: Value, why: &str| {
+            let error = duration(wrong).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        refused(json!("soon"), r#""soon" is not a duration: write it like "30s""#);
+        refused(json!("99999999999999999999h"), "is not a duration");
+        refused(json!("-5s"), r#""-5s" is negative"#);
+        refused(json!(5), r#"5 has no unit, expected a string like "30s""#);
+        refused(json!(-5), "-5 has no unit");
+        refused(json!(0.5), "0.5 has no unit");
+        refused(json!(null), r#"expected a string like "30s""#);
+    }
 }

@@ -123,6 +123,7 @@ mod queue;
 mod round;
 #[cfg(any(feature = "oauth2", feature = "redis"))]
 mod secret;
+mod settings;
 mod slot;
 pub mod source;
 #[cfg(feature = "shared")]

@@ -3,62 +3,64 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::backoff::{doubled, part};
 use crate::duration;
 use crate::error::BuildError;
+use crate::settings::settings;
 
-/// When to refresh, how often to try, how long to wait, how much to hold.
-///
-/// Every setting has a default that suits a token of an hour as well as one of a second: margins shrink with
-/// the token's lifetime. Checked when the actor is built: an impossible policy is a [`BuildError`] that names
-/// the field.
-///
-/// From a file, durations are written for people and unknown keys are refused:
-///
-/// ```
-/// use std::time::Duration;
-/// use tokenflight::RefreshPolicy;
-///
-/// let policy: RefreshPolicy = serde_json::from_str(r#"{ "refresh_ahead": "2m", "attempts": 5 }"#)?;
-/// assert_eq!(policy, RefreshPolicy::default().refresh_ahead(Duration::from_secs(120)).attempts(5));
-/// assert!(serde_json::from_str::<RefreshPolicy>(r#"{ "refresh_aheda": "2m" }"#).is_err());
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RefreshPolicy {
-    #[serde(deserialize_with = "duration::some_duration")]
-    refresh_ahead: Option<Duration>,
-    #[serde(deserialize_with = "duration::some_duration")]
-    min_validity: Option<Duration>,
-    jitter: f64,
-    attempts: u32,
-    #[serde(deserialize_with = "duration::duration")]
-    attempt_timeout: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    flight_timeout: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    backoff: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    max_backoff: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    wait_timeout: Duration,
-    max_waiters: usize,
-    #[serde(deserialize_with = "duration::duration")]
-    cooldown: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    max_cooldown: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    terminal_cooldown: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    max_retry_after: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    missing_lifetime: Duration,
-    #[serde(deserialize_with = "duration::duration")]
-    stale_if_error: Duration,
-    background: bool,
+settings! {
+    #![serde(default)]
+
+    /// When to refresh, how often to try, how long to wait, how much to hold.
+    ///
+    /// Every setting has a default that suits a token of an hour as well as one of a second: margins shrink with
+    /// the token's lifetime. Checked when the actor is built: an impossible policy is a [`BuildError`] that names
+    /// the field.
+    ///
+    /// From a file, durations are written for people and unknown keys are refused:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokenflight::RefreshPolicy;
+    ///
+    /// let policy: RefreshPolicy = serde_json::from_str(r#"{ "refresh_ahead": "2m", "attempts": 5 }"#)?;
+    /// assert_eq!(policy, RefreshPolicy::default().refresh_ahead(Duration::from_secs(120)).attempts(5));
+    /// assert!(serde_json::from_str::<RefreshPolicy>(r#"{ "refresh_aheda": "2m" }"#).is_err());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct RefreshPolicy {
+        #[serde(deserialize_with = "duration::some_duration")]
+        refresh_ahead: Option<Duration>,
+        #[serde(deserialize_with = "duration::some_duration")]
+        min_validity: Option<Duration>,
+        jitter: f64,
+        attempts: u32,
+        #[serde(deserialize_with = "duration::duration")]
+        attempt_timeout: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        flight_timeout: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        backoff: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        max_backoff: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        wait_timeout: Duration,
+        max_waiters: usize,
+        #[serde(deserialize_with = "duration::duration")]
+        cooldown: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        max_cooldown: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        terminal_cooldown: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        max_retry_after: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        missing_lifetime: Duration,
+        #[serde(deserialize_with = "duration::duration")]
+        stale_if_error: Duration,
+        background: bool,
+    }
 }
 
 impl Default for RefreshPolicy {

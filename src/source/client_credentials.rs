@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::duration;
 use crate::error::{BuildError, SourceError};
 use crate::oauth::{ClientAuth, ClientCredentialsGrant, ClientIdentity, GrantSettings, TokenEndpoint};
 use crate::secret::Secret;
+use crate::settings::settings;
 use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::Settings;
@@ -127,37 +126,38 @@ impl fmt::Debug for ClientCredentials {
     }
 }
 
-/// The settings of [`ClientCredentials`], from code or by serde from a file.
-///
-/// In a file, `token_url`, `client_id` and `client_secret` are required. Durations are written like `"10s"`,
-/// `auth_method` is `"basic"` or `"body"`, `resource` is a list and `extra` a table. `Debug` hides the
-/// secret, the URL and the values of `extra`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[must_use = "it does nothing until it is built"]
-pub struct ClientCredentialsBuilder {
-    /// Its query may hold a key, so it is hidden until it has been checked.
-    token_url: Secret,
-    client_id: String,
-    client_secret: Secret,
-    #[serde(default)]
-    auth_method: ClientAuth,
-    #[serde(default)]
-    scope: Option<String>,
-    #[serde(default)]
-    audience: Option<String>,
-    #[serde(default)]
-    resource: Vec<String>,
-    #[serde(default)]
-    extra: BTreeMap<String, Secret>,
-    #[serde(default, deserialize_with = "duration::some_duration")]
-    timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration::some_duration")]
-    connect_timeout: Option<Duration>,
-    #[serde(default)]
-    max_body: Option<usize>,
-    #[serde(skip)]
-    http_client: Option<reqwest::Client>,
+settings! {
+    /// The settings of [`ClientCredentials`], from code or by serde from a file.
+    ///
+    /// In a file, `token_url`, `client_id` and `client_secret` are required. Durations are written like `"10s"`,
+    /// `auth_method` is `"basic"` or `"body"`, `resource` is a list and `extra` a table. `Debug` hides the
+    /// secret, the URL and the values of `extra`.
+    #[derive(Clone)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct ClientCredentialsBuilder {
+        /// Its query may hold a key, so it is hidden until it has been checked.
+        token_url: Secret,
+        client_id: String,
+        client_secret: Secret,
+        #[serde(default)]
+        auth_method: ClientAuth,
+        #[serde(default)]
+        scope: Option<String>,
+        #[serde(default)]
+        audience: Option<String>,
+        #[serde(default)]
+        resource: Vec<String>,
+        #[serde(default)]
+        extra: BTreeMap<String, Secret>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        timeout: Option<Duration>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        connect_timeout: Option<Duration>,
+        #[serde(default)]
+        max_body: Option<usize>,
+        #[serde(skip)]
+        http_client: Option<reqwest::Client>,
+    }
 }
 
 impl ClientCredentialsBuilder {

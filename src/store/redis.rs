@@ -9,13 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
-use serde::Deserialize;
-
 use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
+use crate::settings::settings;
 use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
+use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
 use address::Address;
 use link::Link;
 use route::Wire;
@@ -51,30 +50,31 @@ struct Inner {
     prefix: String,
 }
 
-/// The settings of a [`RedisStore`], from code or by serde from a file, with the names that the setters have.
-///
-/// ```
-/// use tokenflight::store::RedisStoreBuilder;
-///
-/// let settings = r#"{ "url": "redis+cluster://:s3cret@one:7000,two:7000", "timeout": "500ms" }"#;
-/// let builder: RedisStoreBuilder = serde_json::from_str(settings)?;
-/// assert!(!format!("{builder:?}").contains("s3cret"));
-/// let store = builder.build()?;
-/// # let _ = store;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[must_use = "it does nothing until it is built"]
-pub struct RedisStoreBuilder {
-    url: Secret,
-    #[serde(default = "default::prefix")]
-    prefix: String,
-    #[serde(default = "default::timeout", deserialize_with = "duration::duration")]
-    timeout: Duration,
-    #[cfg_attr(feature = "rustls", serde(default))]
-    #[cfg_attr(not(feature = "rustls"), serde(skip))]
-    ca: Option<String>,
+settings! {
+    /// The settings of a [`RedisStore`], from code or by serde from a file, with the names that the setters have.
+    ///
+    /// ```
+    /// use tokenflight::store::RedisStoreBuilder;
+    ///
+    /// let settings = r#"{ "url": "redis+cluster://:s3cret@one:7000,two:7000", "timeout": "500ms" }"#;
+    /// let builder: RedisStoreBuilder = serde_json::from_str(settings)?;
+    /// assert!(!format!("{builder:?}").contains("s3cret"));
+    /// let store = builder.build()?;
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[derive(Clone, Debug)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct RedisStoreBuilder {
+        url: Secret,
+        #[serde(default = "default::prefix")]
+        prefix: String,
+        #[serde(default = "default::timeout", deserialize_with = "duration::duration")]
+        timeout: Duration,
+        #[cfg_attr(feature = "rustls", serde(default))]
+        #[cfg_attr(not(feature = "rustls"), serde(skip))]
+        ca: Option<String>,
+    }
 }
 
 mod default {

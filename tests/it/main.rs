@@ -27,6 +27,7 @@ mod panics;
 mod peers;
 #[cfg(feature = "oauth2")]
 mod peers_http;
+mod policy;
 mod rejection;
 #[cfg(feature = "oauth2")]
 mod retry_after;

@@ -15,51 +15,53 @@ use zeroize::Zeroizing;
 use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
+use crate::settings::settings;
 use crate::token::TokenType;
 use crate::transport::{Document, Endpoint, Pointer, Redactor, Settings, Transport, form};
 
 use super::answer::{Ends, Shape};
 use super::{JsonEndpoint, Made, MakeValue, secret_value};
 
-/// The settings of [`JsonEndpoint`], from code or by serde from a file.
-///
-/// In a file, `url` is required and `method` is `"GET"` by default. Durations are written like `"10s"`,
-/// `header` and `form` are tables, `body_json` is anything. `Debug` hides the URL and all values that are
-/// sent.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[must_use = "it does nothing until it is built"]
-pub struct JsonEndpointBuilder {
-    #[serde(default, deserialize_with = "method")]
-    method: Method,
-    /// Its query may hold a key, so it is hidden until it has been checked.
-    url: Secret,
-    #[serde(default)]
-    header: BTreeMap<String, Secret>,
-    #[serde(skip)]
-    header_fn: Vec<(String, Arc<MakeValue>)>,
-    #[serde(default, deserialize_with = "document")]
-    body_json: Option<Document>,
-    #[serde(default, deserialize_with = "pairs")]
-    form: Option<Vec<(String, Secret)>>,
-    #[serde(default)]
-    token_pointer: Option<String>,
-    #[serde(default)]
-    lifetime_pointer: Option<String>,
-    #[serde(default)]
-    expires_at_pointer: Option<String>,
-    #[serde(default, deserialize_with = "duration::some_duration")]
-    lifetime: Option<Duration>,
-    #[serde(default, deserialize_with = "token_type")]
-    token_type: TokenType,
-    #[serde(default, deserialize_with = "duration::some_duration")]
-    timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration::some_duration")]
-    connect_timeout: Option<Duration>,
-    #[serde(default)]
-    max_body: Option<usize>,
-    #[serde(skip)]
-    http_client: Option<reqwest::Client>,
+settings! {
+    /// The settings of [`JsonEndpoint`], from code or by serde from a file.
+    ///
+    /// In a file, `url` is required and `method` is `"GET"` by default. Durations are written like `"10s"`,
+    /// `header` and `form` are tables, `body_json` is anything. `Debug` hides the URL and all values that are
+    /// sent.
+    #[derive(Clone)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct JsonEndpointBuilder {
+        #[serde(default, deserialize_with = "method")]
+        method: Method,
+        /// Its query may hold a key, so it is hidden until it has been checked.
+        url: Secret,
+        #[serde(default)]
+        header: BTreeMap<String, Secret>,
+        #[serde(skip)]
+        header_fn: Vec<(String, Arc<MakeValue>)>,
+        #[serde(default, deserialize_with = "document")]
+        body_json: Option<Document>,
+        #[serde(default, deserialize_with = "pairs")]
+        form: Option<Vec<(String, Secret)>>,
+        #[serde(default)]
+        token_pointer: Option<String>,
+        #[serde(default)]
+        lifetime_pointer: Option<String>,
+        #[serde(default)]
+        expires_at_pointer: Option<String>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        lifetime: Option<Duration>,
+        #[serde(default, deserialize_with = "token_type")]
+        token_type: TokenType,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        timeout: Option<Duration>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        connect_timeout: Option<Duration>,
+        #[serde(default)]
+        max_body: Option<usize>,
+        #[serde(skip)]
+        http_client: Option<reqwest::Client>,
+    }
 }
 
 impl JsonEndpointBuilder {

@@ -13,6 +13,7 @@ use super::{Settings, SharedSource};
 use crate::clock::{Clock, SystemClock};
 use crate::duration;
 use crate::error::BuildError;
+use crate::settings::settings;
 use crate::source::TokenSource;
 use crate::store::{SharedKey, SharedStore};
 
@@ -28,55 +29,56 @@ pub enum OnOutage {
     Fail,
 }
 
-/// The settings of [`SharedSource`], from code or by serde from a file, with the names that the setters have.
-///
-/// ```
-/// use tokenflight::source::SharedSourceBuilder;
-///
-/// let settings = r#"{
-///     "name": "orders-api",
-///     "parts": { "issuer": "https://auth.example.com", "client": "my-app", "scope": "orders.read" },
-///     "keys": [{ "id": "2026-11", "key": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" }],
-///     "lease": "5s",
-///     "on_outage": "refresh_locally"
-/// }"#;
-/// let builder: SharedSourceBuilder = serde_json::from_str(settings)?;
-/// assert!(!format!("{builder:?}").contains("0001"));
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[must_use = "it does nothing until it is built"]
-pub struct SharedSourceBuilder {
-    name: String,
-    #[serde(default)]
-    parts: BTreeMap<String, String>,
-    #[serde(default)]
-    keys: Vec<SealKey>,
-    #[serde(default)]
-    in_clear: bool,
-    #[serde(default = "default::lease", deserialize_with = "duration::duration")]
-    lease: Duration,
-    #[serde(default = "default::wait_limit", deserialize_with = "duration::duration")]
-    wait_limit: Duration,
-    #[serde(default = "default::store_timeout", deserialize_with = "duration::duration")]
-    store_timeout: Duration,
-    #[serde(default = "default::retry_store", deserialize_with = "duration::duration")]
-    retry_store: Duration,
-    #[serde(default, deserialize_with = "duration::some_duration")]
-    min_validity: Option<Duration>,
-    #[serde(default = "default::missing_lifetime", deserialize_with = "duration::duration")]
-    missing_lifetime: Duration,
-    #[serde(default = "default::cooldown", deserialize_with = "duration::duration")]
-    cooldown: Duration,
-    #[serde(default = "default::max_cooldown", deserialize_with = "duration::duration")]
-    max_cooldown: Duration,
-    #[serde(default = "default::max_retry_after", deserialize_with = "duration::duration")]
-    max_retry_after: Duration,
-    #[serde(default)]
-    on_outage: OnOutage,
-    #[serde(skip, default = "default::clock")]
-    clock: Arc<dyn Clock>,
+settings! {
+    /// The settings of [`SharedSource`], from code or by serde from a file, with the names that the setters have.
+    ///
+    /// ```
+    /// use tokenflight::source::SharedSourceBuilder;
+    ///
+    /// let settings = r#"{
+    ///     "name": "orders-api",
+    ///     "parts": { "issuer": "https://auth.example.com", "client": "my-app", "scope": "orders.read" },
+    ///     "keys": [{ "id": "2026-11", "key": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" }],
+    ///     "lease": "5s",
+    ///     "on_outage": "refresh_locally"
+    /// }"#;
+    /// let builder: SharedSourceBuilder = serde_json::from_str(settings)?;
+    /// assert!(!format!("{builder:?}").contains("0001"));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct SharedSourceBuilder {
+        name: String,
+        #[serde(default)]
+        parts: BTreeMap<String, String>,
+        #[serde(default)]
+        keys: Vec<SealKey>,
+        #[serde(default)]
+        in_clear: bool,
+        #[serde(default = "default::lease", deserialize_with = "duration::duration")]
+        lease: Duration,
+        #[serde(default = "default::wait_limit", deserialize_with = "duration::duration")]
+        wait_limit: Duration,
+        #[serde(default = "default::store_timeout", deserialize_with = "duration::duration")]
+        store_timeout: Duration,
+        #[serde(default = "default::retry_store", deserialize_with = "duration::duration")]
+        retry_store: Duration,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        min_validity: Option<Duration>,
+        #[serde(default = "default::missing_lifetime", deserialize_with = "duration::duration")]
+        missing_lifetime: Duration,
+        #[serde(default = "default::cooldown", deserialize_with = "duration::duration")]
+        cooldown: Duration,
+        #[serde(default = "default::max_cooldown", deserialize_with = "duration::duration")]
+        max_cooldown: Duration,
+        #[serde(default = "default::max_retry_after", deserialize_with = "duration::duration")]
+        max_retry_after: Duration,
+        #[serde(default)]
+        on_outage: OnOutage,
+        #[serde(skip, default = "default::clock")]
+        clock: Arc<dyn Clock>,
+    }
 }
 
 mod default {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
+use crate::settings::settings;
 use crate::store::SharedKey;
 
 /// The first byte of a value says how the rest is to be read.
@@ -64,12 +65,12 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// A key as it stands in a file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    id: String,
-    key: String,
+settings! {
+    /// A key as it stands in a file.
+    struct Written {
+        id: String,
+        key: String,
+    }
 }
 
 impl TryFrom<Written> for SealKey {

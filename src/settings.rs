@@ -1,0 +1,152 @@
+//! Settings from files: only from a table, each setting by its name.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+/// Declares a type whose settings can be read from a file.
+///
+/// The attributes of the fields are serde's. `#![serde(default)]` in front says that each setting may be left out.
+/// Serde's own `derive(Deserialize)` would read a list as well, by position: `["2m", "10s"]`. Nobody can read such a
+/// list, and a new setting changes its meaning. So the file form is a type of its own, and it is read by
+/// [`OnlyTable`].
+macro_rules! settings {
+    (
+        $(#![serde($($container:tt)*)])?
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $($(#[$attribute:meta])* $field:ident: $type:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        $vis struct $name {
+            $($field: $type,)*
+        }
+
+        const _: () = {
+            type Settings = $name;
+
+            #[derive(serde::Deserialize)]
+            #[serde(remote = "Settings", deny_unknown_fields, bound = "")]
+            $(#[serde($($container)*)])?
+            struct InFile {
+                $($(#[$attribute])* $field: $type,)*
+            }
+
+            impl<'de> serde::Deserialize<'de> for $name {
+                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    InFile::deserialize($crate::settings::OnlyTable(deserializer))
+                }
+            }
+        };
+    };
+}
+pub(crate) use settings;
+
+/// Reads a struct from a table, and from nothing else.
+#[derive(Debug)]
+pub(crate) struct OnlyTable<D>(pub(crate) D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyTable<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        // Not `deserialize_struct`: with it the format would refuse a string itself, and quote it.
+        self.0.deserialize_any(Table(visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Hands a table to the visitor. What is found in its place may be a secret, so the error does not quote it.
+struct Table<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of settings by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(map)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<V::Value, E> {
+        Err(refused("true or false"))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<V::Value, E> {
+        Err(refused("a number"))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<V::Value, E> {
+        Err(refused("a number"))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<V::Value, E> {
+        Err(refused("a number"))
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<V::Value, E> {
+        Err(refused("a string"))
+    }
+}
+
+fn refused<E: Error>(found: &str) -> E {
+    E::custom(format_args!("found {found}, expected a table of settings by name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    settings! {
+        #[derive(Debug, PartialEq)]
+        struct Two {
+            one: String,
+            #[serde(default)]
+            two: u8,
+        }
+    }
+
+    settings! {
+        #![serde(default)]
+        #[derive(Debug, Default, PartialEq)]
+        struct AllOptional {
+            nested: Option<Two>,
+        }
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_are_read_from_a_table_by_name() {
+        assert_eq!(read(json!({ "two": 2, "one": "a" })), Ok(Two { one: "a".into(), two: 2 }));
+        assert_eq!(read(json!({})), Ok(AllOptional { nested: None }));
+        let nested = Some(Two { one: "a".into(), two: 0 });
+        assert_eq!(read(json!({ "nested": { "one": "a" } })), Ok(AllOptional { nested }));
+        let error = read::<Two>(json!({ "one": "a", "three": 3 })).unwrap_err();
+        assert_eq!(error, "unknown field `three`, expected `one` or `two`");
+        assert_eq!(read::<Two>(json!({})).unwrap_err(), "missing field `one`");
+    }
+
+    #[test]
+    fn settings_are_not_read_from_a_list_or_a_value_and_the_value_is_not_quoted() {
+        for wrong in
+            [json!(["s3cret", 2]), json!("s3cret"), json!(4711), json!(-4711), json!(47.11), json!(true)]
+        {
+            for error in [read::<Two>(wrong.clone()).unwrap_err(), read::<AllOptional>(wrong).unwrap_err()] {
+                assert!(error.contains("expected a table of settings by name"), "{error}");
+                assert!(!error.contains("s3cret") && !error.contains("47"), "{error}");
+            }
+        }
+        let error = read::<AllOptional>(json!({ "nested": ["s3cret", 2] })).unwrap_err();
+        assert_eq!(error, "invalid type: sequence, expected a table of settings by name");
+    }
+}
