@@ -1,9 +1,9 @@
-//! Durations in settings files, written for people: "30s", "5m", "1h 30m".
+//! Durations in settings files, written for people: "30s", "5m", "1h 30m", "30d".
 
 use std::fmt;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::de::{Deserializer, Error, Visitor};
 
 /// For `#[serde(deserialize_with)]`.
@@ -29,8 +29,7 @@ impl Visitor<'_> for Text {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-        let parsed: Result<SignedDuration, _> = text.parse();
-        let Ok(parsed) = parsed else {
+        let Some(parsed) = parse(text) else {
             let message = format_args!(r#"{text:?} is not a duration: write it like "30s" or "5m""#);
             return Err(E::custom(message));
         };
@@ -51,6 +50,12 @@ impl Visitor<'_> for Text {
     }
 }
 
+/// A day is 24 hours. A month is not a duration.
+fn parse(text: &str) -> Option<SignedDuration> {
+    let in_days = || text.parse::<Span>().ok()?.to_duration(SpanRelativeTo::days_are_24_hours()).ok();
+    text.parse().ok().or_else(in_days)
+}
+
 fn without_unit<E: Error>(number: impl fmt::Display) -> E {
     E::custom(format_args!(r#"{number} has no unit, expected a string like "30s" or "5m""#))
 }
@@ -64,6 +69,8 @@ mod tests {
     #[test]
     fn a_duration_is_read_as_people_write_it() {
         assert_eq!(duration(json!("1h 30m")).unwrap(), Duration::from_secs(5_400));
+        assert_eq!(duration(json!("30d")).unwrap(), Duration::from_secs(30 * 86_400));
+        assert_eq!(duration(json!("1 week 1h")).unwrap(), Duration::from_secs(169 * 3_600));
         assert_eq!(some_duration(json!("0s")).unwrap(), Some(Duration::ZERO));
     }
 
@@ -74,7 +81,9 @@ mod tests {
             assert!(error.contains(why), "{error}");
         };
         refused(json!("soon"), r#""soon" is not a duration: write it like "30s""#);
+        refused(json!("1mo"), "is not a duration");
         refused(json!("99999999999999999999h"), "is not a duration");
+        refused(json!("-1d"), r#""-1d" is negative"#);
         refused(json!("-5s"), r#""-5s" is negative"#);
         refused(json!(5), r#"5 has no unit, expected a string like "30s""#);
         refused(json!(-5), "-5 has no unit");
