@@ -43,7 +43,8 @@
 //! | file | rule |
 //! |---|---|
 //! | `flight.rs`, `flight/course.rs` | who gets which token when; attempts, failures, cooldowns |
-//! | `policy.rs` | every number: margins, backoff, limits |
+//! | `policy.rs`, `policy/` | every number: margins, backoff, limits |
+//! | `queue.rs`, `queue/` | who waits, in which order, until when |
 //! | `token.rs`, `clock.rs` | how long a token lasts, on two clocks |
 //! | `slot.rs` | reading without a lock; what a rejection takes away at once |
 //! | `round.rs` | how handle callers share one outcome |

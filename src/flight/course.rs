@@ -163,7 +163,7 @@ impl<W: Waiter> Machine<W> {
             return Duration::ZERO;
         }
         let usual = self.policy.cooldown_after(self.failures, dice);
-        let least = if cause.is_terminal() { self.policy.terminal_pause() } else { Duration::ZERO };
+        let least = if cause.is_terminal() { self.policy.terminal_pause(dice) } else { Duration::ZERO };
         let wish = cause.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
         usual.max(least).max(wish)
     }

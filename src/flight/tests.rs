@@ -221,30 +221,3 @@ fn a_full_queue_makes_room_for_those_who_stay() {
     assert_eq!(bench.want(3), ["tell 3 too many requests wait for a token (max_waiters is 2)"]);
     assert_eq!(bench.fetched(1, "new"), ["publish new", "tell [1, 2] new"]);
 }
-
-#[test]
-fn backoff_is_random_below_a_doubling_limit() {
-    let policy = RefreshPolicy::default();
-    for (attempt, limit) in [(1, 200), (2, 400), (3, 800), (5, 3_200), (6, 5_000), (60, 5_000)] {
-        let limit = Duration::from_millis(limit);
-        assert_eq!(policy.backoff_after(attempt, 1.0), limit);
-        assert_eq!(policy.backoff_after(attempt, 0.5), limit / 2);
-        assert_eq!(policy.backoff_after(attempt, 0.0), Duration::ZERO);
-    }
-}
-
-#[test]
-fn margins_fit_every_lifetime() {
-    let secs = Duration::from_secs;
-    let policy = RefreshPolicy::default();
-    for (lifetime, ahead, min_validity) in [
-        (600, secs(120), secs(10)),
-        (1_230, secs(246), secs(10)),
-        (21_600, secs(300), secs(10)),
-        (1, secs(1) / 5, secs(1) / 10),
-    ] {
-        assert_eq!(policy.margins(secs(lifetime), 0.0), Margins { ahead, min_validity });
-        // Jitter moves the refresh later, by half of the margin at most.
-        assert_eq!(policy.margins(secs(lifetime), 1.0), Margins { ahead: ahead / 2, min_validity });
-    }
-}

@@ -165,6 +165,9 @@ async fn the_longest_times_overflow_nothing() {
         .terminal_cooldown(forever)
         .max_retry_after(forever)
         .missing_lifetime(forever)
+        .max_lifetime(forever)
+        .settle(forever)
+        .report_every(forever)
         .stale_if_error(forever);
     let rig = rig_with(policy.clone());
     rig.handle.get().await.unwrap();

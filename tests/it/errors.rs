@@ -23,7 +23,14 @@ fn an_impossible_policy_names_the_field() {
     refused(policy().flight_timeout(secs(0)), "flight_timeout");
     refused(policy().wait_timeout(secs(0)), "wait_timeout");
     refused(policy().missing_lifetime(secs(0)), "missing_lifetime");
+    refused(policy().max_lifetime(secs(0)), "max_lifetime");
+    refused(policy().reports(0), "reports");
+    refused(policy().report_every(secs(0)), "report_every");
+    refused(policy().jitter(-0.1), "jitter");
+    refused(policy().jitter(f64::INFINITY), "jitter");
     refused(policy().cooldown(secs(61)), "cooldown");
+    refused(policy().cooldown(secs(11)), "cooldown");
+    refused(policy().max_cooldown(secs(0)), "cooldown");
     refused(policy().backoff(secs(6)), "backoff");
     refused(policy().refresh_ahead(secs(5)).min_validity(secs(6)), "refresh_ahead");
     assert!(TokenActor::builder(ScriptedSource::new()).policy(policy()).build().is_ok());
@@ -43,7 +50,8 @@ fn every_setting_can_be_read() {
         r#"{"refresh_ahead": "2m", "min_validity": "5s", "jitter": 0.25, "attempts": 2, "attempt_timeout": "1s",
             "flight_timeout": "3s", "backoff": "10ms", "max_backoff": "1s", "wait_timeout": "4s", "max_waiters": 7,
             "cooldown": "1s", "max_cooldown": "2m", "terminal_cooldown": "9s", "max_retry_after": "1h",
-            "missing_lifetime": "8m", "stale_if_error": "11s", "background": true}"#,
+            "missing_lifetime": "8m", "max_lifetime": "2d", "settle": "3s", "reports": 4, "report_every": "90s",
+            "stale_if_error": "11s", "background": true}"#,
     )
     .unwrap();
     let same = RefreshPolicy::default()
@@ -62,6 +70,10 @@ fn every_setting_can_be_read() {
         .terminal_cooldown(secs(9))
         .max_retry_after(HOUR)
         .missing_lifetime(secs(480))
+        .max_lifetime(HOUR * 48)
+        .settle(secs(3))
+        .reports(4)
+        .report_every(secs(90))
         .stale_if_error(secs(11))
         .background(true);
     assert_eq!(policy, same);

@@ -2,7 +2,9 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokenflight::RefreshPolicy;
+use tokenflight::{RefreshPolicy, SourceError, Token, TokenActor, source_fn};
+
+use crate::support::*;
 
 fn read<T: DeserializeOwned>(settings: Value) -> Result<T, String> {
     serde_json::from_value(settings).map_err(|error| error.to_string())
@@ -43,4 +45,58 @@ fn no_settings_are_read_from_a_list() {
         json!({ "url": "redis://127.0.0.1" }),
         json!(["redis://127.0.0.1"]),
     );
+}
+
+/// Callers come every half second for some lives of a token, and jitter does what it likes.
+async fn callers_never_wait(policy: RefreshPolicy, lifetime: u64) {
+    let rig = rig_with(policy);
+    rig.source.then_times(100, &token("short", secs(lifetime)));
+    rig.handle.get().await.unwrap();
+    for step in 0..40 * lifetime {
+        assert!(rig.handle.current().is_some(), "nothing to read after {} ms", step * 500);
+        rig.handle.get().await.unwrap();
+        tokio::time::sleep(millis(500)).await;
+    }
+    assert!(rig.source.calls() >= 20, "and it is refreshed: {}", rig.source.calls());
+}
+
+#[actix::test]
+async fn callers_never_wait_where_refresh_ahead_is_close_to_min_validity() {
+    callers_never_wait(RefreshPolicy::default().refresh_ahead(secs(20)).min_validity(secs(15)), 60).await;
+}
+
+#[actix::test]
+async fn callers_never_wait_with_all_the_jitter_and_tokens_of_a_minute() {
+    callers_never_wait(RefreshPolicy::default().jitter(1.0), 60).await;
+}
+
+#[actix::test]
+async fn callers_never_wait_where_min_validity_is_half_of_the_life() {
+    callers_never_wait(RefreshPolicy::default().min_validity(secs(60)), 120).await;
+}
+
+#[actix::test]
+async fn callers_never_wait_where_min_validity_is_longer_than_the_usual_refresh_ahead() {
+    callers_never_wait(RefreshPolicy::default().min_validity(secs(600)), 3_600).await;
+}
+
+#[actix::test]
+async fn a_token_is_there_about_ten_seconds_after_an_outage_of_two_minutes() {
+    tokio::time::pause();
+    for seed in 0..20 {
+        let began = tokio::time::Instant::now();
+        let source = source_fn(move |_| async move {
+            match began.elapsed() {
+                down if down < secs(120) => Err(SourceError::transient("down")),
+                _ => Ok(Token::new("back").with_lifetime(HOUR)),
+            }
+        });
+        let clock = tokenflight::testing::ManualClock::new();
+        let handle = TokenActor::builder(source).clock(clock).seed(seed).start().unwrap();
+        while handle.get().await.is_err() {
+            tokio::time::sleep(millis(100)).await;
+        }
+        let after = began.elapsed().saturating_sub(secs(120));
+        assert!(after <= millis(10_200), "{after:?} with seed {seed}");
+    }
 }

@@ -85,7 +85,7 @@ async fn the_same_secret_again_is_a_failed_attempt() {
 
 #[actix::test]
 async fn a_server_that_rejects_every_token_meets_a_growing_floor() {
-    let rig = rig();
+    let rig = rig_with(plain().max_cooldown(secs(60)));
     let mut calls = Vec::new();
     // A client that retries at once, for a minute.
     for _ in 0..600 {

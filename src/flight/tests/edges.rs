@@ -4,16 +4,6 @@ use super::*;
 use crate::queue::CHUNK;
 
 #[test]
-fn jitter_is_a_share_of_the_margin_and_of_the_cooldown() {
-    let secs = Duration::from_secs;
-    let policy = RefreshPolicy::default().jitter(0.5);
-    assert_eq!(policy.margins(secs(600), 0.5).ahead, secs(90));
-    assert_eq!(policy.cooldown_after(3, 0.0), secs(4));
-    assert_eq!(policy.cooldown_after(3, 0.5), secs(3));
-    assert_eq!(policy.cooldown_after(3, 1.0), secs(2));
-}
-
-#[test]
 fn a_flight_that_everybody_left_is_something_to_wait_for() {
     let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(1)));
     assert!(bench.machine.is_idle());
@@ -78,7 +68,8 @@ fn a_full_queue_is_searched_once_a_second_at_most() {
 
 /// A machine whose token was got a while ago, and whose last refresh ahead has failed with this wish.
 fn in_cooldown_with_a_token(retry_after: u64) -> Bench {
-    let mut bench = Bench::new(RefreshPolicy::default().attempts(1));
+    let longest = Duration::from_secs(60);
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(1).max_cooldown(longest));
     bench.want(1);
     bench.fetched(1, "old");
     bench.on(Event::Refresh { waiter: Name(2) });
@@ -104,7 +95,7 @@ fn the_floor_of_a_rejection_lengthens_a_cooldown_and_never_shortens_one() {
 #[test]
 fn a_token_that_served_for_half_its_life_starts_the_count_anew() {
     for (served, streak) in [(59, 6), (60, 1)] {
-        let mut bench = Bench::new(RefreshPolicy::default());
+        let mut bench = Bench::new(RefreshPolicy::default().max_cooldown(Duration::from_secs(60)));
         bench.want(1);
         bench.fetched(1, "old"); // an hour's: half of it, or the longest floor of 60 s
         bench.machine.streak = 5;
@@ -113,7 +104,7 @@ fn a_token_that_served_for_half_its_life_starts_the_count_anew() {
         assert_eq!(bench.machine.streak, streak, "{served}");
     }
     for (served, streak) in [(19, 6), (20, 1)] {
-        let mut bench = Bench::new(RefreshPolicy::default());
+        let mut bench = Bench::new(RefreshPolicy::default().max_cooldown(Duration::from_secs(60)));
         bench.want(1);
         bench.fetched_for(1, "old", Duration::from_secs(40));
         bench.machine.streak = 5;

@@ -294,7 +294,7 @@ impl Pages {
             End::Panicked | End::GivenUp => Duration::ZERO,
         };
         self.failures += 1;
-        when + secs(1 << (self.failures - 1).min(5)).max(least)
+        when + secs(1 << (self.failures - 1).min(5)).min(secs(10)).max(least)
     }
 
     /// When the flight may try again: never after a refusal or a panic.

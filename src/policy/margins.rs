@@ -1,0 +1,45 @@
+//! When in its life a token is refreshed, when it is no longer handed out, and when it is too young to be replaced.
+
+use std::time::Duration;
+
+use super::RefreshPolicy;
+use crate::backoff::part;
+
+/// How long before a token's end it is refreshed, and how long before it is no longer handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Margins {
+    pub(crate) ahead: Duration,
+    pub(crate) min_validity: Duration,
+}
+
+/// Margins shrink with the lifetime, so that a token of a second is neither refreshed on arrival nor unusable from
+/// birth. `dice` is a random number in `0.0..1.0`.
+impl RefreshPolicy {
+    /// A refresh ahead comes before the token is unusable, unless none is asked for: `min_validity < ahead`. Otherwise
+    /// callers would wait although the source answers in time.
+    pub(crate) fn margins(&self, lifetime: Duration, dice: f64) -> Margins {
+        const MAX_AHEAD: Duration = Duration::from_secs(300);
+        const MAX_MIN_VALIDITY: Duration = Duration::from_secs(10);
+        let own = |margin: Duration| margin.min(lifetime / 2);
+        let min_validity = self.min_validity.map_or((lifetime / 10).min(MAX_MIN_VALIDITY), own);
+        let mut ahead = self.refresh_ahead.map_or((lifetime / 5).min(MAX_AHEAD), own);
+        if ahead.is_zero() {
+            return Margins { ahead, min_validity };
+        }
+        if ahead <= min_validity {
+            let before = lifetime.saturating_sub(min_validity);
+            ahead = min_validity.saturating_add((before / 5).min(MAX_AHEAD));
+        }
+        // At least half of the distance is left, whatever the dice and the rounding say.
+        let distance = ahead.saturating_sub(min_validity);
+        let later = part(distance, self.jitter.min(0.5) * dice).min(distance / 2);
+        Margins { ahead: ahead.saturating_sub(later), min_validity }
+    }
+
+    /// How old a token must be before a report or a forced refresh may replace it.
+    #[allow(dead_code)] // by the rules of a report, which are not here yet
+    pub(crate) fn settle_for(&self, lifetime: Duration) -> Duration {
+        const MAX_SETTLE: Duration = Duration::from_secs(2);
+        self.settle.map_or((lifetime / 10).min(MAX_SETTLE), |own| own.min(lifetime / 2))
+    }
+}

@@ -1,0 +1,38 @@
+//! How long the source is left alone after a failure. `dice` is a random number in `0.0..1.0`.
+
+use std::time::Duration;
+
+use super::RefreshPolicy;
+use crate::backoff::{doubled, part};
+
+impl RefreshPolicy {
+    /// The pause after the `attempt`-th attempt of a flight. Chance alone might say "at once", so there is a least one.
+    pub(crate) fn backoff_after(&self, attempt: u32, dice: f64) -> Duration {
+        const LEAST: Duration = Duration::from_millis(100);
+        part(doubled(self.backoff, attempt, self.max_backoff), dice).max(LEAST.min(self.backoff))
+    }
+
+    /// How long to leave the source alone after the `failures`-th failed flight in a row.
+    pub(crate) fn cooldown_after(&self, failures: u32, dice: f64) -> Duration {
+        part(doubled(self.cooldown, failures, self.max_cooldown), 1.0 - self.jitter * dice)
+    }
+
+    /// How long to leave the source alone at least after a terminal failure. Jitter goes upwards: nobody asks again
+    /// before the time that is set, and a fleet does not ask again all at once.
+    pub(crate) fn terminal_pause(&self, dice: f64) -> Duration {
+        self.terminal_cooldown.saturating_add(part(self.terminal_cooldown, self.jitter * dice))
+    }
+
+    /// How long the `streak`-th token in a row that the API rejected must have been out before it is
+    /// replaced: the first at once.
+    pub(crate) fn floor_after(&self, streak: u32) -> Duration {
+        match streak {
+            0 | 1 => Duration::ZERO,
+            n => doubled(self.cooldown, n - 1, self.max_cooldown),
+        }
+    }
+
+    pub(crate) fn capped(&self, retry_after: Duration) -> Duration {
+        retry_after.min(self.max_retry_after)
+    }
+}
