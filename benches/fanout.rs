@@ -133,7 +133,7 @@ async fn sends(n: usize, chunk: usize) -> f64 {
     let begin = Instant::now();
     let mut sent = 0;
     for (ticket, recipient) in recipients.into_iter().enumerate() {
-        recipient.do_send(TokenReady { ticket: ticket as u64, result: Ok(token.clone()) });
+        recipient.do_send(TokenReady::new(ticket as u64, Ok(token.clone())));
         sent += 1;
         if sent % chunk == 0 {
             tokio::task::yield_now().await;
@@ -166,7 +166,7 @@ async fn messages_a_flight(callers: usize) -> f64 {
             source.release();
         };
         let (tokens, ()) = tokio::join!(callers, release);
-        handle.invalidate(tokens[0].as_ref().expect("a token"));
+        handle.discard(tokens[0].as_ref().expect("a token"));
     }
     let counters = handle.status().await.expect("it runs").counters;
     assert_eq!(counters.attempts, u64::from(FLIGHTS));
@@ -224,7 +224,7 @@ impl Handler<Release> for Keeper {
 
     fn handle(&mut self, release: Release, _: &mut Context<Self>) {
         for (recipient, ticket) in self.0.drain(..) {
-            recipient.do_send(TokenReady { ticket, result: Ok(release.0.clone()) });
+            recipient.do_send(TokenReady::new(ticket, Ok(release.0.clone())));
         }
     }
 }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The other task does nothing but yield, and notes the longest time between two of its turns: while the
-//! subscriptions come in (from another thread), while they are answered, and while a million of them time out.
+//! subscriptions come in (from another thread), while they are answered, while a million of them time out, and while the
+//! actor has 300,000 questions for its status in its mailbox.
 //! By the wall clock, and by the thread's own processor time, which a busy machine does not change.
 #![allow(clippy::disallowed_methods)] // it measures
 
@@ -17,18 +18,20 @@ use std::time::Duration;
 use actix::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 use tokenflight::testing::ScriptedSource;
-use tokenflight::{RefreshPolicy, Subscribe, TokenActor, TokenHandle, TokenReady};
+use tokenflight::{GetStatus, RefreshPolicy, Subscribe, TokenActor, TokenHandle, TokenReady};
 
 const SUBSCRIBERS: u64 = 1_000_000;
 const RUNS: usize = 5;
 
-const PHASES: [&str; 3] = ["coming in", "answered", "timed out"];
+const QUESTIONS: u64 = 300_000;
+
+const PHASES: [&str; 4] = ["coming in", "answered", "timed out", "status"];
 
 fn main() {
     println!("{SUBSCRIBERS} subscriptions; the longest that another task on the arbiter was kept waiting,");
     println!("in ms by the wall clock (and of processor time)");
-    println!("run {:>18} {:>18} {:>18}   once each", PHASES[0], PHASES[1], PHASES[2]);
-    let runs: Vec<[Longest; 3]> = (1..=RUNS).map(one_run).collect();
+    println!("run {:>18} {:>18} {:>18} {:>18}   once each", PHASES[0], PHASES[1], PHASES[2], PHASES[3]);
+    let runs: Vec<[Longest; 4]> = (1..=RUNS).map(one_run).collect();
     for (phase, name) in PHASES.iter().enumerate() {
         let median = |clock: fn(&Longest) -> Duration| {
             let mut all: Vec<_> = runs.iter().map(|run| clock(&run[phase])).collect();
@@ -39,7 +42,7 @@ fn main() {
     }
 }
 
-fn one_run(number: usize) -> [Longest; 3] {
+fn one_run(number: usize) -> [Longest; 4] {
     System::new().block_on(async {
         let source = ScriptedSource::new();
         let policy = RefreshPolicy::default()
@@ -61,16 +64,25 @@ fn one_run(number: usize) -> [Longest; 3] {
 
         // Again, with a source that does not answer, and a patience that ends for all within a moment.
         source.hold();
-        handle.invalidate(&handle.current().expect("the token that all of them got"));
+        handle.discard(&handle.current().expect("the token that all of them got"));
         subscribe(&handle, &listener, Some(Duration::from_secs(5)), &probe).await;
         probe.restart();
         answers.reached(2 * SUBSCRIBERS).await;
         let timed_out = probe.longest();
+
+        probe.restart();
+        for _ in 0..QUESTIONS {
+            handle.addr().do_send(GetStatus);
+        }
+        // The mailbox is filled in one go, which is not what is measured.
+        probe.restart();
+        handle.status().await.expect("it runs");
+        let asked = probe.longest();
         probe.stop();
         handle.shutdown().await;
 
-        println!("{number:>3} {coming_in:>18} {answered:>18} {timed_out:>18}   {once_each}");
-        [coming_in, answered, timed_out]
+        println!("{number:>3} {coming_in:>18} {answered:>18} {timed_out:>18} {asked:>18}   {once_each}");
+        [coming_in, answered, timed_out, asked]
     })
 }
 

@@ -17,7 +17,7 @@ use clap::Parser;
 use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
 use tokenflight::source::ClientCredentials;
-use tokenflight::{TokenActor, TokenHandle};
+use tokenflight::{Token, TokenActor, TokenError, TokenHandle};
 
 #[derive(Parser)]
 struct Options {
@@ -39,34 +39,33 @@ struct Service {
 
 /// The handler: a token costs nothing while there is one, and one call for everybody when there is none.
 async fn index(service: web::Data<Service>) -> impl Responder {
-    for replay in [false, true] {
-        let token = match service.tokens.get().await {
-            Ok(token) => token,
-            // Fails closed: no token, no request. The caller learns when it is worth coming back.
-            Err(error) => {
-                let wait = error.retry_after().unwrap_or_default().as_secs().max(1);
-                return HttpResponse::ServiceUnavailable()
-                    .insert_header(("Retry-After", wait.to_string()))
-                    .body(error.to_string());
-            }
-        };
-        let answer =
-            service.client.get(&service.api).header(AUTHORIZATION, token.authorization()).send().await;
-        match answer {
-            // The API rejects the token: say so, and try once more with the next one.
-            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !replay => {
-                service.tokens.invalidate(&token);
-            }
-            Ok(answer) if answer.status().is_success() => {
-                return HttpResponse::Ok().body(answer.text().await.unwrap_or_default());
-            }
-            Ok(answer) => {
-                return HttpResponse::BadGateway().body(format!("the api answered {}", answer.status()));
-            }
-            Err(_) => return HttpResponse::BadGateway().body("the api could not be reached"),
+    match call(&service).await {
+        Ok(Some(answer)) if answer.status().is_success() => {
+            HttpResponse::Ok().body(answer.text().await.unwrap_or_default())
+        }
+        Ok(Some(answer)) => HttpResponse::BadGateway().body(format!("the api answered {}", answer.status())),
+        Ok(None) => HttpResponse::BadGateway().body("the api could not be reached"),
+        // Fails closed: no token, no request. The caller learns when it is worth coming back.
+        Err(error) => {
+            let wait = error.retry_after().unwrap_or_default().as_secs().max(1);
+            HttpResponse::ServiceUnavailable()
+                .insert_header(("Retry-After", wait.to_string()))
+                .body(error.to_string())
         }
     }
-    HttpResponse::BadGateway().body("the api rejected two tokens")
+}
+
+/// One call of the API, repeated once if the API answers 401 to the token. `None` if it cannot be reached.
+async fn call(service: &Service) -> Result<Option<reqwest::Response>, TokenError> {
+    let send =
+        |token: &Token| service.client.get(&service.api).header(AUTHORIZATION, token.authorization()).send();
+    let token = service.tokens.get().await?;
+    let mut answer = send(&token).await;
+    if answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
+        let token = service.tokens.replace(&token).await?;
+        answer = send(&token).await;
+    }
+    Ok(answer.ok())
 }
 
 async fn status(service: web::Data<Service>) -> impl Responder {

@@ -27,7 +27,7 @@ impl TokenSource for Vault {
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init();
-    // From a settings file, in earnest.
+    // From a settings file, in production.
     let policy: RefreshPolicy = serde_json::from_str(r#"{ "attempts": 5, "flight_timeout": "10s" }"#)?;
     let vault = Vault { calls: AtomicU32::new(0) };
     let handle = TokenActor::builder(vault).policy(policy).name("vault").start()?;

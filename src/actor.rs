@@ -5,11 +5,8 @@ mod breath;
 mod call;
 mod delivery;
 mod inbox;
-#[cfg(feature = "metrics")]
-mod instruments;
 mod message;
-mod meters;
-mod report;
+mod observe;
 mod ticket;
 
 use std::sync::Arc;
@@ -19,20 +16,20 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervis
 use crate::clock::{Clock, Timestamp};
 use crate::error::TokenError;
 use crate::flight::{Effect, Event, Machine};
+use crate::lobby::Lobby;
 use crate::policy::RefreshPolicy;
 use crate::queue::CHUNK;
-use crate::round::Lobby;
-use crate::slot::Slot;
-use crate::source::{ErasedSource, FetchContext};
+use crate::slot::{Report, Slot};
+use crate::source::{BoxSource, FetchContext};
 use crate::token::Token;
 
 use alarm::{Alarm, Ringing};
-use breath::breath;
+use breath::yield_turn;
 use call::{Call, Calling};
 use delivery::Delivery;
-pub use message::{GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe};
-pub(crate) use message::{Join, NearEnd};
-use meters::Meters;
+pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
+pub(crate) use message::{Join, NearEnd, Reported};
+use observe::Meters;
 use ticket::Parked;
 pub(crate) use ticket::Ticket;
 pub use ticket::TokenReady;
@@ -41,11 +38,11 @@ pub use ticket::TokenReady;
 ///
 /// The first request that finds no usable token starts one call to the source; everybody else waits for it,
 /// and each is told exactly once. Made by [`TokenActor::builder`]. It understands [`GetToken`],
-/// [`Subscribe`], [`Invalidate`], [`Refresh`], [`GetStatus`] and [`Shutdown`].
+/// [`Subscribe`], [`Replace`], [`Invalidate`], [`Discard`], [`Refresh`], [`GetStatus`] and [`Shutdown`].
 #[derive(Debug)]
 pub struct TokenActor {
     name: Arc<str>,
-    source: Source,
+    source: BoxSource,
     policy: RefreshPolicy,
     machine: Machine<Ticket>,
     shared: Shared,
@@ -57,8 +54,7 @@ pub struct TokenActor {
     alarm: Option<Alarm>,
     /// Alarms set so far.
     alarms: u64,
-    /// Deliveries under way, in the context.
-    delivering: usize,
+    delivery: Delivery,
     /// Those who await the end.
     leaving: Vec<Parked<()>>,
     meters: Meters,
@@ -73,28 +69,19 @@ pub(crate) struct Shared {
     pub(crate) lobby: Arc<Lobby>,
 }
 
-#[derive(Clone)]
-struct Source(Arc<dyn ErasedSource>);
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Source")
-    }
-}
-
 impl TokenActor {
     pub(crate) fn new(
         name: Arc<str>,
-        source: Arc<dyn ErasedSource>,
+        source: BoxSource,
         policy: RefreshPolicy,
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Self {
         let lobby = Lobby::new(Arc::clone(&clock), policy.wait_limit(), policy.waiters_limit());
-        let meters = Meters::new(Arc::clone(&name));
+        let meters = Meters::new(&name);
         Self {
             name,
-            source: Source(source),
+            source,
             machine: Machine::new(policy.clone(), seed),
             policy,
             sent: clock.now(),
@@ -103,7 +90,7 @@ impl TokenActor {
             call: None,
             alarm: None,
             alarms: 0,
-            delivering: 0,
+            delivery: Delivery::default(),
             leaving: Vec::new(),
             meters,
             busy: 0,
@@ -123,29 +110,48 @@ impl TokenActor {
     }
 
     fn is_idle(&self) -> bool {
-        self.machine.is_idle() && self.delivering == 0
+        self.machine.is_idle() && self.delivery.is_idle()
     }
 
+    /// Performs an event. Before it come the reports that handles have laid on the slot's desk: the machine knows of
+    /// each before it decides what comes after it.
     fn on(&mut self, event: Event<Ticket>, ctx: &mut Context<Self>) {
         let now = self.clock().now();
+        self.take_reports(now, ctx);
+        self.step(event, now, ctx);
+        self.shared.slot.reports_from(self.machine.reports_from());
+        self.tell(ctx);
+        self.observe();
+        self.set_alarm(now, ctx);
+        self.rest(ctx);
+    }
+
+    fn take_reports(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
+        for report in self.shared.slot.take_reports() {
+            let event = match report {
+                Report::Invalidate { token, .. } => Event::Invalidate(token),
+                Report::Discard(token) => Event::Discard(token),
+            };
+            self.step(event, now, ctx);
+        }
+    }
+
+    fn step(&mut self, event: Event<Ticket>, now: Timestamp, ctx: &mut Context<Self>) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.on(event, now, &mut effects);
         for effect in effects.drain(..) {
             self.perform(effect, now, ctx);
         }
         self.effects = effects;
-        self.settle();
-        self.set_alarm(now, ctx);
-        self.breathe(ctx);
     }
 
     /// Actix hands over whatever the mailbox holds in one go, be it a million messages. So now and then the
     /// actor waits for a moment, in which the arbiter's other tasks run.
-    fn breathe(&mut self, ctx: &mut Context<Self>) {
+    fn rest(&mut self, ctx: &mut Context<Self>) {
         self.busy += 1;
         if self.busy >= CHUNK {
             self.busy = 0;
-            ctx.wait(breath().into_actor(self));
+            ctx.wait(yield_turn().into_actor(self));
         }
     }
 
@@ -158,11 +164,12 @@ impl TokenActor {
                 }
             }
             Effect::Publish(token) => self.shared.slot.publish(token),
+            Effect::Withhold(until) => self.shared.slot.withhold(until),
+            Effect::Release => self.shared.slot.release(),
             Effect::QuietUntil(moment) => self.shared.slot.quiet_until(moment),
-            Effect::Tell(ticket, outcome) => self.deliver(Delivery::to_one(ticket, outcome), ctx),
-            Effect::TellAll(tickets, outcome) => self.deliver(Delivery::to_all(tickets, outcome), ctx),
-            Effect::Discard(ticket) => ticket.discard(),
-            Effect::Note(note) => self.meters.note(&note, self.shared.lobby.waiters()),
+            Effect::Tell(ticket, outcome) => self.delivery.tell(ticket, &outcome),
+            Effect::Duplicate(ticket) => ticket.forget(),
+            Effect::Note(note) => self.meters.note(&note, self.shared.lobby.waiters(), now),
         }
     }
 
@@ -170,7 +177,8 @@ impl TokenActor {
     /// going away can end it.
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp, ctx: &mut Context<Self>) {
         self.sent = now;
-        self.call = Some(Call::new(id, Arc::clone(&self.source.0).fetch_erased(cx)));
+        let cx = cx.with_clock(Arc::clone(self.clock()));
+        self.call = Some(Call::new(id, self.source.call(cx)));
         ctx.spawn(Calling(id).map(move |result, actor: &mut Self, ctx| {
             if let Some(result) = result {
                 let result = result.map(|token| actor.stamped(token));
@@ -180,28 +188,31 @@ impl TokenActor {
     }
 
     fn stamped(&self, token: Token) -> Token {
-        token.stamped(self.sent, self.clock(), self.policy.assumed_lifetime())
+        let policy = &self.policy;
+        token.stamped(self.sent, self.clock(), policy.assumed_lifetime(), policy.longest_lifetime())
     }
 
-    /// The first chunk at once, the rest with pauses in which the arbiter's other tasks run.
-    fn deliver(&mut self, mut delivery: Delivery, ctx: &mut Context<Self>) {
-        if !delivery.tell_chunk() {
-            self.meters.lost += delivery.lost();
-            return;
+    /// Tells those whose outcome is known: the first chunk at once, the rest with pauses in which the arbiter's other
+    /// tasks run, and other events come in between.
+    fn tell(&mut self, ctx: &mut Context<Self>) {
+        if !self.delivery.is_under_way && self.delivery.tell_chunk(&mut self.machine) {
+            self.delivery.is_under_way = true;
+            ctx.spawn(yield_turn().into_actor(self).map(|(), actor: &mut Self, ctx| actor.tell_on(ctx)));
         }
-        self.delivering += 1;
-        let telling = async move {
-            while delivery.tell_chunk() {
-                breath().await;
-            }
-            delivery.lost()
-        };
-        ctx.spawn(telling.into_actor(self).map(|lost, actor, ctx| {
-            actor.meters.lost += lost;
-            actor.settle();
-            actor.delivering -= 1;
-            actor.leave(ctx);
-        }));
+    }
+
+    fn tell_on(&mut self, ctx: &mut Context<Self>) {
+        self.delivery.is_under_way = false;
+        // A token that was discarded meanwhile is told to nobody more.
+        if self.shared.slot.has_reports() {
+            self.on(Event::Tick, ctx);
+        } else {
+            self.tell(ctx);
+        }
+        if !self.delivery.is_under_way {
+            self.observe();
+            self.leave(ctx);
+        }
     }
 
     /// Sets the alarm to the next thing that happens by itself. One that would ring earlier is left alone:
@@ -210,8 +221,10 @@ impl TokenActor {
     /// Whether it rings earlier is asked of tokio's time. That stands still while the machine sleeps, so an
     /// alarm may ring later than it was meant to, and must not be taken for one that is about to.
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
-        let wake =
-            [self.machine.next_wake(), self.shared.lobby.next_deadline(now.boot)].into_iter().flatten().min();
+        let wake = [self.machine.next_wake(now), self.shared.lobby.next_deadline(now.boot)]
+            .into_iter()
+            .flatten()
+            .min();
         let delay = wake.map(|wake| wake.saturating_sub(now.boot));
         if let (Some(delay), Some(alarm)) = (delay, &self.alarm)
             && alarm.rings_within(delay)
@@ -223,7 +236,7 @@ impl TokenActor {
         }
         let Some(delay) = delay else { return };
         self.alarms += 1;
-        self.alarm = Some(Alarm::new(self.alarms, delay));
+        self.alarm = Some(Alarm::new(self.alarms, delay, self.clock(), self.policy.refreshes_by_itself()));
         ctx.spawn(Ringing(self.alarms).map(|rang, actor: &mut Self, ctx| {
             if rang {
                 actor.shared.lobby.expire(actor.clock().now().boot);
@@ -234,7 +247,7 @@ impl TokenActor {
 
     /// Stops, once everybody has been told.
     fn leave(&mut self, ctx: &mut Context<Self>) {
-        if self.delivering == 0 && !self.leaving.is_empty() {
+        if !self.delivery.is_under_way && !self.leaving.is_empty() {
             for parked in self.leaving.drain(..) {
                 parked.tell(());
             }
@@ -243,23 +256,29 @@ impl TokenActor {
     }
 
     /// Tells the meters how things stand.
-    fn settle(&mut self) {
-        let (machine, lobby) = (&self.machine, &self.shared.lobby);
-        self.meters.settle(&machine.counters(), || machine.waiters() + lobby.waiters());
+    fn observe(&mut self) {
+        self.meters.observe(&self.machine, &self.shared.lobby, self.delivery.lost);
     }
 
     fn status(&self) -> Status {
         let now = self.clock().now();
         let token = self.machine.token();
+        let next_report = self.machine.next_flight_for_a_report().saturating_sub(now.boot);
         Status {
             state: self.machine.state(now),
             waiters: self.machine.waiters() + self.shared.lobby.waiters(),
             token_age: token.map(|token| token.age_at(now)),
             expires_in: token.map(|token| token.remaining_at(now)),
+            suspect: self.machine.is_suspect(),
+            next_report: (!next_report.is_zero()).then_some(next_report),
             cooldown: self.machine.cooldown_left(now),
             last_refresh: self.meters.took,
-            lost: self.meters.lost,
-            counters: self.machine.counters(),
+            last_error: self.machine.last_error().cloned(),
+            lost: self.delivery.lost,
+            counters: self
+                .machine
+                .counters()
+                .with_lobby(self.shared.lobby.timeouts(), self.shared.lobby.overloads()),
         }
     }
 }
@@ -276,17 +295,20 @@ impl Actor for TokenActor {
 /// Under a `Supervisor` the fields outlive a restart, and the futures in the context do not.
 impl Supervised for TokenActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
-        (self.call, self.alarm, self.delivering) = (None, None, 0);
+        (self.call, self.alarm) = (None, None);
+        self.delivery.is_under_way = false;
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
         self.on(Event::Restart, ctx);
         self.on(Event::Tick, ctx);
     }
 }
 
-/// However it ends: readers find no token of an actor that is gone, and each ticket answers as it drops.
+/// However it ends: readers find no token of an actor that is gone, those who have an outcome are told, and each ticket
+/// of the others answers as it drops.
 impl Drop for TokenActor {
     fn drop(&mut self) {
-        self.shared.slot.publish(None);
+        self.shared.slot.close();
+        while self.delivery.tell_chunk(&mut self.machine) {}
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
     }
 }

@@ -12,14 +12,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::BuildError;
 use crate::handle::TokenHandle;
 use crate::policy::RefreshPolicy;
-use crate::source::{ErasedSource, TokenSource};
+use crate::source::{BoxSource, TokenSource};
 
 impl TokenActor {
     /// Starts to make an actor that gets its tokens from `source`.
     pub fn builder(source: impl TokenSource) -> TokenActorBuilder {
         TokenActorBuilder {
             name: "token".into(),
-            source: Arc::new(source),
+            source: BoxSource::new(source),
             policy: RefreshPolicy::default(),
             clock: Arc::new(SystemClock),
             seed: None,
@@ -31,7 +31,7 @@ impl TokenActor {
 #[must_use = "it does nothing until it is started"]
 pub struct TokenActorBuilder {
     name: Arc<str>,
-    source: Arc<dyn ErasedSource>,
+    source: BoxSource,
     policy: RefreshPolicy,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
@@ -44,7 +44,7 @@ impl TokenActorBuilder {
         self
     }
 
-    /// What it is called in the log. Default: "token".
+    /// What it is called in the log, in metrics, and in the name of its thread. Without a NUL. Default: "token".
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
@@ -68,6 +68,9 @@ impl TokenActorBuilder {
     /// An impossible policy; the error names the field.
     pub fn build(self) -> Result<TokenActor, BuildError> {
         self.policy.check()?;
+        if self.name.contains('\0') {
+            return Err(BuildError::new("name", "has a NUL in it: no thread can be called so"));
+        }
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         Ok(TokenActor::new(self.name, self.source, self.policy, self.clock, seed))
     }
@@ -103,17 +106,27 @@ impl TokenActorBuilder {
     /// no runtime at all. The thread ends with the actor, and outlives the runtime that started it.
     ///
     /// # Errors
-    /// An impossible policy; no thread to be had.
+    /// An impossible policy; no thread is available.
     pub fn spawn_thread(self) -> Result<TokenHandle, BuildError> {
         /// Actix's own default. Messages that find the mailbox full wait, or are of the kind that never do.
         const MAILBOX_CAPACITY: usize = 16;
         let actor = self.build()?;
         let shared = actor.shared();
         let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
-        std::thread::Builder::new()
-            .name(format!("tokenflight:{}", actor.name()))
-            .spawn(move || System::new().block_on(Context::with_receiver(receiver).into_future(actor)))
-            .map_err(|error| BuildError::new("thread", format!("could not be started: {error}")))?;
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let name = format!("tokenflight:{}", actor.name());
+        let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _ = ready.send(Ok(()));
+                let system = System::with_tokio_rt(|| runtime);
+                system.block_on(Context::with_receiver(receiver).into_future(actor));
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        };
+        let failed = |error| BuildError::new("thread", format!("could not be started: {error}"));
+        std::thread::Builder::new().name(name).spawn(run).map_err(failed)?;
+        // The runtime needs file descriptors: if there are none, this is where one learns of it.
+        started.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone))).map_err(failed)?;
         Ok(TokenHandle::new(Addr::new(sender), shared))
     }
 }

@@ -6,7 +6,9 @@
 //! valid only while **both** agree. This is the only file that reads the machine's clocks.
 
 use std::fmt;
+use std::future::Future;
 use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 /// A moment, on both clocks.
@@ -33,7 +35,18 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn pulse(&self) -> Option<NonZeroU64> {
         None
     }
+
+    /// Ends when somebody sets the wall clock after this was called, if the clock can tell.
+    ///
+    /// A background actor awaits it, so that a token which a jump has ended is replaced though nobody asks. Default:
+    /// `None`, and a background actor looks once a second, also after a sleep.
+    fn jump(&self) -> Option<Jump> {
+        None
+    }
 }
+
+/// What [`Clock::jump`] returns.
+pub type Jump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The machine's clocks: `CLOCK_BOOTTIME` on Linux and Android, the continuous clock elsewhere.
 #[derive(Clone, Copy, Debug, Default)]

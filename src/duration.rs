@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::Serializer;
 use serde::de::{Deserializer, Error, Visitor};
 
 /// For `#[serde(deserialize_with)]`.
@@ -17,6 +18,20 @@ pub(crate) fn some_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
+}
+
+/// In seconds, for `#[serde(serialize_with)]`: what monitoring reads.
+pub(crate) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+/// The same for a time that may be missing.
+#[allow(clippy::ref_option)] // as serde calls it
+pub(crate) fn some_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => seconds(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 struct Text;

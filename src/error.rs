@@ -7,20 +7,48 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+mod chain;
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a caller got no token.
 ///
-/// Opaque and cheap to clone: every waiter of a failed flight holds the same error. Its text is one
-/// lower-case sentence that ends with the cause; [`source()`](StdError::source) has the cause itself.
+/// Opaque and cheap to clone: every waiter of a failed flight holds the same error.
+///
+/// Its text is one line that holds the texts of all causes, each once; line breaks and control characters are
+/// escaped. Therefore [`source()`](StdError::source) is `None`: a program that prints an error and then the
+/// sources of the error prints each part once. For a program that has to *decide*, the predicates tell the
+/// kinds apart, and [`cause`](Self::cause) finds an error of the source's own.
+///
+/// ```
+/// use std::io;
+/// use tokenflight::{SourceError, TokenActor, source_fn};
+///
+/// # actix_rt::System::new().block_on(async {
+/// let source = source_fn(|_cx| async {
+///     Err(SourceError::terminal(io::Error::new(io::ErrorKind::PermissionDenied, "no access\nto the vault")))
+/// });
+/// let error = TokenActor::builder(source).start()?.get().await.unwrap_err();
+///
+/// assert!(error.is_rejected());
+/// assert_eq!(error.to_string(), r"token refresh was refused: no access\nto the vault");
+/// assert_eq!(error.cause::<io::Error>().unwrap().kind(), io::ErrorKind::PermissionDenied);
+/// # Ok::<(), tokenflight::BuildError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
-pub struct TokenError(Arc<Inner>);
+pub struct TokenError {
+    inner: Arc<Inner>,
+    /// Not in `inner`: callers of one failure are told at different moments.
+    retry_after: Option<Duration>,
+}
 
 struct Inner {
     kind: Kind,
     message: Cow<'static, str>,
     cause: Option<SourceError>,
-    retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,44 +64,51 @@ enum Kind {
 impl TokenError {
     /// The auth server refused, or the API refused the tokens: asking again soon will not help.
     pub fn is_rejected(&self) -> bool {
-        self.0.kind == Kind::Rejected
+        self.inner.kind == Kind::Rejected
     }
 
     /// The auth server could not be reached, or answered nonsense, in every attempt of the flight.
     pub fn is_unavailable(&self) -> bool {
-        self.0.kind == Kind::Unavailable
+        self.inner.kind == Kind::Unavailable
     }
 
     /// Time ran out: the source's (attempt or flight), or the caller's own (`wait_timeout`).
     pub fn is_timeout(&self) -> bool {
-        self.0.kind == Kind::Timeout
+        self.inner.kind == Kind::Timeout
     }
 
     /// Too many were waiting already (`max_waiters`).
     pub fn is_overloaded(&self) -> bool {
-        self.0.kind == Kind::Overloaded
+        self.inner.kind == Kind::Overloaded
     }
 
     /// The actor has stopped, or restarted while this request waited.
     pub fn is_stopped(&self) -> bool {
-        self.0.kind == Kind::Stopped
+        self.inner.kind == Kind::Stopped
     }
 
     /// The source panicked.
     pub fn is_panic(&self) -> bool {
-        self.0.kind == Kind::Panic
+        self.inner.kind == Kind::Panic
     }
 
-    /// How long after the failure the source is asked again: the server's `Retry-After` (capped by the
-    /// policy) or the cooldown, whichever is longer. `None` where no flight failed.
+    /// How long the source is still left alone, counted from when this caller was told: the rest of the
+    /// server's `Retry-After` (capped by the policy) or of the cooldown, whichever is longer. `None` if no flight
+    /// has failed.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_after
+        self.retry_after
     }
 
-    /// Its kind's name, in metrics.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn kind(&self) -> &'static str {
-        match self.0.kind {
+    /// The first error of type `T` in the chain of causes: the [`SourceError`] of the flight's last attempt, the
+    /// error that this was made of, or one of its sources.
+    pub fn cause<T: StdError + 'static>(&self) -> Option<&T> {
+        self.inner.cause.as_ref().and_then(|cause| chain::find(cause))
+    }
+
+    /// The name of the error's kind, for a status page or a metric: `"rejected"`, `"unavailable"`, `"timeout"`,
+    /// `"overloaded"`, `"stopped"` or `"panic"`. There may be more kinds in a later version.
+    pub fn kind(&self) -> &'static str {
+        match self.inner.kind {
             Kind::Rejected => "rejected",
             Kind::Unavailable => "unavailable",
             Kind::Timeout => "timeout",
@@ -84,7 +119,13 @@ impl TokenError {
     }
 
     fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), cause: None, retry_after: None }))
+        let inner = Inner { kind, message: message.into(), cause: None };
+        Self { inner: Arc::new(inner), retry_after: None }
+    }
+
+    /// The same error for one who is told later: `left` is what is left of the cooldown.
+    pub(crate) fn told_with_retry_after(&self, left: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), retry_after: Some(left) }
     }
 
     pub(crate) fn stopped() -> Self {
@@ -102,16 +143,6 @@ impl TokenError {
         Self::new(Kind::Timeout, "no token within the caller's wait timeout")
     }
 
-    pub(crate) fn tokens_rejected(streak: u32, retry_after: Duration) -> Self {
-        let message = format!("the api rejected {streak} tokens in a row; the next refresh has to wait");
-        Self(Arc::new(Inner {
-            kind: Kind::Rejected,
-            message: message.into(),
-            cause: None,
-            retry_after: Some(retry_after),
-        }))
-    }
-
     /// The error of a failed flight, from its last attempt.
     pub(crate) fn flight_failed(cause: SourceError, attempts: u32, retry_after: Duration) -> Self {
         let (kind, what) = match cause.0.kind {
@@ -124,40 +155,53 @@ impl TokenError {
             0 | 1 => Cow::Borrowed(what),
             n => format!("{what} after {n} attempts").into(),
         };
-        Self(Arc::new(Inner { kind, message, cause: Some(cause), retry_after: Some(retry_after) }))
+        let inner = Inner { kind, message, cause: Some(cause) };
+        Self { inner: Arc::new(inner), retry_after: Some(retry_after) }
     }
 }
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        match &self.0.cause {
+        f.write_str(&self.inner.message)?;
+        match &self.inner.cause {
             Some(cause) => write!(f, ": {cause}"),
             None => Ok(()),
         }
     }
 }
 
+/// Its kind, its text, and how long to wait, in seconds.
+impl Serialize for TokenError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut error = serializer.serialize_struct("TokenError", 3)?;
+        error.serialize_field("kind", self.kind())?;
+        error.serialize_field("message", &self.to_string())?;
+        error.serialize_field("retry_after", &self.retry_after.map(|left| left.as_secs_f64()))?;
+        error.end()
+    }
+}
+
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenError")
-            .field("kind", &self.0.kind)
+            .field("kind", &self.inner.kind)
             .field("message", &self.to_string())
-            .field("retry_after", &self.0.retry_after)
+            .field("retry_after", &self.retry_after)
             .finish()
     }
 }
 
-impl StdError for TokenError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.cause.as_ref().map(|cause| cause as _)
-    }
-}
+/// Without a `source()`: the text holds the texts of all causes.
+impl StdError for TokenError {}
 
 /// Why a source got no token, and whether trying again can help.
 ///
 /// A [transient](SourceError::transient) failure is retried within the flight; a
 /// [terminal](SourceError::terminal) one ends it.
+///
+/// Its text is one line that holds the text of the error that it was made of, and of all sources of that error,
+/// each once; line breaks and control characters are escaped. Therefore [`source()`](StdError::source) is
+/// `None`, as for [`TokenError`]; [`cause`](Self::cause) finds an error by its type.
 #[derive(Clone)]
 pub struct SourceError(Arc<SourceInner>);
 
@@ -191,7 +235,7 @@ impl SourceError {
         Self::new(Failure::Terminal, err.into())
     }
 
-    /// The server's wish not to be asked again for so long (RFC 9110 section 10.2.3).
+    /// The server asks not to be called again for so long (RFC 9110 section 10.2.3).
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(delay);
         self
@@ -207,8 +251,17 @@ impl SourceError {
         self.0.retry_after
     }
 
-    pub(crate) fn timeout(after: Duration) -> Self {
-        Self::timed_out(format!("no answer within {after:?}"))
+    /// The first error of type `T` in the chain of causes: the error that this was made of, or one of its sources.
+    pub fn cause<T: StdError + 'static>(&self) -> Option<&T> {
+        chain::find(&**self.0.cause)
+    }
+
+    pub(crate) fn attempt_timed_out(limit: Duration) -> Self {
+        Self::timed_out(format!("no answer within attempt_timeout ({limit:?})"))
+    }
+
+    pub(crate) fn flight_timed_out(limit: Duration) -> Self {
+        Self::timed_out(format!("the flight took longer than flight_timeout ({limit:?})"))
     }
 
     pub(crate) fn timed_out(message: String) -> Self {
@@ -226,7 +279,7 @@ impl SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.cause.fmt(f)
+        f.write_str(&chain::one_line(&**self.0.cause))
     }
 }
 
@@ -240,12 +293,8 @@ impl fmt::Debug for SourceError {
     }
 }
 
-impl StdError for SourceError {
-    /// The error that the source was given, so that it can be downcast.
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&**self.0.cause)
-    }
-}
+/// Without a `source()`: the text holds the texts of all causes.
+impl StdError for SourceError {}
 
 /// A setting that cannot work, or a place where the actor cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,3 +321,25 @@ impl fmt::Display for BuildError {
 }
 
 impl StdError for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_later_in_a_cooldown_has_less_of_it_left() {
+        let minute = Duration::from_secs(60);
+        let error = TokenError::flight_failed(SourceError::transient("down"), 1, minute);
+        let later = error.told_with_retry_after(Duration::from_secs(1));
+        assert_eq!((error.retry_after(), later.retry_after()), (Some(minute), Some(Duration::from_secs(1))));
+        assert_eq!(error.to_string(), later.to_string());
+        assert!(Arc::ptr_eq(&error.inner, &later.inner), "the same failure");
+    }
+
+    #[test]
+    fn the_errors_of_this_crate_name_no_source() {
+        let error = SourceError::terminal(std::io::Error::other("no"));
+        assert!(error.source().is_none());
+        assert!(TokenError::flight_failed(error, 2, Duration::ZERO).source().is_none());
+    }
+}

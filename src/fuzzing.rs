@@ -59,7 +59,7 @@ pub fn token_answer(data: &[u8]) {
     let Some((head, response)) = answer(data) else { return };
     let status = response.status();
     let body: Option<Value> = serde_json::from_slice(response.body()).ok();
-    let outcome = CLIENT_CREDENTIALS.hear(response).now_or_never().expect("it is all here");
+    let outcome = CLIENT_CREDENTIALS.parse_response(response).now_or_never().expect("it is all here");
     match outcome {
         Ok(token) => {
             let body = body.expect("a token comes from JSON");
@@ -84,7 +84,7 @@ pub fn json_answer(data: &[u8]) {
     for endpoint in &*JSON_ENDPOINTS {
         let Some((head, response)) = answer(data) else { return };
         let body = response.body().clone();
-        match endpoint.hear(response).now_or_never().expect("it is all here") {
+        match endpoint.parse_response(response).now_or_never().expect("it is all here") {
             Ok(token) => {
                 let body: Value = serde_json::from_slice(&body).expect("a token comes from JSON");
                 assert_eq!(body.pointer("/data/0/token").and_then(Value::as_str), Some(token.secret()));
@@ -189,7 +189,6 @@ fn use_policy(policy: &RefreshPolicy) -> Result<(), String> {
         for times in [0, 1, 2, 31, 32, 33, u32::MAX] {
             policy.backoff_after(times, dice);
             policy.cooldown_after(times, dice);
-            policy.floor_after(times);
         }
         for life in [Duration::from_nanos(1), Duration::from_secs(1), HUNDRED_YEARS] {
             let margins = policy.margins(life, dice);
@@ -208,7 +207,7 @@ fn assert_lasts(token: &Token) {
         Timestamp { boot: Duration::MAX, wall: latest() },
     ];
     for sent in moments {
-        let token = token.clone().stamped(sent, &clock, Duration::MAX);
+        let token = token.clone().stamped(sent, &clock, Duration::MAX, Duration::MAX);
         assert!(token.whole_life() <= HUNDRED_YEARS);
         token.expires_at();
         for now in moments.into_iter().filter(|now| now.boot >= sent.boot) {

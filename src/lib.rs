@@ -27,30 +27,47 @@
 //!
 //! # What happens when a token expires
 //!
-//! 1. A caller reads the [slot](TokenHandle::current): a snapshot that the actor published. No lock, no
-//!    message. Nothing usable there?
+//! 1. A caller reads the [slot](TokenHandle::current): a snapshot that the actor published. It needs no lock and no
+//!    message. If nothing usable is there:
 //! 2. The caller sits down in the *round* that is open, or opens one and sends the actor a single message. An
-//!    actor [subscribes](Subscribe) instead, and takes a *ticket*.
-//! 3. The actor hands the event to the *machine*, which knows every rule and does no I/O. No flight under way,
-//!    no cooldown: the machine says "fetch".
-//! 4. The actor calls the [source](TokenSource), inside its own context. Nobody's going away ends that call.
+//!    actor [subscribes](Subscribe) instead, and has a *ticket*.
+//! 3. The actor gives the event to the *machine*, which knows every rule and does no I/O. If no flight is under way and
+//!    no cooldown runs, the machine says "fetch".
+//! 4. The actor calls the [source](TokenSource), inside its own context. A caller who goes away does not end that call.
 //! 5. The machine judges the result. A token: publish it, end the flight, tell everybody, oldest first. A
 //!    failure: pause and try again; or end the flight, tell everybody the same error, and begin a cooldown in
 //!    which callers get it at once.
+//!
+//! # What happens after a 401
+//!
+//! A *report* names the token: [`replace`](TokenHandle::replace) for a client that repeats its request,
+//! [`invalidate`](TokenHandle::invalidate) for a handler that gets a token anew, [`discard`](TokenHandle::discard) for a
+//! token that is compromised. It costs at most one refresh, within a budget, and takes the token from nobody for long:
+//! the source has the last word. `docs/reports.md` in the repository has the states and the reason of each number.
+//!
+//! # Words
+//!
+//! A *flight* is one refresh, with all its attempts. A *waiter* waits for its outcome: by a *ticket*, or in a *round*,
+//! which is where callers of handles wait, in the *lobby*. A *report* says that an API answered 401. A token *settles*
+//! before a report can replace it; the *budget* is what reports may cost. Processes that share tokens take a *lease* to
+//! fetch one, and a *fence* numbers the leases.
 //!
 //! # Where each rule stands
 //!
 //! | file | rule |
 //! |---|---|
-//! | `flight.rs`, `flight/course.rs` | who gets which token when; attempts, failures, cooldowns |
+//! | `flight.rs`, `flight/callers.rs`, `flight/course.rs` | who gets which token when; attempts, failures, cooldowns |
+//! | `flight/rejection.rs`, `flight/reports.rs` | what a report does; the budget, the memory, the predecessor |
+//! | `flight/telling.rs` | a crowd has one outcome, and is told one after the other |
 //! | `policy.rs`, `policy/` | every number: margins, backoff, limits |
-//! | `queue.rs`, `queue/` | who waits, in which order, until when |
 //! | `token.rs`, `clock.rs` | how long a token lasts, on two clocks |
-//! | `slot.rs` | reading without a lock; what a rejection takes away at once |
-//! | `round.rs` | how handle callers share one outcome |
-//! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; a crowd is told in chunks |
+//! | `queue.rs`, `queue/` | who waits, in which order, until when |
+//! | `slot.rs` | reading without a lock; what a report does at once |
+//! | `lobby.rs` | how handle callers share one outcome |
+//! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; pauses for other tasks |
 //! | `actor.rs`, `actor/call.rs`, `actor/alarm.rs` | performs what the machine says: one call, one timer |
 //! | `actor/breath.rs` | when the arbiter's other tasks have their turn |
+//! | `actor/observe.rs`, `actor/observe/` | the log, the metrics |
 //! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
@@ -92,7 +109,13 @@
 //! | `tokenflight_waiters` | gauge | callers that wait |
 //! | `tokenflight_expiry_timestamp_seconds` | gauge | the token's end in Unix time; minus `time()`, the seconds to expiry |
 //! | `tokenflight_cooldown_seconds` | gauge | for how long the last failure closed the source; 0 after a success |
-//! | `tokenflight_rejections_total` | counter | tokens that the API rejected |
+//! | `tokenflight_rejections_total` | counter | reports that named the token in use |
+//! | `tokenflight_reports_total` | counter | reports by `kind` (`replace`, `invalidate`, `discard`), whichever token they named |
+//! | `tokenflight_reports_refused_total` | counter | reports that started no flight, `by` (`settle`, `budget`, `cooldown`) |
+//! | `tokenflight_repeated_secrets_total` | counter | tokens whose secret had been reported before they came |
+//! | `tokenflight_withheld_milliseconds_total` | counter | how long the token was withheld from callers for a report |
+//! | `tokenflight_suspect` | gauge | 1 while the token in use was reported, and neither replaced nor confirmed |
+//! | `tokenflight_next_report_timestamp_seconds` | gauge | when a report may start a flight again, as of the last report |
 //! | `tokenflight_wait_timeouts_total` | counter | callers whose own time ran out |
 //! | `tokenflight_overloads_total` | counter | callers that found the queue full |
 //! | `tokenflight_lost_answers_total` | counter | answers that found their subscriber stopped |
@@ -115,13 +138,13 @@ mod flight;
 #[cfg(all(feature = "oauth2", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod handle;
+pub mod handle;
+mod lobby;
 #[cfg(feature = "oauth2")]
 mod oauth;
+mod panics;
 mod policy;
-#[allow(dead_code)] // a crowd that is being told is not used yet
 mod queue;
-mod round;
 #[cfg(any(feature = "oauth2", feature = "redis"))]
 mod secret;
 mod settings;
@@ -129,6 +152,7 @@ mod slot;
 pub mod source;
 #[cfg(feature = "shared")]
 pub mod store;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;
@@ -136,15 +160,14 @@ mod token;
 mod transport;
 
 pub use actor::{
-    GetStatus, GetToken, Invalidate, Refresh, Shutdown, Status, Subscribe, TokenActor, TokenReady,
+    Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe, TokenActor,
+    TokenReady,
 };
 pub use builder::TokenActorBuilder;
 pub use error::{BuildError, SourceError, TokenError};
 pub use flight::{Counters, FlightState};
 pub use handle::TokenHandle;
 pub use policy::RefreshPolicy;
-#[cfg(feature = "oauth2")]
-pub use source::{ClientCredentials, JsonEndpoint};
 pub use source::{FetchContext, Reason, TokenSource, source_fn};
 pub use token::{Token, TokenType};
 

@@ -4,6 +4,8 @@ mod client_auth;
 mod request;
 mod response;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -53,19 +55,25 @@ impl TokenEndpoint {
 
     /// Sends a grant. `requested` are its scopes, which an answer that names none has granted as they are
     /// (section 5.1).
-    pub(crate) async fn ask(&self, grant: Bytes, requested: &[String]) -> Result<Token, SourceError> {
-        let answer = self.transport.exchange(Method::POST, self.headers.clone(), Some(grant)).await?;
+    pub(crate) async fn ask(
+        &self,
+        grant: Bytes,
+        requested: &[String],
+        time_left: Option<Duration>,
+    ) -> Result<Token, SourceError> {
+        let headers = self.headers.clone();
+        let answer = self.transport.exchange(Method::POST, headers, Some(grant), time_left).await?;
         response::read(&answer, requested, &self.redactor)
     }
 
     /// The same, when the answer is here already.
     #[cfg(any(test, fuzzing))]
-    pub(crate) async fn hear(
+    pub(crate) async fn parse_response(
         &self,
         response: http::Response<Vec<u8>>,
         requested: &[String],
     ) -> Result<Token, SourceError> {
-        let answer = self.transport.hear(response).await?;
+        let answer = self.transport.parse_response(response).await?;
         response::read(&answer, requested, &self.redactor)
     }
 }

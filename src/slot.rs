@@ -1,26 +1,40 @@
-//! The published token: written by the actor, read by every handle without a lock.
+//! The published token: written by the actor and by handles, read by every handle without a lock.
+//!
+//! Readers load one atomic pointer. Writers take turns at a *desk*, so that a publication and a report cannot cross.
+//! `docs/reports.md` has the order of the steps.
+
+mod desk;
+mod observers;
 
 use std::array::from_fn;
 use std::num::NonZeroU64;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
-
 use crate::clock::{Clock, Timestamp};
-use crate::policy::Margins;
+use crate::panics::contain;
+use crate::policy::{Margins, WITHHELD_AT_MOST};
+use crate::sync::{ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, lock, watch};
 use crate::token::Token;
+
+pub(crate) use desk::Report;
+pub use observers::TokenWatch;
+
+use desk::Desk;
 
 /// What readers find.
 #[derive(Debug)]
 pub(crate) struct Slot {
     published: ArcSwapOption<Published>,
-    /// The last token that was taken away by [`reject`](Self::reject).
-    rejected: ArcSwapOption<Token>,
-    watch: watch::Sender<Option<Token>>,
+    /// Held by whoever writes, and only then.
+    desk: Mutex<Desk>,
+    /// Whether there are reports on the desk.
+    has_reports: AtomicBool,
+    /// The moment on the boot clock from which on a report may do something; the actor's latest word.
+    reports_from: AtomicU64,
+    /// Tells observers that the desk shows another secret.
+    changes: watch::Sender<()>,
     clock: Arc<dyn Clock>,
 }
 
@@ -38,8 +52,11 @@ const EXACT_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Published {
     replicas: [Replica; REPLICAS],
+    margins: Margins,
     usable_until: Timestamp,
     near_end_from: Timestamp,
+    /// Readers find nothing before this moment of the boot clock.
+    withheld_until: Option<Duration>,
     /// Boot-clock nanoseconds before which no reader reports that the end is near. The reader that reports
     /// sets it to the maximum, so that one message is sent, not one a read; the actor sets it back when the
     /// flight that came of it has failed.
@@ -55,89 +72,209 @@ struct Replica {
     checked: AtomicU64,
 }
 
+/// What a reader found. Two words, which are returned in registers.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// The token, if it is usable.
+    pub(crate) token: Option<Token>,
+    /// Whether this reader is the one to report that the token's end is near, or past.
+    pub(crate) reports: bool,
+}
+
 impl Slot {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             published: ArcSwapOption::empty(),
-            rejected: ArcSwapOption::empty(),
-            watch: watch::Sender::new(None),
+            desk: Mutex::default(),
+            has_reports: AtomicBool::new(false),
+            reports_from: AtomicU64::new(0),
+            changes: watch::Sender::new(()),
             clock,
         }
     }
 
-    /// The token, if it is usable; and whether this reader is the one to report that its end is near.
+    /// The token, if it is usable.
     ///
     /// Most reads find that the token has been checked in this very [pulse](Clock::pulse), and need not take the
     /// time, which costs four times as much as all the rest.
     #[inline]
-    pub(crate) fn read(&self) -> Option<(Token, bool)> {
+    pub(crate) fn read(&self) -> Read {
         let published = self.published.load();
-        let published = published.as_ref()?;
+        let Some(published) = published.as_ref() else { return Read { token: None, reports: false } };
         let replica = published.replica();
         let pulse = self.clock.pulse().map_or(0, NonZeroU64::get);
         // Relaxed is enough: the number guards no other memory.
-        let checked = pulse != 0 && replica.checked.load(Ordering::Relaxed) == pulse;
-        let report = !checked && self.check(published, replica, pulse)?;
-        Some((replica.token.clone(), report))
+        if pulse != 0 && replica.checked.load(Ordering::Relaxed) == pulse {
+            return Read { token: Some(replica.token.clone()), reports: false };
+        }
+        self.check(published, replica, pulse)
     }
 
     /// Takes the time. `pulse` was read before, so that what has happened between is in the time that is taken,
     /// or else there is another pulse by now. And whatever happens later in this pulse, it is less than a second
     /// that passes, and so the token is good.
     #[cold]
-    fn check(&self, published: &Published, replica: &Replica, pulse: u64) -> Option<bool> {
+    fn check(&self, published: &Published, replica: &Replica, pulse: u64) -> Read {
         let now = self.clock.now();
         // Both clocks must agree that it is usable; either may say that the end is near.
         if now.boot >= published.usable_until.boot || now.wall >= published.usable_until.wall {
-            return None;
+            return Read { token: None, reports: published.is_first_to_report(now.boot) };
+        }
+        if published.withheld_until.is_some_and(|until| now.boot < until) {
+            return Read { token: None, reports: false };
         }
         if published.lasts(EXACT_WITHIN, now) {
             replica.checked.store(pulse, Ordering::Relaxed);
         }
         let near = now.boot >= published.near_end_from.boot || now.wall >= published.near_end_from.wall;
-        Some(near && published.is_first_to_report(now.boot))
+        let reports = near && published.is_first_to_report(now.boot);
+        Read { token: Some(replica.token.clone()), reports }
     }
 
-    /// The API rejected `token`: takes it away from readers, and `report`s it to the actor. One that has
-    /// been replaced is nobody's concern any more.
+    /// From now on readers find this token, or none.
     ///
-    /// The report goes out **before** the token goes: whoever finds the slot empty and asks the actor is
-    /// behind the report in its mailbox, and cannot be given the rejected token. If the actor has published
-    /// the next one meanwhile, the exchange fails, and that is well.
-    pub(crate) fn reject(&self, token: &Token, report: impl FnOnce()) {
-        let published = self.published.load();
-        match published.as_ref() {
-            Some(current) if !current.replicas[0].token.same_secret(token) => {}
-            // What readers no longer find, the actor may still hold.
-            None => report(),
-            Some(_) => {
-                self.rejected.store(Some(Arc::new(token.clone())));
-                report();
-                self.published.compare_and_swap(&published, None);
-            }
+    /// A report may lie on the desk that the machine has not heard of. If it names this very secret, its mark is kept:
+    /// the token is withheld as long as the report asks for, or is not published.
+    pub(crate) fn publish(&self, token: Option<(Token, Margins)>) {
+        let mut desk = lock(&self.desk);
+        let token = token.filter(|(token, _)| !desk.is_discarded(token));
+        let published = token
+            .as_ref()
+            .map(|(token, margins)| Arc::new(Published::new(token, *margins, desk.withheld_until(token))));
+        self.published.store(published);
+        let changed = desk.show(token.map(|(token, _)| token));
+        drop(desk);
+        self.tell_observers(changed);
+    }
+
+    /// Readers find no token before this moment.
+    pub(crate) fn withhold(&self, until: Duration) {
+        let _desk = lock(&self.desk);
+        self.mark(Some(until));
+    }
+
+    /// Readers find the token again, unless a report about it lies on the desk.
+    pub(crate) fn release(&self) {
+        let desk = lock(&self.desk);
+        let current = self.published.load();
+        if let Some(published) = current.as_ref().filter(|published| published.withheld_until.is_some()) {
+            self.mark(desk.withheld_until(&published.replicas[0].token));
         }
     }
 
-    /// The last token that was taken away: whoever finds the slot empty because of it finds it here.
-    pub(crate) fn rejected(&self) -> Option<Arc<Token>> {
-        self.rejected.load_full()
+    /// The API rejected `token`. Returns whether the actor has to be told by a message that names it: it is not the
+    /// one in use here (what readers no longer find, the actor may still hold), or a report about it lies here.
+    pub(crate) fn invalidate(&self, token: &Token) -> bool {
+        let mut desk = lock(&self.desk);
+        let current = self.published.load();
+        let Some(published) = current.as_ref().filter(|it| it.replicas[0].token.is_same(token)) else {
+            return true;
+        };
+        if desk.reports.iter().any(|report| report.is_invalidation_of(token)) {
+            return true;
+        }
+        let now = self.clock.now().boot;
+        let may = nanos(now) >= self.reports_from.load(Ordering::Relaxed);
+        let until = may.then(|| now.saturating_add(WITHHELD_AT_MOST));
+        if may && published.withheld_until.is_none_or(|until| until <= now) {
+            self.mark(until);
+        }
+        self.lay(&mut desk, Report::Invalidate { token: token.clone(), until });
+        false
     }
 
-    pub(crate) fn publish(&self, token: Option<(Token, Margins)>) {
-        let published = token.as_ref().map(|(token, margins)| Arc::new(Published::new(token, *margins)));
-        self.published.store(published);
-        // An observer's waker is foreign code, and must not take the actor with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.watch.send_replace(token.map(|(token, _)| token))));
+    /// `token` is compromised: from here on nobody finds it.
+    pub(crate) fn discard(&self, token: &Token) {
+        let mut desk = lock(&self.desk);
+        let current = self.published.load();
+        let mut changed = false;
+        if current.as_ref().is_some_and(|published| published.replicas[0].token.is_same(token)) {
+            self.published.store(None);
+            changed = desk.show(None);
+        }
+        desk.remember_discarded(token);
+        self.lay(&mut desk, Report::Discard(token.clone()));
+        drop(desk);
+        self.tell_observers(changed);
     }
 
+    /// Whether it was discarded, also while a caller waited for it.
+    pub(crate) fn is_discarded(&self, token: &Token) -> bool {
+        lock(&self.desk).is_discarded(token)
+    }
+
+    /// Whether there are reports that the machine has not heard of.
+    pub(crate) fn has_reports(&self) -> bool {
+        self.has_reports.load(Ordering::Acquire)
+    }
+
+    /// The reports that the machine has not heard of.
+    ///
+    /// A handle first lays its report on the desk, then sets the flag, then sends the actor a message. Therefore the
+    /// actor, which asks before each event, has the report before any event that was sent after it.
+    pub(crate) fn take_reports(&self) -> Vec<Report> {
+        if !self.has_reports() {
+            return Vec::new();
+        }
+        let mut desk = lock(&self.desk);
+        self.has_reports.store(false, Ordering::Relaxed);
+        std::mem::take(&mut desk.reports)
+    }
+
+    fn lay(&self, desk: &mut Desk, report: Report) {
+        desk.reports.push(report);
+        self.has_reports.store(true, Ordering::Release);
+    }
+
+    /// The moment from which on a report may do something. A hint for handles, which must not withhold a token where
+    /// the machine will say no. A hint that is old by a moment costs a moment.
+    pub(crate) fn reports_from(&self, moment: Duration) {
+        let moment = nanos(moment);
+        if self.reports_from.load(Ordering::Relaxed) != moment {
+            self.reports_from.store(moment, Ordering::Relaxed);
+        }
+    }
+
+    /// Before this moment no reader reports that the end is near.
+    ///
+    /// The desk is held. Otherwise a handle that marks the token could copy the old moment, and then replace the
+    /// publication in which the new one has just been noted: no reader would ever report again.
     pub(crate) fn quiet_until(&self, moment: Duration) {
+        let _desk = lock(&self.desk);
         if let Some(published) = self.published.load().as_ref() {
             published.quiet_until.store(nanos(moment), Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Option<Token>> {
-        self.watch.subscribe()
+    /// The actor has ended.
+    ///
+    /// The end is noted and the token is withdrawn under one lock. Therefore an observer that sees the end also sees
+    /// that there is no token.
+    pub(crate) fn close(&self) {
+        let mut desk = lock(&self.desk);
+        desk.closed = true;
+        self.published.store(None);
+        desk.show(None);
+        drop(desk);
+        self.tell_observers(true);
+    }
+
+    /// The same token, withheld or not. The caller holds the desk.
+    fn mark(&self, until: Option<Duration>) {
+        let current = self.published.load();
+        let Some(published) = current.as_ref().filter(|published| published.withheld_until != until) else {
+            return;
+        };
+        let marked = Published::new(&published.replicas[0].token, published.margins, until);
+        marked.quiet_until.store(published.quiet_until.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.published.store(Some(Arc::new(marked)));
+    }
+
+    /// An observer's waker is foreign code: it is woken when the desk is free, and must not take the actor with it.
+    fn tell_observers(&self, changed: bool) {
+        if changed {
+            contain(|| self.changes.send_replace(()));
+        }
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -146,13 +283,15 @@ impl Slot {
 }
 
 impl Published {
-    fn new(token: &Token, margins: Margins) -> Self {
+    fn new(token: &Token, margins: Margins, withheld_until: Option<Duration>) -> Self {
         let end = token.end();
         let before = |margin: Duration| Timestamp {
             boot: end.boot.saturating_sub(margin),
             wall: end.wall.checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH),
         };
         Self {
+            margins,
+            withheld_until,
             usable_until: before(margins.min_validity),
             near_end_from: before(margins.ahead),
             quiet_until: AtomicU64::new(0),
@@ -163,6 +302,7 @@ impl Published {
     /// This thread's.
     #[inline]
     fn replica(&self) -> &Replica {
+        // std's also under loom: the number orders nothing, and loom's atomics cannot be made before a model runs.
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed) % REPLICAS);
         &self.replicas[NUMBER.with(|number| *number)]
@@ -191,94 +331,4 @@ fn nanos(moment: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    #[derive(Debug)]
-    struct Hand(Mutex<Timestamp>);
-
-    impl Clock for Hand {
-        fn now(&self) -> Timestamp {
-            *self.0.lock().unwrap()
-        }
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// A token of 100 s, usable for 90 of them, and near its end from the 80th on.
-    fn slot() -> (Arc<Hand>, Slot) {
-        let wall = SystemTime::UNIX_EPOCH + 1_000 * SECOND;
-        let hand = Arc::new(Hand(Mutex::new(Timestamp { boot: 50 * SECOND, wall })));
-        let slot = Slot::new(hand.clone());
-        let clock: Arc<dyn Clock> = hand.clone();
-        let token = Token::new("abc").with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND);
-        slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
-        (hand, slot)
-    }
-
-    fn pass(hand: &Hand, time: Duration) {
-        let mut now = hand.0.lock().unwrap();
-        now.boot += time;
-        now.wall += time;
-    }
-
-    #[track_caller]
-    fn assert_reports(slot: &Slot, expected: Option<bool>) {
-        assert_eq!(slot.read().map(|(_, report)| report), expected);
-    }
-
-    #[test]
-    fn one_reader_reports_that_the_end_is_near() {
-        let (hand, slot) = slot();
-        assert_reports(&slot, Some(false));
-        pass(&hand, Duration::new(79, 999_999_999));
-        assert_reports(&slot, Some(false));
-        pass(&hand, Duration::from_nanos(1));
-        assert_reports(&slot, Some(true));
-        assert_reports(&slot, Some(false));
-        pass(&hand, 10 * SECOND);
-        assert_reports(&slot, None);
-    }
-
-    #[test]
-    fn after_a_failure_the_next_report_waits_for_the_cooldown() {
-        let (hand, slot) = slot();
-        pass(&hand, 80 * SECOND);
-        assert_reports(&slot, Some(true));
-        slot.quiet_until(hand.now().boot + 3 * SECOND);
-        assert_reports(&slot, Some(false));
-        pass(&hand, Duration::new(2, 999_999_999));
-        assert_reports(&slot, Some(false));
-        pass(&hand, Duration::from_nanos(1));
-        assert_reports(&slot, Some(true));
-        assert_reports(&slot, Some(false));
-    }
-
-    #[test]
-    fn either_clock_alone_says_that_it_is_near_or_over() {
-        for (time, expected) in [(80 * SECOND, Some(true)), (90 * SECOND, None)] {
-            let (hand, slot) = slot();
-            hand.0.lock().unwrap().boot += time;
-            assert_reports(&slot, expected);
-            let (hand, slot) = self::slot();
-            hand.0.lock().unwrap().wall += time;
-            assert_reports(&slot, expected);
-        }
-    }
-
-    #[test]
-    fn a_rejection_takes_away_the_token_that_it_names_and_no_other() {
-        let (_, slot) = slot();
-        let mut reports = 0;
-        slot.reject(&Token::new("another"), || reports += 1);
-        assert_eq!((reports, slot.read().is_some()), (0, true));
-        assert!(slot.rejected().is_none());
-        slot.reject(&Token::new("abc"), || reports += 1);
-        assert_eq!((reports, slot.read().is_some()), (1, false));
-        assert!(slot.rejected().is_some_and(|token| token.secret() == "abc"));
-        slot.reject(&Token::new("abc"), || reports += 1);
-        assert_eq!(reports, 2, "the actor may hold it still");
-    }
-}
+mod tests;

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::{Clock, SystemClock};
 use crate::error::SourceError;
 use crate::token::Token;
 
@@ -57,7 +60,42 @@ pub trait TokenSource: Send + Sync + 'static {
     fn identify(&self, _part: &mut dyn FnMut(&str, &str)) {}
 }
 
-/// Why the actor asks for a token, and what it had before.
+/// Why a token is fetched, what came before, and until when there is time.
+///
+/// The actor makes one for each call. Anybody else can make one too, to test a source by hand; a source that
+/// wraps another passes its own on.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokenflight::{FetchContext, Reason, SourceError, Token, TokenSource, source_fn};
+///
+/// /// The tokens of another source, for at most a minute each.
+/// struct Short<S>(S);
+///
+/// impl<S: TokenSource> TokenSource for Short<S> {
+///     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+///         let token = self.0.fetch(cx).await?;
+///         let minute = Duration::from_secs(60);
+///         let left = token.remaining().unwrap_or(minute);
+///         Ok(token.with_lifetime(left.min(minute)))
+///     }
+///
+///     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+///         self.0.identify(part);
+///     }
+/// }
+///
+/// # actix_rt::System::new().block_on(async {
+/// let source = Short(source_fn(|cx: FetchContext| async move {
+///     Ok(Token::new(format!("{}-{}", cx.reason.as_str(), cx.attempt)))
+/// }));
+/// let cx = FetchContext::new(Reason::Rejected).with_previous(Token::new("old")).with_attempt(2);
+/// let token = source.fetch(cx).await?;
+/// assert_eq!(token.secret(), "rejected-2");
+/// assert!(token.remaining() <= Some(Duration::from_secs(60)));
+/// # Ok::<(), SourceError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FetchContext {
@@ -67,11 +105,62 @@ pub struct FetchContext {
     pub previous: Option<Token>,
     /// Which attempt of the flight this is, from 1.
     pub attempt: u32,
+    clock: Arc<dyn Clock>,
+    deadline: Option<Duration>,
 }
 
 impl FetchContext {
-    pub(crate) fn new(reason: Reason, previous: Option<Token>, attempt: u32) -> Self {
-        Self { reason, previous, attempt }
+    /// A first attempt without a previous token and without a deadline, by the [`SystemClock`].
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, previous: None, attempt: 1, clock: Arc::new(SystemClock), deadline: None }
+    }
+
+    /// Replaces this token. Default: there is none.
+    pub fn with_previous(mut self, token: Token) -> Self {
+        self.previous = Some(token);
+        self
+    }
+
+    /// Is the `attempt`-th attempt of its flight. Default: 1.
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Where the time is read. Default: [`SystemClock`].
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The moment of the [boot clock](crate::clock::Timestamp::boot) at which the attempt is given up. Default:
+    /// never.
+    pub fn with_deadline(mut self, moment: Duration) -> Self {
+        self.deadline = Some(moment);
+        self
+    }
+
+    /// The clock of the actor that asks.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// When the attempt is given up: a moment of the boot clock. The end of `attempt_timeout` or of
+    /// `flight_timeout`, whichever comes first.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// How much time there is until the [deadline](Self::deadline); zero if it has passed. A source with a time
+    /// limit of its own uses the lesser of the two.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_sub(self.clock.now().boot))
+    }
+
+    /// `limit`, or the time that is left, if that is less.
+    #[cfg(feature = "shared")]
+    pub(crate) fn at_most(&self, limit: Duration) -> Duration {
+        self.time_left().map_or(limit, |left| left.min(limit))
     }
 }
 
@@ -141,7 +230,7 @@ where
     }
 }
 
-impl<S: TokenSource> TokenSource for std::sync::Arc<S> {
+impl<S: TokenSource> TokenSource for Arc<S> {
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
         S::fetch(self, cx)
     }
@@ -151,18 +240,71 @@ impl<S: TokenSource> TokenSource for std::sync::Arc<S> {
     }
 }
 
+/// Any source, as one type. (There is no `dyn TokenSource`: the futures of two sources are two types.)
+///
+/// A clone is the same source.
+///
+/// ```
+/// use tokenflight::source::BoxSource;
+/// use tokenflight::{Token, source_fn};
+///
+/// fn source(for_tests: bool) -> BoxSource {
+///     if for_tests {
+///         BoxSource::new(source_fn(|_cx| async { Ok(Token::new("fake")) }))
+///     } else {
+///         BoxSource::new(source_fn(|_cx| async { Ok(Token::new("real")) }))
+///     }
+/// }
+/// # let _ = source;
+/// ```
+#[derive(Clone)]
+pub struct BoxSource(Arc<dyn ErasedSource>);
+
+impl BoxSource {
+    /// Takes any source.
+    pub fn new(source: impl TokenSource) -> Self {
+        Self(Arc::new(source))
+    }
+
+    /// The future owns the source, and calls it when first polled. Therefore what `fetch` does before its first
+    /// await is inside the future too, and so is its panic.
+    pub(crate) fn call(&self, cx: FetchContext) -> Fetching {
+        Arc::clone(&self.0).fetch_erased(cx)
+    }
+}
+
+impl TokenSource for BoxSource {
+    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
+        self.call(cx)
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.0.identify_erased(part);
+    }
+}
+
+impl fmt::Debug for BoxSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxSource")
+    }
+}
+
 /// A call to a source.
 pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError>> + Send>>;
 
-/// A source behind a pointer, so that the actor is one type whatever it fetches from.
-pub(crate) trait ErasedSource: Send + Sync {
-    /// The future owns its source, and calls it when first polled: what `fetch` does before its first await
-    /// is inside the future too, and so is its panic.
-    fn fetch_erased(self: std::sync::Arc<Self>, cx: FetchContext) -> Fetching;
+/// [`TokenSource`] in a form that can stand behind a pointer.
+trait ErasedSource: Send + Sync {
+    fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching;
+
+    fn identify_erased(&self, part: &mut dyn FnMut(&str, &str));
 }
 
 impl<S: TokenSource> ErasedSource for S {
-    fn fetch_erased(self: std::sync::Arc<Self>, cx: FetchContext) -> Fetching {
-        Box::pin(async move { self.fetch(cx).await })
+    fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching {
+        Box::pin(async move { S::fetch(&self, cx).await })
+    }
+
+    fn identify_erased(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.identify(part);
     }
 }

@@ -10,6 +10,13 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 
+mod kind;
+
+pub use kind::TokenType;
+
+/// No token lives longer, unless the policy says so. Some servers say milliseconds where seconds are meant.
+pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Lifetimes are cut to this, so that no sum of times overflows. A hundred years.
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -19,6 +26,10 @@ const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// was sent. A clone is one reference count. The secret stands in one buffer, ready as a header's value,
 /// which is wiped when the last clone goes; `Debug` hides it; there is no `Display`, no `Serialize`, and no
 /// `PartialEq`.
+///
+/// A token that an actor has handed out keeps its end wherever it goes: a source may return the
+/// [previous](crate::FetchContext::previous) token, or a token of another actor, and neither begins a new life by
+/// that. Only [`with_lifetime`](Self::with_lifetime) and [`with_expires_at`](Self::with_expires_at) begin one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,8 +54,49 @@ struct Inner {
     kind: TokenType,
     scopes: Arc<[String]>,
     ends: Ends,
+    /// When the request for it was sent; before it is stamped, when its present life was given to it.
     sent: Timestamp,
     clock: Arc<dyn Clock>,
+    /// Whether an actor has said when it was sent.
+    stamped: bool,
+}
+
+impl Inner {
+    fn lifetime(&self) -> Option<Duration> {
+        match self.ends {
+            Ends::Unknown => None,
+            Ends::After(lifetime) => Some(lifetime),
+            Ends::At(at) => Some(at.duration_since(self.sent.wall).unwrap_or_default().min(MAX_LIFETIME)),
+        }
+    }
+
+    /// Begins a new life, which ends so.
+    fn begin(&mut self, ends: Ends) {
+        if std::mem::take(&mut self.stamped) {
+            self.sent = self.clock.now();
+        }
+        self.ends = ends;
+    }
+
+    /// Goes on with the same life by another clock: the boot clocks of two machines, or of a test and a machine,
+    /// began at different moments. The wall clock is the same everywhere.
+    fn go_on(&mut self, clock: &dyn Clock) {
+        /// The two clocks are not read at the same moment.
+        const TOLERANCE: Duration = Duration::from_secs(1);
+        let (there, here) = (self.clock.now().boot, clock.now().boot);
+        if there.abs_diff(here) <= TOLERANCE {
+            return;
+        }
+        let age = there.saturating_sub(self.sent.boot);
+        self.sent.boot = here.saturating_sub(age);
+        // The token is older than this clock: the part of its life that no reading of the clock can express is
+        // taken off at the beginning.
+        let before = age.saturating_sub(here);
+        if !before.is_zero() {
+            self.ends = Ends::After(self.lifetime().unwrap_or_default().saturating_sub(before));
+            self.sent.wall = self.sent.wall.checked_add(before).unwrap_or(self.sent.wall);
+        }
+    }
 }
 
 /// `"<scheme> <secret>"`, in a buffer that is wiped.
@@ -81,8 +133,8 @@ enum Ends {
 impl Token {
     /// A bearer token that does not say how long it lasts, as of now.
     ///
-    /// A secret that is empty, or has anything but visible ASCII in it, cannot stand in a header: the actor
-    /// treats such a token as a failed attempt.
+    /// A secret that is empty, or has anything but visible ASCII in it, cannot stand in a header: an actor treats
+    /// such a token as a failed attempt.
     pub fn new(secret: impl Into<String>) -> Self {
         let secret = Zeroizing::new(secret.into());
         Self::assemble(&secret, TokenType::Bearer)
@@ -90,13 +142,17 @@ impl Token {
 
     /// It lasts for `lifetime`, counted from when the request for it was **sent** (for a token that no actor
     /// handed out: from its creation). RFC 6749 section 5.1, `expires_in`.
+    ///
+    /// For a token that an actor has handed out this begins a new life, as of now.
     pub fn with_lifetime(self, lifetime: Duration) -> Self {
-        self.with(|inner| inner.ends = Ends::After(lifetime.min(MAX_LIFETIME)))
+        self.with(|inner| inner.begin(Ends::After(lifetime.min(MAX_LIFETIME))))
     }
 
     /// It lasts until this moment of the auth server's wall clock.
+    ///
+    /// For a token that an actor has handed out this begins a new life, as of now.
     pub fn with_expires_at(self, at: SystemTime) -> Self {
-        self.with(|inner| inner.ends = Ends::At(at))
+        self.with(|inner| inner.begin(Ends::At(at)))
     }
 
     /// Its type, which is also the scheme of its `Authorization` header. Default: `Bearer`.
@@ -124,8 +180,8 @@ impl Token {
 
     /// The value of the `Authorization` header (RFC 6750 section 2.1), marked sensitive.
     ///
-    /// Prebuilt: no copy of the secret and no allocation. For a secret that cannot stand in a header (see
-    /// [`new`](Self::new)) it is the bare scheme: the request then fails closed.
+    /// Prebuilt: no copy of the secret and no allocation. For a secret or a type that cannot stand in a header (see
+    /// [`new`](Self::new), [`TokenType::Other`]) it is the word `Bearer` alone: the request then fails closed.
     pub fn authorization(&self) -> HeaderValue {
         match &self.0.header {
             Some(header) => header.clone(),
@@ -142,6 +198,24 @@ impl Token {
     /// [`expires_at`](Self::expires_at).
     pub fn remaining(&self) -> Option<Duration> {
         self.lifetime().map(|_| self.remaining_at(self.0.clock.now()))
+    }
+
+    /// How long ago the request for it was sent, by the clock of its actor. For a token that no actor has handed
+    /// out: how long ago it was made.
+    pub fn age(&self) -> Duration {
+        self.age_at(self.0.clock.now())
+    }
+
+    /// Whether both have the same secret.
+    ///
+    /// ```
+    /// use tokenflight::Token;
+    ///
+    /// assert!(Token::new("abc").is_same(&Token::new("abc").with_scopes(["read"])));
+    /// assert!(!Token::new("abc").is_same(&Token::new("xyz")));
+    /// ```
+    pub fn is_same(&self, other: &Token) -> bool {
+        Arc::ptr_eq(&self.0.text.0, &other.0.text.0) || self.secret() == other.secret()
     }
 
     /// The token's type.
@@ -162,7 +236,7 @@ impl Token {
         text.extend_from_slice(secret.as_bytes());
         let text = Text(Arc::new(text));
         let visible = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-        let header = visible.then(|| text.header()).flatten();
+        let header = (visible && kind.is_scheme()).then(|| text.header()).flatten();
         let (clock, scopes) = (Arc::new(SystemClock), Arc::default());
         Self(Arc::new(Inner {
             text,
@@ -173,6 +247,7 @@ impl Token {
             ends: Ends::Unknown,
             sent: clock.now(),
             clock,
+            stamped: false,
         }))
     }
 
@@ -182,21 +257,27 @@ impl Token {
     }
 
     fn lifetime(&self) -> Option<Duration> {
-        match self.0.ends {
-            Ends::Unknown => None,
-            Ends::After(lifetime) => Some(lifetime),
-            Ends::At(at) => Some(at.duration_since(self.0.sent.wall).unwrap_or_default().min(MAX_LIFETIME)),
-        }
+        self.0.lifetime()
     }
 
-    /// As the actor keeps it: counted from `sent`, by the actor's clock, and with an end in any case.
-    pub(crate) fn stamped(self, sent: Timestamp, clock: &Arc<dyn Clock>, missing_lifetime: Duration) -> Self {
+    /// As an actor keeps the token: its life counts from `sent` by this clock, and has an end in any case, at most
+    /// `longest` after its beginning. A token that an actor has stamped before goes on with the life that it has.
+    pub(crate) fn stamped(
+        self,
+        sent: Timestamp,
+        clock: &Arc<dyn Clock>,
+        missing: Duration,
+        longest: Duration,
+    ) -> Self {
         self.with(|inner| {
-            inner.sent = sent;
-            inner.clock = Arc::clone(clock);
-            if matches!(inner.ends, Ends::Unknown) {
-                inner.ends = Ends::After(missing_lifetime.min(MAX_LIFETIME));
+            if inner.stamped {
+                inner.go_on(&**clock);
+            } else {
+                inner.sent = sent;
             }
+            inner.stamped = true;
+            inner.clock = Arc::clone(clock);
+            inner.ends = Ends::After(inner.lifetime().unwrap_or(missing).min(longest).min(MAX_LIFETIME));
         })
     }
 
@@ -239,12 +320,26 @@ impl Token {
     }
 
     /// Whether it can stand in a header.
+    #[cfg(any(test, feature = "shared"))]
     pub(crate) fn is_presentable(&self) -> bool {
         self.0.header.is_some()
     }
 
-    pub(crate) fn same_secret(&self, other: &Token) -> bool {
-        Arc::ptr_eq(&self.0.text.0, &other.0.text.0) || self.secret() == other.secret()
+    /// Why it cannot stand in a header, if it cannot. This continues the sentence "the token ...", and does not
+    /// show the secret.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        let secret = self.secret();
+        if secret.is_empty() {
+            return Some("is empty, and no header can carry that".to_owned());
+        }
+        let stray = secret.bytes().enumerate().find(|(_, byte)| !byte.is_ascii_graphic());
+        let Some((at, byte)) = stray else { return self.0.kind.flaw(secret) };
+        let what = match byte {
+            b' ' => "a space".to_owned(),
+            b'\n' | b'\r' => "a line break".to_owned(),
+            byte => format!("byte 0x{byte:02x}"),
+        };
+        Some(format!("has {what} at position {} that no header can carry", at + 1))
     }
 }
 
@@ -259,35 +354,5 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A token's type (RFC 6749 section 7.1): the scheme under which it is presented.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TokenType {
-    /// RFC 6750.
-    #[default]
-    Bearer,
-    /// RFC 9449.
-    DPoP,
-    /// Any other, as the server wrote it.
-    Other(String),
-}
-
-impl TokenType {
-    /// Reads a `token_type`, in whatever case (RFC 6749 section 5.1).
-    pub fn parse(name: &str) -> Self {
-        match name {
-            _ if name.eq_ignore_ascii_case("bearer") => Self::Bearer,
-            _ if name.eq_ignore_ascii_case("dpop") => Self::DPoP,
-            _ => Self::Other(name.to_owned()),
-        }
-    }
-
-    /// The scheme in the `Authorization` header.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Bearer => "Bearer",
-            Self::DPoP => "DPoP",
-            Self::Other(name) => name,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,13 @@ pub(crate) struct Settings {
     pub(crate) client: Option<reqwest::Client>,
 }
 
+/// How long a request may take, and what sets this limit.
+#[derive(Clone, Copy)]
+struct Limit {
+    time: Duration,
+    name: &'static str,
+}
+
 /// A client with its limits, and the one address that it asks.
 pub(crate) struct Transport {
     client: reqwest::Client,
@@ -91,33 +98,50 @@ impl Transport {
 
     /// An answer that did not come over a socket.
     #[cfg(any(test, fuzzing))]
-    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Answer, SourceError> {
+    pub(crate) async fn parse_response(
+        &self,
+        response: http::Response<Vec<u8>>,
+    ) -> Result<Answer, SourceError> {
         use reqwest::ResponseBuilderExt;
 
         let (mut parts, body) = response.into_parts();
         let from = http::Response::builder().url(self.endpoint.url().clone()).body(());
         parts.extensions = from.map(|from| from.into_parts().0.extensions).unwrap_or_default();
-        self.receive(http::Response::from_parts(parts, body).into()).await
+        self.receive(http::Response::from_parts(parts, body).into(), self.limit(None)).await
     }
 
-    /// Sends one request and reads the answer, whatever its status; a redirect is an error.
+    /// Sends one request and reads the answer, whatever its status; a redirect is an error. It takes no longer
+    /// than `timeout`, and no longer than `time_left`.
     pub(crate) async fn exchange(
         &self,
         method: Method,
         headers: HeaderMap,
         body: Option<Bytes>,
+        time_left: Option<Duration>,
     ) -> Result<Answer, SourceError> {
+        let limit = self.limit(time_left);
         let mut request = self.client.request(method, self.endpoint.url().clone());
-        request = request.timeout(self.timeout).headers(headers);
+        request = request.timeout(limit.time).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }
-        let response = request.send().await.map_err(|error| self.broken(error))?;
-        self.receive(response).await
+        let response = request.send().await.map_err(|error| self.broken(error, limit))?;
+        self.receive(response, limit).await
+    }
+
+    fn limit(&self, time_left: Option<Duration>) -> Limit {
+        match time_left {
+            Some(left) if left < self.timeout => {
+                // To the millisecond, for people.
+                let time = Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000);
+                Limit { time, name: "the time left for the attempt" }
+            }
+            _ => Limit { time: self.timeout, name: "`timeout`" },
+        }
     }
 
     /// Reads an answer, whatever its status; a redirect is an error.
-    pub(crate) async fn receive(&self, mut response: reqwest::Response) -> Result<Answer, SourceError> {
+    async fn receive(&self, mut response: reqwest::Response, limit: Limit) -> Result<Answer, SourceError> {
         self.refuse_redirect(&response)?;
         let mut answer = Answer::head(self.shown(), &response, &self.redactor);
         match body::read(&mut response, self.max_body).await {
@@ -130,13 +154,13 @@ impl Transport {
                     answer.nonsense(format_args!("with a body of more than {limit} bytes (`max_body`)"))
                 );
             }
-            Err(BodyError::Broken(error)) => return Err(self.broken(error)),
+            Err(BodyError::Broken(error)) => return Err(self.broken(error, limit)),
         }
         Ok(answer)
     }
 
-    fn broken(&self, error: reqwest::Error) -> SourceError {
-        failure::network(error, self.shown(), self.timeout)
+    fn broken(&self, error: reqwest::Error, limit: Limit) -> SourceError {
+        failure::network(error, self.shown(), limit)
     }
 
     /// A client of the user's own may have followed it already; what came from there is not trusted.

@@ -1,7 +1,9 @@
 //! The actor's one timer.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use actix::{ActorFuture, Context};
 use tokio::time::{Instant, Sleep};
 
 use super::TokenActor;
+use crate::clock::{Clock, Jump};
 
 /// The alarm that is set. It lives in the actor, for the reason that the [`Call`](super::Call) does.
-#[derive(Debug)]
 pub(super) struct Alarm {
     number: u64,
     /// When it rings, in tokio's time.
@@ -19,17 +21,21 @@ pub(super) struct Alarm {
     /// Made at the first poll: a timer can only be made inside the runtime, which an actor that is dropped
     /// with its arbiter has left already.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Rings too when the clocks jump. For actors that refresh by themselves.
+    jump: Option<Jump>,
     /// The context's, from when it polled this last.
     poller: Waker,
 }
 
 impl Alarm {
-    /// Rings after `delay`, but in a minute at the latest: tokio's time stands still while the machine sleeps,
-    /// so that a background refresh that was an hour away would be as late as the sleep was long. Ringing for
-    /// nothing is harmless.
-    pub(super) fn new(number: u64, delay: Duration) -> Self {
-        let rings = Instant::now() + delay.min(Duration::from_secs(60));
-        Self { number, rings, sleep: None, poller: Waker::noop().clone() }
+    /// Rings after `delay`, but in a minute at the latest: tokio's time stands still while the machine sleeps. In
+    /// background mode nobody asks for the token, and so nobody sees that the wall clock was set: there it rings when
+    /// the clock tells of a jump, or, where the clock cannot tell, once a second. Ringing for nothing is harmless.
+    pub(super) fn new(number: u64, delay: Duration, clock: &Arc<dyn Clock>, background: bool) -> Self {
+        let jump = if background { clock.jump() } else { None };
+        let longest = Duration::from_secs(if background && jump.is_none() { 1 } else { 60 });
+        let rings = Instant::now() + delay.min(longest);
+        Self { number, rings, sleep: None, jump, poller: Waker::noop().clone() }
     }
 
     /// Whether it rings in so long a time, or as good as that.
@@ -46,6 +52,9 @@ impl Alarm {
 
     fn poll(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
         self.poller.clone_from(task.waker());
+        if self.jump.as_mut().is_some_and(|jump| jump.as_mut().poll(task).is_ready()) {
+            return Poll::Ready(());
+        }
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.rings)));
         sleep.as_mut().poll(task)
     }
@@ -78,5 +87,11 @@ impl ActorFuture<TokenActor> for Ringing {
         }
         actor.alarm = None;
         Poll::Ready(!given_up)
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Alarm({})", self.number)
     }
 }

@@ -1,6 +1,5 @@
 //! The call to the source that is under way.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::{fmt, future, mem};
@@ -9,6 +8,7 @@ use actix::{ActorFuture, Context};
 
 use super::TokenActor;
 use crate::error::SourceError;
+use crate::panics::contain;
 use crate::source::Fetching;
 use crate::token::Token;
 
@@ -37,7 +37,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let fetching = mem::replace(&mut self.fetching, Box::pin(future::pending()));
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(fetching)));
+        contain(|| drop(fetching));
     }
 }
 
@@ -65,11 +65,9 @@ impl ActorFuture<TokenActor> for Calling {
             return Poll::Ready(None);
         };
         call.poller.clone_from(task.waker());
-        let polled = catch_unwind(AssertUnwindSafe(|| call.fetching.as_mut().poll(task)));
-        let result = match polled {
-            Ok(poll) => ready!(poll),
-            // The panic's own message is left to the panic hook: it may hold anything.
-            Err(_) => Err(SourceError::panic("its message went to the panic hook")),
+        let result = match contain(|| call.fetching.as_mut().poll(task)) {
+            Some(poll) => ready!(poll),
+            None => Err(SourceError::panic("its message went to the panic hook")),
         };
         actor.call = None;
         Poll::Ready(Some(result))

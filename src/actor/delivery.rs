@@ -1,82 +1,76 @@
 //! Telling everybody, without keeping the arbiter from its other tasks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Waker;
+use std::collections::VecDeque;
 
 use super::ticket::{Ticket, Told};
-use crate::flight::Outcome;
-use crate::queue::{CHUNK, Line};
+use crate::flight::{Machine, Outcome};
+use crate::lobby::Ended;
+use crate::panics::contain;
+use crate::queue::CHUNK;
 
-/// The same outcome for many. Dropped, it tells those who are left: no way out of it forgets anybody.
-#[derive(Debug)]
+/// Tells those whom the machine names, chunk by chunk, and wakes those who sit in a round that has ended.
+#[derive(Debug, Default)]
 pub(super) struct Delivery {
-    first: Option<Ticket>,
-    tickets: Option<Line<Ticket>>,
-    /// Those of the ticket that was told last.
-    wakers: Option<Line<Waker>>,
-    outcome: Outcome,
-    lost: u64,
+    /// A task in the actor's context goes on with it.
+    pub(super) is_under_way: bool,
+    /// Rounds that have ended, with those who have not been woken.
+    ended: VecDeque<Ended>,
+    /// Answers that found their subscriber stopped, or whose waker panicked.
+    pub(super) lost: u64,
 }
 
 impl Delivery {
-    pub(super) fn to_one(ticket: Ticket, outcome: Outcome) -> Self {
-        Self { first: Some(ticket), tickets: None, wakers: None, outcome, lost: 0 }
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_under_way && self.ended.is_empty()
     }
 
-    pub(super) fn to_all(tickets: Line<Ticket>, outcome: Outcome) -> Self {
-        Self { first: None, tickets: Some(tickets), wakers: None, outcome, lost: 0 }
+    /// Tells one. The callers of a round are woken by the next chunks.
+    ///
+    /// Recipients and wakers are foreign code. One that panics costs its own waiter, not those behind it.
+    pub(super) fn tell(&mut self, ticket: Ticket, outcome: &Outcome) {
+        match contain(|| ticket.tell(outcome)) {
+            Some(Told::Sent) => {}
+            Some(Told::Woken(ended)) => self.ended.push_back(ended),
+            Some(Told::Lost) | None => self.lost += 1,
+        }
     }
 
     /// Tells the next ones. Returns whether there are more.
-    ///
-    /// Wakers are foreign code. One that panics costs its own waiter, not those behind it.
-    pub(super) fn tell_chunk(&mut self) -> bool {
+    pub(super) fn tell_chunk(&mut self, machine: &mut Machine<Ticket>) -> bool {
         let mut left = CHUNK;
-        loop {
-            let told = catch_unwind(AssertUnwindSafe(|| {
+        while left > 0 {
+            let told = contain(|| {
                 while left > 0 {
                     left -= 1;
-                    if !self.tell_next() {
+                    if !self.tell_next(machine) {
                         return false;
                     }
                 }
                 true
-            }));
-            if let Ok(more) = told {
-                return more;
+            });
+            match told {
+                Some(false) => return false,
+                Some(true) => {}
+                None => self.lost += 1,
             }
-            self.lost += 1;
-        }
-    }
-
-    /// How many had stopped, or could not be woken.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    fn tell_next(&mut self) -> bool {
-        if let Some(waker) = self.wakers.as_mut().and_then(Iterator::next) {
-            waker.wake();
-            return true;
-        }
-        match self.first.take().or_else(|| self.tickets.as_mut()?.next()) {
-            Some(ticket) => self.tell(ticket),
-            None => return false,
         }
         true
     }
 
-    fn tell(&mut self, ticket: Ticket) {
-        match ticket.tell(&self.outcome) {
+    fn tell_next(&mut self, machine: &mut Machine<Ticket>) -> bool {
+        while let Some(ended) = self.ended.front_mut() {
+            if let Some(woken) = ended.wake_next() {
+                self.lost += u64::from(woken.is_err());
+                return true;
+            }
+            self.ended.pop_front();
+        }
+        let Some((ticket, outcome)) = machine.next_to_tell() else { return false };
+        match ticket.tell(outcome) {
             Told::Sent => {}
             Told::Lost => self.lost += 1,
-            Told::Laid(wakers) => self.wakers = Some(wakers),
+            Told::Woken(ended) => self.ended.push_back(ended),
         }
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        while self.tell_chunk() {}
+        true
     }
 }

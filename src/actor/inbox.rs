@@ -5,7 +5,9 @@ use std::time::Duration;
 use actix::{Handler, MessageResult};
 
 use super::TokenActor;
-use super::message::{GetStatus, GetToken, Invalidate, Join, NearEnd, Refresh, Shutdown, Subscribe};
+use super::message::{
+    Discard, GetStatus, GetToken, Invalidate, Join, NearEnd, Refresh, Replace, Reported, Shutdown, Subscribe,
+};
 use super::ticket::{Parked, Ticket};
 use crate::flight::{Event, Outcome};
 
@@ -54,6 +56,35 @@ impl Handler<Invalidate> for TokenActor {
     }
 }
 
+impl Handler<Replace> for TokenActor {
+    type Result = Parked<Outcome>;
+
+    fn handle(&mut self, msg: Replace, ctx: &mut Self::Context) -> Self::Result {
+        let (ticket, parked) = Ticket::asker();
+        self.on(Event::Replace { waiter: ticket, token: msg.0 }, ctx);
+        parked
+    }
+}
+
+impl Handler<Discard> for TokenActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Discard, ctx: &mut Self::Context) {
+        // The slot first, so that no publication crosses it. It is among the reports that come before the next event.
+        self.shared.slot.discard(&msg.0);
+        self.on(Event::Tick, ctx);
+    }
+}
+
+/// The reports on the desk come before any event.
+impl Handler<Reported> for TokenActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Reported, ctx: &mut Self::Context) {
+        self.on(Event::Tick, ctx);
+    }
+}
+
 impl Handler<NearEnd> for TokenActor {
     type Result = ();
 
@@ -65,7 +96,8 @@ impl Handler<NearEnd> for TokenActor {
 impl Handler<GetStatus> for TokenActor {
     type Result = MessageResult<GetStatus>;
 
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: GetStatus, ctx: &mut Self::Context) -> Self::Result {
+        self.rest(ctx);
         MessageResult(self.status())
     }
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use actix::{Message, Recipient};
+use serde::Serialize;
 
 use super::ticket::{Ticket, TokenReady};
+use crate::duration;
 use crate::error::TokenError;
 use crate::flight::{Counters, FlightState};
 use crate::token::Token;
@@ -61,7 +63,16 @@ impl Message for GetToken {
     type Result = Result<Token, TokenError>;
 }
 
-/// "The API answered 401 to this token": it is not handed out any more, and the next request starts a flight.
+/// "An API answered 401 to this token, and I want to repeat the request": see
+/// [`TokenHandle::replace`](crate::TokenHandle::replace).
+#[derive(Clone, Debug)]
+pub struct Replace(pub Token);
+
+impl Message for Replace {
+    type Result = Result<Token, TokenError>;
+}
+
+/// "An API answered 401 to this token": see [`TokenHandle::invalidate`](crate::TokenHandle::invalidate).
 ///
 /// A token that has been replaced already is ignored, so that a storm of late 401s costs one refresh.
 #[derive(Clone, Debug)]
@@ -71,8 +82,18 @@ impl Message for Invalidate {
     type Result = ();
 }
 
+/// "This token is compromised": it is never handed out again. See
+/// [`TokenHandle::discard`](crate::TokenHandle::discard), which takes effect before the actor has this message.
+#[derive(Clone, Debug)]
+pub struct Discard(pub Token);
+
+impl Message for Discard {
+    type Result = ();
+}
+
 /// "A new token, whatever the old one is worth": joins the flight under way, if there is one. Callers of
-/// [`GetToken`] go on with the old token meanwhile, while it is usable. Not exempt from a cooldown.
+/// [`GetToken`] go on with the old token meanwhile, while it is usable. No flight starts in a cooldown (the answer is
+/// its error), nor for a token younger than the policy's `settle` (the answer is that token).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refresh;
 
@@ -88,8 +109,21 @@ impl Message for GetStatus {
     type Result = Status;
 }
 
-/// What the actor is doing, and what it has done.
-#[derive(Clone, Debug)]
+/// What the actor is doing, and what it has done. Serialised, times are seconds.
+///
+/// ```
+/// # use tokenflight::{Token, TokenActor, source_fn};
+/// # actix_rt::System::new().block_on(async {
+/// # let tokens = TokenActor::builder(source_fn(|_cx| async { Ok(Token::new("abc")) })).start()?;
+/// tokens.get().await?;
+/// let status = serde_json::to_value(tokens.status().await?)?;
+/// assert_eq!(status["state"], "idle");
+/// assert_eq!(status["suspect"], false);
+/// assert_eq!(status["counters"]["attempts"], 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Status {
     /// What it is doing.
@@ -97,13 +131,25 @@ pub struct Status {
     /// Subscriptions, messages and handle callers that wait.
     pub waiters: usize,
     /// The age of the token in hand, counted from when it was requested. `None` if there is none.
+    #[serde(serialize_with = "duration::some_seconds")]
     pub token_age: Option<Duration>,
     /// How long the token in hand lasts. Zero: it has expired. `None` if there is none.
+    #[serde(serialize_with = "duration::some_seconds")]
     pub expires_in: Option<Duration>,
+    /// The token in hand was reported, and neither replaced nor confirmed by the source since. It is in use.
+    pub suspect: bool,
+    /// How long no report may start a flight: the token settles, the budget is spent, or the source is left alone.
+    /// `None`: one may start now.
+    #[serde(serialize_with = "duration::some_seconds")]
+    pub next_report: Option<Duration>,
     /// How long the source is still left alone after a failure. `None` if it is not.
+    #[serde(serialize_with = "duration::some_seconds")]
     pub cooldown: Option<Duration>,
     /// How long the last flight took, whatever came of it. `None` before the first has ended.
+    #[serde(serialize_with = "duration::some_seconds")]
     pub last_refresh: Option<Duration>,
+    /// Why the last flight that failed did so. Kept when later ones succeed.
+    pub last_error: Option<TokenError>,
     /// Answers that found their subscriber stopped.
     pub lost: u64,
     /// What it has counted since it started.
@@ -132,7 +178,15 @@ impl Message for Join {
     type Result = ();
 }
 
-/// A reader saw that the token's end is near.
+/// A handle has laid a report on the slot's desk.
+#[derive(Debug)]
+pub(crate) struct Reported;
+
+impl Message for Reported {
+    type Result = ();
+}
+
+/// A reader saw that the token's end is near, or past.
 #[derive(Debug)]
 pub(crate) struct NearEnd;
 

@@ -1,27 +1,34 @@
 //! A ticket: the right to one answer. Whoever loses it has answered it.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
 use std::{fmt, mem};
 
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Message, Recipient};
 
 use crate::error::TokenError;
-use crate::flight::Outcome;
-use crate::queue::{Line, Waiter};
-use crate::round::{Lobby, Round, wake};
+use crate::flight::{Caller, Outcome};
+use crate::lobby::{Ended, Lobby, Round};
+use crate::panics::contain;
+use crate::queue::Waiter;
 use crate::token::Token;
 
 /// The answer to a subscription: sent exactly once for each.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TokenReady {
     /// The number that the subscription carried.
     pub ticket: u64,
     /// A usable token, or why there is none.
     pub result: Result<Token, TokenError>,
+}
+
+impl TokenReady {
+    /// An answer, for a test of an actor that handles it.
+    pub fn new(ticket: u64, result: Result<Token, TokenError>) -> Self {
+        Self { ticket, result }
+    }
 }
 
 impl Message for TokenReady {
@@ -37,8 +44,10 @@ enum Holder {
     Subscriber { recipient: Recipient<TokenReady>, number: u64 },
     /// Who sent a message and awaits its result.
     Asker(Parked<Outcome>),
-    /// Who waits on a handle.
+    /// Those who wait on handles.
     Round { round: Arc<Round>, lobby: Arc<Lobby> },
+    /// The same, when their round has ended and they have not been woken.
+    Ended(Ended),
 }
 
 /// What became of an answer.
@@ -47,8 +56,8 @@ pub(crate) enum Told {
     Sent,
     /// Its recipient had stopped.
     Lost,
-    /// It is laid out for these to find, once they are woken.
-    Laid(Line<Waker>),
+    /// It is there for these to find, once they are woken.
+    Woken(Ended),
 }
 
 impl Ticket {
@@ -77,7 +86,7 @@ impl Ticket {
     }
 
     /// For a second ticket of one that waits already.
-    pub(crate) fn discard(mut self) {
+    pub(crate) fn forget(mut self) {
         self.0 = None;
     }
 }
@@ -86,10 +95,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let Some(holder) = self.0.take() else { return };
         // Many tickets may be dropped in a row, and the second panic on the way would end the process.
-        let told = catch_unwind(AssertUnwindSafe(|| holder.tell(&Err(TokenError::stopped()))));
-        if let Ok(Told::Laid(wakers)) = told {
-            wakers.for_each(wake);
-        }
+        contain(|| holder.tell(&Err(TokenError::stopped())));
     }
 }
 
@@ -102,14 +108,15 @@ impl Holder {
                     return Told::Lost;
                 }
                 // `try_send` drops the message when the mailbox is full; this does not.
-                recipient.do_send(TokenReady { ticket: number, result: outcome.clone() });
+                recipient.do_send(TokenReady::new(number, outcome.clone()));
                 Told::Sent
             }
             Self::Asker(parked) => {
                 parked.tell(outcome.clone());
                 Told::Sent
             }
-            Self::Round { round, lobby } => Told::Laid(lobby.close(&round, outcome)),
+            Self::Round { round, lobby } => Told::Woken(lobby.close(&round, outcome)),
+            Self::Ended(ended) => Told::Woken(ended),
         }
     }
 }
@@ -119,7 +126,7 @@ impl fmt::Debug for Holder {
         match self {
             Self::Subscriber { number, .. } => write!(f, "Subscriber({number})"),
             Self::Asker(_) => f.write_str("Asker"),
-            Self::Round { .. } => f.write_str("Round"),
+            Self::Round { .. } | Self::Ended(_) => f.write_str("Round"),
         }
     }
 }
@@ -148,13 +155,21 @@ impl Waiter for Ticket {
         match &self.0 {
             Some(Holder::Subscriber { recipient, .. }) => !recipient.connected(),
             Some(Holder::Asker(parked)) => parked.is_gone(),
-            Some(Holder::Round { .. }) => false,
+            Some(Holder::Round { .. } | Holder::Ended(_)) => false,
             None => true,
         }
     }
 
     fn is_one(&self) -> bool {
-        !matches!(&self.0, Some(Holder::Round { .. }))
+        !matches!(&self.0, Some(Holder::Round { .. } | Holder::Ended(_)))
+    }
+}
+
+impl Caller for Ticket {
+    fn decide(&mut self, outcome: &Outcome) {
+        if let Some(Holder::Round { round, lobby }) = &self.0 {
+            self.0 = Some(Holder::Ended(lobby.close(round, outcome)));
+        }
     }
 }
 

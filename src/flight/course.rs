@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Airborne, Cooldown, Effect, Held, Machine, Note, Out, Outcome, Phase};
+use super::{
+    Caller, Cooldown, Effect, Flight, Held, Machine, Note, Out, Phase, Repeat, ReportShare, Withholding,
+};
 use crate::clock::Timestamp;
 use crate::error::{SourceError, TokenError};
-use crate::queue::{CHUNK, Waiter};
+use crate::queue::CHUNK;
 use crate::source::{FetchContext, Reason};
 use crate::token::Token;
 
 /// What the flight does.
-impl<W: Waiter> Machine<W> {
+impl<W: Caller> Machine<W> {
     /// Starts a flight, or joins the one under way.
     pub(super) fn fly(&mut self, reason: Reason, now: Timestamp, out: &mut Out<W>) {
         if self.flight.is_some() {
@@ -18,12 +20,14 @@ impl<W: Waiter> Machine<W> {
             return;
         }
         self.counters.flights += 1;
-        self.flight = Some(Airborne {
+        self.flight = Some(Flight {
             reason,
             attempt: 0,
             started: now.boot,
             deadline: now.boot.saturating_add(self.policy.flight_limit()),
             phase: Phase::Pausing { until: now.boot },
+            report: ReportShare::None,
+            withholding: Withholding::NotYet,
         });
         out.push(Effect::Note(Note::Started { reason }));
         self.attempt(now, out);
@@ -33,20 +37,25 @@ impl<W: Waiter> Machine<W> {
         let near_end = self.held.as_ref().is_some_and(|held| {
             held.token.remaining_at(now) <= held.margins.ahead.max(held.margins.min_validity)
         });
-        if near_end && self.flight.is_none() && self.cooling(now).is_none() && !self.stopped {
+        if near_end && self.flight.is_none() && self.running_cooldown(now).is_none() && !self.stopped {
             self.fly(Reason::Ahead, now, out);
         }
     }
 
     fn attempt(&mut self, now: Timestamp, out: &mut Out<W>) {
-        let previous = self.token().or(self.rejected.as_ref()).cloned();
+        let previous = self.token().or(self.withdrawn.as_ref()).cloned();
         let Some(flight) = &mut self.flight else { return };
         self.fetches += 1;
         self.counters.attempts += 1;
         flight.attempt += 1;
-        let until = now.boot.saturating_add(self.policy.attempt_limit()).min(flight.deadline);
-        flight.phase = Phase::Fetching { id: self.fetches, until };
-        let cx = FetchContext::new(flight.reason, previous, flight.attempt);
+        let own_end = now.boot.saturating_add(self.policy.attempt_limit());
+        let until = own_end.min(flight.deadline);
+        flight.phase = Phase::Fetching { id: self.fetches, until, cut: until < own_end };
+        let cx = FetchContext::new(flight.reason).with_attempt(flight.attempt).with_deadline(until);
+        let cx = match previous {
+            Some(previous) => cx.with_previous(previous),
+            None => cx,
+        };
         out.push(Effect::Fetch { id: self.fetches, cx });
     }
 
@@ -58,11 +67,12 @@ impl<W: Waiter> Machine<W> {
         out: &mut Out<W>,
     ) {
         // A fetch that was given up may still report: too late.
-        if !matches!(&self.flight, Some(Airborne { phase: Phase::Fetching { id: current, .. }, .. }) if *current == id)
+        if !matches!(&self.flight, Some(Flight { phase: Phase::Fetching { id: current, .. }, .. }) if *current == id)
         {
             return;
         }
         match result.and_then(|token| self.accept(token, now)) {
+            Ok(token) if self.asks_again(&token, now, out) => self.release(now, out),
             Ok(token) => self.land(token, now, out),
             Err(error) => self.attempt_failed(error, now, out),
         }
@@ -70,33 +80,75 @@ impl<W: Waiter> Machine<W> {
 
     /// A "success" that would not help anybody is a failed attempt.
     fn accept(&self, token: Token, now: Timestamp) -> Result<Token, SourceError> {
-        if !token.is_presentable() {
-            return Err(SourceError::transient(
-                "the new token is empty or has characters that no header can carry",
-            ));
+        if let Some(flaw) = token.flaw() {
+            return Err(SourceError::transient(format!("the new token {flaw}")));
         }
         if token.remaining_at(now).is_zero() {
             return Err(SourceError::transient("the new token had expired when it arrived"));
         }
-        if self.rejected.as_ref().is_some_and(|rejected| rejected.same_secret(&token)) {
-            return Err(SourceError::transient(
-                "the source gave out again the token that the api had rejected",
-            ));
+        if self.reports.is_discarded(&token) {
+            return Err(SourceError::transient("the source gave out again the token that was discarded"));
         }
         Ok(token)
     }
 
-    /// The order is the argument: publish, end the flight, then tell. A request that comes while the waiters
-    /// are being told finds the new token; one that came before is among them; nobody falls in between, and
-    /// nobody who was told finds the old state.
+    /// Whether the source is asked once more: a report has to do with this flight, and the secret is one that was
+    /// reported. Once a flight. Where there is no attempt left, or no time, or nothing usable meanwhile, the source has
+    /// the last word at once.
+    fn asks_again(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) -> bool {
+        let dice = self.dice.f64();
+        let is_reported = self.reports.entry(token).is_some();
+        let has_usable = self.usable(now).is_some();
+        let Some(flight) = &mut self.flight else { return false };
+        let pause = self.policy.backoff_after(flight.attempt, dice);
+        let until = now.boot.saturating_add(pause);
+        let possible = has_usable && flight.attempt < self.policy.max_attempts() && until < flight.deadline;
+        if !is_reported || flight.report != ReportShare::AsksAgain || !possible {
+            return false;
+        }
+        flight.report = ReportShare::Takes;
+        flight.phase = Phase::Pausing { until };
+        self.prolong(token, now, out);
+        out.push(Effect::Note(Note::AskingAgain { pause }));
+        true
+    }
+
+    /// The token in use came again with a later end. Whatever becomes of the second question, it lasts as long.
+    fn prolong(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
+        let margins = self.policy.margins(token.whole_life(), self.dice.f64());
+        let is_longer = |held: &&mut Held| {
+            held.token.is_same(token) && held.token.remaining_at(now) < token.remaining_at(now)
+        };
+        if let Some(held) = self.held.as_mut().filter(is_longer) {
+            held.token = token.clone();
+            held.margins = margins;
+            self.reports.renew(token);
+            out.push(Effect::Publish(Some((token.clone(), margins))));
+        }
+    }
+
+    /// The order is the argument. First the token is published. Then the flight ends. Then the waiters are told.
+    /// Therefore a request that comes while they are being told finds the new token, one that came before is among
+    /// them, and nobody who was told finds the old state.
     fn land(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
         let lifetime = token.whole_life();
         let margins = self.policy.margins(lifetime, self.dice.f64());
+        self.end_withholding(now);
+        self.last_flight = Some(now.boot);
+        let flight = self.flight.take();
+        let for_report = flight.as_ref().is_some_and(|flight| flight.report != ReportShare::None);
+        let repeat = self.judge_repeat(&token, for_report);
+        let suspect = self.reports.entry(&token).is_some_and(|entry| !entry.settled);
         out.push(Effect::Publish(Some((token.clone(), margins))));
-        self.held = Some(Held { token: token.clone(), margins, since: now.boot });
-        self.cooldown = None;
+        let held = Held { token: token.clone(), margins, since: now.boot, suspect };
+        if let Some(before) = self.held.replace(held)
+            && !before.token.is_same(&token)
+        {
+            self.reports.succeed(before.token, before.margins.min_validity, now);
+        }
+        (self.cooldown, self.withdrawn) = (None, None);
         let outage = std::mem::take(&mut self.failures);
-        if let Some(flight) = self.flight.take() {
+        if let Some(flight) = flight {
             self.counters.count_landing(flight.reason);
             out.push(Effect::Note(Note::Landed {
                 reason: flight.reason,
@@ -106,16 +158,29 @@ impl<W: Waiter> Machine<W> {
                 lifetime,
                 expires_at: token.end().wall,
                 outage,
+                repeat,
             }));
         }
-        self.tell_all(Ok(token.clone()), Ok(token), out);
+        self.tell_all(Ok(token.clone()), Ok(token));
+    }
+
+    /// The source has the last word about a secret that was reported. A flight that no report has to do with takes
+    /// it as it is.
+    fn judge_repeat(&mut self, token: &Token, for_report: bool) -> Repeat {
+        if self.reports.entry(token).is_none() {
+            return Repeat::No;
+        }
+        self.counters.repeated_secrets += 1;
+        self.reports.renew(token);
+        if for_report { Repeat::Confirmed { first: self.reports.settle(token) } } else { Repeat::No }
     }
 
     fn attempt_failed(&mut self, error: SourceError, now: Timestamp, out: &mut Out<W>) {
+        self.release(now, out);
         let dice = self.dice.f64();
         let Some(flight) = &mut self.flight else { return };
-        let wish = error.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
-        let pause = self.policy.backoff_after(flight.attempt, dice).max(wish);
+        let requested = error.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
+        let pause = self.policy.backoff_after(flight.attempt, dice).max(requested);
         let until = now.boot.saturating_add(pause);
         let hopeless = error.is_terminal() || error.is_panic();
         if hopeless || flight.attempt >= self.policy.max_attempts() || until >= flight.deadline {
@@ -127,16 +192,17 @@ impl<W: Waiter> Machine<W> {
 
     /// One failure, one error: all who wait get the same, and so does everybody who comes in the cooldown.
     fn fail(&mut self, cause: SourceError, now: Timestamp, out: &mut Out<W>) {
+        self.release(now, out);
         let Some(flight) = self.flight.take() else { return };
         let (reason, attempts) = (flight.reason, flight.attempt);
+        self.last_flight = Some(now.boot);
         self.failures = self.failures.saturating_add(1);
         self.counters.count_failure(reason);
         let cooldown = self.cooldown_for(&cause);
         let error = TokenError::flight_failed(cause, attempts, cooldown);
-        // A rejected token's floor may last longer.
-        let floor = self.cooldown.take().map_or(Duration::ZERO, |old| old.until);
-        let until = now.boot.saturating_add(cooldown).max(floor);
+        let until = now.boot.saturating_add(cooldown);
         self.cooldown = Some(Cooldown { until, error: error.clone() });
+        self.last_error = Some(error.clone());
         out.push(Effect::QuietUntil(until));
         out.push(Effect::Note(Note::Failed {
             reason,
@@ -145,14 +211,13 @@ impl<W: Waiter> Machine<W> {
             waiters: self.waiters(),
             cooldown,
             error: error.clone(),
-            first: self.failures == 1,
         }));
         let wanted = match self.usable(now) {
             // Possible where the wall clock was set back meanwhile.
             Some(held) => Ok(held.token.clone()),
-            None => self.instead_of(&error, now),
+            None => self.instead_of(error.clone(), now),
         };
-        self.tell_all(wanted, Err(error), out);
+        self.tell_all(wanted, Err(error));
     }
 
     fn cooldown_for(&mut self, cause: &SourceError) -> Duration {
@@ -164,45 +229,47 @@ impl<W: Waiter> Machine<W> {
         }
         let usual = self.policy.cooldown_after(self.failures, dice);
         let least = if cause.is_terminal() { self.policy.terminal_pause(dice) } else { Duration::ZERO };
-        let wish = cause.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
-        usual.max(least).max(wish)
-    }
-
-    pub(super) fn tell_all(&mut self, wanted: Outcome, forced: Outcome, out: &mut Out<W>) {
-        for (waiters, outcome) in [(&mut self.wanting, wanted), (&mut self.forcing, forced)] {
-            if !waiters.is_empty() {
-                out.push(Effect::TellAll(waiters.take(), outcome));
-            }
-        }
-    }
-
-    pub(super) fn clear(&mut self, out: &mut Out<W>) {
-        if self.flight.take().is_some() {
-            out.push(Effect::Abort);
-        }
-        self.tell_all(Err(TokenError::stopped()), Err(TokenError::stopped()), out);
+        let requested = cause.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
+        usual.max(least).max(requested)
     }
 }
 
 /// What time does.
-impl<W: Waiter> Machine<W> {
+impl<W: Caller> Machine<W> {
     pub(super) fn tick(&mut self, now: Timestamp, out: &mut Out<W>) {
+        self.withheld_long_enough(now, out);
         match self.flight.as_ref().map(|flight| (&flight.phase, flight.deadline)) {
-            Some((Phase::Fetching { until, .. }, _)) if now.boot >= *until => {
+            Some((Phase::Fetching { until, cut, .. }, _)) if now.boot >= *until => {
+                let error = if *cut {
+                    SourceError::flight_timed_out(self.policy.flight_limit())
+                } else {
+                    SourceError::attempt_timed_out(self.policy.attempt_limit())
+                };
                 out.push(Effect::Abort);
-                self.attempt_failed(SourceError::timeout(self.policy.attempt_limit()), now, out);
+                self.attempt_failed(error, now, out);
             }
             // The machine slept through what was left of the flight: a call would be given up as it is sent.
             Some((Phase::Pausing { .. }, deadline)) if now.boot >= deadline => {
-                self.fail(SourceError::timeout(self.policy.flight_limit()), now, out);
+                self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
             }
             Some((Phase::Pausing { until }, _)) if now.boot >= *until => self.attempt(now, out),
             Some(_) => {}
             None => self.refresh_unasked(now, out),
         }
-        // The rest of a crowd are due still, so the next tick comes at once.
+        self.send_away(now, out);
+    }
+
+    fn withheld_long_enough(&mut self, now: Timestamp, out: &mut Out<W>) {
+        let is_over = |flight: &Flight| matches!(flight.withholding, Withholding::Now { until, .. } if now.boot >= until);
+        if self.flight.as_ref().is_some_and(is_over) {
+            self.release(now, out);
+        }
+    }
+
+    /// Those whose patience has ended. The rest of a crowd are due still, so the next tick comes at once.
+    fn send_away(&mut self, now: Timestamp, out: &mut Out<W>) {
         let mut left = CHUNK;
-        for waiters in [&mut self.wanting, &mut self.forcing] {
+        for waiters in [&mut self.wanting, &mut self.renewing] {
             while left > 0
                 && let Some(waiter) = waiters.pop_due(now.boot)
             {
@@ -214,22 +281,27 @@ impl<W: Waiter> Machine<W> {
     }
 
     /// When to refresh without being asked, in background mode.
-    pub(super) fn own_refresh(&self) -> Option<Duration> {
-        /// However short the tokens live.
+    ///
+    /// A token that either clock calls unusable is due now, or when the cooldown ends. What is left of it is counted
+    /// by the clock that says less, so that a wall clock that was set is seen at the next look.
+    pub(super) fn own_refresh(&self, now: Timestamp) -> Option<Duration> {
+        /// However short the tokens live, and however short the cooldowns are.
         const LEAST_INTERVAL: Duration = Duration::from_millis(500);
         if !self.policy.refreshes_by_itself() || self.flight.is_some() || self.stopped {
             return None;
         }
         let after_cooldown = self.cooldown.as_ref().map_or(Duration::ZERO, |cooldown| cooldown.until);
+        let after_last =
+            self.last_flight.map_or(Duration::ZERO, |ended| ended.saturating_add(LEAST_INTERVAL));
         let due = self.held.as_ref().map_or(Duration::ZERO, |held| {
             let margin = held.margins.ahead.max(held.margins.min_validity);
-            held.token.end().boot.saturating_sub(margin).max(held.since.saturating_add(LEAST_INTERVAL))
+            now.boot.saturating_add(held.token.remaining_at(now).saturating_sub(margin))
         });
-        Some(due.max(after_cooldown))
+        Some(due.max(after_cooldown).max(after_last))
     }
 
     pub(super) fn refresh_unasked(&mut self, now: Timestamp, out: &mut Out<W>) {
-        if self.own_refresh().is_some_and(|due| due <= now.boot) {
+        if self.own_refresh(now).is_some_and(|due| due <= now.boot) {
             let reason = if self.usable(now).is_some() { Reason::Ahead } else { self.reason() };
             self.fly(reason, now, out);
         }

@@ -2,13 +2,23 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
+
+use crate::duration;
 use crate::error::{SourceError, TokenError};
 use crate::policy::Margins;
-use crate::queue::Line;
+use crate::queue::Waiter;
 use crate::source::{FetchContext, Reason};
 use crate::token::Token;
 
 pub(crate) type Outcome = Result<Token, TokenError>;
+
+/// Who waits in the machine's queues.
+pub(crate) trait Caller: Waiter {
+    /// The telling begins: this is its outcome. For the place of a round, which closes now, though its callers are
+    /// woken in their turn. Others learn their outcome when they are told.
+    fn decide(&mut self, outcome: &Outcome);
+}
 
 /// What happens to the machine.
 #[derive(Debug)]
@@ -17,10 +27,14 @@ pub(crate) enum Event<W> {
     Want { waiter: W, timeout: Option<Duration> },
     /// Somebody wants a new token, whatever the old one is worth.
     Refresh { waiter: W },
-    /// A reader saw that the token is near its end.
-    NearEnd,
-    /// The API rejected this token.
+    /// An API did not take this token, and the reporter waits for another one.
+    Replace { waiter: W, token: Token },
+    /// An API did not take this token.
     Invalidate(Token),
+    /// This token is compromised.
+    Discard(Token),
+    /// A reader saw that the token is near its end, or past it.
+    NearEnd,
     /// The fetch with this number ended. A token comes stamped.
     Fetched { id: u64, result: Result<Token, SourceError> },
     /// Time has passed; due at [`Machine::next_wake`](super::Machine::next_wake), harmless at any other time.
@@ -40,14 +54,16 @@ pub(crate) enum Effect<W> {
     Abort,
     /// From now on readers find this token, or none.
     Publish(Option<(Token, Margins)>),
+    /// Readers find no token before this moment, unless [`Release`](Self::Release) comes first.
+    Withhold(Duration),
+    /// Readers find the token again.
+    Release,
     /// Readers need not report [`Event::NearEnd`] before this moment.
     QuietUntil(Duration),
     /// Tell one.
     Tell(W, Outcome),
-    /// Tell all of these, oldest first.
-    TellAll(Line<W>, Outcome),
     /// It waits already; this second one must not be told.
-    Discard(W),
+    Duplicate(W),
     /// Worth a line in the log.
     Note(Note),
 }
@@ -63,6 +79,10 @@ pub(crate) enum Note {
         pause: Duration,
         error: SourceError,
     },
+    /// The source gave out a secret that was reported; it is asked once more.
+    AskingAgain {
+        pause: Duration,
+    },
     Landed {
         reason: Reason,
         attempts: u32,
@@ -70,7 +90,9 @@ pub(crate) enum Note {
         waiters: usize,
         lifetime: Duration,
         expires_at: SystemTime,
+        /// Flights in a row that failed before.
         outage: u32,
+        repeat: Repeat,
     },
     Failed {
         reason: Reason,
@@ -79,15 +101,50 @@ pub(crate) enum Note {
         waiters: usize,
         cooldown: Duration,
         error: TokenError,
-        first: bool,
     },
-    Rejected {
-        streak: u32,
+    /// Somebody reported the token in use. (A report about another token is not worth a line.)
+    Reported {
+        kind: ReportKind,
+        answer: ReportAnswer,
+        /// Until a report may start a flight again.
+        next_in: Duration,
     },
 }
 
+/// Whether a new token's secret was new too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// The secret had not been reported.
+    No,
+    /// It had been reported, and the source has the last word. For the first time with this secret, or again.
+    Confirmed { first: bool },
+}
+
+/// The kinds of report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReportKind {
+    Replace,
+    Invalidate,
+    Discard,
+}
+
+/// What became of a report about the token in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReportAnswer {
+    /// A flight was started for it, or it joined one.
+    Flight,
+    /// The token has not settled.
+    Settling,
+    /// The budget of flights for reports is spent.
+    OverBudget,
+    /// The source is left alone after a failure.
+    CoolingDown,
+    /// The token is gone, and callers wait for the next one.
+    Discarded,
+}
+
 /// What the machine has counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
     /// Requests and subscriptions that the actor has seen. A handle's read of a usable token is not among
@@ -101,15 +158,36 @@ pub struct Counters {
     pub landed: u64,
     /// Flights that failed.
     pub failed: u64,
-    /// Tokens that the API rejected while they were current.
+    /// Reports of every kind that named the token in use.
     pub rejections: u64,
+    /// Reports by [`Replace`](crate::Replace), whichever token they named.
+    pub replaces: u64,
+    /// Reports by [`Invalidate`](crate::Invalidate), whichever token they named.
+    pub invalidates: u64,
+    /// Reports by [`Discard`](crate::Discard), whichever token they named.
+    pub discards: u64,
+    /// Reports that started a flight or joined one.
+    pub reports_honoured: u64,
+    /// Reports that started no flight because the token had not settled.
+    pub refused_by_settle: u64,
+    /// Reports that started no flight because the budget for them was spent.
+    pub refused_by_budget: u64,
+    /// Reports that started no flight because the source was left alone after a failure.
+    pub refused_by_cooldown: u64,
+    /// Tokens that the source brought though their secret had been reported.
+    pub repeated_secrets: u64,
+    /// How long the token in use was withheld from callers, for reports by [`Invalidate`](crate::Invalidate).
+    #[serde(serialize_with = "duration::seconds")]
+    pub withheld: Duration,
     /// Requests that waited for a flight that somebody else had started.
     pub coalesced: u64,
-    /// Requests whose own time ran out.
+    /// Requests whose own time ran out, on handles too.
     pub timeouts: u64,
-    /// Requests that found the queue full.
+    /// Requests that found the queue full, on handles too.
     pub overloads: u64,
+    #[serde(skip)]
     landed_by: [u64; Reason::COUNT],
+    #[serde(skip)]
     failed_by: [u64; Reason::COUNT],
 }
 
@@ -124,6 +202,13 @@ impl Counters {
         self.failed_by[reason as usize]
     }
 
+    /// With what handle callers met in the lobby.
+    pub(crate) fn with_lobby(mut self, timeouts: u64, overloads: u64) -> Self {
+        self.timeouts += timeouts;
+        self.overloads += overloads;
+        self
+    }
+
     pub(super) fn count_landing(&mut self, reason: Reason) {
         self.landed += 1;
         self.landed_by[reason as usize] += 1;
@@ -136,7 +221,8 @@ impl Counters {
 }
 
 /// What the machine is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FlightState {
     /// No flight.

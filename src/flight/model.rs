@@ -5,8 +5,11 @@
 //! [`key`]), so the states are finite in number, and all of them are visited. `docs/model.md` has the figures,
 //! and the ways in which the machine was weakened to see each law fail.
 
+mod books;
 mod key;
 mod laws;
+mod policies;
+mod report;
 mod rest;
 mod rules;
 mod shell;
@@ -41,14 +44,15 @@ impl Model for Flights {
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         // Behind a breach nothing is of interest.
         if world.breach.is_none() {
-            actions.extend(self.rules.actions.iter().copied().filter(|action| world.can(*action)));
+            actions
+                .extend(self.rules.actions.iter().copied().filter(|action| world.can(*action, &self.rules)));
         }
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
         let mut next = world.clone();
         self.sights.add(&next.act(action, &self.rules));
-        next.set_key();
+        next.set_key(&self.rules);
         Some(next)
     }
 
@@ -75,7 +79,9 @@ fn property(law: Law) -> Property<Flights> {
     let condition: fn(&Flights, &World) -> bool = match law {
         Law::Rest => |model, world| world.breach.is_some() || world.comes_to_rest(&model.rules),
         Law::Recovery => |model, world| world.breach.is_some() || world.recovers(&model.rules),
-        _ => by_number!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22),
+        _ => {
+            by_number!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
+        }
     };
     Property::always(law.text(), condition)
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::error::SourceError;
+use crate::queue::Waiter;
 
 mod edges;
+mod reports;
 
 /// A waiter with a name; zero is like no other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +27,10 @@ impl Waiter for Name {
     }
 }
 
+impl Caller for Name {
+    fn decide(&mut self, _: &Outcome) {}
+}
+
 struct Bench {
     machine: Machine<Name>,
     now: Timestamp,
@@ -36,13 +42,41 @@ impl Bench {
             boot: Duration::from_secs(1_000),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
         };
-        Self { machine: Machine::new(policy.jitter(0.0), 7), now }
+        Self { machine: Machine::new(policy.jitter(0.0).settle(Duration::ZERO), 7), now }
     }
 
     fn on(&mut self, event: Event<Name>) -> Vec<String> {
         let mut out = Vec::new();
         self.machine.on(event, self.now, &mut out);
-        out.into_iter().filter_map(short).collect()
+        let mut said: Vec<String> = out.into_iter().filter_map(short).collect();
+        said.extend(self.told());
+        said
+    }
+
+    /// Tells everybody, and says whom with what: a line for all who were told the same.
+    fn told(&mut self) -> Option<String> {
+        let mut told: Vec<(String, Vec<u64>)> = Vec::new();
+        while let Some((Name(name), result)) = self.machine.next_to_tell() {
+            let with = outcome(result.clone());
+            match told.last_mut().filter(|(last, _)| *last == with) {
+                Some((_, names)) => names.push(name),
+                None => told.push((with, vec![name])),
+            }
+        }
+        let lines: Vec<String> = told.iter().map(|(with, names)| format!("tell {names:?} {with}")).collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
+    }
+
+    fn report(&mut self, secret: &str) -> Vec<String> {
+        self.on(Event::Invalidate(Token::new(secret)))
+    }
+
+    fn replace(&mut self, name: u64, secret: &str) -> Vec<String> {
+        self.on(Event::Replace { waiter: Name(name), token: Token::new(secret) })
+    }
+
+    fn discard(&mut self, secret: &str) -> Vec<String> {
+        self.on(Event::Discard(Token::new(secret)))
     }
 
     fn want(&mut self, name: u64) -> Vec<String> {
@@ -55,12 +89,16 @@ impl Bench {
 
     fn fetched_for(&mut self, id: u64, secret: &str, lifetime: Duration) -> Vec<String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let token = Token::new(secret).with_lifetime(lifetime).stamped(self.now, &clock, lifetime);
+        let token = Token::new(secret).with_lifetime(lifetime).stamped(self.now, &clock, lifetime, lifetime);
         self.on(Event::Fetched { id, result: Ok(token) })
     }
 
     fn failed(&mut self, id: u64, error: SourceError) -> Vec<String> {
         self.on(Event::Fetched { id, result: Err(error) })
+    }
+
+    fn wake(&mut self) -> Option<Duration> {
+        self.machine.next_wake(self.now)
     }
 
     fn pass(&mut self, time: Duration) -> Vec<String> {
@@ -70,9 +108,11 @@ impl Bench {
     }
 }
 
+fn outcome(outcome: Outcome) -> String {
+    outcome.map_or_else(|error| error.to_string(), |token| token.secret().to_owned())
+}
+
 fn short(effect: Effect<Name>) -> Option<String> {
-    let outcome =
-        |outcome: Outcome| outcome.map_or_else(|error| error.to_string(), |token| token.secret().to_owned());
     Some(match effect {
         Effect::Fetch { id, cx } => format!("fetch {id} {}", cx.reason.as_str()),
         Effect::Abort => "abort".into(),
@@ -80,10 +120,9 @@ fn short(effect: Effect<Name>) -> Option<String> {
             format!("publish {}", token.map_or("none".into(), |(token, _)| token.secret().to_owned()))
         }
         Effect::Tell(Name(name), result) => format!("tell {name} {}", outcome(result)),
-        Effect::TellAll(line, result) => {
-            format!("tell {:?} {}", line.map(|Name(name)| name).collect::<Vec<_>>(), outcome(result))
-        }
-        Effect::Discard(Name(name)) => format!("discard {name}"),
+        Effect::Withhold(_) => "withhold".into(),
+        Effect::Release => "release".into(),
+        Effect::Duplicate(Name(name)) => format!("duplicate {name}"),
         Effect::QuietUntil(_) | Effect::Note(_) => return None,
     })
 }
@@ -96,14 +135,14 @@ fn publish_comes_before_telling_and_the_oldest_is_told_first() {
     assert_eq!(bench.want(2), [""; 0]);
     assert_eq!(bench.fetched(1, "new"), ["publish new", "tell [3, 1, 2] new"]);
     assert_eq!(bench.want(4), ["tell 4 new"]);
-    assert_eq!(bench.machine.next_wake(), None, "and then it rests");
+    assert_eq!(bench.wake(), None, "and then it rests");
 }
 
 #[test]
 fn a_second_of_the_same_is_discarded_and_keyless_ones_never_are() {
     let mut bench = Bench::new(RefreshPolicy::default());
     bench.want(6);
-    assert_eq!(bench.want(6), ["discard 6"]);
+    assert_eq!(bench.want(6), ["duplicate 6"]);
     bench.want(3); // the same hash, another key
     bench.want(0);
     bench.want(0);
@@ -118,7 +157,7 @@ fn a_second_of_the_same_is_discarded_though_the_old_token_is_good_again() {
     bench.now.wall += Duration::from_secs(4_000);
     assert_eq!(bench.want(1), ["fetch 2 expired"]);
     bench.now.wall -= Duration::from_secs(4_000);
-    assert_eq!(bench.want(1), ["discard 1"]);
+    assert_eq!(bench.want(1), ["duplicate 1"]);
     assert_eq!(bench.want(2), ["tell 2 old"]);
     assert_eq!(bench.fetched(2, "new"), ["publish new", "tell [1] new"]);
 }
@@ -141,12 +180,12 @@ fn a_stopped_machine_tells_everybody_and_starts_nothing() {
     let stopped = "the token actor has stopped";
     assert_eq!(
         bench.on(Event::Stop),
-        ["abort".to_owned(), format!("tell [1] {stopped}"), "publish none".into()]
+        ["abort".to_owned(), "publish none".into(), format!("tell [1] {stopped}")]
     );
     assert_eq!(bench.want(2), [format!("tell 2 {stopped}")]);
     assert_eq!(bench.on(Event::Refresh { waiter: Name(3) }), [format!("tell 3 {stopped}")]);
     assert_eq!(bench.on(Event::NearEnd), [""; 0]);
-    assert_eq!(bench.machine.next_wake(), None);
+    assert_eq!(bench.wake(), None);
     assert_eq!(bench.machine.state(bench.now), FlightState::Stopped);
 }
 
@@ -155,7 +194,7 @@ fn a_flight_that_was_slept_through_calls_nobody_any_more() {
     let mut bench = Bench::new(RefreshPolicy::default());
     bench.want(1);
     bench.failed(1, SourceError::transient("no").with_retry_after(Duration::from_secs(3)));
-    let timed_out = "tell [1] token refresh timed out: no answer within 30s";
+    let timed_out = "tell [1] token refresh timed out: the flight took longer than flight_timeout (30s)";
     assert_eq!(bench.pass(Duration::from_secs(30)), [timed_out]);
     assert_eq!(bench.machine.state(bench.now), FlightState::Cooldown);
 }
@@ -185,7 +224,7 @@ fn waiters_leave_in_the_order_of_their_deadlines() {
     bench.pass(Duration::from_secs(1));
     bench.want(3);
     let timeout = "no token within the caller's wait timeout";
-    assert_eq!(bench.machine.next_wake(), Some(Duration::from_secs(1_002)));
+    assert_eq!(bench.wake(), Some(Duration::from_secs(1_002)));
     assert_eq!(bench.pass(Duration::from_secs(1)), [format!("tell 2 {timeout}")]);
     assert_eq!(bench.pass(Duration::from_secs(3)), [format!("tell 1 {timeout}")]);
     assert_eq!(bench.pass(Duration::from_secs(1)), [format!("tell 3 {timeout}")]);
@@ -202,7 +241,7 @@ fn its_state_is_told() {
     assert_eq!(state(&bench), FlightState::Fetching);
     bench.failed(1, SourceError::transient("no").with_retry_after(Duration::from_secs(3)));
     assert_eq!(state(&bench), FlightState::Pausing);
-    assert_eq!(bench.machine.next_wake(), Some(Duration::from_secs(1_003)));
+    assert_eq!(bench.wake(), Some(Duration::from_secs(1_003)));
     assert_eq!(bench.pass(Duration::from_secs(3)), ["fetch 2 first"]);
     bench.failed(2, SourceError::transient("no"));
     assert_eq!(state(&bench), FlightState::Cooldown);

@@ -24,7 +24,7 @@ pub(crate) struct GrantSettings<'a> {
 pub(crate) struct ClientCredentialsGrant {
     pub(crate) form: Bytes,
     /// The same without the client: what is asked for.
-    pub(crate) wish: Bytes,
+    pub(crate) requested: Bytes,
     pub(crate) scopes: Vec<String>,
 }
 
@@ -50,11 +50,11 @@ impl ClientCredentialsGrant {
             check_extra(name)?;
             pairs.push((name, value.expose()));
         }
-        let wish = form::encode(&pairs);
+        let requested = form::encode(&pairs);
         let mut form = vec![("grant_type", "client_credentials")];
         form.extend(client.parameters());
         form.append(&mut pairs);
-        Ok(Self { form: form::encode(&form), wish, scopes })
+        Ok(Self { form: form::encode(&form), requested, scopes })
     }
 }
 

@@ -40,13 +40,10 @@ fn token(document: &Document, requested: &[String], redactor: &Redactor) -> Resu
 
 /// Required, but some servers leave it out, and what they mean then is `Bearer`.
 fn token_type(document: &Document) -> Result<TokenType, String> {
-    let is_scheme = |name: &str| {
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-    };
     match document.get("/token_type") {
         None => Ok(TokenType::Bearer),
         Some(Value::String(name)) if name.is_empty() => Ok(TokenType::Bearer),
-        Some(Value::String(name)) if is_scheme(name) => Ok(TokenType::parse(name)),
+        Some(Value::String(name)) if TokenType::parse(name).is_scheme() => Ok(TokenType::parse(name)),
         Some(_) => Err("with a `token_type` that is not the name of one".to_owned()),
     }
 }

@@ -23,15 +23,6 @@ impl RefreshPolicy {
         self.terminal_cooldown.saturating_add(part(self.terminal_cooldown, self.jitter * dice))
     }
 
-    /// How long the `streak`-th token in a row that the API rejected must have been out before it is
-    /// replaced: the first at once.
-    pub(crate) fn floor_after(&self, streak: u32) -> Duration {
-        match streak {
-            0 | 1 => Duration::ZERO,
-            n => doubled(self.cooldown, n - 1, self.max_cooldown),
-        }
-    }
-
     pub(crate) fn capped(&self, retry_after: Duration) -> Duration {
         retry_after.min(self.max_retry_after)
     }

@@ -36,9 +36,10 @@ impl<W: Waiter> Frozen<W> {
         self.0.is_empty()
     }
 
-    /// Those who are not [one](Waiter::is_one), oldest first.
-    pub(crate) fn groups(&mut self) -> impl Iterator<Item = &mut W> {
-        self.0.groups()
+    /// Takes out those who are not [one](Waiter::is_one).
+    pub(crate) fn take_groups(&mut self) -> Vec<W> {
+        let numbers = self.0.groups.clone();
+        numbers.into_iter().filter_map(|number| self.0.remove(number)).collect()
     }
 
     /// Those who have not been told wait again, with their deadlines and keys. Looks at the keys of all, also of
@@ -59,6 +60,11 @@ impl<W> Frozen<W> {
     /// See [`Waiters::places`].
     pub(crate) fn places(&self) -> impl Iterator<Item = Option<(&W, std::time::Duration, bool)>> {
         self.0.places()
+    }
+
+    /// See [`Waiters::bookmarks`].
+    pub(crate) fn bookmarks(&self) -> Vec<u64> {
+        self.0.bookmarks()
     }
 
     pub(crate) fn everybody_mut(&mut self) -> impl Iterator<Item = &mut W> {

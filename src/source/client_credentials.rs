@@ -59,7 +59,7 @@ use crate::transport::Settings;
 /// HTML, no `access_token`, an `error`, more than `max_body`. The server's `error_description` is quoted on
 /// one printable line without the client's secret; no body ever is.
 ///
-/// # What servers get away with
+/// # Tolerated deviations
 /// A missing `token_type` means `Bearer`; `expires_in` may be missing (the policy's `missing_lifetime`), a
 /// number in quotes, or have a fraction. A missing `scope` means that all that was asked for is granted
 /// (section 5.1). A `refresh_token` is not used: asking anew costs the same (section 4.4.3).
@@ -96,21 +96,24 @@ impl ClientCredentials {
 #[cfg(any(test, fuzzing))]
 impl ClientCredentials {
     /// What it makes of an answer.
-    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Token, SourceError> {
-        self.endpoint.hear(response, &self.grant.scopes).await
+    pub(crate) async fn parse_response(
+        &self,
+        response: http::Response<Vec<u8>>,
+    ) -> Result<Token, SourceError> {
+        self.endpoint.parse_response(response, &self.grant.scopes).await
     }
 }
 
 impl TokenSource for ClientCredentials {
-    async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
-        self.endpoint.ask(self.grant.form.clone(), &self.grant.scopes).await
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        self.endpoint.ask(self.grant.form.clone(), &self.grant.scopes, cx.time_left()).await
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("grant_type", "client_credentials");
         part("token_url", self.endpoint.url());
         part("client_id", self.client.id());
-        part("asked_for", &String::from_utf8_lossy(&self.grant.wish));
+        part("asked_for", &String::from_utf8_lossy(&self.grant.requested));
     }
 }
 
@@ -194,7 +197,7 @@ impl ClientCredentialsBuilder {
     }
 
     /// How long one request may take, from the connection to the last byte. Default 9 s, just below the
-    /// policy's `attempt_timeout`.
+    /// policy's `attempt_timeout`. It ends with the attempt in any case.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self

@@ -146,18 +146,24 @@ impl JsonEndpoint {
 #[cfg(any(test, fuzzing))]
 impl JsonEndpoint {
     /// What it makes of an answer.
-    pub(crate) async fn hear(&self, response: http::Response<Vec<u8>>) -> Result<Token, SourceError> {
-        self.shape.read(&self.transport.hear(response).await?)
+    pub(crate) async fn parse_response(
+        &self,
+        response: http::Response<Vec<u8>>,
+    ) -> Result<Token, SourceError> {
+        self.shape.read(&self.transport.parse_response(response).await?)
     }
 }
 
 impl TokenSource for JsonEndpoint {
-    async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
-        let answer = self.transport.exchange(self.method.clone(), self.headers()?, self.body.clone()).await?;
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let headers = self.headers()?;
+        let request =
+            self.transport.exchange(self.method.clone(), headers, self.body.clone(), cx.time_left());
+        let answer = request.await?;
         self.shape.read(&answer)
     }
 
-    /// With its headers and body, for there is no telling which of them is a secret and which a wish.
+    /// With its headers and body, for there is no telling which of them is a secret and which is not.
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("method", self.method.as_str());
         part("url", self.transport.url());

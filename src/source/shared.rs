@@ -186,7 +186,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
                 Look::Leased(lease) => return Ok(self.lead(cx, lease).await),
                 Look::Taken(left) => {
                     let waited = self.now().boot.saturating_sub(started);
-                    let patience = self.settings.wait_limit.saturating_sub(waited);
+                    let patience = cx.at_most(self.settings.wait_limit.saturating_sub(waited));
                     if patience.is_zero() {
                         return Ok(Err(SourceError::transient(
                             "another process has been refreshing too long",
@@ -240,10 +240,10 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     }
 
     fn failure(&self, error: Option<&SourceError>) -> Failure {
-        let wish = error.and_then(SourceError::retry_after).unwrap_or_default();
+        let requested = error.and_then(SourceError::retry_after).unwrap_or_default();
         Failure {
             terminal: error.is_some_and(SourceError::is_terminal),
-            at_least: wish.min(self.settings.max_retry_after),
+            at_least: requested.min(self.settings.max_retry_after),
             first: self.settings.cooldown,
             limit: self.settings.max_cooldown,
         }
@@ -257,7 +257,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     fn id_of(&self, previous: Option<&Token>) -> Option<String> {
         let memory = self.memory();
         let (token, id) = memory.held.as_ref()?;
-        previous.is_some_and(|previous| previous.same_secret(token)).then(|| id.clone())
+        previous.is_some_and(|previous| previous.is_same(token)).then(|| id.clone())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Jump, Timestamp};
 
 /// A clock that follows tokio's time, paused or not, and can be suspended and set besides.
 ///
@@ -23,6 +24,7 @@ struct Inner {
     home: ThreadId,
     start: Instant,
     state: Mutex<State>,
+    jumps: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl ManualClock {
             home: thread::current().id(),
             start: Instant::now(),
             state: Mutex::new(state),
+            jumps: watch::Sender::new(()),
         }))
     }
 
@@ -64,11 +67,13 @@ impl ManualClock {
     /// Somebody sets the wall clock forward.
     pub fn set_forward(&self, by: Duration) {
         self.shift(|state| state.wall += by);
+        self.0.jumps.send_replace(());
     }
 
     /// Somebody sets the wall clock back.
     pub fn set_back(&self, by: Duration) {
         self.shift(|state| state.wall -= by);
+        self.0.jumps.send_replace(());
     }
 
     fn shift(&self, shift: impl FnOnce(&mut State)) {
@@ -104,5 +109,15 @@ impl Clock for ManualClock {
             let ticks = u64::try_from(state.elapsed.as_millis() / 10).ok()?;
             NonZeroU64::new((state.moves << 40).wrapping_add(ticks).wrapping_add(1))
         })
+    }
+
+    fn jump(&self) -> Option<Jump> {
+        let mut jumps = self.0.jumps.subscribe();
+        Some(Box::pin(async move {
+            // The clock may go before the actor that waits for it.
+            if jumps.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }))
     }
 }

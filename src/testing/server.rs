@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 /// How a [`FakeAuthServer`] answers a request.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Reply {
     /// An HTTP answer with these headers (besides the length) and this body.
     Http {
@@ -58,6 +59,7 @@ impl Reply {
 
 /// What the server was asked.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Asked {
     /// Request line and headers, as they came.
     pub head: String,
@@ -96,7 +98,7 @@ impl FakeAuthServer {
     /// Starts it on the tokio runtime in which this is called.
     ///
     /// # Errors
-    /// No port to be had.
+    /// No port is available.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

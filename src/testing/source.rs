@@ -12,6 +12,7 @@ use crate::token::Token;
 
 /// What a [`ScriptedSource`] does when it is called.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Answer {
     /// Gives this token.
     Token(Token),

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
+use super::Limit;
 use crate::error::SourceError;
 
 /// The failure of an exchange that brought no answer, or half of one.
-pub(super) fn network(error: reqwest::Error, shown: &str, timeout: Duration) -> SourceError {
+pub(super) fn network(error: reqwest::Error, shown: &str, limit: Limit) -> SourceError {
     // reqwest adds the URL to its text, with the query.
     let error = error.without_url();
     let cause = root_cause(&error);
@@ -18,7 +19,8 @@ pub(super) fn network(error: reqwest::Error, shown: &str, timeout: Duration) -> 
         )),
         () if error.is_connect() => SourceError::transient(format!("cannot connect to {shown}: {cause}")),
         () if error.is_timeout() => {
-            SourceError::timed_out(format!("no answer within {timeout:?} (`timeout`) from {shown}"))
+            let Limit { time, name } = limit;
+            SourceError::timed_out(format!("no answer within {time:?} ({name}) from {shown}"))
         }
         () if error.is_builder() => {
             SourceError::terminal(format!("the request to {shown} cannot be made: {cause}"))
@@ -59,7 +61,7 @@ pub(super) fn may_pass(status: StatusCode) -> bool {
         )
 }
 
-/// RFC 9110 section 10.2.3: seconds, or a date. What is neither is no wish at all.
+/// RFC 9110 section 10.2.3: seconds, or a date. What is neither is ignored.
 pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

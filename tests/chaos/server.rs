@@ -23,11 +23,14 @@ pub(crate) struct Server {
 struct Books {
     dice: fastrand::Rng,
     tokens: u64,
+    last_secret: String,
     served: BTreeMap<&'static str, u64>,
     /// Until then nothing is answered.
     outage_until: Duration,
     /// For each token: whose it is, when its request was here, and when it had not been answered yet.
     good: HashMap<String, (String, Duration, Duration)>,
+    /// Each actor's last two tokens with their ends.
+    given: HashMap<String, Vec<(String, Duration)>>,
 }
 
 impl Server {
@@ -98,14 +101,41 @@ impl Books {
         self.tokens += 1;
         let secret = format!("good-{}-{}", self.tokens, self.dice.u64(..));
         self.good.insert(secret.clone(), (actor.to_owned(), came, now()));
+        self.last_secret.clone_from(&secret);
         format!(r#"{{"access_token":"{secret}","token_type":"Bearer","expires_in":{expires_in}}}"#)
     }
 
     fn good(&mut self, actor: &str, came: Duration) -> String {
-        let lifetime = f64::from(self.dice.u32(50..2_000)) / 1_000.0;
+        if self.dice.u8(..10) < 3
+            && let Some(repeated) = self.repeated(actor)
+        {
+            return repeated;
+        }
+        let longest = if self.dice.u8(..4) == 0 { 5_000 } else { 2_000 };
+        let lifetime = Duration::from_millis(self.dice.u64(50..longest));
         let quoted = self.dice.u8(..4) == 0;
-        let expires_in = if quoted { format!("\"{lifetime}\"") } else { lifetime.to_string() };
-        self.token(actor, came, &expires_in)
+        let seconds = lifetime.as_secs_f64();
+        let expires_in = if quoted { format!("\"{seconds}\"") } else { seconds.to_string() };
+        let body = self.token(actor, came, &expires_in);
+        let secret = self.last_secret.clone();
+        let given = self.given.entry(actor.to_owned()).or_default();
+        given.push((secret, came + lifetime));
+        if given.len() > 2 {
+            given.remove(0);
+        }
+        body
+    }
+
+    /// One of the last two tokens again, with what is left of it, as servers do that keep tokens until their end.
+    fn repeated(&mut self, actor: &str) -> Option<String> {
+        let now = now();
+        let given = self.given.get(actor)?;
+        let (secret, end) = given.get(self.dice.usize(..given.len()))?;
+        let left = end.checked_sub(now)?.as_secs_f64();
+        // From now on it can't be said with which answer its client received it.
+        self.good.remove(secret);
+        *self.served.entry("of those: a token that it had given before").or_default() += 1;
+        Some(format!(r#"{{"access_token":"{secret}","token_type":"Bearer","expires_in":{left}}}"#))
     }
 
     /// Most of the time it behaves.

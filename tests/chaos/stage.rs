@@ -6,11 +6,12 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use actix::prelude::ArbiterHandle;
-use tokenflight::{Shutdown, TokenHandle};
+use tokenflight::{Shutdown, Token, TokenHandle};
 use tokio::task::JoinHandle;
 
 use crate::World;
 use crate::start::{Contact, Ground, Place, start};
+use crate::tally::now;
 
 const POSTS: [Place; 6] =
     [Place::Thread, Place::Arbiter, Place::System, Place::Supervised, Place::Shared, Place::Shared];
@@ -44,6 +45,47 @@ impl Stage {
     fn put(&self, post: usize, contact: Contact) {
         *self.posts[post].write().unwrap() = Some(contact);
     }
+}
+
+/// Reads every actor's token each millisecond, on a thread of its own. A good token that nobody has discarded can be
+/// read, but for a second after an invalidation.
+pub(crate) fn read_all_the_time(world: &Arc<World>) {
+    let world = Arc::clone(world);
+    std::thread::spawn(move || {
+        // For each post: which token could not be read, and since when.
+        let mut missed: Vec<Option<(Token, Duration)>> = POSTS.iter().map(|_| None).collect();
+        loop {
+            std::thread::sleep(Duration::from_millis(1));
+            for (post, missed) in world.stage.posts.iter().zip(&mut missed) {
+                let contact = post.read().unwrap();
+                let handle = contact.as_ref().and_then(|contact| contact.handle.as_ref());
+                let Some(token) = handle.and_then(out_of_sight) else {
+                    *missed = None;
+                    continue;
+                };
+                match missed {
+                    Some((before, since)) if before.is_same(&token) => {
+                        world.tally.withheld_for(now().saturating_sub(*since));
+                    }
+                    _ => *missed = Some((token, now())),
+                }
+            }
+        }
+    });
+}
+
+/// A good token that readers do not find.
+fn out_of_sight(handle: &TokenHandle) -> Option<Token> {
+    let watch = handle.watch();
+    let token = watch.current()?;
+    if handle.current().is_some() {
+        return None;
+    }
+    // It was there before the look and after it, and was usable all the time.
+    let still = watch.current().is_some_and(|other| other.is_same(&token));
+    let left = token.remaining().unwrap_or_default();
+    let life = token.age() + left;
+    (still && left > life / 10 + Duration::from_millis(2)).then_some(token)
 }
 
 /// Starts the first actors, and who replaces them. The managers end when it is over, and their actors then.

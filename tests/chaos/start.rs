@@ -7,9 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::prelude::{Addr, Arbiter, ArbiterHandle, Supervisor, System};
-use tokenflight::{
-    ClientCredentials, FetchContext, RefreshPolicy, SourceError, Token, TokenActor, TokenHandle, TokenSource,
-};
+use tokenflight::source::ClientCredentials;
+use tokenflight::{FetchContext, RefreshPolicy, SourceError, Token, TokenActor, TokenHandle, TokenSource};
 use tokio::sync::oneshot;
 
 use crate::World;
@@ -109,7 +108,13 @@ pub(crate) async fn start(
 fn policy(dice: &mut fastrand::Rng) -> RefreshPolicy {
     let millis = |from: u64, to: u64, dice: &mut fastrand::Rng| Duration::from_millis(dice.u64(from..=to));
     let cooldown = millis(5, 30, dice);
-    RefreshPolicy::default()
+    let policy = if dice.bool() {
+        RefreshPolicy::default()
+    } else {
+        // Flights for reports all the time.
+        RefreshPolicy::default().settle(Duration::ZERO).reports(20).report_every(millis(10, 100, dice))
+    };
+    policy
         .attempts(dice.u32(1..=3))
         .attempt_timeout(millis(80, 500, dice))
         .flight_timeout(millis(300, 1_500, dice))

@@ -28,6 +28,8 @@ pub(crate) enum Way {
     GetToken,
     Refresh,
     HandleRefresh,
+    Replace,
+    HandleReplace,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,12 +70,17 @@ pub(crate) struct Tally {
     tickets: Mutex<Vec<Ticket>>,
     told: Mutex<Tickets>,
     errors: Mutex<BTreeMap<&'static str, u64>>,
-    /// Tokens that a source brought, and when.
+    /// Tokens that a source brought, and when first.
     received: Mutex<HashMap<String, SystemTime>>,
+    /// Tokens that somebody has discarded, and when that had been done.
+    discarded: Mutex<HashMap<String, Duration>>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
     breaches: Mutex<Vec<String>>,
     most_at_once: AtomicU64,
     lateness: AtomicU64,
+    /// How long readers found nothing though there was a good token that nobody had discarded, at most.
+    withheld: AtomicU64,
+    crowd: AtomicU64,
 }
 
 impl Tally {
@@ -84,10 +91,13 @@ impl Tally {
             told: Mutex::default(),
             errors: Mutex::default(),
             received: Mutex::default(),
+            discarded: Mutex::default(),
             counts: Mutex::default(),
             breaches: Mutex::default(),
             most_at_once: AtomicU64::new(0),
             lateness: AtomicU64::new(0),
+            withheld: AtomicU64::new(0),
+            crowd: AtomicU64::new(0),
         }
     }
 
@@ -107,6 +117,23 @@ impl Tally {
         Duration::from_nanos(self.lateness.load(Ordering::Relaxed))
     }
 
+    pub(crate) fn withheld_for(&self, time: Duration) {
+        self.withheld.fetch_max(u64::try_from(time.as_nanos()).unwrap(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn withheld(&self) -> Duration {
+        Duration::from_nanos(self.withheld.load(Ordering::Relaxed))
+    }
+
+    /// It took an actor so long to take in a crowd.
+    pub(crate) fn crowd_took(&self, time: Duration) {
+        self.crowd.fetch_max(u64::try_from(time.as_nanos()).unwrap(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn longest_crowd(&self) -> Duration {
+        Duration::from_nanos(self.crowd.load(Ordering::Relaxed))
+    }
+
     /// So many calls of one actor's source run.
     pub(crate) fn calls_at_once(&self, running: u64) {
         self.most_at_once.fetch_max(running, Ordering::Relaxed);
@@ -117,7 +144,12 @@ impl Tally {
     }
 
     pub(crate) fn source_brought(&self, token: &Token) {
-        self.received.lock().unwrap().insert(token.secret().to_owned(), moment().wall);
+        self.received.lock().unwrap().entry(token.secret().to_owned()).or_insert_with(|| moment().wall);
+    }
+
+    /// To be called when the discard has taken effect.
+    pub(crate) fn discarded(&self, token: &Token) {
+        self.discarded.lock().unwrap().entry(token.secret().to_owned()).or_insert_with(now);
     }
 
     pub(crate) fn received(&self) -> Vec<String> {
@@ -151,6 +183,21 @@ impl Tally {
         let mut tickets = self.tickets.lock().unwrap();
         tickets.push(ticket);
         tickets.len() as u64 - 1
+    }
+
+    /// The same for a crowd, the last of whom subscribe twice. Returns the first number.
+    pub(crate) fn tickets_for_a_crowd(&self, number: u64, again: u64, limit: Duration) -> u64 {
+        let mut told = self.told.lock().unwrap();
+        told.sent += number;
+        told.subscribed_twice += again;
+        let mut tickets = self.tickets.lock().unwrap();
+        let first = tickets.len() as u64;
+        let sent = moment();
+        tickets.extend((0..number).map(|place| {
+            let subscriptions = if place + again >= number { 2 } else { 1 };
+            Ticket { sent, limit, subscriptions, answers: 0, may_be_lost: false }
+        }));
+        first
     }
 
     /// A `TokenReady` has come.
@@ -197,6 +244,9 @@ impl Tally {
         let Some(came) = self.received.lock().unwrap().get(secret).copied() else {
             return self.breach(format!("{by} got {secret}, which no source has brought"));
         };
+        if self.discarded.lock().unwrap().get(secret).is_some_and(|when| *when < asked.boot) {
+            self.breach(format!("{by} got {secret}, which was discarded before it was asked for"));
+        }
         let end = token.expires_at().expect("an actor has stamped it");
         let in_time = end > moment().wall;
         self.count(if in_time { "tokens alive on arrival" } else { "tokens that ended on the way" });

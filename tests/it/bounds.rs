@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::join_all;
-use tokenflight::{GetToken, TokenError};
+use tokenflight::{GetStatus, GetToken, TokenError};
 
 use crate::support::*;
 
@@ -34,6 +34,45 @@ async fn one_handle_caller_too_many_is_told_so() {
     let overloaded = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(TokenError::is_overloaded));
     assert_eq!(overloaded.count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 10);
+}
+
+/// As many subscriptions and messages as the limit says, and as many callers on handles besides.
+#[actix::test]
+async fn each_limit_stands_on_its_own() {
+    tokio::time::pause();
+    for subscribers_first in [true, false] {
+        let rig = another(plain().max_waiters(10));
+        rig.source.hold();
+        let (collector, told) = Collector::begin();
+        let subscribe = || (0..11).for_each(|ticket| rig.handle.subscribe(subscription(&collector, ticket)));
+        let handle = rig.handle.clone();
+        let callers = async move { join_all((0..11).map(|_| handle.get())).await };
+        if subscribers_first {
+            subscribe();
+            settle().await;
+        }
+        let callers = actix_rt::spawn(callers);
+        settle().await;
+        if !subscribers_first {
+            subscribe();
+            settle().await;
+        }
+        assert_eq!(told.total(), 1, "one subscription too many");
+        rig.source.release();
+        let refused = callers.await.unwrap().iter().filter(|outcome| outcome.is_err()).count();
+        assert_eq!(refused, 1, "one caller too many");
+        told.wait_for(11).await;
+        told.assert_each_once(0..11);
+    }
+}
+
+#[actix::test]
+async fn callers_on_handles_who_are_sent_away_are_counted() {
+    let rig = rig_with(plain().max_waiters(10).wait_timeout(secs(5)));
+    rig.source.hold();
+    assert!(rig.get_all(14).await.iter().all(Result::is_err));
+    let counters = rig.handle.status().await.unwrap().counters;
+    assert_eq!((counters.timeouts, counters.overloads), (10, 4));
 }
 
 #[actix::test]
@@ -87,6 +126,23 @@ async fn other_tasks_run_while_a_crowd_comes_in() {
     };
     assert_eq!(status.waiters as u64, CROWD);
     assert!(turns >= 15, "one turn a chunk of 1,024: {turns}");
+}
+
+#[actix::test]
+async fn other_tasks_run_while_a_crowd_asks_for_the_status() {
+    let rig = rig();
+    (0..300_000).for_each(|_| rig.handle.addr().do_send(GetStatus));
+    // This question stands behind the crowd in the mailbox.
+    let mut status = pin!(rig.handle.status());
+    let mut turns = 0;
+    loop {
+        tokio::select! {
+            biased;
+            status = &mut status => break drop(status.unwrap()),
+            () = tokio::task::yield_now() => turns += 1,
+        }
+    }
+    assert!(turns >= 250, "one turn a chunk of 1,024: {turns}");
 }
 
 #[actix::test]

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use tokenflight::testing::ScriptedSource;
-use tokenflight::{RefreshPolicy, Token, TokenActor, TokenType};
+use tokenflight::testing::{Answer, ScriptedSource};
+use tokenflight::{RefreshPolicy, SourceError, Token, TokenActor, TokenError, TokenType};
 
 use crate::support::*;
 
@@ -79,22 +79,103 @@ fn every_setting_can_be_read() {
     assert_eq!(policy, same);
 }
 
-#[actix::test]
-async fn the_cause_is_kept() {
-    #[derive(Debug)]
-    struct OutOfOrder;
-    impl std::fmt::Display for OutOfOrder {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("out of order")
-        }
+/// What the usual loop over `source()` prints.
+fn printed(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| (*error).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}\ncaused by: {cause}"))
+}
+
+/// The error of a flight whose only attempt failed with `error`, where time stands still already.
+async fn told(error: SourceError) -> TokenError {
+    let rig = another(plain().attempts(1));
+    rig.source.then(Answer::Error(error));
+    rig.handle.get().await.unwrap_err()
+}
+
+#[derive(Debug)]
+struct OutOfOrder(Option<std::io::Error>);
+
+impl std::fmt::Display for OutOfOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("out of order")
     }
-    impl Error for OutOfOrder {}
-    let rig = rig_with(plain().attempts(1));
-    rig.source.then(tokenflight::testing::Answer::Error(tokenflight::SourceError::transient(OutOfOrder)));
-    let error = rig.handle.get().await.unwrap_err();
-    assert_eq!(error.to_string(), "token refresh failed: out of order");
-    let cause = error.source().and_then(Error::source).expect("the source's own error");
-    assert!(cause.downcast_ref::<OutOfOrder>().is_some());
+}
+
+impl Error for OutOfOrder {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.as_ref().map(|error| error as _)
+    }
+}
+
+#[actix::test]
+async fn printing_an_error_with_its_sources_shows_each_part_once() {
+    tokio::time::pause();
+    let error = told(SourceError::transient(OutOfOrder(Some(std::io::Error::other("no paper"))))).await;
+    assert_eq!(printed(&error), "token refresh failed: out of order: no paper");
+    let source = error.cause::<SourceError>().unwrap();
+    assert_eq!(printed(source), "out of order: no paper");
+    // One actor's error is the cause of another's.
+    let chained = told(SourceError::transient(error)).await;
+    assert_eq!(printed(&chained), "token refresh failed: token refresh failed: out of order: no paper");
+}
+
+#[actix::test]
+async fn a_cause_is_found_by_its_type() {
+    tokio::time::pause();
+    let error = told(SourceError::transient(OutOfOrder(Some(std::io::Error::other("no paper"))))).await;
+    assert!(error.cause::<OutOfOrder>().unwrap().0.is_some());
+    assert_eq!(error.cause::<std::io::Error>().unwrap().to_string(), "no paper");
+    assert!(error.cause::<std::fmt::Error>().is_none());
+    let source = error.cause::<SourceError>().unwrap();
+    assert!(!source.is_terminal() && source.cause::<OutOfOrder>().is_some());
+    // Of a caller's own timeout there is no cause.
+    let rig = another(plain().wait_timeout(millis(1)));
+    assert!(rig.handle.get().await.unwrap_err().cause::<SourceError>().is_none());
+}
+
+#[actix::test]
+async fn a_line_break_in_a_source_s_error_forges_no_log_line() {
+    tokio::time::pause();
+    let error =
+        told(SourceError::terminal("refused\r\n2026-01-01 ERROR all is lost\u{1b}[2J\u{2028}x")).await;
+    let text = r"token refresh was refused: refused\r\n2026-01-01 ERROR all is lost\u{1b}[2J\u{2028}x";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(format!("{error:?}").lines().count(), 1);
+    assert_eq!(error.cause::<SourceError>().unwrap().to_string().lines().count(), 1);
+}
+
+#[actix::test]
+async fn a_timeout_names_the_setting_that_ran_out() {
+    tokio::time::pause();
+    let text = async |policy: RefreshPolicy| {
+        let rig = another(policy.attempts(1));
+        rig.source.then(Answer::Hang);
+        rig.handle.get().await.unwrap_err().to_string()
+    };
+    let attempt = "token refresh timed out: no answer within attempt_timeout (10s)";
+    assert_eq!(text(plain()).await, attempt);
+    assert_eq!(text(plain().flight_timeout(secs(10))).await, attempt, "both at once: the narrower one");
+    let flight = "token refresh timed out: the flight took longer than flight_timeout (1s)";
+    assert_eq!(text(plain().flight_timeout(secs(1))).await, flight);
+}
+
+#[actix::test]
+async fn each_kind_of_error_has_a_name() {
+    tokio::time::pause();
+    for (error, kind) in
+        [(SourceError::terminal("no"), "rejected"), (SourceError::transient("no"), "unavailable")]
+    {
+        assert_eq!(told(error).await.kind(), kind);
+    }
+    let rig = another(plain().attempts(1).wait_timeout(secs(1)).max_waiters(1));
+    rig.source.then(Answer::Panic);
+    assert_eq!(rig.handle.get().await.unwrap_err().kind(), "panic");
+    rig.source.then(Answer::Hang);
+    let (one, other) = tokio::join!(rig.handle.get(), rig.handle.get());
+    assert_eq!(one.unwrap_err().kind(), "timeout");
+    assert_eq!(other.unwrap_err().kind(), "overloaded");
+    rig.handle.shutdown().await;
+    assert_eq!(rig.handle.get().await.unwrap_err().kind(), "stopped");
 }
 
 #[actix::test]
@@ -108,7 +189,7 @@ async fn debug_shows_no_secret() {
         rig.handle,
         rig.handle.watch(),
         rig.handle.status().await,
-        tokenflight::TokenReady { ticket: 0, result: Ok(token.clone()) },
+        tokenflight::TokenReady::new(0, Ok(token.clone())),
         tokenflight::Invalidate(token.clone()),
         token.authorization(),
     );

@@ -47,6 +47,21 @@ async fn the_same_pair_again_changes_nothing_and_another_ticket_is_another() {
 }
 
 #[actix::test]
+async fn who_subscribes_again_while_a_crowd_is_being_told_is_answered_once() {
+    let rig = rig();
+    let (collector, told) = Collector::begin();
+    // More than one chunk.
+    for ticket in 0..5_000 {
+        rig.handle.subscribe(subscription(&collector, ticket));
+    }
+    told.wait_for(1).await;
+    assert!(told.to(4_998).is_empty(), "it waits for its turn");
+    rig.handle.subscribe(subscription(&collector, 4_998));
+    tokio::time::sleep(secs(1)).await;
+    told.assert_each_once(0..5_000);
+}
+
+#[actix::test]
 async fn a_failure_is_an_answer_too() {
     let rig = rig_with(plain().attempts(1));
     rig.source.then(transient());

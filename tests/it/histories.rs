@@ -14,27 +14,37 @@ use actix_rt::SystemRunner;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokenflight::testing::ManualClock;
-use tokenflight::{GetToken, Refresh, RefreshPolicy, Subscribe, Token, TokenActor, TokenHandle, TokenReady};
+use tokenflight::{
+    Discard, FlightState, GetToken, Invalidate, Refresh, RefreshPolicy, Replace, Subscribe, Token,
+    TokenActor, TokenHandle, TokenReady,
+};
 
 use crate::support::*;
-use books::{Books, Kind};
+use books::{Books, Kind, ReportRules};
 use spy::{Answer, Spy};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 const SUBSCRIBERS: usize = 3;
 
 /// What may differ between actors.
+#[allow(clippy::struct_excessive_bools)] // independent of each other
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     attempts: u32,
     background: bool,
     stale: bool,
     crowded: bool,
+    /// Tokens settle, and reports have a small budget.
+    strict: bool,
 }
 
 impl Setting {
     fn policy(&self) -> RefreshPolicy {
+        let rules = self.report_rules();
         plain()
+            .settle(rules.settle)
+            .reports(rules.at_once)
+            .report_every(rules.every)
             .attempts(self.attempts)
             .attempt_timeout(secs(2))
             .flight_timeout(secs(8))
@@ -42,6 +52,15 @@ impl Setting {
             .max_waiters(if self.crowded { 2 } else { 100 })
             .stale_if_error(if self.stale { books::GRACE } else { millis(0) })
             .background(self.background)
+    }
+
+    fn report_rules(&self) -> ReportRules {
+        if self.strict {
+            // Not longer than half the life of any token that lands.
+            ReportRules { settle: millis(400), at_once: 2, every: secs(10) }
+        } else {
+            ReportRules { settle: millis(0), at_once: 100, every: secs(1) }
+        }
     }
 }
 
@@ -59,10 +78,13 @@ pub(crate) enum Step {
         hasty: bool,
     },
     StopSubscriber(usize),
-    /// The API rejects the token that is in use, or one that was.
-    InvalidateCurrent,
-    InvalidateOld,
-    InvalidateUnknown,
+    Read,
+    /// An API rejects the token that is in use, or one that was.
+    Report {
+        how: How,
+        which: Which,
+        by_message: bool,
+    },
     /// What the source answers to the call that has no answer yet.
     Source(Answer),
     Pass {
@@ -80,6 +102,21 @@ pub(crate) enum Step {
     Shutdown,
 }
 
+/// The ways to report a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    Replace,
+    Invalidate,
+    Discard,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    Current,
+    Old,
+    Unknown,
+}
+
 /// The part of the reference that decides which steps make sense.
 #[derive(Clone, Debug)]
 pub(crate) struct Reference {
@@ -93,9 +130,10 @@ impl ReferenceStateMachine for Reference {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<Self> {
-        (1_u32..4, prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
-            .prop_map(|(attempts, background, stale, crowded)| Self {
-                setting: Setting { attempts, background, stale, crowded },
+        let seldom = || prop::bool::weighted(0.2);
+        (1_u32..4, seldom(), seldom(), seldom(), prop::bool::ANY)
+            .prop_map(|(attempts, background, stale, crowded, strict)| Self {
+                setting: Setting { attempts, background, stale, crowded, strict },
                 stopped: [false; SUBSCRIBERS],
                 down: false,
             })
@@ -114,9 +152,8 @@ impl ReferenceStateMachine for Reference {
             10 => (who.clone(), 0_u64..3, prop::bool::weighted(0.3))
                 .prop_map(|(who, ticket, hasty)| Step::Subscribe { who, ticket, hasty }),
             1 => who.prop_map(Step::StopSubscriber),
-            4 => Just(Step::InvalidateCurrent),
-            2 => Just(Step::InvalidateOld),
-            1 => Just(Step::InvalidateUnknown),
+            1 => Just(Step::Read),
+            10 => report(),
             10 => spy::answers().prop_map(Step::Source),
             8 => (0_u64..200).prop_map(|millis| Step::Pass { millis }),
             6 => (200_u64..30_000).prop_map(|millis| Step::Pass { millis }),
@@ -143,8 +180,15 @@ impl ReferenceStateMachine for Reference {
     }
 }
 
+fn report() -> impl Strategy<Value = Step> {
+    let how = prop_oneof![4 => Just(How::Replace), 4 => Just(How::Invalidate), 1 => Just(How::Discard)];
+    let which = prop_oneof![6 => Just(Which::Current), 2 => Just(Which::Old), 1 => Just(Which::Unknown)];
+    (how, which, prop::bool::ANY).prop_map(|(how, which, by_message)| Step::Report { how, which, by_message })
+}
+
 /// The real actor, with those who use it.
 struct Run {
+    background: bool,
     system: SystemRunner,
     handle: TokenHandle,
     clock: ManualClock,
@@ -185,10 +229,11 @@ impl StateMachineTest for Run {
     fn init_test(reference: &Reference) -> Self {
         let system = System::new();
         let setting = reference.setting.clone();
+        let background = setting.background;
         let (handle, clock, spy, books, subscribers) = system.block_on(async {
             tokio::time::pause();
             let clock = ManualClock::new();
-            let books = Books::new(clock.clone(), setting.stale);
+            let books = Books::new(clock.clone(), setting.stale, setting.report_rules());
             let spy = Spy::new(books.clone());
             let builder =
                 TokenActor::builder(spy.clone()).policy(setting.policy()).clock(clock.clone()).seed(7);
@@ -198,13 +243,14 @@ impl StateMachineTest for Run {
             settle().await;
             (handle, clock, spy, books, subscribers)
         });
-        Self { system, handle, clock, spy, books, subscribers }
+        Self { background, system, handle, clock, spy, books, subscribers }
     }
 
     fn apply(run: Self, reference: &Reference, step: Step) -> Self {
         run.system.block_on(async {
-            // Whoever asks while a token can be read is told one at once.
-            let readable = run.handle.current().is_some();
+            // Whoever asks while a token can be read is told one at once. (A reader's look may start a refresh, which
+            // in background mode must start by itself.)
+            let readable = !run.background && run.handle.current().is_some();
             let before = run.books.told_ok();
             let asks = matches!(step, Step::Get | Step::Ask);
             run.step(step).await;
@@ -220,7 +266,7 @@ impl StateMachineTest for Run {
 
     fn check_invariants(run: &Self, _: &Reference) {
         run.system.block_on(async {
-            run.judge_reader();
+            run.judge().await;
             run.books.judge_waiting();
         });
     }
@@ -261,27 +307,100 @@ impl Run {
                 books.subscriber_stops(who);
                 self.subscribers[who].do_send(Halt);
             }
-            Step::InvalidateCurrent => {
-                let current = self.handle.watch().borrow().clone();
-                if let Some(token) = current {
-                    books.rejected(&token);
-                    self.handle.invalidate(&token);
-                    // At once, and not only when the actor has heard of it.
-                    self.judge_reader();
+            Step::Read => self.judge_reader(),
+            Step::Report { how, which, by_message } => {
+                let current = self.handle.watch().current();
+                let token = match which {
+                    Which::Current => current,
+                    Which::Old => books.some_old(current.as_ref()),
+                    Which::Unknown => Some(Token::new("unknown")),
+                };
+                if let Some(token) = token {
+                    self.report(how, &token, by_message).await;
                 }
             }
-            Step::InvalidateOld => {
-                if let Some(token) = books.some_old(self.handle.watch().borrow().as_ref()) {
-                    self.handle.invalidate(&token);
-                }
-            }
-            Step::InvalidateUnknown => self.handle.invalidate(&Token::new("unknown")),
             Step::Source(answer) => self.spy.then(answer),
             Step::Pass { millis } => tokio::time::sleep(self::millis(millis)).await,
-            Step::Suspend { secs } => self.clock.suspend(self::secs(secs)),
+            Step::Suspend { secs } => {
+                books.was_suspended();
+                self.clock.suspend(self::secs(secs));
+            }
             Step::SetForward { secs } => self.clock.set_forward(self::secs(secs)),
-            Step::SetBack { secs } => self.clock.set_back(self::secs(secs)),
+            Step::SetBack { secs } => {
+                books.clock_was_set_back();
+                self.clock.set_back(self::secs(secs));
+            }
             Step::Shutdown => self.shutdown().await,
+        }
+    }
+
+    async fn report(&self, how: How, token: &Token, by_message: bool) {
+        let books = &self.books;
+        let may_fly = self.report_may_fly(token).await;
+        let calls = books.calls();
+        match how {
+            How::Replace => {
+                books.reported(token);
+                let (handle, token) = (self.handle.clone(), token.clone());
+                books.ask(Kind::Reporter, async move {
+                    if by_message {
+                        handle.addr().send(Replace(token)).await.ok()
+                    } else {
+                        Some(handle.replace(&token).await)
+                    }
+                });
+            }
+            How::Invalidate => {
+                books.invalidated(token);
+                if by_message {
+                    self.handle.addr().do_send(Invalidate(token.clone()));
+                } else {
+                    self.handle.invalidate(token);
+                    // At once, and not only when the actor has heard of it.
+                    let read = self.handle.current();
+                    assert!(!may_fly || read.is_none_or(|read| !read.is_same(token)), "not withheld at once");
+                }
+            }
+            How::Discard => {
+                if by_message {
+                    let _ = self.handle.addr().send(Discard(token.clone())).await;
+                    books.discarded(token);
+                } else {
+                    books.discarded(token);
+                    self.handle.discard(token);
+                }
+                self.judge_reader();
+            }
+        }
+        settle().await;
+        if may_fly && !matches!(how, How::Discard) {
+            assert!(books.calls() > calls, "no flight for a report that may have one");
+        }
+    }
+
+    /// Whether a report of this token has to start a flight.
+    async fn report_may_fly(&self, token: &Token) -> bool {
+        let current = self.handle.watch().current();
+        let concerns = current.is_some_and(|it| it.is_same(token) && self.books.is_usable(&it));
+        let Ok(status) = self.handle.status().await else { return false };
+        if !concerns || status.state != FlightState::Idle {
+            return false;
+        }
+        let may_fly = self.books.report_may_fly(token);
+        assert!(!may_fly || status.next_report.is_none(), "{status:?}");
+        may_fly
+    }
+
+    async fn judge(&self) {
+        let current = self.handle.watch().current();
+        self.books.judge_observer(current.as_ref());
+        if self.background {
+            let is_idle = self.handle.status().await.is_ok_and(|status| status.state == FlightState::Idle);
+            self.books.judge_background(current.as_ref(), is_idle);
+        } else {
+            let read = self.handle.current();
+            self.books.judge_reading(current.as_ref(), read.as_ref());
+            self.judge_reader();
         }
     }
 

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokenflight::clock::{Clock, SystemClock};
+use tokenflight::source::BoxSource;
 use tokenflight::source::{JsonEndpoint, JsonEndpointBuilder};
 use tokenflight::testing::{FakeAuthServer, Reply};
-use tokenflight::{Token, TokenError, TokenHandle};
+use tokenflight::{FetchContext, Reason, Token, TokenError, TokenHandle, TokenSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -52,6 +53,24 @@ async fn faced_at_leisure(reply: Reply) -> Vec<TokenError> {
 
 fn raw(text: &str) -> Reply {
     Reply::Raw(text.as_bytes().to_vec())
+}
+
+#[actix::test]
+async fn a_request_ends_when_the_time_for_the_attempt_does() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let url = server.url();
+    for source in
+        [BoxSource::new(client(&*url).build().unwrap()), BoxSource::new(endpoint(&*url).build().unwrap())]
+    {
+        server.then(Reply::Hang);
+        let cx = FetchContext::new(Reason::First).with_deadline(SystemClock.now().boot + millis(300));
+        let text = source.fetch(cx).await.unwrap_err().to_string();
+        assert!(
+            text.starts_with("no answer within ") && text.contains("(the time left for the attempt)"),
+            "{text}"
+        );
+        assert!(text.ends_with(&url), "{text}");
+    }
 }
 
 #[actix::test]

@@ -72,7 +72,7 @@ async fn a_huge_lifetime_overflows_nothing() {
     let rig = rig();
     rig.source.then(token("eternal", Duration::MAX));
     let token = rig.handle.get().await.unwrap();
-    assert!(token.remaining().unwrap() > HOUR * 24 * 365);
+    assert!(token.remaining().unwrap() > HOUR * 24 * 29, "30 days at most");
     assert!(token.expires_at().is_some());
     assert!(rig.handle.current().is_some());
 }

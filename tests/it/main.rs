@@ -18,6 +18,7 @@ mod http_sources;
 mod json_endpoint;
 mod jumps;
 mod lifetimes;
+mod log_lines;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "oauth2")]
@@ -38,6 +39,8 @@ mod secrets;
 mod shared;
 mod shutdown;
 mod single_flight;
+mod sources;
+mod storms;
 mod support;
 mod threads;
 mod time;

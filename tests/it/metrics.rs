@@ -47,14 +47,39 @@ async fn a_flight_an_outage_and_a_rejection_are_seen() {
     // The clock starts on the first of January 2026; the token was asked for then, and lasts an hour.
     seen.assert("tokenflight_expiry_timestamp_seconds{}", 1_767_225_600 + 3_600);
 
-    rig.handle.invalidate(&rig.handle.current().unwrap());
+    // A report, whose flight fails. The token stays in use.
+    let token = rig.handle.current().unwrap();
     rig.source.then(terminal());
-    assert!(rig.get_all(5).await.iter().all(Result::is_err));
+    rig.handle.invalidate(&token);
+    assert!(rig.get_all(5).await.iter().all(Result::is_ok));
     let seen = Seen::by(&snapshotter);
     seen.assert("tokenflight_rejections_total{}", 1);
+    seen.assert("tokenflight_reports_total{kind=invalidate}", 1);
+    let withheld = seen.0.get("tokenflight_withheld_milliseconds_total{}");
+    assert!(matches!(withheld, Some(DebugValue::Counter(60..=62))), "{withheld:?}");
+    seen.assert("tokenflight_suspect{}", 1);
     seen.assert("tokenflight_refreshes_total{reason=rejected,outcome=rejected}", 1);
     seen.assert("tokenflight_cooldown_seconds{}", 5);
+
+    // In the cooldown none may start.
+    rig.handle.replace(&token).await.unwrap();
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_reports_total{kind=replace}", 1);
+    seen.assert("tokenflight_reports_refused_total{by=cooldown}", 1);
+    seen.assert("tokenflight_reports_refused_total{by=settle}", 0);
+    seen.assert("tokenflight_reports_refused_total{by=budget}", 0);
+    let next_report = seen.0.get("tokenflight_next_report_timestamp_seconds{}");
+    assert!(
+        matches!(next_report, Some(DebugValue::Gauge(at)) if (1_767_225_605.0..1_767_225_606.0).contains(&at.0)),
+        "the end of the cooldown: {next_report:?}"
+    );
+
+    rig.handle.discard(&token);
+    settle().await;
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_reports_total{kind=discard}", 1);
     seen.assert("tokenflight_expiry_timestamp_seconds{}", 0);
+    seen.assert("tokenflight_suspect{}", 0);
 }
 
 #[actix::test]

@@ -1,7 +1,5 @@
 //! Promises 4 and 8: a failure costs one flight, an outage costs the auth server little.
 
-use std::error::Error;
-
 use tokenflight::testing::Answer;
 use tokenflight::{SourceError, TokenError};
 
@@ -15,7 +13,7 @@ async fn fifty_callers_of_a_failing_source_cost_one_flight_and_get_one_error() {
     let outcomes = rig.get_all(50).await;
     assert!(began.elapsed() < millis(65), "as long as one call takes: {:?}", began.elapsed());
     assert_eq!(rig.source.calls(), 1);
-    let cause = |error: &TokenError| std::ptr::from_ref(error.source().unwrap()).addr();
+    let cause = |error: &TokenError| std::ptr::from_ref(error.cause::<SourceError>().unwrap()).addr();
     let first = cause(outcomes[0].as_ref().unwrap_err());
     for outcome in &outcomes {
         let error = outcome.as_ref().unwrap_err();
@@ -108,6 +106,37 @@ async fn a_retry_after_beyond_the_flight_ends_it_and_is_the_cooldown() {
     assert_eq!(rig.source.calls(), 1);
     tokio::time::sleep(secs(2)).await;
     rig.handle.get().await.unwrap();
+}
+
+#[actix::test]
+async fn retry_after_tells_what_is_left_when_it_is_told() {
+    let rig = rig();
+    rig.source.then(Answer::Error(SourceError::terminal("go away").with_retry_after(secs(60))));
+    assert_eq!(rig.handle.get().await.unwrap_err().retry_after(), Some(secs(60)));
+    tokio::time::sleep(secs(59)).await;
+    let left = |error: tokenflight::TokenError| error.retry_after().unwrap();
+    let about_a_second = millis(900)..=secs(1);
+    assert!(about_a_second.contains(&left(rig.handle.get().await.unwrap_err())));
+    assert!(about_a_second.contains(&left(rig.handle.refresh().await.unwrap_err())));
+    let (collector, told) = Collector::begin();
+    rig.handle.subscribe(subscription(&collector, 0));
+    told.wait_for(1).await;
+    assert!(about_a_second.contains(&left(told.to(0)[0].clone().unwrap_err())));
+}
+
+/// However little the policy asks for, a server that is down is left alone for a moment after each flight.
+#[actix::test]
+async fn a_background_actor_without_cooldowns_spares_a_server_that_is_down() {
+    tokio::time::pause();
+    for failure in [transient(), terminal(), Answer::Panic] {
+        let policy = plain().background(true).attempts(1);
+        let rig = another(policy.cooldown(secs(0)).terminal_cooldown(secs(0)));
+        rig.source.then_times(1_000, &failure);
+        tokio::time::sleep(secs(60)).await;
+        let calls = rig.source.calls();
+        assert!((60..=121).contains(&calls), "at most two a second: {calls} in a minute");
+        rig.handle.shutdown().await;
+    }
 }
 
 #[actix::test]

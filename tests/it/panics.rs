@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use actix::prelude::{Arbiter, MailboxError};
 use futures_util::future::join_all;
 use tokenflight::testing::{ManualClock, ScriptedSource};
-use tokenflight::{GetToken, Token, TokenActor, TokenError, source_fn};
+use tokenflight::{GetToken, Token, TokenActor, TokenError, TokenHandle, source_fn};
 
 use crate::support::*;
 
@@ -53,6 +53,137 @@ async fn a_source_that_panics_before_or_after_its_first_await_fails_the_flight()
             assert!(outcome.unwrap_err().is_panic());
         }
         assert_eq!(handle.get().await.unwrap().secret(), "abc", "the next request works");
+    }
+}
+
+/// Panics when it is dropped, with another of its kind.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        std::panic::panic_any(Grenade);
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_when_it_is_dropped_fails_the_flight_and_no_more() {
+    // It would end the whole process.
+    let name = "panics::a_panic_whose_payload_panics_when_it_is_dropped_fails_the_flight_and_no_more";
+    if let Some(mut child) = in_its_own_process(name) {
+        all_that_is_written_by(&mut child);
+        return;
+    }
+    ends(panic_with_grenades);
+}
+
+/// Runs it on a thread of its own, so that a hang is a failure.
+#[track_caller]
+fn ends<F: Future<Output = ()>>(scene: impl FnOnce() -> F + Send + 'static) {
+    let (done, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        actix_rt::System::new().block_on(scene());
+        done.send(()).unwrap();
+    });
+    end.recv_timeout(secs(20)).expect("it neither panics nor hangs");
+}
+
+async fn panic_with_grenades() {
+    let calls = AtomicUsize::new(0);
+    let source = source_fn(move |_cx| {
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        if call == 0 {
+            std::panic::panic_any(Grenade);
+        }
+        async move {
+            tokio::task::yield_now().await;
+            if call == 1 {
+                std::panic::panic_any(Grenade);
+            }
+            Ok(Token::new("abc").with_lifetime(HOUR))
+        }
+    });
+    let handle = TokenActor::builder(source).policy(plain().cooldown(secs(0))).start().unwrap();
+    for _ in 0..2 {
+        assert!(handle.get().await.unwrap_err().is_panic());
+    }
+    assert_eq!(handle.get().await.unwrap().secret(), "abc");
+}
+
+/// Does with the handle whatever a handle can do, when it wakes and when it is dropped.
+struct Busybody {
+    handle: TokenHandle,
+    woken: AtomicUsize,
+}
+
+impl Busybody {
+    fn call_back(&self) {
+        let handle = &self.handle;
+        let mut get = Box::pin(handle.get());
+        let old = Token::new("some old one");
+        let mut replace = Box::pin(handle.replace(&old));
+        let mut ask = Box::pin(handle.addr().send(GetToken));
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = (get.as_mut().poll(&mut cx), replace.as_mut().poll(&mut cx), ask.as_mut().poll(&mut cx));
+        if let Some(token) = handle.watch().current() {
+            handle.invalidate(&token);
+        }
+        handle.discard(&old);
+        let _ = handle.current();
+    }
+}
+
+impl Wake for Busybody {
+    fn wake(self: Arc<Self>) {
+        self.woken.fetch_add(1, Ordering::SeqCst);
+        self.call_back();
+    }
+}
+
+impl Drop for Busybody {
+    fn drop(&mut self) {
+        self.call_back();
+    }
+}
+
+#[test]
+fn a_waker_that_calls_back_into_the_handle_locks_nothing_up() {
+    ends(call_back_from_wakers);
+}
+
+async fn call_back_from_wakers() {
+    tokio::time::pause();
+    for held in [false, true] {
+        let rig = another(plain().wait_timeout(secs(2)));
+        if held {
+            rig.source.hold();
+        }
+        let busybody = || Arc::new(Busybody { handle: rig.handle.clone(), woken: AtomicUsize::new(0) });
+        let (caller, asker, observer) = (busybody(), busybody(), busybody());
+        let mut watch = rig.handle.watch();
+        let mut get = Box::pin(rig.handle.get());
+        let mut ask = Box::pin(rig.handle.addr().send(GetToken));
+        let mut change = Box::pin(watch.changed());
+        let by = |waker: &Arc<Busybody>| Waker::from(Arc::clone(waker));
+        assert!(get.as_mut().poll(&mut Context::from_waker(&by(&caller))).is_pending());
+        assert!(ask.as_mut().poll(&mut Context::from_waker(&by(&asker))).is_pending());
+        assert!(change.as_mut().poll(&mut Context::from_waker(&by(&observer))).is_pending());
+        // One that leaves: its waker is the last to hold the busybody.
+        let mut leaver = Box::pin(rig.handle.get());
+        assert!(leaver.as_mut().poll(&mut Context::from_waker(&Waker::from(busybody()))).is_pending());
+        drop(leaver);
+        let others = rig.get_all(10).await;
+        assert_eq!(others.iter().filter(|outcome| outcome.is_ok()).count(), if held { 0 } else { 10 });
+        settle().await;
+        assert_eq!(caller.woken.load(Ordering::SeqCst), 1);
+        assert_eq!(asker.woken.load(Ordering::SeqCst), 1);
+        assert_eq!(observer.woken.load(Ordering::SeqCst), usize::from(!held));
+        assert_eq!(get.await.is_ok(), !held, "woken by the token, or at its deadline");
+        drop((ask, change));
+        rig.source.release();
+        tokio::time::sleep(secs(1)).await;
+        assert!(rig.handle.get().await.is_ok(), "the actor lives");
+        rig.handle.discard(&rig.handle.current().unwrap());
+        rig.handle.shutdown().await;
     }
 }
 

@@ -97,9 +97,10 @@ const BASIC: &str = "Y2xpZW50OmNsaWVudC1zM2NyZXQtZG8tbm90LXByaW50";
 /// that the program writes, with every crate's log at trace, everything shown, and a panic.
 #[test]
 fn token_in_logs() {
-    let Some(text) = all_that_is_written_by("peers_http::token_in_logs") else {
+    let Some(mut child) = in_its_own_process("peers_http::token_in_logs") else {
         return actix_rt::System::new().block_on(tell_all());
     };
+    let text = all_that_is_logged_by(&mut child);
     for told in
         ["refresh started", "refreshed in", "an outage begins", "[redacted]", "Sensitive", "boom", "503"]
     {
@@ -110,7 +111,7 @@ fn token_in_logs() {
     }
 }
 
-/// Success, failure, rejection, panic: all of it logged, all of it shown.
+/// Success, failure, discard, panic: all of it logged, all of it shown.
 async fn tell_all() {
     env_logger::init();
     let token =
@@ -126,7 +127,7 @@ async fn tell_all() {
     let token = service.tokens.get().await.unwrap();
     println!("{token:?} {:?} {:?}", token.authorization(), service.tokens);
     println!("{:?} {:?}", service.tokens.watch(), tokenflight::Invalidate(token.clone()));
-    service.tokens.invalidate(&token);
+    service.tokens.discard(&token);
     for _ in 0..3 {
         let error = service.tokens.get().await.unwrap_err();
         println!("{error} {error:?} {:?}", std::error::Error::source(&error));

@@ -126,6 +126,8 @@ mod runner {
         refused(r#"[{"name": "n", "steps": [{"get": "a", "advance": "1s"}]}]"#, "step 1: does two things");
         refused(r#"[{"name": "n", "steps": [{"advance": "1s", "times": 2}]}]"#, "`times` does not go with");
         refused(r#"[{"name": "n", "steps": [{"get": "a", "ticket": 2}]}]"#, "`ticket` does not go with");
+        refused(r#"[{"name": "n", "steps": [{"get": "a", "token": "A"}]}]"#, "`token` does not go with");
+        refused(r#"[{"name": "n", "steps": [{"replace": "a"}]}]"#, "`replace` needs a `token`");
         refused(r#"[{"name": "n", "answers": [{"lifetime": "1s"}], "steps": [{"get": "a"}]}]"#, "answer 1");
         refused(
             r#"[{"name": "n", "answers": [{"error": "transient", "retry_after": "soon"}], "steps": [{"get": "a"}]}]"#,
@@ -169,6 +171,10 @@ mod runner {
                 "reason: first",
             ),
             (r#"[{"get": "a", "expect": {"gets": {"a": "B"}, "calls": 1, "waiters": 3}}]"#, "waiters: 0"),
+            (
+                r#"[{"get": "a", "expect": {"gets": {"a": "B"}, "calls": 1, "suspect": true}}]"#,
+                "suspect: false",
+            ),
             // An answer that does not come, or is of another kind.
             (
                 r#"[{"get": "a", "expect": {"gets": {"a": "B", "b": "B"}, "calls": 1}}]"#,

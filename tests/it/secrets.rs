@@ -7,8 +7,8 @@ use serde_json::json;
 use tokenflight::source::{ClientAuth, ClientCredentials, JsonEndpoint};
 use tokenflight::testing::{Answer, FakeAuthServer, ManualClock, Reply, ScriptedSource};
 use tokenflight::{
-    FetchContext, GetStatus, GetToken, Invalidate, Refresh, SourceError, Subscribe, Token, TokenActor,
-    TokenError, TokenHandle, TokenReady, TokenSource,
+    Discard, FetchContext, GetStatus, GetToken, Invalidate, Refresh, Replace, SourceError, Subscribe, Token,
+    TokenActor, TokenError, TokenHandle, TokenReady, TokenSource,
 };
 
 use crate::support::*;
@@ -21,9 +21,10 @@ const BASIC: &str = "Y2xpZW50OmNsaWVudC1zM2NyZXQ";
 
 #[test]
 fn nothing_that_is_written_holds_a_secret() {
-    let Some(text) = all_that_is_written_by("secrets::nothing_that_is_written_holds_a_secret") else {
+    let Some(mut child) = in_its_own_process("secrets::nothing_that_is_written_holds_a_secret") else {
         return actix_rt::System::new().block_on(every_path());
     };
+    let text = all_that_is_logged_by(&mut child);
     let told = [
         "refresh started (first)",
         "refresh started (expired)",
@@ -33,7 +34,12 @@ fn nothing_that_is_written_holds_a_secret() {
         "refreshed in",
         "an outage begins",
         "the outage is over",
-        "the api rejects new tokens too",
+        "asking once more",
+        "its source gives out the same one",
+        "more often than it may be replaced",
+        "reported as rejected (replace)",
+        "reported as rejected (invalidate)",
+        "reported as rejected (discard)",
         "next in",
         "panicked",
         "invalid_client",
@@ -99,10 +105,27 @@ async fn lives() {
     let forced = rig.handle.refresh().await.unwrap();
     rig.handle.invalidate(&first);
     rig.handle.invalidate(&forced);
-    keep(4); // the same secret again
+    keep(4); // the same secret again, and so the source is asked once more
     keep(5);
+    tokio::time::sleep(secs(70)).await;
     let next = rig.handle.get().await.unwrap();
-    rig.handle.addr().send(Invalidate(next)).await.unwrap();
+    keep(5);
+    keep(5);
+    show(&rig.handle.replace(&next).await);
+    tokio::time::sleep(secs(70)).await; // before, the predecessor is the answer
+    source.then(terminal());
+    show_chain(&rig.handle.addr().send(Replace(next.clone())).await.unwrap().unwrap_err());
+    show(&rig.handle.replace(&next).await);
+    tokio::time::sleep(secs(60)).await;
+    while rig.handle.status().await.unwrap().counters.refused_by_budget == 0 {
+        keep(5);
+        show(&rig.handle.replace(&next).await);
+        tokio::time::sleep(secs(1)).await;
+    }
+    rig.handle.addr().send(Invalidate(next.clone())).await.unwrap();
+    // The source gives out again what was discarded, and then it refuses.
+    source.then(terminal());
+    rig.handle.discard(&next);
     show_chain(&rig.handle.get().await.unwrap_err());
     tokio::time::sleep(secs(60)).await;
 
@@ -132,12 +155,14 @@ async fn everything_shown(rig: &Rig) {
     show(&token.authorization());
     show(&rig.handle);
     show(&rig.handle.watch());
-    show(&rig.handle.watch().borrow().clone());
+    show(&rig.handle.watch().current());
     show(&rig.handle.addr().send(GetToken).await);
     show(&rig.handle.addr().send(GetStatus).await);
     show(&(Refresh, Invalidate(token.clone()), Subscribe::new(collector)));
-    show(&TokenReady { ticket: 0, result: Ok(token.clone()) });
+    show(&(Replace(token.clone()), Discard(token.clone())));
+    show(&TokenReady::new(0, Ok(token.clone())));
     show(&rig.source);
+    show(&tokenflight::source::BoxSource::new(rig.source.clone()));
     show(&rig.source.contexts());
     show(&Answer::Token(token.clone()));
     show(&SourceError::transient("down"));
@@ -189,7 +214,7 @@ async fn all_of(server: &FakeAuthServer, replies: impl IntoIterator<Item = Reply
     for reply in replies {
         server.then(reply);
         match tokens.get().await {
-            Ok(token) => tokens.invalidate(&token),
+            Ok(token) => tokens.discard(&token),
             Err(error) => show_chain(&error),
         }
         clock.suspend(secs(300));
@@ -206,7 +231,7 @@ fn a_fetch_context_shows_no_secret() {
             *shown.lock().unwrap() = format!("{cx:?}");
             async { Ok(fresh(7)) }
         });
-        let tokens = TokenActor::builder(source).start().unwrap();
+        let tokens = TokenActor::builder(source).policy(plain()).start().unwrap();
         tokens.get().await.unwrap();
         tokens.refresh().await.unwrap();
     });

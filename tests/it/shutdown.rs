@@ -2,15 +2,16 @@
 
 use actix::prelude::*;
 use futures_util::FutureExt;
+use tokenflight::handle::TokenWatch;
 use tokenflight::testing::ScriptedSource;
-use tokenflight::{FlightState, GetStatus, GetToken, Shutdown, SourceError, Token, TokenActor, TokenHandle};
-use tokio::sync::{oneshot, watch};
+use tokenflight::{FlightState, GetStatus, GetToken, Shutdown, SourceError, TokenActor, TokenHandle};
+use tokio::sync::oneshot;
 
 use crate::support::*;
 
 /// Waits until actor and handles are gone: nobody is left who could change what is watched.
 #[track_caller]
-fn ended(watch: &mut watch::Receiver<Option<Token>>) -> impl Future<Output = ()> {
+fn ended(watch: &mut TokenWatch) -> impl Future<Output = ()> {
     let gone = async { while watch.changed().await.is_ok() {} };
     tokio::time::timeout(secs(100), gone).map(|gone| gone.expect("the actor goes on"))
 }
@@ -217,7 +218,7 @@ async fn after_its_system_has_ended_a_handle_answers_everything_at_once() {
     let source = ScriptedSource::new();
     let (system, handles, thread) = elsewhere(&source).await;
     let token = handles[0].get().await.unwrap();
-    let mut watch = handles[0].watch();
+    let watch = handles[0].watch();
     handles[1].get().await.unwrap();
     system.stop();
     thread.join().unwrap();
@@ -236,7 +237,7 @@ async fn after_its_system_has_ended_a_handle_answers_everything_at_once() {
     told.wait_for(2).await;
     told.assert_each_once(0..2);
     assert!(told.to(1)[0].as_ref().unwrap_err().is_stopped());
-    assert!(watch.borrow_and_update().is_none(), "observers have seen the end");
+    assert!(watch.current().is_none(), "observers have seen the end");
 }
 
 #[actix::test]

@@ -1,6 +1,7 @@
 //! What the tests share: an actor in virtual time, and actors that count their answers.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use tokio::sync::watch;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) fn secs(secs: u64) -> Duration {
+pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-pub(crate) fn millis(millis: u64) -> Duration {
+pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
@@ -34,8 +35,14 @@ pub(crate) fn rig() -> Rig {
 }
 
 /// The default policy, without the dice: cooldowns and margins are exact. Pauses between attempts are
-/// random whatever the jitter, so where a pause must be known the test sets `backoff` to zero.
+/// random whatever the jitter, so where a pause must be known the test sets `backoff` to zero. New tokens have settled
+/// from the start: only tests of reports mind.
 pub(crate) fn plain() -> RefreshPolicy {
+    settling().settle(millis(0))
+}
+
+/// The same, and a new token settles first.
+pub(crate) fn settling() -> RefreshPolicy {
     RefreshPolicy::default().jitter(0.0)
 }
 
@@ -161,20 +168,33 @@ pub(crate) fn subscription(to: &Addr<Collector>, ticket: u64) -> Subscribe {
     Subscribe::new(to.clone()).ticket(ticket)
 }
 
-/// Runs the test of this name again in a process of its own, with every crate's log at trace, and returns all that
-/// it wrote; `None` in that process. (The log belongs to the whole process, and so does its output.)
-#[cfg(feature = "oauth2")]
-#[track_caller]
-pub(crate) fn all_that_is_written_by(name: &str) -> Option<String> {
+/// The test of this name, to be run again in a process of its own; `None` in that process. (The log belongs to the
+/// whole process. So do its output and its file descriptors.)
+pub(crate) fn in_its_own_process(name: &str) -> Option<Command> {
     const CHILD: &str = "TOKENFLIGHT_TEST_CHILD";
     if std::env::var_os(CHILD).is_some() {
         return None;
     }
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", name, "--nocapture"]);
-    child.envs([(CHILD, "1"), ("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")]);
+    // The shell sets limits, if any, and then becomes the test.
+    let mut child = Command::new("sh");
+    child.args(["-c", "eval \"$LIMITS\"; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").env_remove("LIMITS");
+    Some(child)
+}
+
+/// Runs it to its end, and returns all that it wrote.
+#[track_caller]
+pub(crate) fn all_that_is_written_by(child: &mut Command) -> String {
     let output = child.output().unwrap();
     let written = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{written}");
-    Some(written.into_owned())
+    assert!(written.contains("1 passed"), "a test of this name has run: {written}");
+    written.into_owned()
+}
+
+/// The same with every crate's log at trace.
+#[cfg(feature = "oauth2")]
+#[track_caller]
+pub(crate) fn all_that_is_logged_by(child: &mut Command) -> String {
+    all_that_is_written_by(child.envs([("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")]))
 }

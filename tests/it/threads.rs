@@ -1,6 +1,7 @@
 //! Across arbiters, from plain tokio, from no runtime at all; and when what started the actor has ended.
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 use tokenflight::testing::ScriptedSource;
 use tokenflight::{RefreshPolicy, TokenActor};
 
@@ -84,6 +85,36 @@ async fn an_arbiter_that_has_stopped_is_a_clear_error() {
 }
 
 #[test]
+fn a_name_with_a_nul_is_refused() {
+    let named = || TokenActor::builder(ScriptedSource::new()).name("a\0b");
+    let error = named().spawn_thread().map(drop).unwrap_err();
+    assert_eq!(error.field(), "name", "no thread can be called so");
+    assert_eq!(named().build().map(drop).unwrap_err().field(), "name");
+    System::new().block_on(async {
+        assert_eq!(named().start().map(drop).unwrap_err().field(), "name");
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn without_file_descriptors_a_thread_of_its_own_is_refused() {
+    let name = "threads::without_file_descriptors_a_thread_of_its_own_is_refused";
+    if let Some(mut child) = in_its_own_process(name) {
+        all_that_is_written_by(child.env("LIMITS", "ulimit -n 64"));
+        return;
+    }
+    // All that there are.
+    let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(!files.is_empty() && files.len() < 64, "{}", files.len());
+    let refused = TokenActor::builder(ScriptedSource::new()).spawn_thread().map(drop);
+    drop(files);
+    let error = refused.unwrap_err();
+    assert_eq!(error.field(), "thread", "{error}");
+    let handle = TokenActor::builder(ScriptedSource::new()).spawn_thread().unwrap();
+    assert!(futures_executor::block_on(handle.get()).is_ok(), "with file descriptors it starts");
+}
+
+#[test]
 fn without_a_system_start_says_what_to_do() {
     let error = TokenActor::builder(ScriptedSource::new()).start().unwrap_err();
     assert!(error.to_string().contains("spawn_thread()"), "{error}");
@@ -134,17 +165,36 @@ fn the_runtime_that_started_it_may_end() {
     });
 }
 
+/// On the actor's own arbiter, where a lock held over an await would hang the thread for ever.
+#[actix::test]
+async fn what_an_observer_keeps_over_an_await_does_not_hold_up_the_actor() {
+    let rig = rig();
+    let mut watch = rig.handle.watch();
+    let kept = (watch.current(), watch.clone());
+    rig.handle.get().await.unwrap();
+    let seen = watch.current();
+    watch.changed().await.unwrap();
+    let mut change = Box::pin(watch.changed());
+    assert!(change.as_mut().now_or_never().is_none());
+    assert_eq!(rig.handle.refresh().await.unwrap().secret(), "token-2");
+    rig.handle.discard(&rig.handle.current().unwrap());
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "token-3");
+    change.await.unwrap();
+    assert!(kept.0.is_none() && seen.unwrap().secret() == "token-1");
+    assert_eq!(kept.1.current().unwrap().secret(), "token-3");
+}
+
 #[actix::test]
 async fn observers_see_every_change() {
     let rig = rig();
     let mut watch = rig.handle.watch();
-    assert!(watch.borrow().is_none());
+    assert!(watch.current().is_none());
     let token = rig.handle.get().await.unwrap();
     watch.changed().await.unwrap();
-    assert_eq!(watch.borrow_and_update().as_ref().unwrap().secret(), "token-1");
-    rig.handle.invalidate(&token);
+    assert_eq!(watch.current().unwrap().secret(), "token-1");
+    rig.handle.discard(&token);
     watch.changed().await.unwrap();
-    assert!(watch.borrow_and_update().is_none());
+    assert!(watch.current().is_none());
     rig.handle.get().await.unwrap();
-    assert_eq!(watch.borrow_and_update().as_ref().unwrap().secret(), "token-2");
+    assert_eq!(watch.current().unwrap().secret(), "token-2");
 }

@@ -49,6 +49,21 @@ async fn setting_the_wall_clock_forward_ends_a_life() {
 }
 
 #[actix::test]
+async fn in_background_mode_a_wall_clock_that_is_set_forward_means_a_refresh_at_once() {
+    let rig = rig_with(plain().background(true));
+    rig.source.called(1).await;
+    tokio::time::sleep(secs(600)).await;
+    for calls in 2..5 {
+        rig.clock.set_forward(HOUR * 2);
+        assert!(rig.handle.watch().current().is_some());
+        tokio::time::sleep(secs(2)).await;
+        assert_eq!(rig.source.calls(), calls, "nobody has asked");
+        assert!(rig.handle.current().is_some());
+        tokio::time::sleep(secs(600)).await;
+    }
+}
+
+#[actix::test]
 async fn a_sleep_that_the_wall_clock_hides_is_seen() {
     let rig = rig();
     rig.handle.get().await.unwrap();

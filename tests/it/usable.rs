@@ -78,12 +78,38 @@ async fn stale_if_error_hands_out_the_old_token_so_long_and_no_longer() {
 }
 
 #[actix::test]
-async fn stale_if_error_never_hands_out_what_the_api_rejected() {
+async fn stale_if_error_never_hands_out_what_was_discarded() {
     let rig = rig_with(plain().attempts(1).stale_if_error(secs(600)));
     let token = rig.handle.get().await.unwrap();
     rig.source.then(transient());
-    rig.handle.invalidate(&token);
+    rig.handle.discard(&token);
     assert!(rig.handle.get().await.is_err());
+}
+
+#[actix::test]
+async fn stale_if_error_never_hands_out_what_was_reported() {
+    let rig = rig_with(plain().attempts(1).stale_if_error(secs(600)));
+    let token = rig.handle.get().await.unwrap();
+    rig.source.then(transient());
+    assert!(rig.handle.replace(&token).await.is_err());
+    assert!(rig.handle.get().await.unwrap().is_same(&token), "in use to its end, and no longer");
+    rig.source.then(transient());
+    tokio::time::sleep(HOUR + secs(1)).await;
+    assert!(rig.handle.get().await.unwrap_err().is_unavailable());
+}
+
+/// RFC 5861 section 4 speaks of a server that is not available. One that refuses is.
+#[actix::test]
+async fn stale_if_error_does_not_hide_a_refusal() {
+    let rig = rig_with(plain().attempts(1).stale_if_error(secs(600)));
+    rig.handle.get().await.unwrap();
+    rig.source.then(terminal());
+    tokio::time::sleep(HOUR + secs(1)).await;
+    assert!(rig.handle.get().await.unwrap_err().is_rejected(), "from the flight");
+    assert!(rig.handle.get().await.unwrap_err().is_rejected(), "and in the cooldown");
+    rig.source.then(transient());
+    tokio::time::sleep(secs(30)).await;
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1", "the server is not available");
 }
 
 #[actix::test]

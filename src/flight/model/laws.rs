@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::rules::{Name, Rules, Seat};
-use super::world::{Said, World};
+use super::books::Due;
+use super::rules::{Action, Name, Rules, Seat};
+use super::sights::Sight;
+use super::world::{Said, Shown, Waiting, World, left};
 use crate::flight::{FlightState, Outcome};
 use crate::token::Token;
 
@@ -25,26 +27,36 @@ macro_rules! laws {
 
 laws! {
     OneCall "at most one call to the source at a time",
-    OneAnswer "nobody is told who does not wait",
+    OneAnswer "no pair is answered twice between its subscription and its answer",
     OnePlace "nobody waits twice under one ticket",
-    Discarded "only a duplicate is discarded",
+    Duplicate "only a duplicate is dropped",
     Kept "nobody who waits is forgotten",
     Flying "whoever waits, waits for a flight",
+    Idle "nobody waits for a token that can be read",
     Woken "whatever is under way, a wake-up is set",
     Patience "nobody waits beyond the end of his patience",
     Order "all are told, the oldest first",
-    Alive "no expired or rejected token is published",
-    HandedOut "no expired or rejected token is handed out",
+    Round "a round is closed to newcomers when its telling begins",
+    Alive "no expired token is published",
+    HandedOut "no expired token is handed out",
+    Discarded "a discarded token is never published, readable or told",
     Newness "who wants a new token gets no old one",
     PublishedFirst "publish comes before telling",
     Usable "a usable token is never taken away",
-    Gone "a rejected token is no longer read",
+    Withheld "a report withholds the token once a flight, for a second at most, while the flight's attempt runs",
+    Reporter "who reported gets the flight's outcome, or at once the same token or a predecessor that helps",
+    Honoured "a report that may have a flight has one",
+    Budget "flights for reports keep to settle and budget, forced ones to settle",
+    LastWord "the source has the last word, and is asked once more at most",
+    Suspect "a token is suspect from the report until it is replaced or confirmed",
+    Due "in background mode an unusable token means that a refresh is due, or a cooldown runs",
+    OwnPace "refreshes that nobody asks for keep their distance",
     Cooldown "no flight begins in a cooldown",
     RetryAfter "no retry before the source's Retry-After",
     Attempts "a flight has its number of attempts and no more",
     FlightTime "no call begins after the flight's time",
-    Queue "the queue is bounded",
-    Reported "a reader that reports is told when to report again",
+    Queue "the queue is bounded, and those who are being told count",
+    Reader "a reader that reports is told when to report again",
     Deaf "a call that was given up changes nothing",
     Stopped "a stopped machine calls nobody and holds nothing",
     Rest "it comes to rest",
@@ -59,12 +71,13 @@ impl World {
         }
     }
 
-    /// How long a token lasts yet, by whichever clock says less. Reckoned here, and not by the token's own
-    /// rule, which is among what is tried.
     pub(super) fn left(&self, token: &Token) -> Duration {
-        let end = token.end();
-        let by_wall = end.wall.duration_since(self.now.wall).unwrap_or_default();
-        by_wall.min(end.boot.saturating_sub(self.now.boot))
+        left(token, self.now)
+    }
+
+    /// Whether an answer with this token helps.
+    pub(super) fn is_good(&self, token: &Token) -> bool {
+        token.is_presentable() && !self.left(token).is_zero() && !self.books.is_discarded(token)
     }
 
     fn is_over_for(&self, token: &Token) -> Duration {
@@ -73,88 +86,232 @@ impl World {
         by_wall.max(self.now.boot.saturating_sub(end.boot))
     }
 
-    /// What a reader of the slot finds.
-    pub(super) fn readable(&self) -> Option<&Token> {
+    /// The token in the slot, if the clocks call it usable.
+    pub(super) fn usable(&self) -> Option<&Token> {
         let shown = self.slot.as_ref()?;
         (self.left(&shown.token) > shown.margins.min_validity).then_some(&shown.token)
     }
 
-    pub(super) fn is_rejected(&self, token: &Token) -> bool {
-        self.rejected.as_ref().is_some_and(|rejected| rejected.same_secret(token))
+    /// What a reader of the slot finds.
+    pub(super) fn readable(&self) -> Option<&Token> {
+        self.usable().filter(|_| !self.slot.as_ref().is_some_and(|shown| self.is_withheld(shown)))
     }
 
-    /// The laws about an answer, for whoever gets it.
-    pub(super) fn judge_answer(&mut self, seat: Seat, outcome: &Outcome, said: &Said, rules: &Rules) {
+    pub(super) fn is_withheld(&self, shown: &Shown) -> bool {
+        shown.withheld_until.is_some_and(|until| self.now.boot < until)
+    }
+
+    pub(super) fn is_settling(&self, rules: &Rules) -> bool {
+        self.slot.as_ref().is_some_and(|shown| self.now.boot < shown.since + rules.settle())
+    }
+
+    /// The laws about an outcome, when it is decided or told at once.
+    pub(super) fn judge_answer(&mut self, outcome: &Outcome, rules: &Rules) {
         let Ok(token) = outcome else { return };
-        self.law(Law::HandedOut, !self.is_rejected(token) && self.may_be_used(token, rules));
-        let shown = self.slot.as_ref().is_some_and(|shown| shown.token.same_secret(token));
+        self.law(Law::Discarded, !self.books.is_discarded(token));
+        self.law(Law::HandedOut, self.may_be_used(token, rules));
+        let shown = self.slot.as_ref().is_some_and(|shown| shown.token.is_same(token));
         self.law(Law::PublishedFirst, shown);
-        self.law(Law::Newness, seat.name != Name::Forcer || said.published);
+    }
+
+    /// The same for one who has just come.
+    pub(super) fn judge_answer_at_once(
+        &mut self,
+        seat: Seat,
+        outcome: &Outcome,
+        said: &mut Said,
+        rules: &Rules,
+    ) {
+        let Some(due) = said.due.filter(|due| *due != Due::Late) else {
+            self.law(Law::Newness, seat.name != Name::Forcer || outcome.is_err());
+            let withheld = self.slot.as_ref().is_some_and(|shown| self.is_withheld(shown));
+            self.law(Law::Withheld, outcome.is_err() || !withheld);
+            return self.judge_answer(outcome, rules);
+        };
+        let Ok(token) = outcome else {
+            // No place in the queue; else somebody who names a usable token is given one.
+            let overloaded = outcome.as_ref().is_err_and(crate::error::TokenError::is_overloaded);
+            return self.law(Law::Reporter, overloaded && due.has_flight());
+        };
+        self.law(Law::Discarded, !self.books.is_discarded(token));
+        let is_current = self.usable().is_some_and(|usable| usable.is_same(token));
+        if seat.name == Name::Forcer {
+            said.sights.push(Sight::ForcedWhileSettling);
+            return self.law(Law::Newness, is_current && due == Due::Settling);
+        }
+        let offer = said.offer.clone().filter(|_| said.is_young || !due.has_flight());
+        let is_offer = offer.as_ref().is_some_and(|offer| offer.is_same(token));
+        if is_offer {
+            said.sights.push(if due.has_flight() { Sight::PredecessorAtOnce } else { Sight::Predecessor });
+            if self.books.entry(token).is_some() {
+                said.sights.push(Sight::RejectedFromBirth);
+            }
+        } else {
+            said.sights.push(Sight::SameToken);
+        }
+        let is_same = offer.is_none() && is_current && !due.has_flight();
+        self.law(Law::Reporter, is_offer || is_same);
+    }
+
+    /// What must have become of one who has just come.
+    pub(super) fn judge_newcomer(&mut self, said: &mut Said) {
+        let Some(number) = said.newcomer else { return };
+        if said.could_read {
+            // Whoever could have read a usable token is told it at once, or waits already.
+            self.law(Law::Usable, said.answered && !said.sights.contains(&Sight::Refused));
+        }
+        let waits = self.waiting.iter().any(|waiting| waiting.number == number);
+        self.law(Law::Kept, waits || said.answered);
+        let reports = matches!(said.action, Some(Action::Replace(_)));
+        let Some(due) = said.due.filter(|due| reports && *due != Due::Late) else { return };
+        let offered = said.offer.is_some() && said.is_young;
+        self.law(Law::Reporter, said.answered || (due.has_flight() && !offered));
+        if said.offer.is_some() && !said.answered {
+            said.sights.push(Sight::OutcomeInsteadOfPredecessor);
+        }
     }
 
     fn may_be_used(&self, token: &Token, rules: &Rules) -> bool {
-        // Past its end only by `stale_if_error`, and only where an error would be told instead.
-        let instead = self.flight_not_before.is_some_and(|until| self.now.boot <= until);
+        // Past its end only by `stale_if_error`, and only where an error would be told instead that is no refusal.
+        let instead = self.books.cooldown.as_ref().is_some_and(|it| self.now.boot <= it.until && !it.refused);
         let stale = !rules.grace.is_zero() && self.is_over_for(token) <= rules.grace && instead;
         stale || !self.left(token).is_zero()
     }
 
     /// The laws about the state in which an event leaves the machine.
-    pub(super) fn judge_state(&mut self, rules: &Rules) {
-        self.reconcile();
-        let waits = !self.waiting.is_empty();
+    pub(super) fn judge_state(&mut self, said: &mut Said, rules: &Rules) {
+        self.reconcile(said, rules);
+        let waits = self.waiting.iter().any(|waiting| waiting.decided.is_none());
         let state = self.machine.state(self.now);
         let flying = matches!(state, FlightState::Fetching | FlightState::Pausing);
         self.law(Law::Flying, flying || !waits);
         self.law(Law::OneCall, (state == FlightState::Fetching) == self.call.is_some());
-        let wake = self.machine.next_wake();
-        self.law(Law::Woken, wake.is_some() || !(flying || waits || self.background_due(rules)));
-        let patience =
-            self.waiting.iter().map(|waiting| waiting.deadline).filter(|at| *at < Duration::MAX).min();
-        self.law(Law::Woken, patience.is_none_or(|end| wake.is_some_and(|wake| wake <= end)));
-        let callers = self.waiting.iter().filter(|waiting| waiting.seat.name != Name::Round).count();
-        self.law(Law::Queue, callers <= rules.limit);
-        let twice = |name| self.waiting.iter().filter(|waiting| waiting.seat.name == name).count() > 1;
-        let doubled = [Name::Ticket, Name::Hasty, Name::Round].into_iter().any(twice);
-        self.law(Law::OnePlace, !doubled);
-        let rejected = self.slot.as_ref().is_some_and(|shown| self.is_rejected(&shown.token));
-        self.law(Law::Gone, !rejected);
-        let silenced = self
-            .slot
-            .as_ref()
-            .is_some_and(|shown| shown.quiet_until == Duration::MAX && !self.left(&shown.token).is_zero());
-        self.law(Law::Reported, !silenced || flying);
+        self.law(Law::OneCall, flying == self.books.flight.is_some());
+        self.judge_wake_up(flying || waits, rules);
+        let callers = self.waiting.iter().filter(|waiting| waiting.name != Name::Round).count();
+        self.law(Law::Queue, callers <= rules.limit && self.machine.waiters() == callers);
+        self.judge_slot(flying);
+        if said.action == Some(Action::Refresh) && said.due == Some(Due::Settling) {
+            self.law(Law::Budget, !flying);
+        }
         if state == FlightState::Stopped {
+            let wake = self.machine.next_wake(self.now);
             self.law(Law::Stopped, !waits && self.call.is_none() && self.slot.is_none() && wake.is_none());
         }
     }
 
-    fn background_due(&self, rules: &Rules) -> bool {
+    fn judge_wake_up(&mut self, busy: bool, rules: &Rules) {
+        let wake = self.machine.next_wake(self.now);
+        self.law(Law::Woken, wake.is_some() || !(busy || self.refreshes_by_itself(rules)));
+        let waiting = self.waiting.iter().filter(|waiting| waiting.decided.is_none());
+        let patience = waiting.map(|waiting| waiting.deadline).filter(|at| *at < Duration::MAX).min();
+        self.law(Law::Woken, patience.is_none_or(|end| wake.is_some_and(|wake| wake <= end)));
+        let withheld =
+            self.slot.as_ref().filter(|shown| self.is_withheld(shown)).and_then(|it| it.withheld_until);
+        self.law(Law::Woken, withheld.is_none_or(|end| wake.is_some_and(|wake| wake <= end)));
+        if self.refreshes_by_itself(rules) && self.books.flight.is_none() && self.usable().is_none() {
+            let books = &self.books;
+            let after_cooldown = books.cooldown.as_ref().map_or(Duration::ZERO, |cooldown| cooldown.until);
+            let after_flight =
+                books.last_flight.map_or(Duration::ZERO, |ended| ended + Rules::LEAST_INTERVAL);
+            let due = self.now.boot.max(after_cooldown).max(after_flight);
+            self.law(Law::Due, wake.is_some_and(|wake| wake <= due));
+        }
+        // Time may have passed without an alarm: then the wake-up is due.
+        let is_due = wake.is_some_and(|wake| wake <= self.now.boot);
+        let in_vain = self.waiting.iter().any(|waiting| waiting.decided.is_none() && !waiting.renewing);
+        self.law(Law::Idle, is_due || rules.sets_clocks() || !in_vain || self.readable().is_none());
+    }
+
+    fn judge_slot(&mut self, flying: bool) {
+        let Some(shown) = self.slot.clone() else { return };
+        self.law(Law::Discarded, !self.books.is_discarded(&shown.token));
+        self.law(Law::Reader, shown.quiet_until < Duration::MAX || flying);
+        self.law(Law::Suspect, self.machine.is_suspect() == shown.suspect);
+        if self.is_withheld(&shown) {
+            let until = self.books.flight.as_ref().and_then(|flight| flight.withheld_until);
+            self.law(Law::Withheld, flying && shown.withheld_until == until);
+        }
+    }
+
+    fn refreshes_by_itself(&self, rules: &Rules) -> bool {
         rules.background && self.machine.state(self.now) != FlightState::Stopped
     }
 
-    /// Whoever waits stands in the machine's line, but for those who have gone: they may be let go.
-    fn reconcile(&mut self) {
-        let mut seats = self.seats();
-        let mut kept = Vec::new();
-        let mut forgotten = false;
-        for waiting in std::mem::take(&mut self.waiting) {
-            match seats.iter().position(|seat| *seat == waiting.seat) {
-                Some(at) => {
-                    seats.remove(at);
-                    kept.push(waiting);
+    /// Whoever waits stands in the machine's lines or is being told, but for those who have gone: they may be let go.
+    fn reconcile(&mut self, said: &mut Said, rules: &Rules) {
+        let machine = &self.machine;
+        let lines = [&machine.wanting, &machine.renewing].map(|line| line.places().flatten());
+        let in_line: Vec<Seat> = lines.into_iter().flatten().map(|(seat, ..)| *seat).collect();
+        let mut told: Vec<(Seat, Outcome)> = Vec::new();
+        for telling in &machine.telling {
+            let seats = telling.crowd.places().flatten().map(|(seat, ..)| *seat);
+            told.extend(seats.map(|seat| (seat, telling.outcome.clone())));
+        }
+        self.decisions += 1;
+        let (mut kept, mut count) = (Vec::new(), 0);
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            let outcome = told.iter().find(|(seat, _)| seat.number == waiting.number);
+            let waits = in_line.iter().any(|seat| seat.number == waiting.number);
+            let withdrawn = said.withdrawn.contains(&waiting.number);
+            if let Some((seat, outcome)) = outcome {
+                self.law(Law::Round, seat.decided || seat.name != Name::Round);
+                if waiting.decided.is_none() || withdrawn {
+                    self.judge_decision(waiting, outcome, said, rules);
                 }
-                None => forgotten |= !waiting.seat.gone,
+                count += usize::from(waiting.decided.is_none());
+                if withdrawn {
+                    said.sights.push(Sight::Retold);
+                }
+                waiting.decided = waiting.decided.or(Some(self.decisions));
+            } else if waits {
+                // Taken back, because the token that it was to be told was discarded.
+                if withdrawn {
+                    said.sights.push(Sight::TakenBack);
+                }
+                self.law(Law::Kept, waiting.decided.is_none() || withdrawn);
+                waiting.decided = None;
+            } else {
+                self.law(Law::Kept, waiting.gone && waiting.decided.is_none());
+                continue;
+            }
+            kept.push(waiting);
+        }
+        if count > 1 {
+            said.sights.push(Sight::Crowd);
+        }
+        self.law(Law::OneAnswer, in_line.len() + told.len() == kept.len());
+        self.waiting = kept;
+        let twice = |name| {
+            let same = |waiting: &&Waiting| {
+                waiting.name == name && !(name == Name::Round && waiting.decided.is_some())
+            };
+            self.waiting.iter().filter(same).count() > 1
+        };
+        let doubled = [Name::Ticket, Name::Hasty, Name::Round].into_iter().any(twice);
+        self.law(Law::OnePlace, !doubled);
+    }
+
+    /// The outcome of one who has waited is known.
+    fn judge_decision(&mut self, waiting: Waiting, outcome: &Outcome, said: &Said, rules: &Rules) {
+        match outcome {
+            Ok(_) => {
+                // After a discard the token that is in use now may have been published before. It is newer still.
+                let is_new = said.published || said.withdrawn.contains(&waiting.number);
+                self.law(Law::Newness, !waiting.renewing || is_new);
+                self.judge_answer(outcome, rules);
+            }
+            Err(error) => {
+                let usable = self.usable().is_some();
+                self.law(Law::Usable, waiting.renewing || error.is_stopped() || !usable);
             }
         }
-        self.waiting = kept;
-        self.law(Law::Kept, !forgotten);
-        self.law(Law::OneAnswer, seats.is_empty());
     }
 
     /// After the alarm, nobody waits whose time had come.
     pub(super) fn judge_patience(&mut self) {
-        let late = self.waiting.iter().any(|waiting| waiting.deadline <= self.now.boot);
+        let mut waiting = self.waiting.iter().filter(|waiting| waiting.decided.is_none());
+        let late = waiting.any(|waiting| waiting.deadline <= self.now.boot);
         self.law(Law::Patience, !late);
     }
 }

@@ -1,8 +1,6 @@
 //! What follows from a state if nobody does anything more: it comes to rest, and from there it recovers.
 
-use std::time::Duration;
-
-use super::rules::{AGES, Action, Name, Reply, Rules};
+use super::rules::{Action, Name, Reply, Rules};
 use super::world::World;
 use crate::flight::FlightState;
 
@@ -20,7 +18,7 @@ impl World {
         for _ in 0..STEPS {
             // One that refreshes by itself never rests; that all have been told is rest enough.
             let told = world.waiting.is_empty();
-            if told && (rules.background || world.machine.next_wake().is_none()) {
+            if told && (rules.background || world.machine.next_wake(world.now).is_none()) {
                 return rules.background || world.call.is_none();
             }
             if !world.go_on(reply, rules) {
@@ -30,8 +28,14 @@ impl World {
         world.breach.is_some()
     }
 
-    /// The source is sound again: whoever asks after the cooldown gets a token.
+    /// The source is sound again: whoever asks after the cooldown gets a token. So also if it repeats itself.
     pub(super) fn recovers(&self, rules: &Rules) -> bool {
+        let repeats = [Reply::Current, Reply::Reported].map(Action::Answer);
+        let may_repeat = rules.actions.iter().any(|action| repeats.contains(action));
+        self.recovers_by(false, rules) && (!may_repeat || self.recovers_by(true, rules))
+    }
+
+    fn recovers_by(&self, repeating: bool, rules: &Rules) -> bool {
         if self.machine.state(self.now) == FlightState::Stopped {
             return true;
         }
@@ -41,33 +45,43 @@ impl World {
             if world.machine.is_idle() {
                 break;
             }
-            if !world.go_on(Some(Reply::Fresh), rules) {
+            if !world.go_on(Some(world.sound(repeating, rules)), rules) {
                 return world.breach.is_some();
             }
         }
-        world.pass(AGES);
+        world.pass(rules.ages(), rules);
         world.act(Action::Tick, rules);
         world.act(Action::Want(Name::Asker), rules);
         for _ in 0..STEPS {
             if world.find(Name::Asker).is_none() {
                 return world.breach.is_some() || world.readable().is_some();
             }
-            if !world.go_on(Some(Reply::Fresh), rules) {
+            if !world.go_on(Some(world.sound(repeating, rules)), rules) {
                 return world.breach.is_some();
             }
         }
         world.breach.is_some()
     }
 
+    /// What a sound source answers.
+    fn sound(&self, repeating: bool, rules: &Rules) -> Reply {
+        let old = [Reply::Reported, Reply::Current].into_iter().filter(|_| repeating);
+        old.into_iter().find(|reply| self.can(Action::Answer(*reply), rules)).unwrap_or(Reply::Fresh)
+    }
+
     /// The source answers, or else the alarm rings. Returns whether either could be. (A law that breaks on
     /// the way is reported where the way is gone for itself.)
     fn go_on(&mut self, reply: Option<Reply>, rules: &Rules) -> bool {
+        if self.machine.is_telling() {
+            self.act(Action::Tell, rules);
+            return true;
+        }
         if let (Some(reply), true) = (reply, self.call.is_some()) {
             self.act(Action::Answer(reply), rules);
             return true;
         }
-        let Some(wake) = self.machine.next_wake() else { return false };
-        self.pass(wake.saturating_sub(self.now.boot).max(Duration::ZERO));
+        let Some(wake) = self.machine.next_wake(self.now) else { return false };
+        self.pass(wake.saturating_sub(self.now.boot), rules);
         self.act(Action::Tick, rules);
         true
     }

@@ -1,19 +1,10 @@
-//! What can happen in the model, and under which policy.
+//! What can happen in the model, and the numbers of a policy.
 
 use std::time::Duration;
 
-use crate::flight::Waiter;
+use crate::flight::{Caller, Outcome};
 use crate::policy::RefreshPolicy;
-
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-/// How long a new token lasts.
-pub(super) const LIFETIME: Duration = Duration::from_secs(4);
-/// Longer than anything that the machine keeps track of.
-pub(super) const AGES: Duration = Duration::from_secs(12);
-/// What the source asks for with `Retry-After`.
-pub(super) const WISH: Duration = Duration::from_secs(1);
-/// The patience of [`Name::Hasty`].
-pub(super) const HASTE: Duration = Duration::from_secs(1);
+use crate::queue::Waiter;
 
 /// Who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +15,23 @@ pub(super) enum Name {
     Hasty,
     /// One who awaits the answer; there may be many.
     Asker,
-    /// The place of all who wait on handles; one is open at a time.
+    /// The place of all who wait on handles. One is open at a time.
     Round,
     /// One who wants a new token.
     Forcer,
+    /// One who has reported a token, and wants another one.
+    Reporter,
 }
 
 /// A place in the machine's line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
     pub(super) name: Name,
+    /// Given out once, so that the books know each place.
+    pub(super) number: u64,
     pub(super) gone: bool,
+    /// The machine has said that its outcome is known.
+    pub(super) decided: bool,
 }
 
 impl Waiter for Seat {
@@ -52,6 +49,12 @@ impl Waiter for Seat {
     }
 }
 
+impl Caller for Seat {
+    fn decide(&mut self, _: &Outcome) {
+        self.decided = true;
+    }
+}
+
 impl Name {
     pub(super) fn is_keyed(self) -> bool {
         matches!(self, Self::Ticket | Self::Hasty)
@@ -63,10 +66,14 @@ impl Name {
 pub(super) enum Reply {
     /// A token that nobody has seen.
     Fresh,
-    /// The token that is in use, once more.
+    /// The secret that is in use, with a new life.
     Current,
-    /// The token that the API rejected last.
-    Rejected,
+    /// The token that is in use, as the actor has stamped it: its life goes on.
+    Stamped,
+    /// The secret that was reported last and is not in use, with a new life.
+    Reported,
+    /// The secret that was discarded last, with a new life.
+    Discarded,
     /// A token without life.
     Dead,
     /// A token that no header can carry.
@@ -78,13 +85,13 @@ pub(super) enum Reply {
     Panic,
 }
 
-/// Which token the API is said to have rejected.
+/// Which token a report names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     Current,
     /// The one before the current one.
     Old,
-    /// The one that was rejected last.
+    /// The one that was reported last, and is not in use.
     Again,
     Unknown,
 }
@@ -94,15 +101,19 @@ pub(super) enum Action {
     Want(Name),
     Leave(Name),
     Refresh,
-    /// A reader reports that the end is near.
+    Replace(Which),
+    Invalidate(Which),
+    Discard(Which),
+    /// A reader reports that the end is near, or past.
     NearEnd,
+    /// One of a crowd is told.
+    Tell,
     Answer(Reply),
     /// A call that was given up answers all the same.
     Late,
-    Invalidate(Which),
     /// The alarm rings: early, in time, or late.
     Tick,
-    /// A second passes, and no alarm rings.
+    /// A unit of time passes, and no alarm rings.
     Second,
     /// So much time passes that everything is past.
     Ages,
@@ -117,37 +128,88 @@ pub(super) enum Action {
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) name: &'static str,
+    /// The step in which time goes by. All other times are multiples of it.
+    pub(super) unit: Duration,
     pub(super) attempts: u32,
     pub(super) cooldown: Duration,
     pub(super) terminal: Duration,
     pub(super) grace: Duration,
     pub(super) limit: usize,
     pub(super) background: bool,
+    /// Flights for reports: so many at once, then one an interval. Without one there is no limit.
+    pub(super) budget: Option<(u32, Duration)>,
+    /// Whether other events come in between while a crowd is told. Else everybody is told at once.
+    pub(super) one_by_one: bool,
+    /// So many secrets are reported at a time. A bound of the model, not of the machine.
+    pub(super) secrets: usize,
+    /// So many secrets are discarded in a history. Another bound of the model: they are remembered for ever.
+    pub(super) discards: usize,
     pub(super) actions: Vec<Action>,
 }
 
 impl Rules {
-    pub(super) const FLIGHT: Duration = Duration::from_secs(3);
-    pub(super) const ATTEMPT: Duration = Duration::from_secs(2);
-    pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-    pub(super) const MIN_VALIDITY: Duration = SECOND;
+    /// A report withholds the token for so long, at most.
+    pub(super) const WITHHELD: Duration = Duration::from_secs(1);
+    /// A refresh of its own comes so long after the last flight's end, at the earliest.
+    pub(super) const LEAST_INTERVAL: Duration = Duration::from_millis(500);
+    /// So long after its publication a token may be unknown to an API.
+    pub(super) const FIRST_MINUTE: Duration = Duration::from_secs(60);
 
     pub(super) fn policy(&self) -> RefreshPolicy {
+        let (reports, every) = self.budget.unwrap_or((1, Duration::ZERO));
         RefreshPolicy::default()
             .jitter(0.0)
             .backoff(Duration::ZERO)
-            .refresh_ahead(SECOND * 2)
-            .min_validity(Self::MIN_VALIDITY)
+            .refresh_ahead(self.unit * 2)
+            .min_validity(self.min_validity())
             .attempts(self.attempts)
-            .attempt_timeout(Self::ATTEMPT)
-            .flight_timeout(Self::FLIGHT)
-            .wait_timeout(Self::PATIENCE)
+            .attempt_timeout(self.unit * 2)
+            .flight_timeout(self.flight())
+            .wait_timeout(self.patience())
             .max_waiters(self.limit)
             .cooldown(self.cooldown)
             .max_cooldown(self.max_cooldown())
             .terminal_cooldown(self.terminal)
             .stale_if_error(self.grace)
             .background(self.background)
+            .reports(reports)
+            .report_every(every)
+    }
+
+    /// How long a new token lasts.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.unit * 4
+    }
+
+    /// Longer than anything that the machine keeps track of.
+    pub(super) fn ages(&self) -> Duration {
+        self.unit * 12
+    }
+
+    /// What the source asks for with `Retry-After`.
+    pub(super) fn requested(&self) -> Duration {
+        self.unit
+    }
+
+    pub(super) fn flight(&self) -> Duration {
+        self.unit * 3
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.unit * 2
+    }
+
+    /// The patience of [`Name::Hasty`].
+    pub(super) fn haste(&self) -> Duration {
+        self.unit
+    }
+
+    pub(super) fn min_validity(&self) -> Duration {
+        self.unit
+    }
+
+    pub(super) fn settle(&self) -> Duration {
+        (self.lifetime() / 10).min(Duration::from_secs(2))
     }
 
     pub(super) fn max_cooldown(&self) -> Duration {
@@ -158,99 +220,14 @@ impl Rules {
     pub(super) fn doubled(&self, times: u32) -> Duration {
         if times > 1 { self.max_cooldown() } else { self.cooldown }
     }
-}
 
-/// Who comes alone.
-const ONE: &[Action] = &[Action::Want(Name::Asker), Action::Refresh, Action::NearEnd];
-
-/// Everything that the source, the API and time can do.
-const WORLD: &[Action] = &[
-    Action::Answer(Reply::Fresh),
-    Action::Answer(Reply::Current),
-    Action::Answer(Reply::Rejected),
-    Action::Answer(Reply::Dead),
-    Action::Answer(Reply::Faceless),
-    Action::Answer(Reply::Transient),
-    Action::Answer(Reply::Wait),
-    Action::Answer(Reply::Terminal),
-    Action::Answer(Reply::Panic),
-    Action::Late,
-    Action::Invalidate(Which::Current),
-    Action::Invalidate(Which::Old),
-    Action::Invalidate(Which::Again),
-    Action::Invalidate(Which::Unknown),
-    Action::Tick,
-    Action::Second,
-    Action::Ages,
-    Action::Stop,
-    Action::Restart,
-];
-
-/// Who comes alone, and may go away.
-const LEAVERS: &[Action] =
-    &[Action::Want(Name::Asker), Action::Leave(Name::Asker), Action::Refresh, Action::Leave(Name::Forcer)];
-
-/// Enough of the world for a crowd: each end of a flight, and time.
-const ENDS: &[Action] = &[
-    Action::Answer(Reply::Fresh),
-    Action::Answer(Reply::Terminal),
-    Action::Invalidate(Which::Current),
-    Action::Tick,
-    Action::Second,
-    Action::Stop,
-    Action::Restart,
-];
-
-/// Two at once, of every kind that can be told apart.
-const CROWD: &[Action] = &[
-    Action::Want(Name::Ticket),
-    Action::Want(Name::Hasty),
-    Action::Want(Name::Round),
-    Action::Leave(Name::Ticket),
-    Action::Refresh,
-    Action::Answer(Reply::Fresh),
-    Action::Answer(Reply::Terminal),
-    Action::Tick,
-    Action::Second,
-    Action::Stop,
-];
-
-const CLOCKS: &[Action] = &[Action::WallForward, Action::WallBack];
-
-fn lazy() -> Rules {
-    Rules {
-        name: "lazy",
-        attempts: 1,
-        cooldown: SECOND,
-        terminal: SECOND * 2,
-        grace: Duration::ZERO,
-        limit: 1,
-        background: false,
-        actions: [ONE, WORLD].concat(),
+    /// Whether a token may be discarded.
+    pub(super) fn discards(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Discard(_)))
     }
-}
 
-/// The policies under which every state is visited.
-pub(super) fn all() -> Vec<Rules> {
-    vec![
-        lazy(),
-        Rules { name: "two attempts", attempts: 2, ..lazy() },
-        Rules { name: "stale", grace: SECOND, ..lazy() },
-        Rules { name: "background", background: true, ..lazy() },
-        Rules { name: "no cooldown", cooldown: Duration::ZERO, terminal: Duration::ZERO, ..lazy() },
-        Rules { name: "wall clock", actions: [ONE, ENDS, CLOCKS].concat(), ..lazy() },
-        Rules {
-            name: "stale clock",
-            grace: SECOND,
-            actions: [&ONE[..1], &ENDS[..5], CLOCKS].concat(),
-            ..lazy()
-        },
-        Rules { name: "leavers", actions: [LEAVERS, ENDS].concat(), ..lazy() },
-        Rules { name: "crowd", limit: 2, actions: CROWD.to_vec(), ..lazy() },
-    ]
-}
-
-/// Wider ones, for a patient reader.
-pub(super) fn wide() -> Vec<Rules> {
-    vec![Rules { name: "all clocks", actions: [ONE, WORLD, CLOCKS].concat(), ..lazy() }]
+    /// Whether the wall clock is set.
+    pub(super) fn sets_clocks(&self) -> bool {
+        self.actions.contains(&Action::WallForward)
+    }
 }

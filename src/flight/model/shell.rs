@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::books::{Asks, Due, Flight};
 use super::laws::Law;
-use super::rules::{Name, Reply, Rules, Seat, WISH};
+use super::rules::{Action, Name, Reply, Rules, Seat};
 use super::sights::Sight;
-use super::world::{Call, Said, Shown, World};
+use super::world::{Call, Said, Shown, Waiting, World};
 use crate::flight::{Effect, Event, FlightState, Note, Outcome};
 use crate::policy::Margins;
-use crate::queue::Line;
 use crate::source::{FetchContext, Reason};
 use crate::token::Token;
 
@@ -19,11 +19,13 @@ impl World {
         for effect in effects {
             self.perform(effect, &mut said, rules);
         }
-        if let Some(true) = said.newcomer_can_read {
-            // Whoever could have read a usable token is told it at once.
-            self.law(Law::Usable, said.sights.contains(&Sight::Served));
+        self.judge_newcomer(&mut said);
+        self.judge_state(&mut said, rules);
+        if !rules.one_by_one {
+            while self.machine.is_telling() {
+                self.tell_next(&mut said);
+            }
         }
-        self.judge_state(rules);
         said.sights
     }
 
@@ -33,9 +35,13 @@ impl World {
             Effect::Abort => {
                 said.sights.push(Sight::Aborted);
                 // A flight that ends in a pause has no call to drop.
-                self.law(Law::OneCall, self.call.is_some() || said.restarts || self.is_stopped());
+                let ends = matches!(said.action, Some(Action::Restart | Action::Stop));
+                self.law(Law::OneCall, self.call.is_some() || ends);
                 if let Some(call) = self.call.take() {
                     self.late = Some(call.id);
+                }
+                if ends {
+                    self.books.flight = None;
                 }
             }
             Effect::Publish(None) => {
@@ -43,128 +49,212 @@ impl World {
                 self.slot = None;
             }
             Effect::Publish(Some((token, margins))) => self.publish(token, margins, said),
+            Effect::Withhold(until) => self.withhold(until, said),
+            Effect::Release => self.release(said),
             Effect::QuietUntil(moment) => {
                 self.slot.iter_mut().for_each(|shown| shown.quiet_until = moment);
             }
             Effect::Tell(seat, outcome) => self.tell(seat, &outcome, said, rules),
-            Effect::TellAll(line, outcome) => self.tell_all(line, &outcome, said, rules),
-            Effect::Discard(seat) => self.discard(seat, said),
+            Effect::Duplicate(seat) => self.drop_duplicate(seat, said),
             Effect::Note(note) => self.note(&note, said, rules),
         }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.machine.state(self.now) == FlightState::Stopped
     }
 
     fn fetch(&mut self, id: u64, cx: &FetchContext, said: &mut Said, rules: &Rules) {
         let now = self.now.boot;
         self.law(Law::OneCall, self.call.is_none());
-        self.law(Law::Stopped, !self.is_stopped());
+        self.law(Law::Stopped, self.machine.state(self.now) != FlightState::Stopped);
         self.law(Law::Attempts, cx.attempt <= rules.attempts);
         if cx.attempt == 1 {
-            self.law(Law::Cooldown, self.flight_not_before.is_none_or(|until| until <= now));
-            self.flight_until = now + Rules::FLIGHT;
-        } else {
+            self.take_off(said, rules);
+        } else if let Some(flight) = &mut self.books.flight {
             said.sights.push(Sight::Retried);
-            self.law(Law::RetryAfter, self.retry_not_before.is_none_or(|until| until <= now));
-            self.law(Law::FlightTime, now < self.flight_until);
+            flight.attempt = cx.attempt;
+            let until = flight.until;
+            self.law(Law::FlightTime, now < until);
+            self.law(Law::RetryAfter, self.books.retry_not_before.is_none_or(|until| until <= now));
+        } else {
+            self.law(Law::Attempts, false);
         }
         match cx.reason {
             Reason::Ahead => said.sights.push(Sight::Ahead),
             Reason::Forced => said.sights.push(Sight::Forced),
             _ => {}
         }
-        self.retry_not_before = None;
+        self.books.retry_not_before = None;
         self.call = Some(Call { id, sent: self.now });
     }
 
+    /// A flight begins.
+    fn take_off(&mut self, said: &mut Said, rules: &Rules) {
+        let now = self.now.boot;
+        self.law(Law::OneCall, self.books.flight.is_none());
+        self.law(Law::Cooldown, !self.books.cools(self.now));
+        if said.action == Some(Action::Tick) {
+            // Nobody has asked.
+            said.sights.push(Sight::OwnRefresh);
+            let least = self.books.last_flight.map_or(Duration::ZERO, |ended| ended + Rules::LEAST_INTERVAL);
+            self.law(Law::OwnPace, least <= now);
+        }
+        self.books.flight = Some(Flight {
+            until: now + rules.flight(),
+            attempt: 1,
+            asks: Asks::No,
+            withheld_until: None,
+            released: false,
+        });
+    }
+
     fn publish(&mut self, token: Token, margins: Margins, said: &mut Said) {
-        self.law(Law::Alive, !self.left(&token).is_zero() && !self.is_rejected(&token));
-        self.law(Law::Alive, token.is_presentable());
+        self.law(Law::Alive, !self.left(&token).is_zero() && token.is_presentable());
+        self.law(Law::Discarded, !self.books.is_discarded(&token));
         said.published = true;
-        let shown = Shown { token, margins, since: self.now.boot, quiet_until: Duration::ZERO };
+        let suspect = self.books.publish(&token);
+        let shown = Shown {
+            token,
+            margins,
+            since: self.now.boot,
+            quiet_until: Duration::ZERO,
+            withheld_until: None,
+            suspect,
+        };
         if let Some(before) = self.slot.replace(shown.clone())
-            && !before.token.same_secret(&shown.token)
+            && !before.token.is_same(&shown.token)
         {
-            self.old = Some(before.token);
+            self.books.succeed(before.token, self.now);
         }
     }
 
-    fn tell(&mut self, seat: Seat, outcome: &Outcome, said: &mut Said, rules: &Rules) {
-        // Of two of the same name the newcomer is the one that is told at once; the one whose patience has
-        // ended is the oldest.
-        let mut same = self.waiting.iter().enumerate().filter(|(_, waiting)| waiting.seat == seat);
-        let at =
-            if said.newcomer_can_read.is_some() { same.next_back() } else { same.next() }.map(|(at, _)| at);
-        self.law(Law::OneAnswer, at.is_some());
-        if let Some(at) = at {
-            self.waiting.remove(at);
+    /// At most so long, and once a flight.
+    fn withhold(&mut self, until: Duration, said: &mut Said) {
+        let now = self.now.boot;
+        let known = self.books.flight.as_ref().map(|flight| (flight.withheld_until, flight.released));
+        let holds = match known {
+            None | Some((_, true)) => false,
+            Some((None, false)) => until <= now + Rules::WITHHELD && said.due.is_some_and(Due::has_flight),
+            Some((Some(first), false)) => until == first,
+        };
+        self.law(Law::Withheld, holds);
+        if let Some(flight) = &mut self.books.flight {
+            flight.withheld_until = Some(until);
         }
+        if let Some(shown) = &mut self.slot {
+            shown.withheld_until = Some(until);
+            said.sights.push(Sight::Withheld);
+        }
+    }
+
+    fn release(&mut self, said: &mut Said) {
+        let now = self.now.boot;
+        if let Some(flight) = self.books.flight.as_mut().filter(|flight| flight.withheld_until.is_some()) {
+            said.sights.push(match said.action {
+                Some(Action::Answer(_)) => Sight::ReleasedByAnswer,
+                Some(Action::Tick) => Sight::ReleasedByTime,
+                _ => Sight::NotWithheldAgain,
+            });
+            let over = flight.withheld_until.is_some_and(|until| until <= now);
+            let answered = matches!(said.action, Some(Action::Answer(_) | Action::Tick));
+            let too_early = !flight.released && !over && !answered;
+            flight.released = true;
+            self.law(Law::Withheld, !too_early);
+        }
+        if let Some(shown) = &mut self.slot {
+            shown.withheld_until = None;
+        }
+    }
+
+    /// One is told at once.
+    fn tell(&mut self, seat: Seat, outcome: &Outcome, said: &mut Said, rules: &Rules) {
+        let at = self.waiting.iter().position(|waiting| waiting.number == seat.number);
+        self.law(Law::OneAnswer, at.is_some());
+        let Some(at) = at else { return };
+        let told = self.waiting.remove(at);
+        let same = self.waiting.iter().any(|waiting| waiting.name == seat.name && !waiting.gone);
+        self.law(Law::OneAnswer, !(seat.name.is_keyed() && same));
         said.sights.push(match outcome {
             Ok(token) if self.left(token).is_zero() => Sight::Stale,
             Ok(_) => Sight::Served,
             Err(error) if error.is_overloaded() => Sight::Overloaded,
             Err(_) => Sight::Refused,
         });
-        self.judge_answer(seat, outcome, said, rules);
+        if told.decided.is_some() {
+            // A round whose token was discarded: its callers see that, and sit down in the next one.
+            said.sights.push(Sight::TakenBack);
+            self.law(Law::Kept, seat.name == Name::Round && said.withdrawn.contains(&seat.number));
+        } else if said.newcomer == Some(seat.number) {
+            said.answered = true;
+            self.judge_answer_at_once(seat, outcome, said, rules);
+        } else {
+            self.judge_answer(outcome, rules);
+        }
     }
 
-    fn tell_all(&mut self, line: Line<Seat>, outcome: &Outcome, said: &mut Said, rules: &Rules) {
-        let line: Vec<Seat> = line.collect();
-        let forcing = line.iter().any(|seat| seat.name == Name::Forcer);
-        let (all, others): (Vec<_>, Vec<_>) =
-            self.waiting.iter().copied().partition(|waiting| (waiting.seat.name == Name::Forcer) == forcing);
-        self.law(Law::Order, all.iter().map(|waiting| waiting.seat).eq(line.iter().copied()));
-        self.waiting = others;
-        if line.len() > 1 {
-            said.sights.push(Sight::Crowd);
-        }
-        for seat in line {
-            self.judge_answer(seat, outcome, said, rules);
-        }
-        let stopped = outcome.as_ref().is_err_and(crate::error::TokenError::is_stopped);
-        self.law(Law::Usable, forcing || outcome.is_ok() || stopped || self.readable().is_none());
+    /// The next one of a crowd is told.
+    pub(super) fn tell_next(&mut self, said: &mut Said) {
+        let Some((seat, outcome)) =
+            self.machine.next_to_tell().map(|(seat, outcome)| (seat, outcome.clone()))
+        else {
+            return;
+        };
+        let at = self.waiting.iter().position(|waiting| waiting.number == seat.number);
+        self.law(Law::OneAnswer, at.is_some());
+        let Some(at) = at else { return };
+        let told = self.waiting.remove(at);
+        // Crowds are told in the order in which their outcomes became known, and of a crowd the oldest first.
+        let is_before = |(place, other): (usize, &Waiting)| {
+            other.renewing == told.renewing
+                && other.decided.is_some_and(|since| (Some(since), place) < (told.decided, at))
+        };
+        let passed_over = self.waiting.iter().enumerate().any(is_before);
+        self.law(Law::Order, told.decided.is_some() && !passed_over);
+        self.law(Law::Discarded, !outcome.as_ref().is_ok_and(|token| self.books.is_discarded(token)));
+        said.sights.push(if outcome.is_ok() { Sight::Served } else { Sight::Refused });
     }
 
-    fn discard(&mut self, seat: Seat, said: &mut Said) {
-        said.sights.push(Sight::Discarded);
-        let same = self.waiting.iter().filter(|waiting| waiting.seat.name == seat.name);
-        let twice = same.count() == 2;
-        self.law(Law::Discarded, twice);
-        if let Some(at) = self.waiting.iter().rposition(|waiting| waiting.seat == seat) {
-            self.waiting.remove(at);
+    fn drop_duplicate(&mut self, seat: Seat, said: &mut Said) {
+        said.sights.push(Sight::Duplicate);
+        self.law(Law::Duplicate, said.newcomer == Some(seat.number) && seat.name.is_keyed());
+        self.waiting.retain(|waiting| waiting.number != seat.number);
+        said.answered = true;
+        let first = self.waiting.iter().find(|waiting| waiting.name == seat.name).copied();
+        self.law(Law::Duplicate, first.is_some());
+        if first.is_some_and(|first| first.decided.is_some()) {
+            said.sights.push(Sight::DuplicateWhileTold);
         }
     }
 
     fn note(&mut self, note: &Note, said: &mut Said, rules: &Rules) {
         match note {
-            Note::Started { .. } => {}
             Note::Retrying { .. } => {
-                let wish = if said.reply == Some(Reply::Wait) { WISH } else { Duration::ZERO };
-                self.retry_not_before = Some(self.now.boot + wish);
+                let waits = said.action == Some(Action::Answer(Reply::Wait));
+                let requested = if waits { rules.requested() } else { Duration::ZERO };
+                self.books.retry_not_before = Some(self.now.boot + requested);
             }
             Note::Landed { .. } => {
                 said.sights.push(Sight::Landed);
-                (self.failures, self.flight_not_before) = (0, None);
+                (self.books.failures, self.books.cooldown) = (0, None);
+                self.books.end_flight(self.now);
             }
             Note::Failed { .. } => self.reckon_failure(said, rules),
-            Note::Rejected { .. } if self.streak > 2 => said.sights.push(Sight::Storm),
-            Note::Rejected { .. } => said.sights.push(Sight::Rejected),
+            Note::Started { .. } | Note::AskingAgain { .. } | Note::Reported { .. } => {}
         }
     }
 
-    /// How long the source is left alone after a flight that failed.
     fn reckon_failure(&mut self, said: &mut Said, rules: &Rules) {
         said.sights.push(Sight::Failed);
-        self.failures += 1;
-        let usual = rules.doubled(self.failures);
-        let pause = match said.reply {
-            Some(Reply::Panic) if self.failures == 1 => Duration::ZERO,
+        self.books.failures += 1;
+        let failures = self.books.failures;
+        let usual = rules.doubled(failures);
+        let reply = match said.action {
+            Some(Action::Answer(reply)) => Some(reply),
+            _ => None,
+        };
+        let pause = match reply {
+            Some(Reply::Panic) if failures == 1 => Duration::ZERO,
             Some(Reply::Terminal) => usual.max(rules.terminal),
-            Some(Reply::Wait) => usual.max(WISH),
+            Some(Reply::Wait) => usual.max(rules.requested()),
             _ => usual,
         };
-        self.flight_not_before = self.flight_not_before.max(Some(self.now.boot + pause));
+        self.books.fail(pause, reply == Some(Reply::Terminal), self.now);
     }
 }

@@ -14,13 +14,24 @@ macro_rules! sights {
 }
 
 sights! {
-    Landed, Failed, Retried, Aborted, Late, Ahead, Forced, Rejected, Storm,
-    Served, Refused, Stale, Overloaded, Discarded, Crowd,
+    Landed, Failed, Retried, Aborted, Late, Ahead, Forced, OwnRefresh,
+    Served, Refused, Stale, Overloaded, Duplicate, DuplicateWhileTold, Crowd, ToldLater, TakenBack, Retold,
+    LateReport, Joined, Started, CoolingDown, Settling, OverBudget, ForcedWhileSettling,
+    Withheld, ReleasedByAnswer, ReleasedByTime, NotWithheldAgain,
+    SameToken, Predecessor, PredecessorAtOnce, RejectedFromBirth, OutcomeInsteadOfPredecessor,
+    AskedAgain, LastWord, OneAttempt, NoAttemptLeft, TakenAsItIs,
+    Discarded, DiscardedAgain, LifeGoesOn,
 }
 
 /// How often each was seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sights([AtomicU64; Sight::ALL.len()]);
+
+impl Default for Sights {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Sight::ALL.len()])
+    }
+}
 
 impl Sights {
     pub(super) fn add(&self, seen: &[Sight]) {

@@ -8,18 +8,20 @@ use super::*;
 /// The policies to try: the two smallest, or what the variable `MODEL` says (`all`, `wide`, or one by name).
 /// `./tests/model` tries them all, with optimisation.
 fn policies() -> Vec<Rules> {
-    let wish = env::var("MODEL").unwrap_or_else(|_| "quick".to_owned());
-    let quick = ["lazy", "no cooldown"];
-    match wish.as_str() {
-        "quick" => rules::all().into_iter().filter(|rules| quick.contains(&rules.name)).collect(),
-        "all" => rules::all(),
-        "wide" => rules::wide(),
-        name => rules::all().into_iter().chain(rules::wide()).filter(|rules| rules.name == name).collect(),
+    let requested = env::var("MODEL").unwrap_or_else(|_| "quick".to_owned());
+    let quick = ["lazy", "budget"];
+    match requested.as_str() {
+        "quick" => policies::all().into_iter().filter(|rules| quick.contains(&rules.name)).collect(),
+        "all" => policies::all(),
+        "wide" => policies::wide(),
+        name => {
+            policies::all().into_iter().chain(policies::wide()).filter(|rules| rules.name == name).collect()
+        }
     }
 }
 
 fn is_whole() -> bool {
-    env::var("MODEL").is_ok_and(|wish| wish == "all")
+    env::var("MODEL").is_ok_and(|requested| requested == "all")
 }
 
 /// What the states of a policy came to.
@@ -59,8 +61,13 @@ fn every_law_holds_in_every_state() {
         transitions += visited.transitions;
         unseen.retain(|sight| visited.sights.count(*sight) == 0);
     }
+    let least = match env::var("MODEL").as_deref() {
+        Ok("all") => 800_000,
+        Ok("quick") | Err(_) => 20_000,
+        Ok(_) => 1_000,
+    };
     println!("         total: {states:>9} states, {transitions:>10} transitions, all laws hold");
-    assert!(states > if is_whole() { 800_000 } else { 50_000 }, "not all that can happen was tried");
+    assert!(states > least, "not all that can happen was tried");
     assert!(unseen.is_empty() || !is_whole(), "never happened: {unseen:?}");
 }
 
@@ -91,7 +98,7 @@ fn merged_states_behave_alike() {
             }
         }
         println!("{:>14}: {compared} pairs of merged states alike", model.rules.name);
-        assert!(compared > 1_000);
+        assert!(compared > 500);
     }
 }
 

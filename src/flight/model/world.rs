@@ -3,8 +3,9 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
+use super::books::{Asks, Books, Due};
 use super::laws::Law;
-use super::rules::{AGES, Action, HASTE, LIFETIME, Name, Reply, Rules, SECOND, Seat, WISH, Which};
+use super::rules::{Action, Name, Reply, Rules, Seat, Which};
 use super::sights::Sight;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::SourceError;
@@ -24,17 +25,13 @@ pub(super) struct World {
     /// One that was given up, and may report yet.
     pub(super) late: Option<u64>,
     pub(super) slot: Option<Shown>,
-    /// The token before the current one.
-    pub(super) old: Option<Token>,
-    /// Who has not been told.
+    /// Who has not been told, in the order in which they came.
     pub(super) waiting: Vec<Waiting>,
-    // What the laws reckon for themselves.
-    pub(super) rejected: Option<Token>,
-    pub(super) streak: u32,
-    pub(super) failures: u32,
-    pub(super) flight_not_before: Option<Duration>,
-    pub(super) retry_not_before: Option<Duration>,
-    pub(super) flight_until: Duration,
+    /// The number of the next one.
+    pub(super) seats: u64,
+    /// The number of the next event that decides an outcome.
+    pub(super) decisions: u64,
+    pub(super) books: Books,
     pub(super) breach: Option<Law>,
     /// What the whole of it comes to: see [`super::key`].
     pub(super) key: Vec<i64>,
@@ -52,24 +49,44 @@ pub(super) struct Shown {
     pub(super) margins: Margins,
     pub(super) since: Duration,
     pub(super) quiet_until: Duration,
+    pub(super) withheld_until: Option<Duration>,
+    pub(super) suspect: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Waiting {
-    pub(super) seat: Seat,
+    pub(super) name: Name,
+    pub(super) number: u64,
+    pub(super) gone: bool,
     pub(super) deadline: Duration,
+    /// Wants the flight's outcome, and not just a token.
+    pub(super) renewing: bool,
+    /// Its outcome is known since that event, by number; it has not been told.
+    pub(super) decided: Option<u64>,
 }
 
 /// What an event was, and what has been said in answer to it so far.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // facts that have nothing to do with each other
 pub(super) struct Said {
-    /// What the source answered.
-    pub(super) reply: Option<Reply>,
+    pub(super) action: Option<Action>,
+    /// Who has come by it.
+    pub(super) newcomer: Option<u64>,
+    /// Whether the newcomer could have read a token.
+    pub(super) could_read: bool,
+    /// It has been told at once, or was a duplicate.
+    pub(super) answered: bool,
+    /// What has to become of a report.
+    pub(super) due: Option<Due>,
+    /// What its reporter may have at once, whatever becomes of the report.
+    pub(super) offer: Option<Token>,
+    pub(super) is_young: bool,
+    /// A flight was under way.
+    pub(super) flew: bool,
     pub(super) may_take_away: bool,
-    pub(super) restarts: bool,
     pub(super) published: bool,
-    /// Somebody has come who wants a token: whether there was one to be read.
-    pub(super) newcomer_can_read: Option<bool>,
+    /// Who was to be told the token that is discarded now.
+    pub(super) withdrawn: Vec<u64>,
     pub(super) sights: Vec<Sight>,
 }
 
@@ -88,35 +105,39 @@ impl World {
             call: None,
             late: None,
             slot: None,
-            old: None,
             waiting: Vec::new(),
-            rejected: None,
-            streak: 0,
-            failures: 0,
-            flight_not_before: None,
-            retry_not_before: None,
-            flight_until: Duration::ZERO,
+            seats: 0,
+            decisions: 0,
+            books: Books::new(rules),
             breach: None,
             key: Vec::new(),
         };
-        world.on(Event::Tick, Said::default(), rules);
-        world.set_key();
+        let said = world.said(Action::Tick);
+        world.on(Event::Tick, said, rules);
+        world.set_key(rules);
         world
     }
 
     /// Whether this can happen now.
-    pub(super) fn can(&self, action: Action) -> bool {
+    pub(super) fn can(&self, action: Action, rules: &Rules) -> bool {
         match action {
-            Action::Want(Name::Round) => self.find(Name::Round).is_none(),
+            // One is open at a time. The next one opens when this one has been told: a bound of the model.
+            Action::Want(Name::Round) => self.waiting.iter().all(|waiting| waiting.name != Name::Round),
             Action::Leave(name) => self.find(name).is_some(),
             Action::NearEnd => self.reader_reports(),
-            Action::Answer(Reply::Current) => self.call.is_some() && self.slot.is_some(),
-            Action::Answer(Reply::Rejected) => self.call.is_some() && self.rejected.is_some(),
+            Action::Tell => self.machine.is_telling(),
+            Action::Answer(Reply::Current | Reply::Stamped) => self.call.is_some() && self.slot.is_some(),
+            Action::Answer(Reply::Reported) => self.call.is_some() && self.named(Which::Again).is_some(),
+            Action::Answer(Reply::Discarded) => self.call.is_some() && !self.books.discarded.is_empty(),
             Action::Answer(_) => self.call.is_some(),
             Action::Late => self.late.is_some(),
-            Action::Invalidate(Which::Current) => self.slot.is_some(),
-            Action::Invalidate(Which::Old) => self.old.is_some(),
-            Action::Invalidate(Which::Again) => self.rejected.is_some(),
+            Action::Replace(which) | Action::Invalidate(which) => {
+                let few = self.books.reported.len() < rules.secrets;
+                self.named(which).is_some_and(|token| few || !self.is_new_report(&token))
+            }
+            Action::Discard(which) => {
+                self.named(which).is_some() && self.books.discarded.len() < rules.discards
+            }
             Action::WallForward => self.skew < 1,
             Action::WallBack => self.skew > -1,
             _ => true,
@@ -125,180 +146,229 @@ impl World {
 
     /// Does it, as the actor would. Returns what was seen on the way.
     pub(super) fn act(&mut self, action: Action, rules: &Rules) -> Vec<Sight> {
-        let said = Said::default();
+        let mut said = self.said(action);
         match action {
-            Action::Want(name) => self.want(name, rules),
-            Action::Refresh => {
-                let seat = self.sit(Name::Forcer);
-                self.on(Event::Refresh { waiter: seat }, said, rules)
+            Action::Want(name) => {
+                let waiter = self.sit(name, false, &mut said, rules);
+                let timeout = match name {
+                    Name::Round => Some(Duration::MAX),
+                    Name::Hasty => Some(rules.haste()),
+                    _ => None,
+                };
+                self.on(Event::Want { waiter, timeout }, said, rules)
             }
+            Action::Refresh => self.refresh(said, rules),
             Action::Leave(name) => self.leave(name),
+            Action::Replace(which) => self.replace(which, said, rules),
+            Action::Invalidate(which) => self.invalidate(which, said, rules),
+            Action::Discard(which) => self.discard(which, said, rules),
             Action::NearEnd => {
                 self.slot.iter_mut().for_each(|shown| shown.quiet_until = Duration::MAX);
                 self.on(Event::NearEnd, said, rules)
             }
-            Action::Answer(reply) => self.answer(reply, rules),
-            Action::Late => self.report_late(rules),
-            Action::Invalidate(which) => self.invalidate(which, rules),
+            Action::Tell => {
+                said.sights.push(Sight::ToldLater);
+                self.tell_next(&mut said);
+                self.judge_state(&mut said, rules);
+                said.sights
+            }
+            Action::Answer(reply) => self.answer(reply, said, rules),
+            Action::Late => self.report_late(said, rules),
             Action::Tick => {
                 let sights = self.on(Event::Tick, said, rules);
                 self.judge_patience();
                 sights
             }
-            Action::Second => self.pass(SECOND),
-            Action::Ages => self.pass(AGES),
-            Action::WallForward => self.set_wall(1),
-            Action::WallBack => self.set_wall(-1),
-            Action::Stop => self.on(Event::Stop, Said { may_take_away: true, ..said }, rules),
+            Action::Second => self.pass(rules.unit, rules),
+            Action::Ages => self.pass(rules.ages(), rules),
+            Action::WallForward => self.set_wall(1, rules),
+            Action::WallBack => self.set_wall(-1, rules),
+            Action::Stop => {
+                said.may_take_away = true;
+                self.books.old = None;
+                self.on(Event::Stop, said, rules)
+            }
             Action::Restart => {
                 self.late = self.call.take().map(|call| call.id);
-                let mut sights = self.on(Event::Restart, Said { restarts: true, ..said }, rules);
-                sights.extend(self.on(Event::Tick, Said::default(), rules));
+                let mut sights = self.on(Event::Restart, said, rules);
+                let said = self.said(Action::Tick);
+                sights.extend(self.on(Event::Tick, said, rules));
                 sights
             }
         }
     }
 
-    pub(super) fn pass(&mut self, time: Duration) -> Vec<Sight> {
+    fn said(&self, action: Action) -> Said {
+        Said { action: Some(action), flew: self.books.flight.is_some(), ..Said::default() }
+    }
+
+    pub(super) fn pass(&mut self, time: Duration, rules: &Rules) -> Vec<Sight> {
         self.now.boot += time;
         self.now.wall += time;
+        self.books.pass(time, self.now, rules);
         Vec::new()
     }
 
     pub(super) fn find(&self, name: Name) -> Option<usize> {
-        self.waiting.iter().position(|waiting| waiting.seat == Seat { name, gone: false })
+        self.waiting.iter().position(|waiting| waiting.name == name && !waiting.gone)
     }
 
-    /// Who stands in the machine's lines.
-    pub(super) fn seats(&self) -> Vec<Seat> {
-        let lines = self.machine.wanting.places().chain(self.machine.forcing.places());
-        lines.flatten().map(|(seat, ..)| *seat).collect()
-    }
-
-    fn want(&mut self, name: Name, rules: &Rules) -> Vec<Sight> {
-        let readable = self.readable().is_some();
-        let seat = self.sit(name);
-        let timeout = match name {
-            Name::Round => Some(Duration::MAX),
-            Name::Hasty => Some(HASTE),
-            _ => None,
-        };
-        self.on(
-            Event::Want { waiter: seat, timeout },
-            Said { newcomer_can_read: Some(readable), ..Said::default() },
-            rules,
-        )
-    }
-
-    fn sit(&mut self, name: Name) -> Seat {
+    pub(super) fn sit(&mut self, name: Name, renewing: bool, said: &mut Said, rules: &Rules) -> Seat {
         let patience = match name {
             Name::Round => Duration::MAX,
-            Name::Hasty => HASTE,
-            _ => Rules::PATIENCE,
+            Name::Hasty => rules.haste(),
+            _ => rules.patience(),
         };
-        let seat = Seat { name, gone: false };
-        self.waiting.push(Waiting { seat, deadline: self.now.boot.saturating_add(patience) });
-        seat
+        let number = self.seats;
+        self.seats += 1;
+        let deadline = self.now.boot.saturating_add(patience);
+        self.waiting.push(Waiting { name, number, gone: false, deadline, renewing, decided: None });
+        said.newcomer = Some(number);
+        said.could_read = !renewing && self.readable().is_some();
+        Seat { name, number, gone: false, decided: false }
+    }
+
+    fn refresh(&mut self, mut said: Said, rules: &Rules) -> Vec<Sight> {
+        let waiter = self.sit(Name::Forcer, true, &mut said, rules);
+        if self.usable().is_some() && self.is_settling(rules) && !self.books.cools(self.now) && !said.flew {
+            said.due = Some(Due::Settling);
+        }
+        self.on(Event::Refresh { waiter }, said, rules)
     }
 
     fn leave(&mut self, name: Name) -> Vec<Sight> {
-        let here = Seat { name, gone: false };
-        if let Some(at) = self.find(name) {
-            self.waiting[at].seat.gone = true;
-        }
+        let Some(at) = self.find(name) else { return Vec::new() };
+        self.waiting[at].gone = true;
+        let number = self.waiting[at].number;
         let machine = &mut self.machine;
-        let mut seats = machine.wanting.everybody_mut().chain(machine.forcing.everybody_mut());
-        if let Some(seat) = seats.find(|seat| **seat == here) {
+        let told = machine.telling.iter_mut().flat_map(|telling| telling.crowd.everybody_mut());
+        let mut seats = machine.wanting.everybody_mut().chain(machine.renewing.everybody_mut()).chain(told);
+        if let Some(seat) = seats.find(|seat| seat.number == number) {
             seat.gone = true;
         }
         Vec::new()
     }
 
-    /// Whether a reader would find the token near its end, and be the one to say so.
+    /// Whether a reader would find the token near its end, or past it, and be the one to say so.
     fn reader_reports(&self) -> bool {
-        let readable = self.readable().is_some();
         self.slot.as_ref().is_some_and(|shown| {
             let near = self.left(&shown.token) <= shown.margins.ahead;
-            readable && near && shown.quiet_until <= self.now.boot
+            near && shown.quiet_until <= self.now.boot
+                && (self.usable().is_none() || self.readable().is_some())
         })
     }
 
-    fn answer(&mut self, reply: Reply, rules: &Rules) -> Vec<Sight> {
+    fn answer(&mut self, reply: Reply, mut said: Said, rules: &Rules) -> Vec<Sight> {
         let Some(call) = self.call.take() else { return Vec::new() };
+        let current = self.slot.as_ref().map(|shown| shown.token.clone());
+        let stamped = |token: Token| token.stamped(call.sent, &CLOCK, rules.lifetime(), rules.lifetime());
+        let with_life = |secret: &str, life: Duration| stamped(Token::new(secret).with_lifetime(life));
+        let again = |token: Option<Token>| {
+            let token = token.ok_or_else(|| SourceError::transient("none to give out again"))?;
+            Ok(with_life(token.secret(), rules.lifetime()))
+        };
         let result = match reply {
-            Reply::Fresh => Ok(stamped(Token::new(self.unseen()), LIFETIME, call.sent)),
-            Reply::Current => reissued(self.slot.as_ref().map(|shown| shown.token.clone()), call.sent),
-            Reply::Rejected => reissued(self.rejected.clone(), call.sent),
-            Reply::Dead => Ok(stamped(Token::new(self.unseen()), Duration::ZERO, call.sent)),
-            Reply::Faceless => Ok(stamped(Token::new(""), LIFETIME, call.sent)),
+            Reply::Fresh => Ok(with_life(self.unseen(), rules.lifetime())),
+            Reply::Current => again(current),
+            Reply::Stamped => current.map(stamped).ok_or_else(|| SourceError::transient("none")),
+            Reply::Reported => again(self.named(Which::Again)),
+            Reply::Discarded => again(self.books.discarded.last().cloned()),
+            Reply::Dead => Ok(with_life(self.unseen(), Duration::ZERO)),
+            Reply::Faceless => Ok(with_life("", rules.lifetime())),
             Reply::Transient => Err(SourceError::transient("transient")),
-            Reply::Wait => Err(SourceError::transient("wait").with_retry_after(WISH)),
+            Reply::Wait => Err(SourceError::transient("wait").with_retry_after(rules.requested())),
             Reply::Terminal => Err(SourceError::terminal("terminal")),
             Reply::Panic => Err(SourceError::panic("panic")),
         };
-        let said = Said { reply: Some(reply), ..Said::default() };
-        self.on(Event::Fetched { id: call.id, result }, said, rules)
+        let brought = result.as_ref().ok().filter(|token| self.is_good(token)).cloned();
+        let asks_again = brought.as_ref().is_some_and(|token| self.books.asks_again(token, self.now, rules));
+        if let Some(token) = &brought {
+            said.sights.extend(self.sight_of_repeat(token, asks_again));
+            if reply == Reply::Stamped {
+                said.sights.push(Sight::LifeGoesOn);
+            }
+        }
+        if reply == Reply::Discarded {
+            said.sights.push(Sight::DiscardedAgain);
+        }
+        if asks_again && let Some(flight) = &mut self.books.flight {
+            flight.asks = Asks::Enough;
+        }
+        let due = brought.filter(|_| !asks_again);
+        let sights = self.on(Event::Fetched { id: call.id, result }, said, rules);
+        // What the source brings is in use, but for the one time that it is asked again.
+        if let Some(token) = due {
+            let holds = self
+                .slot
+                .as_ref()
+                .is_some_and(|shown| shown.token.is_same(&token) && shown.since == self.now.boot);
+            self.law(Law::LastWord, holds && self.books.flight.is_none());
+        }
+        if asks_again {
+            self.law(Law::LastWord, self.books.flight.is_some());
+        }
+        let withheld = self.slot.as_ref().is_some_and(|shown| self.is_withheld(shown));
+        self.law(Law::Withheld, !withheld);
+        sights
     }
 
-    fn report_late(&mut self, rules: &Rules) -> Vec<Sight> {
+    fn sight_of_repeat(&self, token: &Token, asks_again: bool) -> Option<Sight> {
+        let flight = self.books.flight.as_ref()?;
+        let entry = self.books.entry(token)?;
+        Some(match flight.asks {
+            Asks::No => Sight::TakenAsItIs,
+            _ if asks_again => Sight::AskedAgain,
+            Asks::Once => Sight::NoAttemptLeft,
+            Asks::Enough if flight.attempt == 1 && entry.confirmed => Sight::OneAttempt,
+            Asks::Enough => Sight::LastWord,
+        })
+    }
+
+    fn report_late(&mut self, said: Said, rules: &Rules) -> Vec<Sight> {
         let Some(id) = self.late.take() else { return Vec::new() };
-        let token = stamped(Token::new("late"), LIFETIME, self.now);
-        let mut sights = self.on(Event::Fetched { id, result: Ok(token) }, Said::default(), rules);
+        let token = Token::new("late").with_lifetime(rules.lifetime());
+        let token = token.stamped(self.now, &CLOCK, rules.lifetime(), rules.lifetime());
+        let mut sights = self.on(Event::Fetched { id, result: Ok(token) }, said, rules);
         self.law(Law::Deaf, sights.is_empty());
         sights.push(Sight::Late);
         sights
     }
 
-    fn invalidate(&mut self, which: Which, rules: &Rules) -> Vec<Sight> {
-        let token = match which {
-            Which::Current => self.slot.as_ref().map(|shown| shown.token.clone()),
-            Which::Old => self.old.clone(),
-            Which::Again => self.rejected.clone(),
-            Which::Unknown => Some(Token::new("unknown")),
-        };
-        let Some(token) = token else { return Vec::new() };
-        let hit = self.slot.as_ref().is_some_and(|shown| shown.token.same_secret(&token));
-        if hit {
-            self.reckon_rejection(rules);
-        }
-        self.on(Event::Invalidate(token), Said { may_take_away: hit, ..Said::default() }, rules)
-    }
-
-    /// How long a server that rejects every new token is left alone.
-    fn reckon_rejection(&mut self, rules: &Rules) {
-        let Some(shown) = &self.slot else { return };
-        let lived = self.now.boot.saturating_sub(shown.since);
-        let young = lived < (shown.token.whole_life() / 2).min(rules.max_cooldown());
-        self.streak = if young { self.streak + 1 } else { 1 };
-        let floor = if self.streak > 1 { rules.doubled(self.streak - 1) } else { Duration::ZERO };
-        let until = shown.since + floor;
-        self.rejected = Some(shown.token.clone());
-        self.flight_not_before = self.flight_not_before.max(Some(until));
-    }
-
-    fn set_wall(&mut self, way: i8) -> Vec<Sight> {
+    fn set_wall(&mut self, way: i8, rules: &Rules) -> Vec<Sight> {
         self.skew += way;
         if way > 0 {
-            self.now.wall += LIFETIME;
+            self.now.wall += rules.lifetime();
         } else {
-            self.now.wall = self.now.wall.checked_sub(LIFETIME).unwrap_or(self.now.wall);
+            self.now.wall = self.now.wall.checked_sub(rules.lifetime()).unwrap_or(self.now.wall);
         }
         Vec::new()
     }
 
     /// The first secret that nobody remembers.
-    fn unseen(&self) -> String {
-        let known = [self.slot.as_ref().map(|shown| &shown.token), self.rejected.as_ref(), self.old.as_ref()];
-        let is_known = |secret: &str| known.iter().flatten().any(|token| token.secret() == secret);
-        ["a", "b", "c", "d"].into_iter().find(|secret| !is_known(secret)).unwrap_or("e").to_owned()
+    fn unseen(&self) -> &'static str {
+        let books = &self.books;
+        let told = self.machine.telling.iter().filter_map(|telling| telling.outcome.as_ref().ok());
+        let known: Vec<&Token> = books
+            .reported
+            .iter()
+            .map(|entry| &entry.token)
+            .chain(&books.discarded)
+            .chain(&books.old)
+            .chain(self.slot.as_ref().map(|shown| &shown.token))
+            .chain(told)
+            .collect();
+        let is_known = |secret: &str| known.iter().any(|token| token.secret() == secret);
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+            .into_iter()
+            .find(|secret| !is_known(secret))
+            .unwrap_or("k")
     }
 }
 
-fn stamped(token: Token, lifetime: Duration, sent: Timestamp) -> Token {
-    token.with_lifetime(lifetime).stamped(sent, &CLOCK, LIFETIME)
-}
-
-fn reissued(token: Option<Token>, sent: Timestamp) -> Result<Token, SourceError> {
-    let token = token.ok_or_else(|| SourceError::transient("none to give out again"))?;
-    Ok(stamped(Token::new(token.secret()), LIFETIME, sent))
+/// How long a token lasts yet, by whichever clock says less. Reckoned here, and not by the token's own rule, which
+/// is among what is tried.
+pub(super) fn left(token: &Token, now: Timestamp) -> Duration {
+    let end = token.end();
+    let by_wall = end.wall.duration_since(now.wall).unwrap_or_default();
+    by_wall.min(end.boot.saturating_sub(now.boot))
 }

@@ -66,54 +66,6 @@ fn a_full_queue_is_searched_once_a_second_at_most() {
     assert_eq!(bench.want(4), [""; 0]);
 }
 
-/// A machine whose token was got a while ago, and whose last refresh ahead has failed with this wish.
-fn in_cooldown_with_a_token(retry_after: u64) -> Bench {
-    let longest = Duration::from_secs(60);
-    let mut bench = Bench::new(RefreshPolicy::default().attempts(1).max_cooldown(longest));
-    bench.want(1);
-    bench.fetched(1, "old");
-    bench.on(Event::Refresh { waiter: Name(2) });
-    let wish = Duration::from_secs(retry_after);
-    bench.failed(2, SourceError::transient("no").with_retry_after(wish));
-    bench
-}
-
-fn old_token(bench: &Bench) -> Token {
-    bench.machine.token().expect("it is held").clone()
-}
-
-#[test]
-fn the_floor_of_a_rejection_lengthens_a_cooldown_and_never_shortens_one() {
-    for (retry_after, streak, left) in [(100, 3, 100), (1, 9, 60), (1, 0, 1)] {
-        let mut bench = in_cooldown_with_a_token(retry_after);
-        bench.machine.streak = streak;
-        bench.on(Event::Invalidate(old_token(&bench)));
-        assert_eq!(bench.machine.cooldown_left(bench.now), Some(Duration::from_secs(left)), "{streak}");
-    }
-}
-
-#[test]
-fn a_token_that_served_for_half_its_life_starts_the_count_anew() {
-    for (served, streak) in [(59, 6), (60, 1)] {
-        let mut bench = Bench::new(RefreshPolicy::default().max_cooldown(Duration::from_secs(60)));
-        bench.want(1);
-        bench.fetched(1, "old"); // an hour's: half of it, or the longest floor of 60 s
-        bench.machine.streak = 5;
-        bench.pass(Duration::from_secs(served));
-        bench.on(Event::Invalidate(old_token(&bench)));
-        assert_eq!(bench.machine.streak, streak, "{served}");
-    }
-    for (served, streak) in [(19, 6), (20, 1)] {
-        let mut bench = Bench::new(RefreshPolicy::default().max_cooldown(Duration::from_secs(60)));
-        bench.want(1);
-        bench.fetched_for(1, "old", Duration::from_secs(40));
-        bench.machine.streak = 5;
-        bench.pass(Duration::from_secs(served));
-        bench.on(Event::Invalidate(old_token(&bench)));
-        assert_eq!(bench.machine.streak, streak, "{served}");
-    }
-}
-
 #[test]
 fn who_joins_and_who_gives_up_is_counted() {
     let mut bench = Bench::new(RefreshPolicy::default().wait_timeout(Duration::from_secs(1)));
@@ -135,7 +87,7 @@ fn of_a_crowd_whose_time_is_over_a_chunk_goes_at_a_tick() {
     }
     let due = bench.now.boot + patience;
     assert_eq!(bench.pass(patience).len(), CHUNK);
-    assert_eq!(bench.machine.next_wake(), Some(due), "the rest at once");
+    assert_eq!(bench.wake(), Some(due), "the rest at once");
     assert_eq!(bench.pass(Duration::ZERO).len(), CHUNK);
     assert_eq!(bench.pass(Duration::ZERO).len(), 1);
 }
@@ -150,7 +102,7 @@ fn a_pause_is_not_cut_short_by_an_early_tick() {
 }
 
 #[test]
-fn an_outage_is_noted_when_it_begins_and_when_it_ends() {
+fn the_length_of_an_outage_is_noted_when_it_ends() {
     let mut bench = Bench::new(RefreshPolicy::default().attempts(1));
     let mut notes = Vec::new();
     let mut fly = |bench: &mut Bench, result: Option<SourceError>| {
@@ -158,18 +110,18 @@ fn an_outage_is_noted_when_it_begins_and_when_it_ends() {
         bench.want(1);
         let id = bench.machine.fetches;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let token = Token::new("new").stamped(bench.now, &clock, Duration::from_secs(30));
+        let token =
+            Token::new("new").stamped(bench.now, &clock, Duration::from_secs(30), Duration::from_secs(30));
         let mut out = Vec::new();
         let result = result.map_or(Ok(token), Err);
         bench.machine.on(Event::Fetched { id, result }, bench.now, &mut out);
         notes.extend(out.into_iter().filter_map(|effect| match effect {
-            Effect::Note(Note::Failed { first, .. }) => Some((first, 0)),
-            Effect::Note(Note::Landed { outage, .. }) => Some((false, outage)),
+            Effect::Note(Note::Landed { outage, .. }) => Some(outage),
             _ => None,
         }));
     };
     for failing in [true, true, false, false, true] {
         fly(&mut bench, failing.then(|| SourceError::transient("no")));
     }
-    assert_eq!(notes, [(true, 0), (false, 0), (false, 2), (false, 0), (true, 0)]);
+    assert_eq!(notes, [2, 0]);
 }

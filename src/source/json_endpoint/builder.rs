@@ -149,7 +149,7 @@ impl JsonEndpointBuilder {
     }
 
     /// How long one request may take, from the connection to the last byte. Default 9 s, just below the
-    /// policy's `attempt_timeout`.
+    /// policy's `attempt_timeout`. It ends with the attempt in any case.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -218,10 +218,10 @@ impl JsonEndpointBuilder {
                 return Err(BuildError::new(field, message));
             }
         };
-        let scheme = self.token_type.as_str();
-        // What a method may be named is what a scheme may be named: a token of RFC 9110 section 5.6.2.
-        if Method::from_bytes(scheme.as_bytes()).is_err() {
-            return Err(BuildError::new("token_type", format!("is no name of a scheme: {scheme:?}")));
+        if !self.token_type.is_scheme() {
+            let scheme = self.token_type.as_str();
+            let message = format!("is {scheme:?}, which is not a token (RFC 9110 section 5.6.2)");
+            return Err(BuildError::new("token_type", message));
         }
         Ok(Shape { token, ends, kind: self.token_type.clone() })
     }

@@ -173,8 +173,8 @@ impl SharedSourceBuilder {
         self
     }
 
-    /// How long one attempt waits for another process. Below the policy's `attempt_timeout`, or that ends it.
-    /// Default 9 s.
+    /// How long one attempt waits for another process. Default 9 s, just below the policy's `attempt_timeout`. It
+    /// ends with the attempt in any case.
     pub fn wait_limit(mut self, limit: Duration) -> Self {
         self.wait_limit = limit;
         self

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
 use crate::store::{Lease, SharedStore, StoreError, hex};
-use crate::token::Token;
+use crate::token::{LONGEST_LIFETIME, Token};
 
 /// A name that no other attempt of any process has: 128 random bits.
 pub(super) fn random_name() -> Result<String, StoreError> {
@@ -87,7 +87,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     /// Puts the token where the others find it. Whatever comes of that, this process has a token.
     async fn share(&self, token: Token, cx: &FetchContext, lease: &Lease, sent: Timestamp) -> Token {
         let settings = &self.settings;
-        let stamped = token.clone().stamped(sent, &settings.clock, settings.missing_lifetime);
+        let stamped =
+            token.clone().stamped(sent, &settings.clock, settings.missing_lifetime, LONGEST_LIFETIME);
         let left = stamped.remaining_at(self.now());
         if left.is_zero() || !stamped.is_presentable() {
             // Of no use to anybody, as the actor is about to say.

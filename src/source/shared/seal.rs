@@ -106,7 +106,7 @@ impl KeyRing {
         Ok(Self(keys))
     }
 
-    /// `None`: no randomness to be had.
+    /// `None`: no randomness is available.
     pub(super) fn seal(&self, place: &SharedKey, text: &[u8]) -> Option<Vec<u8>> {
         let Some(key) = self.0.first() else { return Some([&[IN_CLEAR], text].concat()) };
         let mut nonce = [0; NONCE];

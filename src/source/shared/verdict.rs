@@ -41,7 +41,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             const SLACK: Duration = Duration::from_secs(1);
             let rejected = cx.reason == Reason::Rejected;
             let known = self.id_of(Some(previous)).is_some();
-            let same = previous.same_secret(&envelope.token);
+            let same = previous.is_same(&envelope.token);
             let shorter = left.saturating_add(SLACK) < previous.remaining_at(now);
             // A server that gives the same token again to whoever asks has given its answer: once will do.
             if (same && (rejected || !known)) || (shorter && !rejected) {

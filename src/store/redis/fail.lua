@@ -11,7 +11,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
 end
 redis.call('DEL', KEYS[1])
 
--- The pause doubles with each failure in a row, up to the longest; the server's own wish comes on top.
+-- The pause doubles with each failure in a row, up to the longest; the server's own Retry-After counts if it is longer.
 local streak = redis.call('HINCRBY', KEYS[3], 'streak', 1)
 redis.call('PEXPIRE', KEYS[3], 86400000)
 local pause = math.min(ARGV[4] * 2 ^ math.min(streak - 1, 31), tonumber(ARGV[5]))

@@ -15,8 +15,12 @@ use crate::support::*;
 pub(crate) enum Answer {
     /// A new token that lasts so many seconds; none is dead on arrival.
     Token(u64),
-    /// The token that the API rejected last.
-    Rejected,
+    /// A secret that was reported: the last one, or the one before it, and so on.
+    Reported(usize),
+    /// The secret that was discarded last.
+    Discarded,
+    /// What the actor had, with the end that it has.
+    Previous,
     Transient,
     /// Transient, and not to be asked for so many seconds.
     Wait(u64),
@@ -29,7 +33,9 @@ pub(crate) fn answers() -> impl Strategy<Value = Answer> {
     prop_oneof![
         6 => (1_u64..40).prop_map(Answer::Token),
         1 => Just(Answer::Token(0)),
-        2 => Just(Answer::Rejected),
+        3 => (0_usize..3).prop_map(Answer::Reported),
+        1 => Just(Answer::Discarded),
+        1 => Just(Answer::Previous),
         3 => Just(Answer::Transient),
         2 => (1_u64..10).prop_map(Answer::Wait),
         2 => Just(Answer::Terminal),
@@ -75,8 +81,18 @@ impl TokenSource for Spy {
                 call.1 = Some(self.books.end_with(&token));
                 Ok(token)
             }
-            Answer::Rejected => {
-                let token = self.books.issue_rejected(sent, secs(20));
+            Answer::Reported(back) => {
+                let token = self.books.issue_reported(back, sent, secs(20));
+                call.1 = Some(self.books.end_with(&token));
+                Ok(token)
+            }
+            Answer::Discarded => {
+                let token = self.books.issue_discarded(sent, secs(20));
+                call.1 = Some(self.books.end_with(&token));
+                Ok(token)
+            }
+            Answer::Previous => {
+                let token = cx.previous.unwrap_or_else(|| self.books.issue(sent, secs(20)));
                 call.1 = Some(self.books.end_with(&token));
                 Ok(token)
             }

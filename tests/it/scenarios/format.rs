@@ -82,7 +82,10 @@ pub(super) struct Step {
     ticket: Option<u64>,
     timeout: Option<Span>,
     leave: Option<String>,
+    replace: Option<String>,
+    token: Option<String>,
     invalidate: Option<String>,
+    discard: Option<String>,
     times: Option<usize>,
     advance: Option<Span>,
     suspend: Option<Span>,
@@ -101,6 +104,7 @@ pub(super) struct Expect {
     pub(super) previous: Option<String>,
     pub(super) state: Option<State>,
     pub(super) waiters: Option<usize>,
+    pub(super) suspect: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
@@ -139,7 +143,9 @@ pub(super) enum Action<'a> {
     Refresh { name: &'a str, times: usize },
     Subscribe { name: &'a str, ticket: u64, timeout: Option<Duration>, times: usize },
     Leave { name: &'a str },
+    Replace { name: &'a str, token: &'a str, times: usize },
     Invalidate { token: &'a str, times: usize },
+    Discard { token: &'a str },
     Advance(Duration),
     Suspend(Duration),
     SetClock(SignedDuration),
@@ -216,8 +222,15 @@ impl Step {
         if let Some(name) = &self.leave {
             actions.push((Action::Leave { name }, &[]));
         }
+        if let Some(name) = &self.replace {
+            let token = self.token.as_deref().ok_or("`replace` needs a `token`")?;
+            actions.push((Action::Replace { name, token, times }, &["token", "times"]));
+        }
         if let Some(token) = &self.invalidate {
             actions.push((Action::Invalidate { token, times }, &["times"]));
+        }
+        if let Some(token) = &self.discard {
+            actions.push((Action::Discard { token }, &[]));
         }
         actions.extend(self.advance.map(|span| (Action::Advance(span.0), [].as_slice())));
         actions.extend(self.suspend.map(|span| (Action::Suspend(span.0), [].as_slice())));
@@ -242,6 +255,7 @@ impl Step {
         let given = [
             ("times", self.times.is_some()),
             ("ticket", self.ticket.is_some()),
+            ("token", self.token.is_some()),
             ("timeout", self.timeout.is_some()),
         ];
         match given.iter().find(|(name, given)| *given && !with.contains(name)) {
@@ -262,7 +276,9 @@ impl fmt::Display for Action<'_> {
                 write!(f, r#"{{"subscribe": "{name}", "ticket": {ticket}}}"#)
             }
             Self::Leave { name } => write!(f, r#"{{"leave": "{name}"}}"#),
+            Self::Replace { name, token, .. } => write!(f, r#"{{"replace": "{name}", "token": "{token}"}}"#),
             Self::Invalidate { token, .. } => write!(f, r#"{{"invalidate": "{token}"}}"#),
+            Self::Discard { token } => write!(f, r#"{{"discard": "{token}"}}"#),
             Self::Advance(span) => write!(f, r#"{{"advance": "{span:?}"}}"#),
             Self::Suspend(span) => write!(f, r#"{{"suspend": "{span:?}"}}"#),
             Self::SetClock(shift) => write!(f, r#"{{"set_clock": "{shift:#}"}}"#),
@@ -298,9 +314,22 @@ fn once() -> usize {
     1
 }
 
-/// The scenario's settings on top of the suite's: no dice.
+/// The suite's settings: no dice, and tokens that have settled from the start.
+pub(super) fn plain() -> RefreshPolicy {
+    RefreshPolicy::deserialize(Value::Object(suite())).expect("the suite's settings are sound")
+}
+
+fn suite() -> Map<String, Value> {
+    Map::from_iter([
+        ("jitter".into(), 0.0.into()),
+        ("backoff".into(), "0s".into()),
+        ("settle".into(), "0s".into()),
+    ])
+}
+
+/// The scenario's settings on top of the suite's.
 fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RefreshPolicy>, D::Error> {
-    let mut settings = Map::from_iter([("jitter".into(), 0.0.into()), ("backoff".into(), "0s".into())]);
+    let mut settings = suite();
     settings.extend(Map::deserialize(deserializer)?);
     RefreshPolicy::deserialize(Value::Object(settings)).map(Some).map_err(D::Error::custom)
 }

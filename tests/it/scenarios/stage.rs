@@ -8,12 +8,12 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokenflight::testing::ManualClock;
 use tokenflight::{
-    GetToken, Invalidate, Refresh, RefreshPolicy, Subscribe, Token, TokenActor, TokenHandle, TokenReady,
+    Discard, GetToken, Invalidate, Refresh, Replace, Subscribe, Token, TokenActor, TokenHandle, TokenReady,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::format::{Action, Answer, Expect, Given, Scenario, Step};
+use super::format::{Action, Answer, Expect, Given, Scenario, Step, plain};
 use super::outcome::{Outcome, fits, named, or_none, outcome, show, stopped};
 use super::source::Script;
 
@@ -75,8 +75,7 @@ impl Stage {
             ..Answer::default()
         });
         let source = Script::new(given.chain(scenario.answers.iter().cloned()), clock.clone());
-        let plain = RefreshPolicy::default().jitter(0.0).backoff(Duration::ZERO);
-        let policy = scenario.policy.clone().unwrap_or(plain);
+        let policy = scenario.policy.clone().unwrap_or_else(plain);
         let builder = TokenActor::builder(source.clone()).policy(policy).clock(clock.clone());
         Self {
             way,
@@ -111,6 +110,10 @@ impl Stage {
                 self.subscribe(name, ticket, timeout, times);
             }
             Action::Leave { name } => self.leave(name)?,
+            Action::Replace { name, token, times } => {
+                self.ask(name, times, |stage| stage.replace(Token::new(token)))?;
+            }
+            Action::Discard { token } => self.discard(Token::new(token)),
             Action::Invalidate { token, times } => (0..times).for_each(|_| self.invalidate(token)),
             Action::Suspend(span) => self.clock.suspend(span),
             Action::SetClock(shift) if shift.is_negative() => self.clock.set_back(shift.unsigned_abs()),
@@ -169,6 +172,16 @@ impl Stage {
         }
     }
 
+    fn replace(&self, token: Token) -> impl Future<Output = Outcome> + use<> {
+        let (handle, way) = (self.handle.clone(), self.way);
+        async move {
+            match way {
+                Way::Handle => outcome(handle.replace(&token).await),
+                Way::Messages => handle.addr().send(Replace(token)).await.map_or(Err(stopped()), outcome),
+            }
+        }
+    }
+
     /// The same pair again is owed no second answer.
     fn subscribe(&mut self, name: &str, ticket: u64, timeout: Option<Duration>, times: usize) {
         self.owed.insert(format!("{name}/{ticket}"), 1);
@@ -197,6 +210,13 @@ impl Stage {
         match self.way {
             Way::Handle => self.handle.invalidate(&token),
             Way::Messages => self.handle.addr().do_send(Invalidate(token)),
+        }
+    }
+
+    fn discard(&self, token: Token) {
+        match self.way {
+            Way::Handle => self.handle.discard(&token),
+            Way::Messages => self.handle.addr().do_send(Discard(token)),
         }
     }
 
@@ -270,6 +290,7 @@ impl Stage {
     async fn compare_status(&self, expect: &Expect, faults: &mut Vec<String>) {
         let status = self.handle.status().await;
         let state = status.as_ref().map_or("Stopped".into(), |status| format!("{:?}", status.state));
+        let suspect = status.as_ref().is_ok_and(|status| status.suspect);
         let waiters = status.map_or(0, |status| status.waiters);
         match expect.state {
             Some(expected) if format!("{expected:?}") != state => {
@@ -281,6 +302,12 @@ impl Stage {
         match expect.waiters {
             Some(expected) if expected != waiters => {
                 faults.push(format!("waiters: {waiters}, expected {expected}"));
+            }
+            _ => {}
+        }
+        match expect.suspect {
+            Some(expected) if expected != suspect => {
+                faults.push(format!("suspect: {suspect}, expected {expected}"));
             }
             _ => {}
         }

@@ -1,11 +1,13 @@
 //! One auth call for many processes: actors, each with a store of its own, in front of one auth server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokenflight::clock::Clock;
 use tokenflight::source::SharedStats;
 use tokenflight::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
 use tokenflight::testing::ScriptedSource;
-use tokenflight::{Reason, SourceError};
+use tokenflight::{FetchContext, Reason, SourceError, TokenSource};
 
 use super::world::*;
 use crate::support::*;
@@ -27,6 +29,7 @@ on_each_store!(
     a_forced_refresh_renews_the_token_for_all,
     a_server_that_repeats_its_token_is_asked_once,
     a_wait_has_an_end,
+    a_wait_ends_with_the_time_for_the_attempt,
     news_between_the_look_and_the_wait_is_not_missed,
     two_configurations_never_share,
 );
@@ -259,6 +262,18 @@ async fn a_server_that_repeats_its_token_is_asked_once<W: World>(world: W) {
         assert_eq!(process.handle.refresh().await.unwrap().secret(), "cached");
     }
     assert_eq!(source.calls(), 2);
+}
+
+async fn a_wait_ends_with_the_time_for_the_attempt<W: World>(world: W) {
+    lease(&world.store(), "other").await;
+    let (source, clock) = (source(), world.clock());
+    let shared = settings(clock.clone()).build(source.clone(), world.store()).unwrap();
+    let deadline = clock.now().boot + LEASE / 4;
+    let cx = FetchContext::new(Reason::First).with_clock(Arc::new(clock.clone())).with_deadline(deadline);
+    let error = shared.fetch(cx).await.unwrap_err();
+    assert!(error.to_string().contains("another process has been refreshing too long"), "{error}");
+    assert!(clock.now().boot >= deadline);
+    assert_eq!(source.calls(), 0);
 }
 
 async fn a_wait_has_an_end<W: World>(world: W) {

@@ -159,7 +159,7 @@ async fn a_key_is_rotated_without_a_call<W: World>(world: W) {
         let builder =
             SharedSource::builder("orders").part("issuer", "https://auth.example").clock(world.clock());
         let shared = builder.key(first).key(second).build(source.clone(), world.store()).unwrap();
-        tokenflight::TokenActor::builder(shared).clock(world.clock()).start().unwrap()
+        tokenflight::TokenActor::builder(shared).policy(plain()).clock(world.clock()).start().unwrap()
     };
     let (old, new) = (seal_key("k1", 1), seal_key("k2", 2));
     let rotated = ring(new.clone(), old.clone());

@@ -1,6 +1,7 @@
 //! tokenflight itself, on the arbiter that its callers run on.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use tokenflight::{RefreshPolicy, SourceError, Token, TokenActor, TokenHandle, source_fn};
 
@@ -18,6 +19,11 @@ fn start(source: Source, policy: RefreshPolicy) -> Result<TokenHandle, Failure> 
     TokenActor::builder(source).policy(policy).start().map_err(|error| error.to_string())
 }
 
+/// The default, but for `settle`: tokens are rejected here as soon as they are born.
+fn policy() -> RefreshPolicy {
+    RefreshPolicy::default().settle(Duration::ZERO)
+}
+
 pub struct Tokenflight(TokenHandle);
 
 impl Peer for Tokenflight {
@@ -27,7 +33,7 @@ impl Peer for Tokenflight {
     type Token = Token;
 
     async fn new(source: Source) -> Result<Self, Failure> {
-        start(source, RefreshPolicy::default()).map(Self)
+        start(source, policy()).map(Self)
     }
 
     async fn get(&self) -> Result<Token, Failure> {
@@ -53,7 +59,7 @@ impl Peer for OneAttempt {
     type Token = Token;
 
     async fn new(source: Source) -> Result<Self, Failure> {
-        start(source, RefreshPolicy::default().attempts(1)).map(Tokenflight).map(Self)
+        start(source, policy().attempts(1)).map(Tokenflight).map(Self)
     }
 
     async fn get(&self) -> Result<Token, Failure> {

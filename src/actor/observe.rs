@@ -1,0 +1,8 @@
+//! What an actor says about itself: in the log, to a metrics recorder, and in its status.
+
+#[cfg(feature = "metrics")]
+mod instruments;
+mod meters;
+mod report;
+
+pub(super) use meters::Meters;

@@ -1,0 +1,210 @@
+//! A flight's life in the log. Nothing here, or anywhere else, logs a secret or an auth server's answer.
+//!
+//! An outage is one WARN when it begins (an ERROR if the auth server refuses), a reminder each minute, and one WARN with
+//! its length when it ends. APIs that reject the token more often than it may be replaced are the same. All else is
+//! `debug`. Times are in milliseconds.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::error::TokenError;
+use crate::flight::{Note, Repeat, ReportAnswer, ReportKind};
+
+/// What log filters know it by, whatever file a line comes from.
+const TARGET: &str = "tokenflight";
+
+/// The time between two lines about the same trouble.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Writes the log of one actor, and remembers which troubles go on.
+#[derive(Debug)]
+pub(super) struct Journal {
+    /// On one line, whatever the user calls the actor.
+    name: String,
+    outage: Option<Trouble>,
+    rejections: Option<Trouble>,
+}
+
+/// Something that goes on, by the boot clock.
+#[derive(Debug)]
+struct Trouble {
+    since: Duration,
+    /// When the last line about it was written.
+    told: Duration,
+    /// When it was last seen.
+    seen: Duration,
+    times: u32,
+    /// It was told as an error.
+    is_refusal: bool,
+}
+
+impl Trouble {
+    fn new(now: Duration) -> Self {
+        Self { since: now, told: now, seen: now, times: 1, is_refusal: false }
+    }
+
+    /// It was seen again. Returns whether it is time for a reminder.
+    fn again(&mut self, now: Duration) -> bool {
+        self.times = self.times.saturating_add(1);
+        self.seen = now;
+        let due = now.saturating_sub(self.told) >= REMINDER;
+        if due {
+            self.told = now;
+        }
+        due
+    }
+}
+
+impl Journal {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: printable(name), outage: None, rejections: None }
+    }
+
+    /// `in_rounds`: the callers on handles, of whom the machine knows nothing.
+    pub(super) fn note(&mut self, note: &Note, in_rounds: usize, now: Duration) {
+        let name = self.name.as_str();
+        match note {
+            Note::Started { reason } => {
+                log::debug!(target: TARGET, token = name, reason = reason.as_str();
+                    "token {name}: refresh started ({})", reason.as_str());
+            }
+            Note::Retrying { attempt, pause, error } => {
+                log::debug!(target: TARGET, token = name, attempt = *attempt, pause_ms = millis(*pause);
+                    "token {name}: attempt {attempt} failed, next in {pause:?}: {error}");
+            }
+            Note::AskingAgain { pause } => {
+                log::debug!(target: TARGET, token = name, pause_ms = millis(*pause);
+                    "token {name}: the source gave out a token that was reported; asking once more in {pause:?}");
+            }
+            Note::Landed { reason, attempts, took, waiters, lifetime, expires_at, outage, repeat } => {
+                let waiters = waiters + in_rounds;
+                log::debug!(target: TARGET,
+                    token = name, reason = reason.as_str(), outcome = "ok", attempts = *attempts,
+                    waiters = waiters, took_ms = millis(*took), lifetime_ms = millis(*lifetime),
+                    expires_at_ms = millis(expires_at.duration_since(UNIX_EPOCH).unwrap_or_default());
+                    "token {name}: refreshed in {took:?} ({}, attempts: {attempts}), lasts {lifetime:?}; telling {waiters}",
+                    reason.as_str(),
+                );
+                self.landed(*outage, *repeat, now);
+            }
+            Note::Failed { reason, attempts, took, waiters, cooldown, error } => {
+                let waiters = waiters + in_rounds;
+                log::debug!(target: TARGET,
+                    token = name, reason = reason.as_str(), outcome = "error", attempts = *attempts,
+                    waiters = waiters, took_ms = millis(*took), cooldown_ms = millis(*cooldown);
+                    "token {name}: no refresh after {took:?} ({}, attempts: {attempts}); telling {waiters}; next not before {cooldown:?}",
+                    reason.as_str(),
+                );
+                self.failed(error, *cooldown, now);
+            }
+            Note::Reported { kind, answer, next_in } => {
+                log::debug!(target: TARGET, token = name, report = kind.as_str(), answer = answer.as_str();
+                    "token {name}: reported as rejected ({}): {}", kind.as_str(), answer.as_str());
+                if *answer == ReportAnswer::OverBudget {
+                    self.over_budget(*next_in, now);
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &TokenError, cooldown: Duration, now: Duration) {
+        let (name, is_refusal) = (self.name.as_str(), error.is_rejected());
+        let level = if is_refusal { log::Level::Error } else { log::Level::Warn };
+        let Some(outage) = &mut self.outage else {
+            log::log!(target: TARGET, level, token = name, cooldown_ms = millis(cooldown);
+                "token {name}: an outage begins: {error}; trying again after {cooldown:?}");
+            self.outage = Some(Trouble { is_refusal, ..Trouble::new(now) });
+            return;
+        };
+        let due = outage.again(now);
+        if due || (is_refusal && !outage.is_refusal) {
+            let (length, times) = (whole_seconds(now.saturating_sub(outage.since)), outage.times);
+            log::log!(target: TARGET, level, token = name, cooldown_ms = millis(cooldown), failed_flights = times;
+                "token {name}: the outage goes on for {length:?}, {times} refreshes have failed: {error}");
+        }
+        outage.is_refusal |= is_refusal;
+    }
+
+    fn landed(&mut self, failed: u32, repeat: Repeat, now: Duration) {
+        let name = self.name.as_str();
+        if let Some(outage) = self.outage.take() {
+            let length = whole_seconds(now.saturating_sub(outage.since));
+            log::warn!(target: TARGET, token = name, failed_flights = failed, outage_ms = millis(length);
+                "token {name}: the outage is over after {length:?} and {failed} failed refreshes");
+        }
+        if repeat == (Repeat::Confirmed { first: true }) {
+            log::warn!(target: TARGET, token = name;
+                "token {name}: an API rejected the token, and its source gives out the same one: it stays in use");
+        }
+        if let Some(trouble) = self.rejections.take_if(|trouble| now.saturating_sub(trouble.seen) >= REMINDER)
+        {
+            let length = whole_seconds(trouble.seen.saturating_sub(trouble.since));
+            log::warn!(target: TARGET, token = name, reports = trouble.times;
+                "token {name}: reports beyond the budget have ended after {length:?} ({} of them)", trouble.times);
+        }
+    }
+
+    fn over_budget(&mut self, next_in: Duration, now: Duration) {
+        let name = self.name.as_str();
+        let Some(trouble) = &mut self.rejections else {
+            self.rejections = Some(Trouble::new(now));
+            log::warn!(target: TARGET, token = name, next_report_ms = millis(next_in);
+                "token {name}: APIs reject the token more often than it may be replaced; it stays in use, next refresh for a report in {next_in:?}");
+            return;
+        };
+        if trouble.again(now) {
+            log::warn!(target: TARGET, token = name, reports = trouble.times;
+                "token {name}: APIs still reject the token more often than it may be replaced ({} times)", trouble.times);
+        }
+    }
+}
+
+impl ReportKind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Invalidate => "invalidate",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+impl ReportAnswer {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Flight => "the source is asked",
+            Self::Settling => "too young to be replaced",
+            Self::OverBudget => "the budget is spent",
+            Self::CoolingDown => "the source is left alone",
+            Self::Discarded => "never handed out again",
+        }
+    }
+}
+
+/// Without anything that could begin a new line, or move the cursor.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = (!c.is_control()).then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_line_break_stays_on_its_line() {
+        assert_eq!(printable("a\nWARN b\u{1b}[2K é"), "a\\nWARN b\\u{1b}[2K é");
+    }
+}

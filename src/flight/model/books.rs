@@ -1,0 +1,204 @@
+//! What the laws reckon for themselves: cooldowns, reports, settle and budget, the predecessor. Written from
+//! `docs/reports.md`, without a look at the machine.
+
+use std::time::Duration;
+
+use super::rules::Rules;
+use crate::clock::Timestamp;
+use crate::token::Token;
+
+#[derive(Clone, Default)]
+pub(super) struct Books {
+    /// The token before the current one, for those who report.
+    pub(super) old: Option<Token>,
+    /// Secrets that were reported, each to its token's end. The last one reported for the first time is last.
+    pub(super) reported: Vec<Entry>,
+    /// Secrets that were discarded, for ever.
+    pub(super) discarded: Vec<Token>,
+    /// What has been saved for flights for reports, in time: each costs an interval.
+    pub(super) purse: Duration,
+    pub(super) flight: Option<Flight>,
+    pub(super) failures: u32,
+    pub(super) cooldown: Option<Cooldown>,
+    pub(super) last_flight: Option<Duration>,
+    pub(super) retry_not_before: Option<Duration>,
+}
+
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) token: Token,
+    /// It was reported before it had settled.
+    pub(super) from_birth: bool,
+    /// The source had the last word about it.
+    pub(super) confirmed: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Flight {
+    pub(super) until: Duration,
+    pub(super) attempt: u32,
+    pub(super) asks: Asks,
+    /// Until when the token is withheld in this flight.
+    pub(super) withheld_until: Option<Duration>,
+    /// It has been withheld, and is in use again.
+    pub(super) released: bool,
+}
+
+/// What reports have to do with a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Nothing.
+    No,
+    /// One question more, if a reported secret comes.
+    Once,
+    /// What comes now is the last word.
+    Enough,
+}
+
+#[derive(Clone)]
+pub(super) struct Cooldown {
+    pub(super) until: Duration,
+    /// The auth server refused.
+    pub(super) refused: bool,
+}
+
+/// What has to become of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It does not name the token in use.
+    Late,
+    Joins,
+    Starts,
+    CoolingDown,
+    Settling,
+    OverBudget,
+}
+
+impl Due {
+    pub(super) fn has_flight(self) -> bool {
+        matches!(self, Self::Joins | Self::Starts)
+    }
+}
+
+impl Books {
+    pub(super) fn new(rules: &Rules) -> Self {
+        Self { purse: full(rules), ..Self::default() }
+    }
+
+    /// Time has passed.
+    pub(super) fn pass(&mut self, time: Duration, now: Timestamp, rules: &Rules) {
+        self.purse = self.purse.saturating_add(time).min(full(rules));
+        let lasts = |token: &Token| token.end().boot > now.boot;
+        self.reported.retain(|entry| lasts(&entry.token));
+        self.old.take_if(|old| !lasts(old));
+    }
+
+    pub(super) fn entry(&self, token: &Token) -> Option<&Entry> {
+        self.reported.iter().find(|entry| entry.token.is_same(token))
+    }
+
+    pub(super) fn is_discarded(&self, token: &Token) -> bool {
+        self.discarded.iter().any(|discarded| discarded.is_same(token))
+    }
+
+    pub(super) fn cools(&self, now: Timestamp) -> bool {
+        self.cooldown.as_ref().is_some_and(|cooldown| now.boot < cooldown.until)
+    }
+
+    /// A report about the token in use, which was published `lived` ago.
+    pub(super) fn report(&mut self, token: &Token, lived: Duration, now: Timestamp, rules: &Rules) -> Due {
+        let interval = rules.budget.map_or(Duration::ZERO, |(_, interval)| interval);
+        let settling = lived < rules.settle();
+        let due = if self.flight.is_some() {
+            Due::Joins
+        } else if self.cools(now) {
+            Due::CoolingDown
+        } else if settling {
+            Due::Settling
+        } else if self.purse < interval {
+            Due::OverBudget
+        } else {
+            self.purse -= interval;
+            Due::Starts
+        };
+        self.remember(token, settling);
+        due
+    }
+
+    pub(super) fn remember(&mut self, token: &Token, from_birth: bool) {
+        if self.entry(token).is_none() {
+            self.reported.push(Entry { token: token.clone(), from_birth, confirmed: false });
+        }
+    }
+
+    /// A report has started this flight or joined it; the source had the last word about its token before, or not.
+    pub(super) fn join(&mut self, was_confirmed: bool) {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.asks == Asks::No) {
+            flight.asks = if was_confirmed { Asks::Enough } else { Asks::Once };
+        }
+    }
+
+    /// Whether the source has to be asked once more when it brings this token.
+    pub(super) fn asks_again(&self, token: &Token, now: Timestamp, rules: &Rules) -> bool {
+        self.flight.as_ref().is_some_and(|flight| {
+            let possible = flight.attempt < rules.attempts && now.boot < flight.until;
+            flight.asks == Asks::Once && self.entry(token).is_some() && possible
+        })
+    }
+
+    /// This token is published. Returns whether it is suspect from the start.
+    pub(super) fn publish(&mut self, token: &Token) -> bool {
+        let for_report = self.flight.as_ref().is_some_and(|flight| flight.asks != Asks::No);
+        let Some(entry) = self.reported.iter_mut().find(|entry| entry.token.is_same(token)) else {
+            return false;
+        };
+        entry.token = token.clone();
+        entry.confirmed |= for_report;
+        !entry.confirmed
+    }
+
+    /// Another secret is in use now. One that was reported when it had settled helps nobody.
+    pub(super) fn succeed(&mut self, before: Token, now: Timestamp) {
+        let lasts = before.end().boot > now.boot;
+        if lasts && self.entry(&before).is_none_or(|entry| entry.from_birth) && !self.is_discarded(&before) {
+            self.old = Some(before);
+        }
+    }
+
+    /// What a reporter of `current` may have instead.
+    pub(super) fn offer(
+        &self,
+        current: &Token,
+        left: impl Fn(&Token) -> Duration,
+        rules: &Rules,
+    ) -> Option<&Token> {
+        let from_birth = |token| self.entry(token).is_some_and(|entry| entry.from_birth);
+        self.old.as_ref().filter(|old| {
+            let helps = self.entry(old).is_none() || (from_birth(old) && from_birth(current));
+            helps && !old.is_same(current) && left(old) > rules.min_validity()
+        })
+    }
+
+    pub(super) fn discard(&mut self, token: &Token) {
+        self.old.take_if(|old| old.is_same(token));
+        if !self.is_discarded(token) {
+            self.discarded.push(token.clone());
+        }
+    }
+
+    /// How long the source is left alone after a flight that failed.
+    pub(super) fn fail(&mut self, pause: Duration, refused: bool, now: Timestamp) {
+        let until = now.boot + pause;
+        self.cooldown = Some(Cooldown { until, refused });
+        self.end_flight(now);
+    }
+
+    pub(super) fn end_flight(&mut self, now: Timestamp) {
+        self.flight = None;
+        self.last_flight = Some(now.boot);
+    }
+}
+
+fn full(rules: &Rules) -> Duration {
+    rules.budget.map_or(Duration::ZERO, |(reports, interval)| interval * reports)
+}

@@ -1,0 +1,119 @@
+//! Reports in the model: what APIs and people say of tokens, and what has to become of it.
+
+use super::books::Due;
+use super::laws::Law;
+use super::rules::{Name, Rules, Which};
+use super::sights::Sight;
+use super::world::{Said, World, left};
+use crate::flight::{Event, Outcome};
+use crate::token::Token;
+
+impl World {
+    /// Which token is meant.
+    pub(super) fn named(&self, which: Which) -> Option<Token> {
+        let current = self.slot.as_ref().map(|shown| &shown.token);
+        match which {
+            Which::Current => current.cloned(),
+            Which::Old => self.books.old.clone(),
+            Which::Again => {
+                let is_other = |token: &&Token| current.is_none_or(|current| !current.is_same(token));
+                self.books.reported.iter().rev().map(|entry| &entry.token).find(is_other).cloned()
+            }
+            Which::Unknown => Some(Token::new("unknown")),
+        }
+    }
+
+    /// Whether a report of this token would have to be remembered.
+    pub(super) fn is_new_report(&self, token: &Token) -> bool {
+        let known = [self.usable(), self.books.old.as_ref()];
+        self.books.entry(token).is_none() && known.into_iter().flatten().any(|known| known.is_same(token))
+    }
+
+    /// What has to become of a report. To be asked before the machine is.
+    fn reckon_report(&mut self, token: &Token, said: &mut Said, rules: &Rules) {
+        let hit = self.usable().is_some_and(|usable| usable.is_same(token));
+        let Some(shown) = self.slot.as_mut().filter(|_| hit) else {
+            // One that has ended is not given for an error either, once it was reported.
+            let named = self.slot.as_mut().filter(|shown| shown.token.is_same(token));
+            named.into_iter().for_each(|shown| shown.suspect = true);
+            if let Some(old) = self.books.old.clone().filter(|old| old.is_same(token)) {
+                self.books.remember(&old, false);
+            }
+            said.due = Some(Due::Late);
+            return said.sights.push(Sight::LateReport);
+        };
+        shown.suspect = true;
+        let lived = self.now.boot.saturating_sub(shown.since);
+        let token = shown.token.clone();
+        let left = |token: &Token| left(token, self.now);
+        said.offer = self.books.offer(&token, left, rules).cloned();
+        said.is_young = lived < Rules::FIRST_MINUTE;
+        let due = self.books.report(&token, lived, self.now, rules);
+        said.due = Some(due);
+        said.sights.push(match due {
+            Due::Late => Sight::LateReport,
+            Due::Joins => Sight::Joined,
+            Due::Starts => Sight::Started,
+            Due::CoolingDown => Sight::CoolingDown,
+            Due::Settling => Sight::Settling,
+            Due::OverBudget => Sight::OverBudget,
+        });
+    }
+
+    fn was_confirmed(&self, token: &Token) -> bool {
+        self.books.entry(token).is_some_and(|entry| entry.confirmed)
+    }
+
+    pub(super) fn replace(&mut self, which: Which, mut said: Said, rules: &Rules) -> Vec<Sight> {
+        let Some(token) = self.named(which) else { return Vec::new() };
+        let was_confirmed = self.was_confirmed(&token);
+        self.reckon_report(&token, &mut said, rules);
+        let hit = said.due != Some(Due::Late);
+        let waiter = self.sit(Name::Reporter, hit, &mut said, rules);
+        let due = said.due;
+        let sights = self.on(Event::Replace { waiter, token }, said, rules);
+        self.judge_report(due, was_confirmed);
+        sights
+    }
+
+    pub(super) fn invalidate(&mut self, which: Which, mut said: Said, rules: &Rules) -> Vec<Sight> {
+        let Some(token) = self.named(which) else { return Vec::new() };
+        let was_confirmed = self.was_confirmed(&token);
+        self.reckon_report(&token, &mut said, rules);
+        // The handle withholds the token, before the machine has heard of the report.
+        let until = self.now.boot + Rules::WITHHELD;
+        let may = self.machine.reports_from() <= self.now.boot;
+        if let Some(shown) = self.slot.as_mut().filter(|shown| may && shown.token.is_same(&token)) {
+            shown.withheld_until =
+                shown.withheld_until.filter(|until| *until > self.now.boot).or(Some(until));
+        }
+        let due = said.due;
+        let sights = self.on(Event::Invalidate(token), said, rules);
+        self.judge_report(due, was_confirmed);
+        sights
+    }
+
+    /// A report has had its due: a flight where one may start or runs, and else none.
+    fn judge_report(&mut self, due: Option<Due>, was_confirmed: bool) {
+        let Some(due) = due.filter(|due| *due != Due::Late) else { return };
+        let flies = self.books.flight.is_some();
+        self.law(Law::Budget, due.has_flight() || !flies);
+        self.law(Law::Honoured, !due.has_flight() || flies);
+        if due.has_flight() {
+            self.books.join(was_confirmed);
+        }
+    }
+
+    pub(super) fn discard(&mut self, which: Which, mut said: Said, rules: &Rules) -> Vec<Sight> {
+        let Some(token) = self.named(which) else { return Vec::new() };
+        self.books.discard(&token);
+        let is_it = |outcome: &Outcome| outcome.as_ref().is_ok_and(|told| told.is_same(&token));
+        let crowds = self.machine.telling.iter().filter(|telling| is_it(&telling.outcome));
+        let seats = crowds.flat_map(|telling| telling.crowd.places().flatten());
+        said.withdrawn = seats.map(|(seat, ..)| seat.number).collect();
+        // The handle takes it out of the slot, before the machine has heard of it.
+        said.may_take_away = self.slot.take_if(|shown| shown.token.is_same(&token)).is_some();
+        said.sights.push(Sight::Discarded);
+        self.on(Event::Discard(token), said, rules)
+    }
+}

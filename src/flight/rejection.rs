@@ -1,0 +1,211 @@
+//! What a report does: "an API answered 401 to this token". `docs/reports.md` has the states and the reasons.
+
+use std::time::Duration;
+
+use super::{
+    Caller, Effect, Flight, Held, Machine, Note, Out, ReportAnswer, ReportKind, ReportShare, Withholding,
+};
+use crate::clock::Timestamp;
+use crate::error::TokenError;
+use crate::policy::WITHHELD_AT_MOST;
+use crate::source::Reason;
+use crate::token::Token;
+
+/// In its first minute a token may be unknown to an API still. So a reporter is given the predecessor at once.
+const FIRST_MINUTE: Duration = Duration::from_secs(60);
+
+impl<W: Caller> Machine<W> {
+    /// The reporter waits for the flight. Where none may start, it gets the predecessor or the same token at once.
+    /// All others keep the token.
+    pub(super) fn replace(&mut self, waiter: W, token: &Token, now: Timestamp, out: &mut Out<W>) {
+        self.counters.replaces += 1;
+        if self.stopped {
+            return out.push(Effect::Tell(waiter, Err(TokenError::stopped())));
+        }
+        let Some(held) = self.named(token, now) else {
+            self.remember_late(token);
+            return self.want(waiter, None, now, out);
+        };
+        let same = held.token.clone();
+        let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE);
+        self.counters.requests += 1;
+        let predecessor = self.reports.offer(&same, now).cloned();
+        let answer = self.report(ReportKind::Replace, now, out);
+        match predecessor {
+            Some(predecessor) if is_young || answer != ReportAnswer::Flight => {
+                out.push(Effect::Tell(waiter, Ok(predecessor)));
+            }
+            _ if answer == ReportAnswer::Flight => self.await_flight(waiter, now, out),
+            _ => out.push(Effect::Tell(waiter, Ok(same))),
+        }
+    }
+
+    /// If the report starts a flight or joins one, callers wait for the next attempt's end, and not for long.
+    pub(super) fn invalidate(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
+        self.counters.invalidates += 1;
+        if self.named(token, now).is_none() {
+            self.remember_late(token);
+        } else if self.report(ReportKind::Invalidate, now, out) == ReportAnswer::Flight
+            && let Some(flight) = &mut self.flight
+        {
+            flight.withhold(now.boot);
+        }
+        // A handle withholds the token by itself until the machine has decided. So the machine says in any case
+        // whether the token is withheld, also if it has ended and the report is late.
+        let until = self.flight.as_ref().and_then(Flight::withheld_until);
+        out.push(until.map_or(Effect::Release, Effect::Withhold));
+    }
+
+    /// The token is never handed out again.
+    pub(super) fn discard(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
+        self.counters.discards += 1;
+        self.reports.discard(token);
+        if let Some(held) = self.held.take_if(|held| held.token.is_same(token)) {
+            self.withdrawn = Some(held.token);
+            self.counters.rejections += 1;
+            if let Some(flight) = &mut self.flight {
+                flight.reason = Reason::Rejected;
+            }
+            out.push(Effect::Publish(None));
+            self.note_report(ReportKind::Discard, ReportAnswer::Discarded, now, out);
+        }
+        self.take_back(token, now, out);
+        self.refresh_unasked(now, out);
+    }
+
+    /// The moment from which on a report may start a flight, or join the one under way and withhold its token.
+    pub(crate) fn reports_from(&self) -> Duration {
+        match &self.flight {
+            Some(Flight { withholding: Withholding::NotYet, .. }) => Duration::ZERO,
+            Some(_) => Duration::MAX,
+            None => self.next_flight_for_a_report(),
+        }
+    }
+
+    /// When no flight is under way: the moment from which on a report may start one.
+    pub(crate) fn next_flight_for_a_report(&self) -> Duration {
+        let settled = self.held.as_ref().map_or(Duration::ZERO, |held| self.settled_at(held));
+        let cooldown = self.cooldown.as_ref().map_or(Duration::ZERO, |cooldown| cooldown.until);
+        settled.max(cooldown).max(self.reports.budget.next_at(&self.policy))
+    }
+
+    /// Some APIs learn of a new token seconds late. Before this moment it is not replaced.
+    pub(super) fn settled_at(&self, held: &Held) -> Duration {
+        held.since.saturating_add(self.policy.settle_for(held.token.whole_life()))
+    }
+
+    pub(super) fn is_withheld(&self, now: Timestamp) -> bool {
+        matches!(&self.flight, Some(Flight { withholding: Withholding::Now { until, .. }, .. }) if now.boot < *until)
+    }
+
+    /// The token in hand is in use again, though the flight goes on.
+    pub(super) fn release(&mut self, now: Timestamp, out: &mut Out<W>) {
+        if !self.end_withholding(now) {
+            return;
+        }
+        out.push(Effect::Release);
+        if let Some(held) = self.usable(now) {
+            let outcome = Ok(held.token.clone());
+            self.tell_wanting(outcome);
+        }
+    }
+
+    /// Returns whether the token was withheld.
+    pub(super) fn end_withholding(&mut self, now: Timestamp) -> bool {
+        let Some(flight) = &mut self.flight else { return false };
+        let Withholding::Now { since, until } = flight.withholding else { return false };
+        flight.withholding = Withholding::Over;
+        self.counters.withheld += now.boot.min(until).saturating_sub(since);
+        true
+    }
+
+    /// The token in use, if `token` names it. One that has ended is nobody's concern: the next caller starts a flight.
+    fn named(&self, token: &Token, now: Timestamp) -> Option<&Held> {
+        self.usable(now).filter(|held| held.token.is_same(token))
+    }
+
+    /// A report about the token in use.
+    fn report(&mut self, kind: ReportKind, now: Timestamp, out: &mut Out<W>) -> ReportAnswer {
+        let Some(held) = &self.held else { return ReportAnswer::Flight };
+        let token = held.token.clone();
+        let is_settling = now.boot < self.settled_at(held);
+        let is_settled_by_source = self.reports.entry(&token).is_some_and(|entry| entry.settled);
+        let answer = if self.flight.is_some() {
+            ReportAnswer::Flight
+        } else if self.running_cooldown(now).is_some() {
+            ReportAnswer::CoolingDown
+        } else if is_settling {
+            ReportAnswer::Settling
+        } else if now.boot < self.reports.budget.next_at(&self.policy) {
+            ReportAnswer::OverBudget
+        } else {
+            self.reports.budget.spend(now, &self.policy);
+            ReportAnswer::Flight
+        };
+        self.count_report(answer);
+        self.reports.remember(&token, is_settling);
+        if let Some(held) = &mut self.held {
+            held.suspect = true;
+        }
+        self.note_report(kind, answer, now, out);
+        if answer == ReportAnswer::Flight {
+            self.fly(Reason::Rejected, now, out);
+            if let Some(flight) = &mut self.flight {
+                flight.join_report(is_settled_by_source);
+            }
+        }
+        answer
+    }
+
+    /// A report about another token than the one in use says nothing about that one. But it says that its token is
+    /// no good as a predecessor, nor past its end (`stale_if_error`).
+    fn remember_late(&mut self, token: &Token) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.token.is_same(token)) {
+            held.suspect = true;
+        }
+        let predecessor = &mut self.reports.predecessor;
+        if let Some(known) = predecessor.take_if(|predecessor| predecessor.token.is_same(token)) {
+            self.reports.remember(&known.token, false);
+        }
+    }
+
+    fn count_report(&mut self, answer: ReportAnswer) {
+        let counters = &mut self.counters;
+        counters.rejections += 1;
+        *match answer {
+            ReportAnswer::Flight | ReportAnswer::Discarded => &mut counters.reports_honoured,
+            ReportAnswer::Settling => &mut counters.refused_by_settle,
+            ReportAnswer::OverBudget => &mut counters.refused_by_budget,
+            ReportAnswer::CoolingDown => &mut counters.refused_by_cooldown,
+        } += 1;
+    }
+
+    fn note_report(&self, kind: ReportKind, answer: ReportAnswer, now: Timestamp, out: &mut Out<W>) {
+        let next_in = self.next_flight_for_a_report().saturating_sub(now.boot);
+        out.push(Effect::Note(Note::Reported { kind, answer, next_in }));
+    }
+}
+
+impl Flight {
+    fn join_report(&mut self, is_settled_by_source: bool) {
+        self.reason = Reason::Rejected;
+        if self.report == ReportShare::None {
+            self.report = if is_settled_by_source { ReportShare::Takes } else { ReportShare::AsksAgain };
+        }
+    }
+
+    /// Withholds the token from now on. Once a flight: a second report must not hold up everybody anew.
+    fn withhold(&mut self, now: Duration) {
+        if matches!(self.withholding, Withholding::NotYet) {
+            let until = now.saturating_add(WITHHELD_AT_MOST);
+            self.withholding = Withholding::Now { since: now, until };
+        }
+    }
+
+    pub(super) fn withheld_until(&self) -> Option<Duration> {
+        match self.withholding {
+            Withholding::Now { until, .. } => Some(until),
+            Withholding::NotYet | Withholding::Over => None,
+        }
+    }
+}

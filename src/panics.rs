@@ -1,0 +1,37 @@
+//! Foreign code that panics: sources, wakers, and what is dropped with them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs foreign code. `None` if it panicked.
+///
+/// The panic's own message is left to the panic hook: it may hold anything. Its payload is dropped here. A payload may
+/// panic in its turn when it is dropped; that second payload is forgotten, or there would be no end.
+pub(crate) fn contain<T>(code: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(drop_payload).ok()
+}
+
+fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb);
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_it_is_dropped_is_contained() {
+        assert_eq!(contain(|| 7), Some(7));
+        assert_eq!(contain(|| -> u8 { std::panic::panic_any(Bomb) }), None);
+    }
+}

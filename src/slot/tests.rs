@@ -1,0 +1,157 @@
+//! The slot by itself.
+
+use std::sync::Mutex;
+
+use super::*;
+
+#[derive(Debug)]
+struct Hand(Mutex<Timestamp>);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A token of 100 s, usable for 90 of them, and near its end from the 80th on.
+fn slot() -> (Arc<Hand>, Slot) {
+    let wall = SystemTime::UNIX_EPOCH + 1_000 * SECOND;
+    let hand = Arc::new(Hand(Mutex::new(Timestamp { boot: 50 * SECOND, wall })));
+    let slot = Slot::new(hand.clone());
+    let clock: Arc<dyn Clock> = hand.clone();
+    let token =
+        Token::new("abc").with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
+    slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
+    (hand, slot)
+}
+
+fn publish(hand: &Arc<Hand>, slot: &Slot, secret: &str) {
+    let clock: Arc<dyn Clock> = hand.clone();
+    let token =
+        Token::new(secret).with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
+    slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
+}
+
+fn pass(hand: &Hand, time: Duration) {
+    let mut now = hand.0.lock().unwrap();
+    now.boot += time;
+    now.wall += time;
+}
+
+#[track_caller]
+fn assert_reports(slot: &Slot, expected: Option<bool>) {
+    let read = slot.read();
+    assert_eq!(read.token.map(|_| read.reports), expected);
+}
+
+#[test]
+fn one_reader_reports_that_the_end_is_near() {
+    let (hand, slot) = slot();
+    assert_reports(&slot, Some(false));
+    pass(&hand, Duration::new(79, 999_999_999));
+    assert_reports(&slot, Some(false));
+    pass(&hand, Duration::from_nanos(1));
+    assert_reports(&slot, Some(true));
+    assert_reports(&slot, Some(false));
+    pass(&hand, 10 * SECOND);
+    assert_reports(&slot, None);
+}
+
+#[test]
+fn after_a_failure_the_next_report_waits_for_the_cooldown() {
+    let (hand, slot) = slot();
+    pass(&hand, 80 * SECOND);
+    assert_reports(&slot, Some(true));
+    slot.quiet_until(hand.now().boot + 3 * SECOND);
+    assert_reports(&slot, Some(false));
+    pass(&hand, Duration::new(2, 999_999_999));
+    assert_reports(&slot, Some(false));
+    pass(&hand, Duration::from_nanos(1));
+    assert_reports(&slot, Some(true));
+    assert_reports(&slot, Some(false));
+}
+
+#[test]
+fn either_clock_alone_says_that_it_is_near_or_over() {
+    for (time, expected) in [(80 * SECOND, Some(true)), (90 * SECOND, None)] {
+        let (hand, slot) = slot();
+        hand.0.lock().unwrap().boot += time;
+        assert_reports(&slot, expected);
+        let (hand, slot) = self::slot();
+        hand.0.lock().unwrap().wall += time;
+        assert_reports(&slot, expected);
+    }
+}
+
+fn found(slot: &Slot) -> bool {
+    slot.read().token.is_some()
+}
+
+#[test]
+fn a_report_withholds_the_token_that_it_names_and_no_other() {
+    let (hand, slot) = slot();
+    assert!(slot.invalidate(&Token::new("another")), "the actor is told by name");
+    assert!(found(&slot) && slot.take_reports().is_empty());
+    assert!(!slot.invalidate(&Token::new("abc")));
+    assert!(!found(&slot));
+    assert!(slot.invalidate(&Token::new("abc")), "a second report goes by a message");
+    assert_eq!(slot.take_reports().len(), 1);
+    pass(&hand, SECOND);
+    assert!(found(&slot), "though the actor has said nothing");
+}
+
+#[test]
+fn a_report_that_can_do_nothing_withholds_nothing() {
+    let (hand, slot) = slot();
+    slot.reports_from(hand.now().boot + SECOND);
+    assert!(!slot.invalidate(&Token::new("abc")));
+    assert!(found(&slot));
+    assert_eq!(slot.take_reports().len(), 1, "the actor hears of it");
+    pass(&hand, SECOND);
+    slot.invalidate(&Token::new("abc"));
+    assert!(!found(&slot));
+}
+
+#[test]
+fn a_publication_does_not_cross_a_report_of_the_same_secret() {
+    let (hand, slot) = slot();
+    slot.invalidate(&Token::new("abc"));
+    publish(&hand, &slot, "abc");
+    assert!(!found(&slot), "the report lies on the desk");
+    slot.release();
+    assert!(!found(&slot));
+    slot.take_reports();
+    slot.release();
+    assert!(found(&slot));
+    slot.invalidate(&Token::new("abc"));
+    publish(&hand, &slot, "another");
+    assert!(found(&slot));
+    slot.discard(&Token::new("third"));
+    publish(&hand, &slot, "third");
+    assert!(!found(&slot));
+}
+
+#[test]
+fn a_discarded_token_is_gone_at_once_and_observers_see_it() {
+    let (_, slot) = slot();
+    let slot = Arc::new(slot);
+    let watch = TokenWatch::new(Arc::clone(&slot));
+    slot.discard(&Token::new("another"));
+    assert!(found(&slot) && watch.current().is_some());
+    slot.discard(&Token::new("abc"));
+    assert!(!found(&slot) && watch.current().is_none());
+    assert!(slot.is_discarded(&Token::new("abc")));
+}
+
+#[test]
+fn what_readers_have_reported_survives_a_report() {
+    let (hand, slot) = slot();
+    pass(&hand, 80 * SECOND);
+    assert_reports(&slot, Some(true));
+    slot.withhold(hand.now().boot + SECOND);
+    assert_reports(&slot, None);
+    slot.release();
+    assert_reports(&slot, Some(false));
+}

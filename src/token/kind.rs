@@ -1,0 +1,58 @@
+//! A token's type, which is also the scheme of its header.
+
+/// A token's type (RFC 6749 section 7.1): the scheme under which the token is presented.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenType {
+    /// RFC 6750.
+    #[default]
+    Bearer,
+    /// RFC 9449.
+    DPoP,
+    /// Any other, as the server wrote it. No header can carry a type that is not a token of RFC 9110 section
+    /// 5.6.2: one that is empty, or has a space, a separator or a character outside of ASCII in it. An actor treats
+    /// such a token as a failed attempt.
+    Other(String),
+}
+
+impl TokenType {
+    /// Reads a `token_type`, in upper or lower case (RFC 6749 section 5.1).
+    pub fn parse(name: &str) -> Self {
+        match name {
+            _ if name.eq_ignore_ascii_case("bearer") => Self::Bearer,
+            _ if name.eq_ignore_ascii_case("dpop") => Self::DPoP,
+            _ => Self::Other(name.to_owned()),
+        }
+    }
+
+    /// The scheme in the `Authorization` header.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::DPoP => "DPoP",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether it can be a scheme: a token of RFC 9110 section 5.6.2.
+    pub(crate) fn is_scheme(&self) -> bool {
+        let name = self.as_str();
+        let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !name.is_empty() && name.bytes().all(is_token_byte)
+    }
+
+    /// What is wrong with it, if anything. It is quoted, but for one that holds the secret.
+    pub(super) fn flaw(&self, secret: &str) -> Option<String> {
+        const SHOWN: usize = 40;
+        if self.is_scheme() {
+            return None;
+        }
+        let name = self.as_str();
+        let quoted = match name.char_indices().nth(SHOWN) {
+            _ if name.contains(secret) => "[redacted]".to_owned(),
+            Some((end, _)) => format!("{:?}...", &name[..end]),
+            None => format!("{name:?}"),
+        };
+        Some(format!("has the token_type {quoted}, which is not a token (RFC 9110 section 5.6.2)"))
+    }
+}
