@@ -40,7 +40,8 @@ pub trait SharedStore: Send + Sync + 'static {
     fn watch(&self, key: &SharedKey) -> impl Future<Output = Result<News, StoreError>> + Send;
 
     /// Looks for a token, and takes the lease if there is none: in one step, so that no token can come in
-    /// between and be fetched a second time.
+    /// between and be fetched a second time. If the asker has the lease already, it lasts [`Ask::lease`] from now,
+    /// under the same fence: the answer to an earlier try may have been lost.
     ///
     /// # Errors
     /// The store cannot be reached, or answers nonsense.
@@ -68,7 +69,8 @@ pub trait SharedStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Puts a value in the token's place for so long, ends the lease and any pause, and sends the news: all of
-    /// it while the lease is this one, and else nothing (`false`).
+    /// it while the lease is this one, and else nothing (`false`). If the value in place was committed under this very
+    /// lease, nothing is left to do (`true`): the answer to an earlier try may have been lost.
     ///
     /// # Errors
     /// The store cannot be reached; whether it has done it is then unknown.

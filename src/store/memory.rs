@@ -36,6 +36,8 @@ struct Entry {
 struct Kept {
     stored: Stored,
     until: Duration,
+    /// Of the lease that it was committed under.
+    fence: u64,
 }
 
 impl MemoryStore {
@@ -92,7 +94,11 @@ impl Entry {
         if let Some((terminal, until)) = self.pause {
             return Look::Paused(Pause { terminal, left: until.saturating_sub(now) });
         }
-        if let Some((_, until)) = &self.lease {
+        if let Some((held, until)) = &mut self.lease {
+            if held.owner == ask.owner {
+                *until = now.saturating_add(ask.lease);
+                return Look::Leased(held.clone());
+            }
             return Look::Taken(until.saturating_sub(now));
         }
         self.fence += 1;
@@ -103,6 +109,10 @@ impl Entry {
 
     fn is_held_by(&self, lease: &Lease) -> bool {
         self.lease.as_ref().is_some_and(|(held, _)| held == lease)
+    }
+
+    fn has_token_of(&self, lease: &Lease) -> bool {
+        self.token.as_ref().is_some_and(|kept| kept.stored.id == lease.owner && kept.fence == lease.fence)
     }
 
     /// The last thing in a step: whoever hears it finds the rest done.
@@ -142,10 +152,13 @@ impl SharedStore for MemoryStore {
         lives: Duration,
     ) -> Result<bool, StoreError> {
         Ok(self.step(key, |entry, now| {
+            if entry.has_token_of(lease) {
+                return true;
+            }
             let held = entry.is_held_by(lease);
             if held {
                 let stored = Stored { id: lease.owner.clone(), value: value.to_vec(), left: lives };
-                entry.token = Some(Kept { stored, until: now.saturating_add(lives) });
+                entry.token = Some(Kept { stored, until: now.saturating_add(lives), fence: lease.fence });
                 (entry.lease, entry.pause, entry.streak) = (None, None, 0);
                 entry.tell();
             }

@@ -6,7 +6,7 @@ mod route;
 mod scripts;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::duration;
@@ -16,15 +16,16 @@ use crate::settings::settings;
 use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
 use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
 use address::Address;
-use link::Link;
+use link::{Connection, Link};
 use route::Wire;
 use scripts::Scripts;
 
 /// A store in Redis.
 ///
 /// One connection, which carries commands and news (RESP3). It is made by the first operation, on the arbiter
-/// that the operation runs on, and made anew when that arbiter has gone or the connection is lost. A clone is
-/// the same store; give each arbiter its own, so that none depends on another's.
+/// that the operation runs on, and made anew when that arbiter has gone or the connection is lost. An operation that
+/// gets no answer is tried once more by a new connection. A clone is the same store; give each arbiter its own, so that
+/// none depends on another's.
 ///
 /// ```
 /// use tokenflight::store::RedisStore;
@@ -113,8 +114,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long connecting may take, and how long an answer; then the connection is given up and made anew by
-    /// the next operation. Just below the source's `store_timeout`, or that comes first. Default 900 ms.
+    /// How long an operation may take in all. If half of it brings no answer, the connection is given up: a load
+    /// balancer may have forgotten it. The operation is then tried once more by a new connection, in the other half.
+    /// Keep it just below the source's `store_timeout`. Default 900 ms.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
@@ -158,16 +160,14 @@ impl RedisStore {
     }
 
     async fn run<T: FromRedisValue>(&self, script: ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let mut wire = self.wire().await?;
-        self.0.link.checked(script.invoke_async(&mut wire).await)
+        let script = &script;
+        let invoked =
+            |mut connection: Connection| async move { script.invoke_async(&mut connection.wire).await };
+        self.0.link.run(invoked).await
     }
 
     async fn is_done(&self, script: ScriptInvocation<'_>) -> Result<bool, StoreError> {
         self.run::<u8>(script).await.map(|done| done == 1)
-    }
-
-    async fn wire(&self) -> Result<Wire, StoreError> {
-        self.0.link.connection().await.map_err(StoreError::new)
     }
 
     /// `lease` zero: what [`Unheard`] asks.
@@ -189,14 +189,22 @@ impl RedisStore {
 /// the caller was dropped, the lease that it may get all the same is given back: a server that was frozen carries
 /// out whatever it was sent, and would hold up the fleet for a lease that belongs to nobody.
 ///
-/// This is sent after the ask by the same connection, so it is carried out after it. And it is the same script,
-/// so the server knows it if it has carried out the ask.
+/// This is sent after the ask by each connection that the ask was sent by, so it is carried out after it. And it is
+/// the same script, so the server knows it if it has carried out the ask. A connection that does not answer is given
+/// up.
 struct Unheard<'a> {
     store: &'a RedisStore,
     key: &'a SharedKey,
     ask: &'a Ask,
-    wire: Wire,
+    /// One for each try.
+    sent_by: Mutex<Vec<Connection>>,
     heard: bool,
+}
+
+impl Unheard<'_> {
+    fn sent_by(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.sent_by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Unheard<'_> {
@@ -205,12 +213,18 @@ impl Drop for Unheard<'_> {
         if self.heard {
             return;
         }
-        let (store, key, ask) = (self.store.clone(), self.key.clone(), self.ask.clone());
-        let mut wire = self.wire.clone();
-        runtime.spawn(async move {
-            // If this fails as well, the lease runs out.
-            let _ = store.ask(&key, &ask, 0).invoke_async::<()>(&mut wire).await;
-        });
+        for connection in std::mem::take(&mut *self.sent_by()) {
+            let (store, key, ask) = (self.store.clone(), self.key.clone(), self.ask.clone());
+            runtime.spawn(async move {
+                let gives_back = store.ask(&key, &ask, 0);
+                // If this fails as well, the lease runs out.
+                let last = |mut wire: Wire| {
+                    let gives_back = &gives_back;
+                    async move { gives_back.invoke_async(&mut wire).await }
+                };
+                store.0.link.settle(connection, last).await;
+            });
+        }
     }
 }
 
@@ -226,25 +240,30 @@ fn millis(time: Duration) -> u64 {
 
 impl SharedStore for RedisStore {
     async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
-        let news = self.0.link.news(&self.channel(key)).await;
-        self.0.link.checked(news)
+        self.0.link.news(&self.channel(key)).await
     }
 
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
-        let mut wire = self.wire().await?;
-        let mut unheard = Unheard { store: self, key, ask, wire: wire.clone(), heard: false };
-        let answer = self.ask(key, ask, millis(ask.lease)).invoke_async(&mut wire).await;
+        let mut unheard = Unheard { store: self, key, ask, sent_by: Mutex::default(), heard: false };
+        let script = &self.ask(key, ask, millis(ask.lease));
+        let looks = |mut connection: Connection| {
+            unheard.sent_by().push(connection.clone());
+            async move { script.invoke_async(&mut connection.wire).await }
+        };
+        let answer = self.0.link.run(looks).await;
         unheard.heard = answer.is_ok();
-        scripts::read_look(self.0.link.checked(answer)?, &ask.owner)
+        scripts::read_look(answer?, &ask.owner)
     }
 
     async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
         let place = self.place(key, "token");
-        let mut wire = self.wire().await?;
         let mut both = pipe();
         both.atomic().cmd("HMGET").arg(&place).arg(&["id", "value"]).cmd("PTTL").arg(&place);
-        let answer = both.query_async::<((Option<String>, Option<Vec<u8>>), i64)>(&mut wire).await;
-        let ((id, value), left) = self.0.link.checked(answer)?;
+        let both = &both;
+        let loads = |mut connection: Connection| async move {
+            both.query_async::<((Option<String>, Option<Vec<u8>>), i64)>(&mut connection.wire).await
+        };
+        let ((id, value), left) = self.0.link.run(loads).await?;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
         Ok(id.zip(value).map(|(id, value)| Stored { id, value, left }))
     }

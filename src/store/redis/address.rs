@@ -1,5 +1,9 @@
 //! Where Redis is, by a URL: one server, a cluster, or whichever server the sentinels call the master.
 
+use std::time::Duration;
+
+use ::redis::io::tcp::TcpSettings;
+use ::redis::io::tcp::socket2::TcpKeepalive;
 use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 use zeroize::Zeroizing;
 
@@ -116,5 +120,18 @@ fn server(url: &str) -> Result<ConnectionInfo, String> {
     let info = url.into_connection_info().map_err(wrong)?;
     // News come on the same connection, which is what RESP3 is for.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_redis_settings(settings))
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
+}
+
+/// For each connection. A load balancer or firewall forgets an idle connection, and drops what is sent by it without a
+/// word. Probes keep the connection in its memory, and tell the kernel when the other end is gone.
+pub(super) fn tcp_settings() -> TcpSettings {
+    const IDLE: Duration = Duration::from_secs(15);
+    const PROBE: Duration = Duration::from_secs(5);
+    let settings =
+        TcpSettings::default().set_keepalive(TcpKeepalive::new().with_time(IDLE).with_interval(PROBE));
+    // How long what was sent may stay unconfirmed: probes too, so three of them end the connection.
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(PROBE * 3);
+    settings
 }

@@ -5,14 +5,19 @@
 -- ARGV[4] the value   ARGV[5] how many milliseconds it lasts   ARGV[6] the channel for the news
 -- Returns 1, or 0: refused.
 
+-- This very commit has been carried out, and its answer was lost on the way: it is asked for a second time.
+local there = redis.call('HMGET', KEYS[1], 'id', 'fence')
+if there[1] == ARGV[2] and there[2] == ARGV[3] then
+  return 1
+end
+
 -- Whoever comes late has lost the lease, to its end or to another owner.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0
 end
 
 -- A failover can bring a lease back that had been replaced. The fence tells: nothing older than what is there.
-local there = redis.call('HGET', KEYS[1], 'fence')
-if there and tonumber(there) > tonumber(ARGV[3]) then
+if there[2] and tonumber(there[2]) > tonumber(ARGV[3]) then
   return 0
 end
 

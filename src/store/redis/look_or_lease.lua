@@ -10,10 +10,16 @@
 --
 -- Returns {"found", id, value, ms} or {"paused", kind, ms} or {"taken", ms} or {"leased", fence} or {"free"}.
 
+-- The fence of the lease, if the asker has it.
+local function fence_of_mine()
+  local held = redis.call('GET', KEYS[2]) or ''
+  local fence = string.match(held, '%d+$')
+  return fence and held == ARGV[1] .. ':' .. fence and fence
+end
+
 -- "0" for the lease's time: the owner did not hear what became of an earlier ask, and gives back what it got.
 if ARGV[2] == '0' then
-  local mine = ARGV[1] .. ':'
-  if string.sub(redis.call('GET', KEYS[2]) or '', 1, #mine) == mine then
+  if fence_of_mine() then
     redis.call('DEL', KEYS[2])
     redis.call('PUBLISH', ARGV[5], 'free')
   end
@@ -40,6 +46,12 @@ end
 -- Somebody is at it. A lease without an end would block everybody for ever, so it counts as free.
 left = redis.call('PTTL', KEYS[2])
 if left >= 0 then
+  -- The asker itself: the answer to its first try was lost on the way. The lease begins anew, under the same fence.
+  local fence = fence_of_mine()
+  if fence then
+    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+    return {'leased', fence}
+  end
   return {'taken', left}
 elseif left == -1 then
   redis.call('DEL', KEYS[2])

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::{ClusterClient, ClusterConfig};
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use ::redis::{
-    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, PushInfo, RedisError, RedisFuture,
-    RedisResult, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, PushInfo,
+    RedisError, RedisFuture, RedisResult, TlsMode, Value,
 };
 use futures_util::future::select_ok;
 
-use super::address::Address;
+use super::address::{Address, tcp_settings};
 use tls::{trusted_by_both, trusting};
 
 pub(super) enum Route {
@@ -32,7 +32,7 @@ pub(super) struct Sentinels {
 /// A connection. A clone is the same one.
 #[derive(Clone)]
 pub(super) enum Wire {
-    Server(ConnectionManager),
+    Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
@@ -53,6 +53,7 @@ impl Route {
                     .response_timeout(timeout)
                     // With redirections and all: the source waits no longer either.
                     .overall_response_timeout(Some(timeout))
+                    .tcp_settings(tcp_settings())
                     .push_sender(move |push: PushInfo| {
                         hear(push);
                         Ok::<(), ()>(())
@@ -70,7 +71,7 @@ impl Route {
         })
     }
 
-    /// Waits for nothing but the sentinels: what connects is the first command.
+    /// A cluster is connected to by the first command, a server here.
     pub(super) async fn connect(
         &self,
         timeout: Duration,
@@ -84,23 +85,14 @@ impl Route {
             }
             Self::Sentinels(sentinels) => sentinels.find(timeout).await?,
         };
-        let config = ConnectionManagerConfig::new()
+        let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout))
-            // A blip costs nobody anything, and a Redis that is down is soon known to be.
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
             .set_push_sender(move |push: PushInfo| {
                 hear(push);
                 Ok::<(), ()>(())
-            })
-            .set_automatic_resubscription();
-        ConnectionManager::new_lazy_with_config(client, config).map(Wire::Server)
-    }
-
-    /// Whether another server may be the right one after a connection was lost.
-    pub(super) fn moves(&self) -> bool {
-        matches!(self, Self::Sentinels(_))
+            });
+        client.get_multiplexed_async_connection_with_config(&config).await.map(Wire::Server)
     }
 }
 
@@ -139,6 +131,8 @@ impl Sentinels {
         let (servers, login) = (self.servers.redis_settings(), sentinel.redis_settings());
         let mut builder =
             SentinelClientBuilder::new([sentinel.addr().clone()], &self.master, SentinelServerType::Master)?
+                .set_client_to_redis_tcp_settings(tcp_settings())
+                .set_client_to_sentinel_tcp_settings(tcp_settings())
                 .set_client_to_redis_db(servers.db())
                 .set_client_to_redis_protocol(servers.protocol());
         if is_tls {

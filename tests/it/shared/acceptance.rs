@@ -22,6 +22,8 @@ on_each_store!(
     a_refused_commit_is_no_news,
     keys_do_not_meet,
     any_bytes_can_be_kept,
+    an_owner_who_asks_again_has_the_same_lease,
+    a_commit_that_is_asked_for_twice_is_done_once,
 );
 
 const FAILURE: Failure = Failure {
@@ -214,4 +216,25 @@ async fn any_bytes_can_be_kept<W: World>(world: W) {
     let value: Vec<u8> = (0..=255).cycle().take(16_384).collect();
     assert!(store.commit(&key(), &lease, &value, LEASE).await.unwrap());
     assert_eq!(store.load(&key()).await.unwrap().unwrap().value, value);
+}
+
+async fn an_owner_who_asks_again_has_the_same_lease<W: World>(world: W) {
+    let (one, other) = (world.store(), world.store());
+    let first = lease(&one, "one").await;
+    tokio::time::sleep(LEASE / 2).await;
+    assert_eq!(lease(&one, "one").await, first);
+    let Look::Taken(left) = other.look_or_lease(&key(), &ask("on")).await.unwrap() else { panic!("taken") };
+    assert!(left > LEASE / 2, "counted from the second ask: {left:?}");
+}
+
+async fn a_commit_that_is_asked_for_twice_is_done_once<W: World>(world: W) {
+    let (one, other) = (world.store(), world.store());
+    let first = lease(&one, "one").await;
+    assert!(one.commit(&key(), &first, b"value", HOUR).await.unwrap());
+    let mut news = other.watch(&key()).await.unwrap();
+    assert!(one.commit(&key(), &first, b"value", HOUR).await.unwrap());
+    tokio::time::timeout(millis(50), news.next()).await.expect_err("nothing has happened");
+    let forged = Lease { fence: first.fence + 1, ..first };
+    assert!(!one.commit(&key(), &forged, b"forged", HOUR).await.unwrap());
+    assert_eq!(other.load(&key()).await.unwrap().unwrap().value, b"value");
 }

@@ -36,7 +36,7 @@ impl World for Told {
 }
 
 /// So that all of them need a new one.
-async fn reject_the_token_of_each(fleet: &[Process]) {
+pub(super) async fn reject_the_token_of_each(fleet: &[Process]) {
     for process in fleet {
         process.handle.invalidate(&process.handle.get().await.unwrap());
     }
@@ -194,7 +194,8 @@ async fn after_a_failover_the_new_master_is_found_and_listened_to() {
         // The first four, and these.
         until("all of them listen", || listeners() == 8).await;
         asks(&replica, SERVERS, &["CLIENT", "KILL", "TYPE", "pubsub"]);
-        until("they listen again", || listeners() >= 8).await;
+        // Whoever waits listens again. The first four wait for nothing, and the leader is busy.
+        until("those who wait listen again", || listeners() >= 3).await;
     })
     .await;
     assert_eq!(source.calls(), calls + 1);
