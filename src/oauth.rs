@@ -53,6 +53,11 @@ impl TokenEndpoint {
         self.transport.url()
     }
 
+    /// Whether the HTTP client is the user's own.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.transport.is_foreign()
+    }
+
     /// Sends a grant. `requested` are its scopes, which an answer that names none has granted as they are
     /// (section 5.1).
     pub(crate) async fn ask(

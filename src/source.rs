@@ -26,6 +26,10 @@ pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 #[cfg(feature = "shared")]
 pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedStats};
 
+/// The part by which a source says, in [`TokenSource::identify`], that it cannot name something that decides its
+/// token. The value is for people: what this is.
+pub const UNNAMED: &str = "unnamed";
+
 /// Gets a new token from somewhere: one call, one token or one error.
 ///
 /// The actor does all the rest: it never calls again before the last call ended, it retries, times out,
@@ -56,8 +60,14 @@ pub trait TokenSource: Send + Sync + 'static {
     /// audiences, resources. So sources that get different tokens never share one (`SharedSource`, which keeps
     /// nothing of it but a hash). A client's own secret is not among them: a new one gets the same tokens.
     ///
-    /// Default: nothing, and whoever shares the source has to say it.
-    fn identify(&self, _part: &mut dyn FnMut(&str, &str)) {}
+    /// A source that cannot name something, such as a closure's result, calls `part` with [`UNNAMED`] and says what
+    /// this is. Then whoever shares the source has to name it. A value must stay the same in all versions of a program:
+    /// never a `Debug` output.
+    ///
+    /// Default: all of it is [`UNNAMED`].
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part(UNNAMED, "what the source asks for");
+    }
 }
 
 /// Why a token is fetched, what came before, and until when there is time.
@@ -227,6 +237,10 @@ where
 {
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
         (self.0)(cx)
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part(UNNAMED, "the closure of `source_fn`");
     }
 }
 

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -258,8 +259,27 @@ impl SharedKey {
         name: &str,
         parts: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, BuildError> {
-        /// 128 bits, so that no two configurations meet.
-        const HASHED: usize = 16;
+        let mut hash = Sha256::new();
+        Self::hashed(name, parts, |bytes| hash.update(bytes)).map(|name| name.with(&hash.finalize()))
+    }
+
+    /// The same with a keyed hash, so that nobody without the key can try out what the parts are.
+    pub(crate) fn keyed<'a>(
+        key: &[u8; 64],
+        name: &str,
+        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, BuildError> {
+        let mut hash = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
+        Self::hashed(name, parts, |bytes| hash.update(bytes))
+            .map(|name| name.with(&hash.finalize().into_bytes()))
+    }
+
+    /// Checks the name and the parts, and gives the parts to a hash.
+    fn hashed<'a, 'n>(
+        name: &'n str,
+        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
+        mut hash: impl FnMut(&[u8]),
+    ) -> Result<Checked<'n>, BuildError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
             return Err(BuildError::new("name", "must be 1 to 64 letters, digits, `-`, `_` or `.`"));
@@ -274,17 +294,27 @@ impl SharedKey {
             return Err(BuildError::new("parts", "name the same thing twice"));
         }
         // Each piece goes with its length, so that no two lists read the same.
-        let mut hash = Sha256::new();
         for piece in parts.iter().flat_map(|(part, value)| [part, value]) {
-            hash.update((piece.len() as u64).to_be_bytes());
-            hash.update(piece.as_bytes());
+            hash(&(piece.len() as u64).to_be_bytes());
+            hash(piece.as_bytes());
         }
-        Ok(Self(format!("{name}:{}", hex(&hash.finalize()[..HASHED])).into()))
+        Ok(Checked(name))
     }
 
     /// `name:hash`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// A key's name that can be used.
+struct Checked<'n>(&'n str);
+
+impl Checked<'_> {
+    fn with(self, hash: &[u8]) -> SharedKey {
+        /// 128 bits, so that no two configurations meet.
+        const HASHED: usize = 16;
+        SharedKey(format!("{}:{}", self.0, hex(&hash[..HASHED])).into())
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Transport {
     redactor: Redactor,
     timeout: Duration,
     max_body: usize,
+    /// The user built the client, so nobody knows what it adds to a request, or where it sends it.
+    is_foreign: bool,
 }
 
 impl Transport {
@@ -70,6 +72,7 @@ impl Transport {
         if max_body == 0 {
             return Err(BuildError::new("max_body", "is zero: no answer fits; the default is 65536 bytes"));
         }
+        let is_foreign = settings.client.is_some();
         let client = match (settings.client, settings.connect_timeout) {
             (Some(_), Some(_)) => {
                 return Err(BuildError::new(
@@ -83,12 +86,17 @@ impl Transport {
                 client(connect_timeout.unwrap_or(CONNECT_TIMEOUT))?
             }
         };
-        Ok(Self { client, endpoint, redactor, timeout, max_body })
+        Ok(Self { client, endpoint, redactor, timeout, max_body, is_foreign })
     }
 
     /// The address without what may be secret in it.
     pub(crate) fn shown(&self) -> &str {
         self.endpoint.shown()
+    }
+
+    /// Whether the client is the user's own.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// The address with all that may be secret in it.

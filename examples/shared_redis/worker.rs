@@ -84,6 +84,8 @@ fn actor(
         .http_client(http)
         .build()?;
     let source = SharedSource::builder("example")
+        // Nobody can tell what an HTTP client of one's own adds to a request, so this has to be said.
+        .part("client", "shared-redis")
         .key(SealKey::from_hex("example", &std::env::var(KEY_VARIABLE)?)?)
         .lease(options.lease)
         .retry_store(RETRY_STORE)

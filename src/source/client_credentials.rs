@@ -9,7 +9,7 @@ use crate::error::{BuildError, SourceError};
 use crate::oauth::{ClientAuth, ClientCredentialsGrant, ClientIdentity, GrantSettings, TokenEndpoint};
 use crate::secret::Secret;
 use crate::settings::settings;
-use crate::source::{FetchContext, TokenSource};
+use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::Settings;
 
@@ -114,6 +114,9 @@ impl TokenSource for ClientCredentials {
         part("token_url", self.endpoint.url());
         part("client_id", self.client.id());
         part("asked_for", &String::from_utf8_lossy(&self.grant.requested));
+        if self.endpoint.is_foreign() {
+            part(UNNAMED, "`http_client`");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::error::SourceError;
-use crate::source::{FetchContext, TokenSource};
+use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::Transport;
 
@@ -172,9 +172,13 @@ impl TokenSource for JsonEndpoint {
         }
         for made in &self.made {
             part(&format!("header_fn.{}", made.name), "");
+            part(UNNAMED, &format!("`header_fn` of {:?}", made.name.as_str()));
+        }
+        if self.transport.is_foreign() {
+            part(UNNAMED, "`http_client`");
         }
         part("body", &String::from_utf8_lossy(self.body.as_deref().unwrap_or_default()));
-        part("shape", &format!("{:?}", self.shape));
+        self.shape.identify(part);
     }
 }
 

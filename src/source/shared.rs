@@ -48,7 +48,9 @@ pub use stats::SharedStats;
 /// use tokenflight::store::MemoryStore;
 /// use tokenflight::{Token, source_fn};
 ///
-/// # let key_from_your_secret_store = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// # use std::hash::{BuildHasher, Hasher, RandomState};
+/// # let digits = || format!("{:016x}", RandomState::new().build_hasher().finish());
+/// # let key_from_your_secret_store = &[digits(), digits(), digits(), digits()].concat();
 /// let fetches = source_fn(|_cx| async { Ok(Token::new("abc")) });
 /// let source = SharedSource::builder("orders-api")
 ///     .part("issuer", "https://auth.example.com")

@@ -27,6 +27,17 @@ pub(super) enum Ends {
 }
 
 impl Shape {
+    pub(super) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part("token_pointer", self.token.as_str());
+        part("token_type", self.kind.as_str());
+        match &self.ends {
+            Ends::Unknown => {}
+            Ends::Fixed(lifetime) => part("lifetime", &format!("{} ns", lifetime.as_nanos())),
+            Ends::Lifetime(pointer) => part("lifetime_pointer", pointer.as_str()),
+            Ends::At(pointer) => part("expires_at_pointer", pointer.as_str()),
+        }
+    }
+
     pub(super) fn read(&self, answer: &Answer) -> Result<Token, SourceError> {
         if !answer.is_success() {
             return Err(answer.refusal(answer.may_pass(), ""));

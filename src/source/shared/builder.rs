@@ -14,8 +14,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::duration;
 use crate::error::BuildError;
 use crate::settings::settings;
-use crate::source::TokenSource;
-use crate::store::{SharedKey, SharedStore};
+use crate::source::{TokenSource, UNNAMED};
+use crate::store::SharedStore;
 
 /// What to do while the store does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -145,15 +145,22 @@ impl SharedSourceBuilder {
     /// Adds something that makes the token different from others: the issuer, the client's id, grant, scope,
     /// audience, resource, subject, the key of a `DPoP` proof. What the source [says of
     /// itself](TokenSource::identify) is in the key without this, as with `ClientCredentials` and `JsonEndpoint`; for
-    /// a source that says nothing at least one is needed. No secrets: their hash, in clear, is the key in the
-    /// store. A second value for the same part replaces the first.
+    /// a source that cannot name everything ([`UNNAMED`](crate::source::UNNAMED)), such as `source_fn`, a `JsonEndpoint`
+    /// with `header_fn`, or either with an `http_client` of your own, at least one is needed: give two sources different
+    /// parts if their tokens differ. The store holds a hash of all parts, keyed by a sub-key of the seal's key. With
+    /// [`in_clear`](Self::in_clear) the hash is not keyed, and a short secret in a part can be guessed from it. A second
+    /// value for the same part replaces the first.
     pub fn part(mut self, part: impl Into<String>, value: impl Into<String>) -> Self {
         self.parts.insert(part.into(), value.into());
         self
     }
 
     /// Adds a key. The first one seals; all of them open. To rotate: give every process the new key as its
-    /// second, then make it the first, and when the last old token has expired take the old one away.
+    /// second, then make it the first, and when the last old token has expired take the old one away. Names in the
+    /// store are keyed by the key whose id sorts first, so let ids sort by age, as dates do. When that key is taken away,
+    /// the names change, which costs one call.
+    ///
+    /// A key that is no random one is refused by [`build`](Self::build): `openssl rand -hex 32` makes one.
     pub fn key(mut self, key: SealKey) -> Self {
         self.keys.push(key);
         self
@@ -247,14 +254,27 @@ impl SharedSourceBuilder {
         S: TokenSource,
         St: SharedStore,
     {
+        let ring = KeyRing::new(self.keys, self.in_clear)?;
         let mut parts = Vec::new();
+        let mut unnamed = None;
         // Apart from the user's own parts, which may have the same names; wiped, for a URL may hold a secret.
         source.identify(&mut |part, value| {
+            if part == UNNAMED {
+                unnamed.get_or_insert_with(|| value.to_owned());
+                return;
+            }
             parts.push((format!("source:{part}"), Zeroizing::new(value.to_owned())));
         });
+        if let Some(unnamed) = unnamed.filter(|_| self.parts.is_empty()) {
+            let message = format!(
+                "do not name {unnamed}, which may decide the token: say with `part` what is different about it \
+                 (tenant, client, scope, …), or two sources may share a token"
+            );
+            return Err(BuildError::new("parts", message));
+        }
         parts.extend(self.parts.into_iter().map(|(part, value)| (part, Zeroizing::new(value))));
         let key =
-            SharedKey::new(&self.name, parts.iter().map(|(part, value)| (part.as_str(), value.as_str())))?;
+            ring.place(&self.name, parts.iter().map(|(part, value)| (part.as_str(), value.as_str())))?;
         for (field, time) in [
             ("wait_limit", self.wait_limit),
             ("store_timeout", self.store_timeout),
@@ -277,7 +297,7 @@ impl SharedSourceBuilder {
             return Err(BuildError::new("cooldown", message));
         }
         let settings = Settings {
-            ring: KeyRing::new(self.keys, self.in_clear)?,
+            ring,
             key,
             lease: self.lease,
             wait_limit: self.wait_limit,

@@ -4,7 +4,9 @@ use std::fmt;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
 use serde::Deserialize;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
@@ -59,6 +61,21 @@ impl SealKey {
     }
 }
 
+impl SealKey {
+    /// One byte over and over, counting up as in this crate's documentation, or a short pattern: nobody's random
+    /// generator has ever made such a key.
+    fn is_weak(&self) -> bool {
+        /// 32 random bytes have fewer different ones less often than once in 10^30 keys.
+        const DIFFERENT: usize = 8;
+        let mut seen = [false; 256];
+        self.bytes.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+        let step = |pair: &[u8]| pair[1].wrapping_sub(pair[0]);
+        let mut steps = self.bytes.windows(2).map(step);
+        let first = steps.next();
+        seen.iter().filter(|seen| **seen).count() < DIFFERENT || steps.all(|step| Some(step) == first)
+    }
+}
+
 impl fmt::Debug for SealKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealKey").field("id", &self.id).field("bytes", &"[redacted]").finish()
@@ -103,7 +120,32 @@ impl KeyRing {
         if keys.iter().enumerate().any(twice) {
             return Err(BuildError::new("keys", "have the same id twice"));
         }
+        if let Some(weak) = keys.iter().find(|key| key.is_weak()) {
+            let message = format!(
+                "can be guessed: {:?} is no random key; make one with `openssl rand -hex 32`",
+                weak.id
+            );
+            return Err(BuildError::new("keys", message));
+        }
         Ok(Self(keys))
+    }
+
+    /// The name in the store for these parts. It is keyed by a sub-key of the key whose id sorts first: so it stays the
+    /// same when the keys are only put in another order.
+    pub(super) fn place<'a>(
+        &self,
+        name: &str,
+        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<SharedKey, BuildError> {
+        let Some(key) = self.0.iter().min_by(|one, other| one.id.cmp(&other.id)) else {
+            return SharedKey::new(name, parts);
+        };
+        // As long as a block of the hash, so that HMAC takes it as it is.
+        let mut names = Zeroizing::new([0; 64]);
+        let derived = Hkdf::<Sha256>::new(None, &*key.bytes).expand(b"tokenflight names 1", &mut *names);
+        // HKDF gives up to 255 times as much.
+        derived.map_err(|_| BuildError::new("keys", "give no key for names"))?;
+        SharedKey::keyed(&names, name, parts)
     }
 
     /// `None`: no randomness is available.

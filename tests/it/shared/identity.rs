@@ -1,10 +1,15 @@
 //! Two configurations that get different tokens never share one.
 
 use serde_json::json;
-use tokenflight::source::{ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SharedSource};
-use tokenflight::store::MemoryStore;
+use tokenflight::source::{
+    BoxSource, ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SealKey, SharedSource,
+};
+use tokenflight::store::{MemoryStore, SharedKey};
 use tokenflight::testing::ScriptedSource;
-use tokenflight::{BuildError, TokenSource};
+use tokenflight::{BuildError, FetchContext, SourceError, Token, TokenSource, TokenType, source_fn};
+
+use super::world::seal_key;
+use crate::support::*;
 
 fn key_of(source: impl TokenSource) -> Result<String, BuildError> {
     let shared = SharedSource::builder("orders").in_clear().build(source, MemoryStore::new())?;
@@ -57,10 +62,14 @@ fn whatever_a_json_endpoint_sends_is_in_its_key() {
         JsonEndpoint::post("https://login.example/session?tenant=2"),
         JsonEndpoint::post(url).header("x-api-key", "one"),
         JsonEndpoint::post(url).header("x-api-key", "two"),
-        JsonEndpoint::post(url).header_fn("x-api-key", || Ok::<_, std::io::Error>("three".to_owned())),
         JsonEndpoint::post(url).body_json(json!({ "user": "me" })),
         JsonEndpoint::post(url).form([("user", "me")]),
         JsonEndpoint::post(url).token_pointer("/other"),
+        JsonEndpoint::post(url).token_type(TokenType::DPoP),
+        JsonEndpoint::post(url).lifetime(secs(60)),
+        JsonEndpoint::post(url).lifetime(secs(61)),
+        JsonEndpoint::post(url).lifetime_pointer("/end"),
+        JsonEndpoint::post(url).expires_at_pointer("/end"),
     ];
     let mut keys: Vec<String> =
         sources.into_iter().map(|source| key_of(source.build().unwrap()).unwrap()).collect();
@@ -73,6 +82,87 @@ fn whatever_a_json_endpoint_sends_is_in_its_key() {
 #[test]
 fn a_source_that_says_nothing_of_itself_has_to_be_named() {
     assert_eq!(key_of(ScriptedSource::new()).unwrap_err().field(), "parts");
+}
+
+/// Says something of itself, and passes on what the source inside says.
+struct Wrapped<S>(S);
+
+impl<S: TokenSource> TokenSource for Wrapped<S> {
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        self.0.fetch(cx).await
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part("wrapped", "yes");
+        self.0.identify(part);
+    }
+}
+
+#[test]
+fn a_source_that_cannot_name_everything_is_refused_until_the_user_does() {
+    let url = "https://login.example/session";
+    let made = || Ok::<_, std::io::Error>("three".to_owned());
+    let own = reqwest::Client::new;
+    let sources = || {
+        [
+            ("source_fn", BoxSource::new(source_fn(|_| async { Ok(Token::new("abc")) }))),
+            ("in a wrapper", BoxSource::new(Wrapped(source_fn(|_| async { Ok(Token::new("abc")) })))),
+            (
+                "x-tenant",
+                BoxSource::new(JsonEndpoint::post(url).header_fn("x-tenant", made).build().unwrap()),
+            ),
+            ("http_client", BoxSource::new(JsonEndpoint::post(url).http_client(own()).build().unwrap())),
+            ("http_client", BoxSource::new(client().http_client(own()).build().unwrap())),
+        ]
+    };
+    for (name, source) in sources() {
+        let error = key_of(source).unwrap_err();
+        assert_eq!(error.field(), "parts", "{name}");
+        assert!(error.to_string().contains("`part`"), "{name}: {error}");
+        assert!(!name.contains('_') || error.to_string().contains(name), "{name}: {error}");
+    }
+    for (name, source) in sources() {
+        let with = |tenant: &str| {
+            let builder = SharedSource::builder("orders").part("tenant", tenant).in_clear();
+            builder.build(source.clone(), MemoryStore::new()).unwrap().key().clone()
+        };
+        assert_ne!(with("a"), with("b"), "{name}");
+    }
+}
+
+/// Computed by another program, from the parts that a source names. A key that changes with the version of the program splits the fleet while a new version is rolled out.
+#[test]
+fn the_keys_of_known_configurations_are_fixed_for_all_future_versions() {
+    let bytes = "8f1c0b5e7d3a92460c4fe1b8a5d6377290be64f3185c2da9770e1b3c4d5f6a81";
+    let seal = || SealKey::from_hex("2026-11", bytes).unwrap();
+    let of = |source: BoxSource| {
+        let builder = SharedSource::builder("orders").part("tenant", "blue").key(seal());
+        builder.build(source, MemoryStore::new()).unwrap().key().as_str().to_owned()
+    };
+    let credentials = client().audience("https://api.example").extra("tenant", "blue").build().unwrap();
+    assert_eq!(of(BoxSource::new(credentials)), "orders:569434c01bf5822802f6249f2309f532");
+    let endpoint = JsonEndpoint::post("https://login.example/session?x=1")
+        .header("x-api-key", "one")
+        .form([("user", "me"), ("pin", "1234")])
+        .token_pointer("/newToken")
+        .lifetime(secs(60));
+    assert_eq!(of(BoxSource::new(endpoint.build().unwrap())), "orders:0b5a7de19ab42c333e420ade69421fc3");
+    let plain = SharedKey::new("orders", [("a", "1"), ("b", "2")]).unwrap();
+    assert_eq!(plain.as_str(), "orders:63662dceceaac3caee9e43ac15aa0c4c");
+}
+
+#[test]
+fn a_short_secret_cannot_be_found_from_the_name_of_its_key() {
+    let source =
+        |pin: &str| JsonEndpoint::post("https://login.example").form([("pin", pin)]).build().unwrap();
+    let name = |byte: u8| {
+        let builder = SharedSource::builder("orders").key(seal_key("k1", byte));
+        builder.build(source("0042"), MemoryStore::new()).unwrap().key().as_str().to_owned()
+    };
+    let guesses: Vec<String> = (0..100).map(|pin| key_of(source(&format!("{pin:04}"))).unwrap()).collect();
+    assert!(!guesses.contains(&name(1)), "the hash is keyed");
+    assert_ne!(name(1), name(2), "by the seal's key");
+    assert_eq!(name(1), name(1));
 }
 
 #[test]

@@ -103,8 +103,7 @@ async fn another_keys_value_is_refused<W: World>(world: W) {
     let source = secret_source();
     let elsewhere = |settings: SharedSourceBuilder| settings.part("scope", "orders.admin");
     process_with(&world, &source, world.store(), elsewhere).secret().await;
-    let parts = [("issuer", "https://auth.example"), ("scope", "orders.admin")];
-    let other = SharedKey::new("orders", parts).unwrap();
+    let other = key_of(elsewhere(settings(world.clock())));
     let value = world.store().load(&other).await.unwrap().expect("the key is made of the parts").value;
     plant(&world.store(), &key(), &value).await;
     let reader = process(&world, &source);
@@ -121,7 +120,9 @@ async fn a_value_in_clear_is_no_token_for_who_seals<W: World>(world: W) {
         .build(source.clone(), world.store())
         .unwrap();
     tokenflight::TokenSource::fetch(&in_clear, context().await).await.unwrap();
-    assert!(contains(&stored(&world.store()).await, SECRET), "the forged value stands there");
+    let value = world.store().load(in_clear.key()).await.unwrap().expect("a value").value;
+    assert!(contains(&value, SECRET), "it is readable");
+    plant(&world.store(), &key(), &value).await;
     assert_eq!(process(&world, &source).secret().await, "token-2");
 }
 
@@ -136,20 +137,27 @@ async fn context() -> tokenflight::FetchContext {
 async fn a_wrong_key_costs_a_call_and_no_more<W: World>(world: W) {
     let source = ScriptedSource::new();
     process(&world, &source).secret().await;
-    let stranger = |byte: u8| {
-        let store = world.store();
+    let stranger = |first: SealKey, second: Option<SealKey>| {
         let builder = SharedSource::builder("orders").part("issuer", "https://auth.example");
-        let shared =
-            builder.key(seal_key("k1", byte)).clock(world.clock()).build(source.clone(), store).unwrap();
+        let builder = builder.key(first).clock(world.clock());
+        let builder = second.into_iter().fold(builder, SharedSourceBuilder::key);
+        let shared = builder.build(source.clone(), world.store()).unwrap();
         let stats = shared.stats();
-        let actor = tokenflight::TokenActor::builder(shared).clock(world.clock());
+        let actor = tokenflight::TokenActor::builder(shared).policy(plain()).clock(world.clock());
         Process { handle: actor.start().unwrap(), stats }
     };
-    let wrong = stranger(9);
+    let wrong = stranger(seal_key("k1", 9), None);
     assert_eq!(wrong.secret().await, "token-2");
-    assert_eq!(wrong.stats.unopened(), 1);
+    assert_eq!(wrong.stats.unopened(), 0, "another key gives another name in the store");
     assert_eq!(wrong.secret().await, "token-2", "it has its token");
-    assert_eq!(source.calls(), 2);
+    assert_eq!(process(&world, &source).secret().await, "token-1", "and the others have theirs");
+    // One that was given the new key as the first before the others had it at all.
+    let early = stranger(seal_key("k2", 2), Some(seal_key("k1", 1)));
+    assert_eq!(early.secret().await, "token-1", "the old key opens");
+    assert_eq!(early.handle.refresh().await.unwrap().secret(), "token-3");
+    let late = process(&world, &source);
+    assert_eq!(late.secret().await, "token-4", "it cannot open token-3");
+    assert_eq!(late.stats.unopened(), 1);
 }
 
 async fn a_key_is_rotated_without_a_call<W: World>(world: W) {
@@ -206,10 +214,28 @@ fn each_setting_that_cannot_work_is_named() {
 
 #[test]
 fn no_debug_shows_a_key() {
-    let key = SealKey::from_hex("k1", &"a7".repeat(32)).unwrap();
+    let key = SealKey::from_hex("k1", &"a7b6c5d4e3f20918".repeat(4)).unwrap();
     let builder = SharedSource::builder("orders").part("a", "b").key(key.clone());
     let shown =
         format!("{key:?} {builder:?} {:?}", builder.clone().build(ScriptedSource::new(), MemoryStore::new()));
     assert!(shown.contains("k1") && shown.contains("redacted"), "{shown}");
-    assert!(!shown.contains("a7") && !shown.contains("167"), "{shown}");
+    assert!(!shown.contains("a7b6") && !shown.contains("167, 182"), "{shown}");
+}
+
+#[test]
+fn a_key_that_can_be_guessed_is_refused() {
+    let build = |bytes: [u8; 32]| {
+        let builder = SharedSource::builder("orders").part("a", "b").key(SealKey::new("k1", bytes).unwrap());
+        builder.build(ScriptedSource::new(), MemoryStore::new()).map(drop)
+    };
+    let counting: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let pattern: [u8; 32] = std::array::from_fn(|at| b"secret"[at % 6]);
+    for weak in [[0; 32], [0xff; 32], [7; 32], counting, counting.map(|byte| 255 - byte), pattern] {
+        let error = build(weak).unwrap_err();
+        assert_eq!(error.field(), "keys");
+        assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
+    }
+    let mut nearly = counting;
+    nearly[31] = 0;
+    build(nearly).unwrap();
 }
