@@ -38,7 +38,7 @@ use scripts::Scripts;
 /// - **TLS**: `rediss://`, with the feature `rustls`; see [`ca`](RedisStoreBuilder::ca) for a certificate of your own.
 /// - **Cluster**: all keys of one token have one hash tag, so they are in one slot, wherever that is or moves to.
 /// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost.
-/// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+@connection +evalsha
+/// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+hello +auth +ping +select +evalsha
 ///   +script|load +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time
 ///   +multi +exec`.
 /// - **Eviction**: nothing is lost that cannot be fetched again. Each key has an end.

@@ -161,6 +161,8 @@ fn start(port: u16, further: &[String]) -> Option<Child> {
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--dir", env!("CARGO_TARGET_TMPDIR")])
         .args(["--dbfilename", &format!("dump-{port}.rdb")])
+        .args(["--user", "fleet", "on", ">pw"])
+        .args(super::RIGHTS.split_whitespace())
         .args(further);
     until("Ready to accept connections", &mut server)
 }
@@ -187,7 +189,9 @@ impl World for Redis {
     type Clock = SystemClock;
 
     fn store(&self) -> RedisStore {
-        RedisStore::builder(self.url()).timeout(Duration::from_secs(9)).build().unwrap()
+        // Under the documented rights, so that each test shows that they are enough.
+        let url = self.url().replace("://", "://fleet:pw@");
+        RedisStore::builder(url).timeout(Duration::from_secs(9)).build().unwrap()
     }
 
     fn clock(&self) -> SystemClock {
