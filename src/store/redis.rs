@@ -30,12 +30,14 @@ use scripts::Scripts;
 /// ```
 /// use tokenflight::store::RedisStore;
 ///
-/// let store = RedisStore::builder("redis://user:password@redis.internal:6379").build()?; // connects to nothing yet
+/// let store = RedisStore::builder("redis://user:password@localhost:6379").build()?; // connects to nothing yet
 /// # let _ = store;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
 /// - **TLS**: `rediss://`, with the feature `rustls`; see [`ca`](RedisStoreBuilder::ca) for a certificate of your own.
+///   The program chooses who does the cryptography, when it starts:
+///   `rustls::crypto::aws_lc_rs::default_provider().install_default()`, or another provider. This crate installs none.
 /// - **Cluster**: all keys of one token have one hash tag, so they are in one slot, wherever that is or moves to.
 /// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost.
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+hello +auth +ping +select +evalsha
@@ -57,7 +59,7 @@ settings! {
     /// ```
     /// use tokenflight::store::RedisStoreBuilder;
     ///
-    /// let settings = r#"{ "url": "redis+cluster://:s3cret@one:7000,two:7000", "timeout": "500ms" }"#;
+    /// let settings = r#"{ "url": "redis+cluster://:s3cret@one:7000,two:7000", "timeout": "500ms", "allow_plaintext": true }"#;
     /// let builder: RedisStoreBuilder = serde_json::from_str(settings)?;
     /// assert!(!format!("{builder:?}").contains("s3cret"));
     /// let store = builder.build()?;
@@ -75,6 +77,8 @@ settings! {
         #[cfg_attr(feature = "rustls", serde(default))]
         #[cfg_attr(not(feature = "rustls"), serde(skip))]
         ca: Option<String>,
+        #[serde(default)]
+        allow_plaintext: bool,
     }
 }
 
@@ -103,6 +107,7 @@ impl RedisStore {
             prefix: default::prefix(),
             timeout: default::timeout(),
             ca: None,
+            allow_plaintext: false,
         }
     }
 }
@@ -130,10 +135,19 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Sends a password in clear to a host that is not this machine: `redis://` with a password. Everybody on the way
+    /// can read the password. Default: `build` refuses such a URL.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allow_plaintext = true;
+        self
+    }
+
     /// Checks the settings. Nothing is connected yet.
     ///
     /// # Errors
-    /// A URL that is none, or of a kind that the crate's features leave out; a prefix with `{` or `}` in it.
+    /// A URL that is none, or of a kind that the crate's features leave out; a password that would cross the network in
+    /// clear; [`ca`](Self::ca) without TLS; TLS while the program has chosen no provider of cryptography for rustls; a
+    /// prefix with `{` or `}` in it.
     pub fn build(self) -> Result<RedisStore, BuildError> {
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
             return Err(BuildError::new("prefix", "must not be empty, nor have `{` or `}` in it"));
@@ -142,6 +156,20 @@ impl RedisStoreBuilder {
             return Err(BuildError::new("timeout", "must be longer than zero"));
         }
         let address = Address::parse(self.url.expose()).map_err(|wrong| BuildError::new("url", wrong))?;
+        if self.ca.is_some() && !address.is_tls() {
+            return Err(BuildError::new("ca", "has no effect without TLS: begin the URL with `rediss`"));
+        }
+        if address.tells_password() && !self.allow_plaintext {
+            let message = "would send its password in clear over the network: begin it with `rediss`, or say \
+                           `allow_plaintext`";
+            return Err(BuildError::new("url", message));
+        }
+        #[cfg(feature = "rustls")]
+        if address.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
+            let message = "needs TLS, and the program has not chosen who does the cryptography: call \
+                           `rustls::crypto::aws_lc_rs::default_provider().install_default()` when it starts";
+            return Err(BuildError::new("url", message));
+        }
         let wrong =
             |error: RedisError| BuildError::new("url", format!("cannot be used: {}", error.category()));
         let link = Link::new(address, self.ca.map(String::into_bytes), self.timeout).map_err(wrong)?;

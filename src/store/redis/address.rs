@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::redis::io::tcp::TcpSettings;
 use ::redis::io::tcp::socket2::TcpKeepalive;
-use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
+use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 use zeroize::Zeroizing;
 
 pub(super) enum Address {
@@ -37,6 +37,36 @@ impl Address {
             "sentinel" => parts.sentinels(),
             _ => Err(format!("cannot be used: after `{scheme}+` comes `cluster`, `sentinel` or `unix`")),
         }
+    }
+}
+
+impl Address {
+    /// Each address that the URL names, with the login for it.
+    fn named(&self) -> impl Iterator<Item = &ConnectionInfo> {
+        let (nodes, servers) = match self {
+            Self::Server(server) => (std::slice::from_ref(server), None),
+            Self::Cluster(nodes) => (&nodes[..], None),
+            Self::Sentinels { sentinels, servers, .. } => (&sentinels[..], Some(servers)),
+        };
+        nodes.iter().chain(servers)
+    }
+
+    /// All hosts of a URL have the same scheme.
+    pub(super) fn is_tls(&self) -> bool {
+        self.named().all(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }))
+    }
+
+    /// Whether a password would cross a network in clear.
+    pub(super) fn tells_password(&self) -> bool {
+        let is_elsewhere = |info: &ConnectionInfo| match info.addr() {
+            ConnectionAddr::Tcp(host, _) => {
+                let is_loopback = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+                !is_loopback && !host.eq_ignore_ascii_case("localhost")
+            }
+            _ => false,
+        };
+        let has_password = self.named().any(|info| info.redis_settings().password().is_some());
+        has_password && self.named().any(is_elsewhere)
     }
 }
 

@@ -198,9 +198,6 @@ fn needs_tls(address: &ConnectionAddr) -> bool {
 }
 
 fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> RedisResult<Client> {
-    if needs_tls(info.addr()) {
-        tls::choose_provider();
-    }
     match ca {
         Some(pem) => tls::client(info, pem),
         None => Client::open(info),
@@ -212,12 +209,6 @@ mod tls {
     use ::redis::cluster::ClusterClientBuilder;
     use ::redis::sentinel::SentinelClientBuilder;
     use ::redis::{Client, ConnectionInfo, RedisResult, TlsCertificates};
-
-    /// Where the program has chosen nobody to do the cryptography, and several could, rustls would panic at the
-    /// first connection. If it has chosen, this changes nothing.
-    pub(super) fn choose_provider() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    }
 
     fn certificates(pem: Vec<u8>) -> TlsCertificates {
         TlsCertificates { client_tls: None, root_cert: Some(pem) }
@@ -232,9 +223,6 @@ mod tls {
         is_tls: bool,
         ca: Option<Vec<u8>>,
     ) -> ClusterClientBuilder {
-        if is_tls {
-            choose_provider();
-        }
         match ca {
             Some(pem) if is_tls => builder.certs(certificates(pem)),
             _ => builder,
@@ -245,7 +233,6 @@ mod tls {
         builder: SentinelClientBuilder,
         ca: Option<Vec<u8>>,
     ) -> SentinelClientBuilder {
-        choose_provider();
         let Some(pem) = ca.map(certificates) else { return builder };
         builder.set_client_to_sentinel_certificates(pem.clone()).set_client_to_redis_certificates(pem)
     }
@@ -257,8 +244,6 @@ mod tls {
     use ::redis::cluster::ClusterClientBuilder;
     use ::redis::sentinel::SentinelClientBuilder;
     use ::redis::{Client, ConnectionInfo, RedisResult};
-
-    pub(super) fn choose_provider() {}
 
     pub(super) fn client(info: ConnectionInfo, _: Vec<u8>) -> RedisResult<Client> {
         Client::open(info)

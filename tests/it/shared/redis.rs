@@ -340,6 +340,12 @@ async fn a_lease_that_nobody_waits_for_any_more_is_given_back() {
     lease(&other, "other").await;
 }
 
+/// As a program does when it starts. Another test may have done it before.
+#[cfg(feature = "rustls")]
+fn choose_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 /// Makes a certificate for this machine by its name and its address, and returns the files of it and of its key.
 #[cfg(feature = "rustls")]
 fn certificate(name: &str) -> [String; 2] {
@@ -362,6 +368,7 @@ fn certificate(name: &str) -> [String; 2] {
 #[cfg(feature = "rustls")]
 #[actix::test]
 async fn over_tls_it_trusts_whom_it_was_told_to_and_nobody_else() {
+    choose_provider();
     let [certificate, secret] = certificate("server");
     let redis = Redis::with_tls(&certificate, &secret);
     let url = redis.url().replace("redis://127.0.0.1", "rediss://localhost");
@@ -399,7 +406,58 @@ fn a_wrong_url_is_named_without_its_password() {
     assert!(error.contains("timeuot") && error.contains("timeout"), "{error}");
     let shown = format!("{:?}", RedisStore::builder("redis://:s3cret@host"));
     assert!(!shown.contains("s3cret"), "{shown}");
-    let store = RedisStore::builder("redis://:s3cret@host").build().unwrap();
+    let store = RedisStore::builder("redis://:s3cret@host").allow_plaintext().build().unwrap();
     assert!(!format!("{store:?}").contains("s3cret"));
     assert_eq!(RedisStore::builder("redis://host").prefix("a{b").build().unwrap_err().field(), "prefix");
+}
+
+#[test]
+fn a_password_crosses_no_network_in_clear_unless_the_user_says_so() {
+    for url in [
+        "redis://:s3cret@host",
+        "redis://user:s3cret@10.0.0.1:6379",
+        "redis+cluster://:s3cret@127.0.0.1:7000,host:7000",
+        "redis+sentinel://:s3cret@host/master",
+        "redis+sentinel://host/master?sentinel_username=a&sentinel_password=s3cret",
+    ] {
+        let error = RedisStore::builder(url).build().expect_err(url);
+        assert_eq!(error.field(), "url");
+        assert!(
+            error.to_string().contains("allow_plaintext") && !error.to_string().contains("s3cret"),
+            "{error}"
+        );
+        RedisStore::builder(url).allow_plaintext().build().expect(url);
+    }
+    for url in ["redis://host", "redis://:pw@localhost", "redis://:pw@127.0.0.2", "redis://:pw@[::1]:1"] {
+        RedisStore::builder(url).build().expect(url);
+    }
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn a_certificate_without_tls_is_refused() {
+    for url in ["redis://host", "redis+cluster://host", "redis+sentinel://host/master", "redis+unix:///path"]
+    {
+        assert_eq!(RedisStore::builder(url).ca("pem").build().expect_err(url).field(), "ca");
+    }
+}
+
+/// The other tests of this binary choose a provider, so this one runs in a process of its own.
+#[cfg(feature = "rustls")]
+#[test]
+fn tls_without_a_provider_is_an_error_and_none_is_installed() {
+    const ALONE: &str = "TOKENFLIGHT_TEST_ALONE";
+    const NAME: &str = "shared::redis::tls_without_a_provider_is_an_error_and_none_is_installed";
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let run = alone.args(["--exact", NAME]).env(ALONE, "yes").output().unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    for url in ["rediss://host", "rediss+cluster://host", "rediss+sentinel://host/master"] {
+        let error = RedisStore::builder(url).build().expect_err(url);
+        assert!(error.field() == "url" && error.to_string().contains("install_default()"), "{error}");
+        assert!(rustls::crypto::CryptoProvider::get_default().is_none(), "{url}");
+    }
 }

@@ -205,6 +205,7 @@ async fn after_a_failover_the_new_master_is_found_and_listened_to() {
 #[cfg(feature = "rustls")]
 #[actix::test]
 async fn a_cluster_and_sentinels_are_reached_by_tls() {
+    super::choose_provider();
     let [certificate, secret] = super::certificate("topology");
     let pem = std::fs::read(&certificate).unwrap();
     let trusting = |url: String| RedisStore::builder(url).timeout(secs(5)).ca(pem.clone()).build().unwrap();
