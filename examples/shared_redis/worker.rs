@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokenflight::source::{ClientCredentials, SealKey, SharedSource, SharedStats};
 use tokenflight::store::RedisStore;
-use tokenflight::{TokenActor, TokenHandle};
+use tokenflight::{RefreshPolicy, TokenActor, TokenHandle};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::Instant;
 
@@ -91,7 +91,9 @@ fn actor(
         .retry_store(RETRY_STORE)
         .build(fetches, RedisStore::builder(std::env::var(URL_VARIABLE)?).build()?)?;
     let stats = source.stats();
-    Ok((TokenActor::builder(source).start_on(&arbiter.handle())?, stats))
+    // The second round follows the first at once, and a refresh of a token that has not settled is no call.
+    let policy = RefreshPolicy::default().settle(Duration::ZERO);
+    Ok((TokenActor::builder(source).policy(policy).start_on(&arbiter.handle())?, stats))
 }
 
 /// How many milliseconds a token took; `None`: there is none.
