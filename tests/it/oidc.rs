@@ -73,7 +73,8 @@ impl Drop for Provider {
 }
 
 fn started(source: ClientCredentialsBuilder) -> TokenHandle {
-    let policy = RefreshPolicy::default().attempts(1);
+    // A new token need not settle: this server knows its own tokens at once.
+    let policy = RefreshPolicy::default().attempts(1).settle(std::time::Duration::ZERO);
     TokenActor::builder(source.build().unwrap()).policy(policy).start().unwrap()
 }
 
