@@ -268,7 +268,13 @@ async fn an_arbiter_that_stops_before_the_actor_has_begun_answers_too() {
     for background in [false, true] {
         let arbiter = Arbiter::new();
         let (go, gate) = std::sync::mpsc::channel::<()>();
-        arbiter.spawn_fn(move || gate.recv().unwrap_or_default());
+        let (here, at_the_gate) = std::sync::mpsc::channel::<()>();
+        arbiter.spawn_fn(move || {
+            here.send(()).unwrap();
+            gate.recv().unwrap_or_default();
+        });
+        // Else a thread that starts late would find gate and actor in one go, and the stop after them.
+        at_the_gate.recv().unwrap();
         let source = ScriptedSource::new();
         let builder = TokenActor::builder(source.clone()).policy(plain().background(background));
         let handle = builder.start_on(&arbiter.handle()).unwrap();
