@@ -13,6 +13,7 @@ pub(crate) use margins::Margins;
 
 use crate::duration;
 use crate::settings::settings;
+use crate::token::LONGEST_LIFETIME;
 
 settings! {
     #![serde(default)]
@@ -94,7 +95,7 @@ impl Default for RefreshPolicy {
             terminal_cooldown: Duration::from_secs(5),
             max_retry_after: Duration::from_secs(300),
             missing_lifetime: Duration::from_secs(300),
-            max_lifetime: Duration::from_secs(30 * 24 * 3600),
+            max_lifetime: LONGEST_LIFETIME,
             settle: None,
             reports: 8,
             report_every: Duration::from_secs(60),

@@ -57,7 +57,7 @@ impl Setting {
     fn report_rules(&self) -> ReportRules {
         if self.strict {
             // Not longer than half the life of any token that lands.
-            ReportRules { settle: millis(400), at_once: 2, every: secs(10) }
+            ReportRules { settle: millis(400), at_once: 2, every: secs(60) }
         } else {
             ReportRules { settle: millis(0), at_once: 100, every: secs(1) }
         }
@@ -362,6 +362,7 @@ impl Run {
                 }
             }
             How::Discard => {
+                books.will_be_discarded(token);
                 if by_message {
                     let _ = self.handle.addr().send(Discard(token.clone())).await;
                     books.discarded(token);

@@ -42,6 +42,12 @@ pub(crate) struct ReportRules {
     pub(crate) every: Duration,
 }
 
+#[derive(Clone, Copy)]
+struct Came {
+    published: Duration,
+    latest: Duration,
+}
+
 /// How a call to the source ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
@@ -72,10 +78,12 @@ struct Pages {
     /// In their order.
     reported: Vec<String>,
     discarded: Vec<String>,
+    /// Secrets whose discard is on its way.
+    to_be_discarded: Vec<String>,
     /// The earliest report since a token could be read, if a token is withheld for it.
     withheld_since: Option<Duration>,
-    /// When each secret came last.
-    came: BTreeMap<String, Duration>,
+    /// When each secret came last, and may have been published: one that had been reported may not have been.
+    came: BTreeMap<String, Came>,
     /// When all of the budget for reports will have come back.
     budget_full_at: Duration,
     /// Before this a usable token may have been out of sight.
@@ -112,6 +120,7 @@ impl Books {
             shown: None,
             reported: Vec::new(),
             discarded: Vec::new(),
+            to_be_discarded: Vec::new(),
             withheld_since: None,
             came: BTreeMap::new(),
             budget_full_at: Duration::ZERO,
@@ -266,6 +275,10 @@ impl Books {
         *since = since.filter(|since| now <= *since + secs(1)).or(Some(now));
     }
 
+    pub(crate) fn will_be_discarded(&self, token: &Token) {
+        self.open().to_be_discarded.push(token.secret().to_owned());
+    }
+
     pub(crate) fn discarded(&self, token: &Token) {
         let mut pages = self.open();
         pages.discarded.retain(|secret| secret != token.secret());
@@ -292,7 +305,8 @@ impl Books {
         let pages = self.open();
         let now = self.1.now().boot;
         let rest = pages.rules.every * (pages.rules.at_once - 1);
-        let settled = pages.came.get(token.secret()).is_some_and(|came| *came + pages.rules.settle <= now);
+        let came = pages.came.get(token.secret());
+        let settled = came.is_some_and(|came| came.latest + pages.rules.settle <= now);
         settled && pages.budget_full_at.saturating_sub(rest) <= now
     }
 
@@ -415,8 +429,11 @@ impl Books {
             return End::Failed { least: Duration::ZERO };
         }
         let now = self.1.now().boot;
-        pages.came.insert(token.secret().to_owned(), now);
-        if pages.reported.iter().any(is) { End::Repeated } else { End::Landed }
+        let is_reported = pages.reported.iter().any(is);
+        let before = pages.came.get(token.secret()).filter(|_| is_reported);
+        let published = before.map_or(now, |before| before.published);
+        pages.came.insert(token.secret().to_owned(), Came { published, latest: now });
+        if is_reported { End::Repeated } else { End::Landed }
     }
 
     pub(crate) fn call_ends(&self, end: End) {
@@ -449,11 +466,12 @@ impl Pages {
 
     /// A flight for a report minds the age of the token and the budget; a forced one minds the age.
     fn judge_report_flight(&mut self, reason: Reason, previous: &Token, now: Duration) {
-        let is_discarded = self.discarded.iter().any(|secret| secret == previous.secret());
+        let discards = self.discarded.iter().chain(&self.to_be_discarded);
+        let is_discarded = discards.into_iter().any(|secret| secret == previous.secret());
         if is_discarded || !matches!(reason, Reason::Rejected | Reason::Forced) {
             return;
         }
-        let age = self.came.get(previous.secret()).map(|came| now - *came);
+        let age = self.came.get(previous.secret()).map(|came| now - came.published);
         if age.is_some_and(|age| age < self.rules.settle) {
             self.faults
                 .push(format!("a token was to be replaced ({}) at the age of {age:?}", reason.as_str()));
