@@ -34,8 +34,9 @@ impl World {
         let hit = self.usable().is_some_and(|usable| usable.is_same(token));
         let Some(shown) = self.slot.as_mut().filter(|_| hit) else {
             // One that has ended is not given for an error either, once it was reported.
-            let named = self.slot.as_mut().filter(|shown| shown.token.is_same(token));
-            named.into_iter().for_each(|shown| shown.suspect = true);
+            if let Some(shown) = self.slot.as_mut().filter(|shown| shown.token.is_same(token)) {
+                shown.suspect = true;
+            }
             if let Some(old) = self.books.old.clone().filter(|old| old.is_same(token)) {
                 self.books.remember(&old, false);
             }
