@@ -171,7 +171,7 @@ pub use policy::RefreshPolicy;
 pub use source::{FetchContext, Reason, TokenSource, source_fn};
 pub use token::{Token, TokenType};
 
-/// The README's programs, compiled and run as tests.
-#[cfg(doctest)]
+/// The README's programs, compiled and run as tests. Some need an HTTP client.
+#[cfg(all(doctest, feature = "oauth2"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
