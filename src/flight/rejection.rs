@@ -163,10 +163,7 @@ impl<W: Caller> Machine<W> {
         if let Some(held) = self.held.as_mut().filter(|held| held.token.is_same(token)) {
             held.suspect = true;
         }
-        let predecessor = &mut self.reports.predecessor;
-        if let Some(known) = predecessor.take_if(|predecessor| predecessor.token.is_same(token)) {
-            self.reports.remember(&known.token, false);
-        }
+        self.reports.remember_predecessor(token);
     }
 
     fn count_report(&mut self, answer: ReportAnswer) {

@@ -59,6 +59,18 @@ impl Reports {
         self.reported.push_back(Entry { token: token.clone(), from_birth, settled: false });
     }
 
+    /// A report about the predecessor, if `token` names it: it is no predecessor any more. One that was rejected from its
+    /// birth stays, for an API that is late may know it yet.
+    pub(super) fn remember_predecessor(&mut self, token: &Token) {
+        let Some(known) = self.predecessor.take_if(|predecessor| predecessor.token.is_same(token)) else {
+            return;
+        };
+        self.remember(&known.token, false);
+        if self.entry(&known.token).is_some_and(|entry| entry.from_birth) {
+            self.predecessor = Some(known);
+        }
+    }
+
     pub(super) fn entry(&self, token: &Token) -> Option<&Entry> {
         self.reported.iter().find(|entry| entry.token.is_same(token))
     }

@@ -6,7 +6,7 @@ use super::books::{Asks, Due, Flight};
 use super::laws::Law;
 use super::rules::{Action, Name, Reply, Rules, Seat};
 use super::sights::Sight;
-use super::world::{Call, Said, Shown, Waiting, World};
+use super::world::{Call, Said, Shown, Waiting, World, left};
 use crate::flight::{Effect, Event, FlightState, Note, Outcome};
 use crate::policy::Margins;
 use crate::source::{FetchContext, Reason};
@@ -48,7 +48,7 @@ impl World {
                 self.law(Law::Usable, said.may_take_away);
                 self.slot = None;
             }
-            Effect::Publish(Some((token, margins))) => self.publish(token, margins, said),
+            Effect::Publish(Some((token, margins))) => self.publish(token, margins, said, rules),
             Effect::Withhold(until) => self.withhold(until, said),
             Effect::Release => self.release(said),
             Effect::QuietUntil(moment) => {
@@ -105,7 +105,7 @@ impl World {
         });
     }
 
-    fn publish(&mut self, token: Token, margins: Margins, said: &mut Said) {
+    fn publish(&mut self, token: Token, margins: Margins, said: &mut Said, rules: &Rules) {
         self.law(Law::Alive, !self.left(&token).is_zero() && token.is_presentable());
         self.law(Law::Discarded, !self.books.is_discarded(&token));
         said.published = true;
@@ -121,7 +121,8 @@ impl World {
         if let Some(before) = self.slot.replace(shown.clone())
             && !before.token.is_same(&shown.token)
         {
-            self.books.succeed(before.token, self.now);
+            let now = self.now;
+            self.books.succeed(before.token, |token| left(token, now), rules);
         }
     }
 
