@@ -68,6 +68,14 @@ pub trait TokenSource: Send + Sync + 'static {
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part(UNNAMED, "what the source asks for");
     }
+
+    /// Names, part by part, the credential that the next call sends: a secret, or the id of a key. So a fleet in which
+    /// one process has an old secret can tell whose calls are refused (`SharedSource`, which keeps a keyed hash of it).
+    ///
+    /// Default: nothing. Then all processes that share the source count as carriers of one credential.
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        let _ = part;
+    }
 }
 
 /// Why a token is fetched, what came before, and until when there is time.
@@ -115,6 +123,7 @@ pub struct FetchContext {
     pub previous: Option<Token>,
     /// Which attempt of the flight this is, from 1.
     pub attempt: u32,
+    discarded: bool,
     clock: Arc<dyn Clock>,
     deadline: Option<Duration>,
 }
@@ -122,12 +131,19 @@ pub struct FetchContext {
 impl FetchContext {
     /// A first attempt without a previous token and without a deadline, by the [`SystemClock`].
     pub fn new(reason: Reason) -> Self {
-        Self { reason, previous: None, attempt: 1, clock: Arc::new(SystemClock), deadline: None }
+        let clock = Arc::new(SystemClock);
+        Self { reason, previous: None, attempt: 1, discarded: false, clock, deadline: None }
     }
 
     /// Replaces this token. Default: there is none.
     pub fn with_previous(mut self, token: Token) -> Self {
         self.previous = Some(token);
+        self
+    }
+
+    /// The previous token is compromised ([`discard`](crate::TokenHandle::discard)). Default: it is not.
+    pub fn with_discarded(mut self, discarded: bool) -> Self {
+        self.discarded = discarded;
         self
     }
 
@@ -148,6 +164,12 @@ impl FetchContext {
     pub fn with_deadline(mut self, moment: Duration) -> Self {
         self.deadline = Some(moment);
         self
+    }
+
+    /// Whether the [previous](Self::previous) token is compromised: whoever keeps tokens for others shall not give it
+    /// to anybody any more.
+    pub fn is_discarded(&self) -> bool {
+        self.discarded
     }
 
     /// The clock of the actor that asks.
@@ -252,6 +274,10 @@ impl<S: TokenSource> TokenSource for Arc<S> {
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         S::identify(self, part);
     }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        S::credential(self, part);
+    }
 }
 
 /// Any source, as one type. (There is no `dyn TokenSource`: the futures of two sources are two types.)
@@ -295,6 +321,10 @@ impl TokenSource for BoxSource {
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         self.0.identify_erased(part);
     }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.0.credential_erased(part);
+    }
 }
 
 impl fmt::Debug for BoxSource {
@@ -311,6 +341,8 @@ trait ErasedSource: Send + Sync {
     fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching;
 
     fn identify_erased(&self, part: &mut dyn FnMut(&str, &str));
+
+    fn credential_erased(&self, part: &mut dyn FnMut(&[u8]));
 }
 
 impl<S: TokenSource> ErasedSource for S {
@@ -320,5 +352,9 @@ impl<S: TokenSource> ErasedSource for S {
 
     fn identify_erased(&self, part: &mut dyn FnMut(&str, &str)) {
         self.identify(part);
+    }
+
+    fn credential_erased(&self, part: &mut dyn FnMut(&[u8])) {
+        self.credential(part);
     }
 }

@@ -1,8 +1,9 @@
 //! What a fleet of processes shares: the [`SharedStore`] trait, and what its operations say to each other.
 //!
-//! A store holds, for each [`SharedKey`], a token, a lease on the right to replace it, and the pause after a
-//! failed refresh. It knows nothing of tokens: values are bytes that it cannot read. All of the protocol that
-//! uses it is in [`SharedSource`](crate::source::SharedSource).
+//! A store holds, for each [`SharedKey`], a token, a lease on the right to replace it, the pause after a failed
+//! refresh, and marks of credentials that were refused. All of these are bytes that it cannot read. So whoever writes
+//! to the store can make nobody believe anything. All of the protocol that uses it is in
+//! [`SharedSource`](crate::source::SharedSource).
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +15,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::backoff::doubled;
 use crate::error::BuildError;
 
 pub(crate) mod memory;
@@ -40,9 +40,9 @@ pub trait SharedStore: Send + Sync + 'static {
     /// The store cannot be reached.
     fn watch(&self, key: &SharedKey) -> impl Future<Output = Result<News, StoreError>> + Send;
 
-    /// Looks for a token, and takes the lease if there is none: in one step, so that no token can come in
-    /// between and be fetched a second time. If the asker has the lease already, it lasts [`Ask::lease`] from now,
-    /// under the same fence: the answer to an earlier try may have been lost.
+    /// Looks what is there, and takes the lease of [`Ask::take`] if nothing stands against it: in one step, so that
+    /// no token can come in between and be fetched a second time. A store that has been given something of another
+    /// kind or size than it keeps takes that away, and says so ([`Look::Mended`]) instead of looking further.
     ///
     /// # Errors
     /// The store cannot be reached, or answers nonsense.
@@ -58,7 +58,7 @@ pub trait SharedStore: Send + Sync + 'static {
     /// The store cannot be reached, or answers nonsense.
     fn load(&self, key: &SharedKey) -> impl Future<Output = Result<Option<Stored>, StoreError>> + Send;
 
-    /// Makes the lease last `time` from now. `false`: it is somebody else's, or nobody's.
+    /// Makes the lease last `time` from now, with the value that it has now. `false`: it is somebody else's, or nobody's.
     ///
     /// # Errors
     /// The store cannot be reached.
@@ -69,9 +69,10 @@ pub trait SharedStore: Send + Sync + 'static {
         time: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Puts a value in the token's place for so long, ends the lease and any pause, and sends the news: all of
-    /// it while the lease is this one, and else nothing (`false`). If the value in place was committed under this very
-    /// lease, nothing is left to do (`true`): the answer to an earlier try may have been lost.
+    /// Puts a value in the token's place for so long, ends the lease, any pause, and the mark of the lease's owner, and
+    /// sends the news. All of it happens while the lease is this one, or while there is no lease and no later one has
+    /// been given (the store has lost this one); and else nothing (`false`). If the value in place was committed under
+    /// this very lease, nothing is left to do (`true`): the answer to an earlier try may have been lost.
     ///
     /// # Errors
     /// The store cannot be reached; whether it has done it is then unknown.
@@ -83,8 +84,8 @@ pub trait SharedStore: Send + Sync + 'static {
         lives: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends the lease without a token, begins a pause for everybody, and sends the news: all of it while the
-    /// lease is this one, and else nothing (`false`).
+    /// Ends the lease without a token, leaves the [`Failure`] behind, and sends the news: all of it while the lease is
+    /// this one, and else nothing (`false`).
     ///
     /// # Errors
     /// The store cannot be reached; the lease then runs out by itself.
@@ -143,16 +144,36 @@ impl<S: SharedStore> SharedStore for Arc<S> {
 }
 
 /// What a process asks of the store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ask {
-    /// A random name, unique to this attempt: whose lease it will be, and the id of the value committed under it.
-    pub owner: String,
-    /// How long the lease lasts without being renewed.
-    pub lease: Duration,
+    /// The lease to take, if it is free.
+    pub take: Option<Take>,
     /// The id of a value that the asker will not have; it has it already, or cannot use it.
     pub refused: Option<String>,
-    /// The refused value is no good for anybody (the API rejected it): take it away.
+    /// The refused value is no good for anybody (it is compromised): take it away.
     pub discard: bool,
+    /// Names the asker's credential: [`Look::Paused`] by a mark of this name concerns it.
+    pub mark: String,
+    /// Leases, pauses and marks that the asker does not mind: their time is over.
+    pub passed: Vec<Vec<u8>>,
+    /// Leases, pauses and marks that nobody has written who may: take them away, if they are still there.
+    pub void: Vec<Vec<u8>>,
+}
+
+impl Ask {
+    /// Whether the store is to look past this value.
+    pub(crate) fn is_past(&self, value: &[u8]) -> bool {
+        self.passed.iter().chain(&self.void).any(|other| other == value)
+    }
+}
+
+/// A lease to take.
+#[derive(Clone, Debug)]
+pub struct Take {
+    /// What it will be. Its fence has to be greater than [`Free::fence`].
+    pub lease: Lease,
+    /// How long it lasts without being renewed.
+    pub time: Duration,
 }
 
 /// What the store answers.
@@ -160,12 +181,38 @@ pub struct Ask {
 pub enum Look {
     /// There is a value, and it is not the refused one.
     Found(Stored),
-    /// There was none, and the asker has the lease now.
-    Leased(Lease),
-    /// Somebody else has the lease, for so long unless they renew it.
-    Taken(Duration),
-    /// A refresh failed a moment ago: the auth server is to be left alone.
-    Paused(Pause),
+    /// There is none, and nothing stands against a lease.
+    Free(Free),
+    /// The lease of [`Ask::take`] is the asker's. If it was so before, it lasts [`Take::time`] from now: the answer to an
+    /// earlier try may have been lost.
+    Leased,
+    /// Somebody else has the lease.
+    Taken(Held),
+    /// A refresh failed a moment ago: the auth server is to be left alone, by everybody, or by those who carry the
+    /// asker's mark.
+    Paused(Held),
+    /// So many things were there that no process can have written. They are gone: look again.
+    Mended(u64),
+}
+
+/// What a new lease has to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// The store's clock, as the time since 1970.
+    pub clock: Duration,
+    /// The greatest fence that the store remembers.
+    pub fence: u64,
+}
+
+/// A lease, a pause or a mark: bytes that the store cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// As it was given to the store.
+    pub value: Vec<u8>,
+    /// How long the store keeps it.
+    pub left: Duration,
+    /// The store's clock, as the time since 1970.
+    pub clock: Duration,
 }
 
 /// A value in the store.
@@ -173,6 +220,8 @@ pub enum Look {
 pub struct Stored {
     /// Unique to this value: the owner that committed it.
     pub id: String,
+    /// Of the lease that it was committed under.
+    pub fence: u64,
     /// The bytes that were committed.
     pub value: Vec<u8>,
     /// How long it lasts, by the store's clock.
@@ -182,47 +231,47 @@ pub struct Stored {
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The value may be a token in clear.
-        f.debug_struct("Stored").field("id", &self.id).field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Stored")
+            .field("id", &self.id)
+            .field("fence", &self.fence)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
     }
 }
 
 /// The right to refresh, for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// As in [`Ask::owner`].
+    /// A random name, unique to this lease: also the id of the value committed under it.
     pub owner: String,
     /// Greater than that of each earlier lease on this key: a late owner's commit is told from a current one.
     pub fence: u64,
+    /// As in [`Ask::mark`].
+    pub mark: String,
+    /// What others find in its place.
+    pub value: Vec<u8>,
 }
 
-/// A refresh that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a refresh that failed leaves behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// Whether trying again will not help until somebody acts.
-    pub terminal: bool,
-    /// The pause lasts at least this long (`Retry-After`).
-    pub at_least: Duration,
-    /// The pause after the first failure; it doubles with each one in a row.
-    pub first: Duration,
-    /// What the doubling stops at.
-    pub limit: Duration,
+    /// For everybody: a value, and how long it is kept.
+    pub pause: Option<(Vec<u8>, Duration)>,
+    /// For those who carry the mark of the lease's owner: a value, and how long it is kept.
+    pub mark: Option<(Vec<u8>, Duration)>,
 }
 
-impl Failure {
-    /// How long to leave the auth server alone after the `streak`-th failure in a row.
-    pub fn pause(&self, streak: u32) -> Duration {
-        doubled(self.first, streak, self.limit).max(self.at_least)
-    }
-}
+/// The longest value of a token that a store has to keep; anything else is far shorter.
+pub const LONGEST_VALUE: usize = 128 * 1024;
 
-/// What is left of the pause after a failed refresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// As in [`Failure::terminal`].
-    pub terminal: bool,
-    /// How long it still lasts.
-    pub left: Duration,
-}
+/// The longest lease, pause or mark.
+pub const LONGEST_RECORD: usize = 512;
+
+/// How many marks a store keeps for a key. The one whose time is over first makes room.
+pub const MOST_MARKS: usize = 8;
+
+/// How far a fence may be ahead of the store's clock. One that is further ahead has been written by no process.
+pub const FENCE_AHEAD: Duration = Duration::from_secs(3600);
 
 /// Something happened to a key: a token came, a lease ended, or the connection was lost and nobody knows.
 #[derive(Clone, Debug)]
@@ -328,6 +377,10 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub struct StoreError(Box<dyn StdError + Send + Sync>);
 
 impl StoreError {
+    pub(crate) fn too_long() -> Self {
+        Self::new(format!("a value of more than {LONGEST_VALUE} bytes is not kept"))
+    }
+
     /// From what the store's client said. It will be logged, so it must hold no secret.
     pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(cause.into())

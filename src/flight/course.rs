@@ -53,7 +53,10 @@ impl<W: Caller> Machine<W> {
         flight.phase = Phase::Fetching { id: self.fetches, until, cut: until < own_end };
         let cx = FetchContext::new(flight.reason).with_attempt(flight.attempt).with_deadline(until);
         let cx = match previous {
-            Some(previous) => cx.with_previous(previous),
+            Some(previous) => {
+                let discarded = self.reports.is_discarded(&previous);
+                cx.with_previous(previous).with_discarded(discarded)
+            }
             None => cx,
         };
         out.push(Effect::Fetch { id: self.fetches, cx });

@@ -79,6 +79,11 @@ impl ClientIdentity {
         }
     }
 
+    /// What the client proves its identity by.
+    pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        part(self.secret.expose().as_bytes());
+    }
+
     /// Hides the secret, in each form in which it is sent.
     pub(super) fn redactor(&self) -> Redactor {
         let mut redactor = Redactor::default();

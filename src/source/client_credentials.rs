@@ -118,6 +118,10 @@ impl TokenSource for ClientCredentials {
             part(UNNAMED, "`http_client`");
         }
     }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.client.credential(part);
+    }
 }
 
 impl fmt::Debug for ClientCredentials {

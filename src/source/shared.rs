@@ -12,33 +12,45 @@
 //!
 //! A waiter looks again when there is news, or when the lease has run out: never for anything else.
 //! No step is needed for a correct token. Without the store, each process refreshes for itself.
+//!
+//! The store is not trusted. What stands in it is sealed, and says itself when it was made and when it ends
+//! (`seal`, `record`, `envelope`). So whoever writes to the store without a key can cost calls, and delay an attempt by
+//! its patience (`visit`). They can make nobody believe in a token, a lease or a pause. Nor can they bring a token back
+//! to a process that has seen a newer one (`memory`, `verdict`).
+//!
+//! A failure is shared among those whom it concerns (`lead`). A refusal leaves a mark of the credential, and concerns
+//! those who carry it. Anything else is a pause for everybody, which an attempt waits out.
 
 mod breaker;
 mod builder;
 mod envelope;
 mod lead;
+mod memory;
+mod record;
 mod seal;
 mod stats;
 mod verdict;
+mod visit;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::SourceError;
-use crate::source::{FetchContext, Reason, TokenSource};
-use crate::store::{Ask, Failure, Look, News, Pause, SharedKey, SharedStore, StoreError};
+use crate::source::{FetchContext, TokenSource};
+use crate::store::{SharedKey, SharedStore, StoreError};
 use crate::token::Token;
 
 use breaker::Breaker;
 pub use builder::{OnOutage, SharedSourceBuilder};
-use lead::random_name;
+use memory::{Memory, Newest};
 use seal::KeyRing;
 pub use seal::SealKey;
 use stats::Count;
 pub use stats::SharedStats;
+use visit::Visit;
 
 /// Wraps a source, so that all processes with the same store and the same key make one auth call per token
 /// life. A source like any other: give it to [`TokenActor::builder`](crate::TokenActor::builder).
@@ -83,7 +95,7 @@ struct Settings {
     ring: KeyRing,
     key: SharedKey,
     lease: Duration,
-    wait_limit: Duration,
+    wait_limit: Option<Duration>,
     store_timeout: Duration,
     min_validity: Option<Duration>,
     missing_lifetime: Duration,
@@ -92,15 +104,6 @@ struct Settings {
     max_retry_after: Duration,
     on_outage: OnOutage,
     clock: Arc<dyn Clock>,
-}
-
-/// What the last fetch left behind.
-#[derive(Default)]
-struct Memory {
-    /// The token handed out last, and its id in the store.
-    held: Option<(Token, String)>,
-    /// The id of the value that did not open, once that has been reported.
-    unopened: Option<String>,
 }
 
 impl SharedSource<(), ()> {
@@ -133,7 +136,7 @@ impl<S, St> SharedSource<S, St> {
     }
 }
 
-/// The end of an attempt: its result, or the store's refusal to take part in it.
+/// The end of an attempt: its result, or why the store takes no part in it.
 type Attempt = Result<Result<Token, SourceError>, StoreError>;
 
 impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
@@ -143,8 +146,11 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
         if !open_for.is_zero() {
             return inner.without_store(cx, open_for).await;
         }
-        match inner.with_store(&cx).await {
-            Ok(result) => result,
+        match Visit::new(inner, &cx).run().await {
+            Ok(result) => {
+                inner.note_answer();
+                result
+            }
             Err(error) => {
                 inner.note_outage(&error);
                 inner.without_store(cx, inner.breaker.open_for(inner.now().boot)).await
@@ -155,67 +161,21 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         self.0.source.identify(part);
     }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.0.source.credential(part);
+    }
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {
-    /// Steps 1 and 2, until there is a token, a reason why not, or a lease.
-    async fn with_store(self: &Arc<Self>, cx: &FetchContext) -> Attempt {
-        let started = self.now().boot;
-        let key = &self.settings.key;
-        let mut news = self.in_time(self.store.watch(key)).await?;
-        let mut ask = Ask {
-            owner: random_name()?,
-            lease: self.settings.lease,
-            refused: self.id_of(cx.previous.as_ref()),
-            discard: cx.reason == Reason::Rejected,
-        };
-        loop {
-            let look = self.in_time(self.store.look_or_lease(key, &ask)).await?;
-            if self.breaker.answered() {
-                log::info!(target: "tokenflight", "shared {}: the store answers again", key.as_str());
-            }
-            match look {
-                Look::Found(stored) => match self.judge(&stored, cx) {
-                    Ok(token) => {
-                        self.stats.count(Count::Adopted);
-                        self.remember(&token, stored.id);
-                        return Ok(Ok(token));
-                    }
-                    // The next look takes the lease, unless something else has come meanwhile.
-                    Err(_) => ask.refused = Some(stored.id),
-                },
-                Look::Paused(pause) => return Ok(Err(paused(pause))),
-                Look::Leased(lease) => return Ok(self.lead(cx, lease).await),
-                Look::Taken(left) => {
-                    let waited = self.now().boot.saturating_sub(started);
-                    let patience = cx.at_most(self.settings.wait_limit.saturating_sub(waited));
-                    if patience.is_zero() {
-                        return Ok(Err(SourceError::transient(
-                            "another process has been refreshing too long",
-                        )));
-                    }
-                    self.wait(&mut news, left, patience).await;
-                }
-            }
-        }
-    }
-
-    /// Until there is news, or the lease has run out.
-    async fn wait(&self, news: &mut News, left: Duration, patience: Duration) {
-        /// Clocks are not read at the same moment: a look that comes too early would be one for nothing.
-        const GRACE: Duration = Duration::from_millis(10);
-        let limit = left.saturating_add(GRACE).min(patience);
-        match tokio::time::timeout(limit, news.next()).await {
-            Ok(()) => self.stats.count(Count::Pushes),
-            Err(_) => self.stats.count(Count::Polls),
-        }
-    }
-
     async fn without_store(&self, cx: FetchContext, open_for: Duration) -> Result<Token, SourceError> {
         match self.settings.on_outage {
             OnOutage::RefreshLocally => {
                 self.stats.count(Count::Local);
-                self.source.fetch(cx).await
+                let sent = self.now();
+                let token = self.source.fetch(cx).await?;
+                self.hold_own(&token, sent);
+                Ok(token)
             }
             OnOutage::Fail => {
                 Err(SourceError::transient("the shared store does not answer").with_retry_after(open_for))
@@ -223,10 +183,35 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
+    /// A token that was fetched without the store: what is older in the store is not taken any more.
+    fn hold_own(&self, token: &Token, sent: Timestamp) {
+        let by_wall = || sent.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut memory = self.memory();
+        let fetched = memory.clock_at(sent.boot).unwrap_or_else(by_wall);
+        let age = Newest { fence: memory.newest.fence, fetched };
+        memory.hold(token, None, age);
+    }
+
     fn note_outage(&self, error: &StoreError) {
         self.stats.count(Count::StoreErrors);
         if self.breaker.failed(self.now().boot) {
             log::warn!(target: "tokenflight", "shared {}: {error}; doing without it", self.settings.key.as_str());
+        }
+    }
+
+    fn note_answer(&self) {
+        if self.breaker.answered() {
+            log::info!(target: "tokenflight", "shared {}: the store answers again", self.settings.key.as_str());
+        }
+    }
+
+    /// Something stands in the store that no process with a key has written. Said once, until the store was found
+    /// without such things.
+    fn report_fault(&self, number: u64) {
+        self.stats.add(Count::Mended, number);
+        if !std::mem::replace(&mut self.memory().fault_reported, true) {
+            let key = self.settings.key.as_str();
+            log::warn!(target: "tokenflight", "shared {key}: the store holds what no process with the key has written; mending it");
         }
     }
 
@@ -241,27 +226,6 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             .unwrap_or_else(|_| Err(StoreError::new(format!("no answer within {limit:?}"))))
     }
 
-    fn failure(&self, error: Option<&SourceError>) -> Failure {
-        let requested = error.and_then(SourceError::retry_after).unwrap_or_default();
-        Failure {
-            terminal: error.is_some_and(SourceError::is_terminal),
-            at_least: requested.min(self.settings.max_retry_after),
-            first: self.settings.cooldown,
-            limit: self.settings.max_cooldown,
-        }
-    }
-
-    fn remember(&self, token: &Token, id: String) {
-        self.memory().held = Some((token.clone(), id));
-    }
-
-    /// The id in the store of the token that is to be replaced, if it is the one handed out last.
-    fn id_of(&self, previous: Option<&Token>) -> Option<String> {
-        let memory = self.memory();
-        let (token, id) = memory.held.as_ref()?;
-        previous.is_some_and(|previous| previous.is_same(token)).then(|| id.clone())
-    }
-
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,12 +233,6 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     fn now(&self) -> Timestamp {
         self.settings.clock.now()
     }
-}
-
-fn paused(Pause { terminal, left }: Pause) -> SourceError {
-    let message = format!("a refresh failed in the fleet; the next one is in {left:?}");
-    let error = if terminal { SourceError::terminal(message) } else { SourceError::transient(message) };
-    error.with_retry_after(left)
 }
 
 impl<S, St> fmt::Debug for SharedSource<S, St> {

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::store::{Ask, Failure, Lease, Look, News, Pause, SharedKey, SharedStore, StoreError, Stored};
+use crate::store::{
+    Ask, FENCE_AHEAD, Failure, Free, Held, LONGEST_VALUE, Lease, Look, MOST_MARKS, News, SharedKey,
+    SharedStore, StoreError, Stored,
+};
 
 /// A store in this process's memory. A clone is the same store.
 ///
@@ -26,8 +29,10 @@ struct Inner {
 struct Entry {
     token: Option<Kept>,
     lease: Option<(Lease, Duration)>,
-    pause: Option<(bool, Duration)>,
-    streak: u32,
+    pause: Option<Record>,
+    /// By the names of the credentials.
+    marks: HashMap<String, Record>,
+    /// The greatest fence that was given.
     fence: u64,
     news: watch::Sender<u64>,
 }
@@ -36,8 +41,13 @@ struct Entry {
 struct Kept {
     stored: Stored,
     until: Duration,
-    /// Of the lease that it was committed under.
-    fence: u64,
+}
+
+/// A pause or a mark.
+#[derive(Debug)]
+struct Record {
+    value: Vec<u8>,
+    until: Duration,
 }
 
 impl MemoryStore {
@@ -54,7 +64,8 @@ impl MemoryStore {
     /// Forgets everything, as a Redis does that restarts without its disk.
     pub fn clear(&self) {
         for entry in self.entries().values_mut() {
-            (entry.token, entry.lease, entry.pause, entry.streak) = (None, None, None, 0);
+            (entry.token, entry.lease, entry.pause) = (None, None, None);
+            entry.marks.clear();
         }
     }
 
@@ -69,7 +80,8 @@ impl MemoryStore {
         let entry = entries.entry(key.clone()).or_default();
         entry.token.take_if(|kept| kept.until <= now);
         entry.lease.take_if(|(_, until)| *until <= now);
-        entry.pause.take_if(|(_, until)| *until <= now);
+        entry.pause.take_if(|pause| pause.until <= now);
+        entry.marks.retain(|_, mark| mark.until > now);
         step(entry, now)
     }
 }
@@ -80,39 +92,81 @@ impl Default for MemoryStore {
     }
 }
 
+fn is_ahead(fence: u64, clock: Duration) -> bool {
+    Duration::from_millis(fence) > clock.saturating_add(FENCE_AHEAD)
+}
+
 impl Entry {
     fn stored(&self, now: Duration) -> Option<Stored> {
         self.token.as_ref().map(|kept| Stored { left: kept.until.saturating_sub(now), ..kept.stored.clone() })
     }
 
-    fn look_or_lease(&mut self, ask: &Ask, now: Duration) -> Look {
+    fn look_or_lease(&mut self, ask: &Ask, now: Duration, clock: Duration) -> Look {
         match self.stored(now) {
             Some(stored) if ask.refused.as_ref() != Some(&stored.id) => return Look::Found(stored),
             Some(_) if ask.discard => self.token = None,
             _ => {}
         }
-        if let Some((terminal, until)) = self.pause {
-            return Look::Paused(Pause { terminal, left: until.saturating_sub(now) });
+        self.lease.take_if(|(held, _)| ask.void.contains(&held.value));
+        self.pause.take_if(|pause| ask.void.contains(&pause.value));
+        self.marks.retain(|_, mark| !ask.void.contains(&mark.value));
+        let held = |value: &[u8], until: Duration| Held {
+            value: value.to_vec(),
+            left: until.saturating_sub(now),
+            clock,
+        };
+        let stands = |record: &&Record| !ask.is_past(&record.value);
+        let pauses = [self.pause.as_ref(), self.marks.get(&ask.mark)];
+        if let Some(pause) = pauses.into_iter().flatten().find(stands) {
+            return Look::Paused(held(&pause.value, pause.until));
         }
-        if let Some((held, until)) = &mut self.lease {
-            if held.owner == ask.owner {
-                *until = now.saturating_add(ask.lease);
-                return Look::Leased(held.clone());
+        if let Some((lease, until)) = &mut self.lease {
+            if let Some(take) = ask.take.as_ref().filter(|take| take.lease == *lease) {
+                *until = now.saturating_add(take.time);
+                return Look::Leased;
             }
-            return Look::Taken(until.saturating_sub(now));
+            if !ask.is_past(&lease.value) {
+                return Look::Taken(held(&lease.value, *until));
+            }
         }
-        self.fence += 1;
-        let lease = Lease { owner: ask.owner.clone(), fence: self.fence };
-        self.lease = Some((lease.clone(), now.saturating_add(ask.lease)));
-        Look::Leased(lease)
+        match &ask.take {
+            Some(take) if take.lease.fence > self.fence && !is_ahead(take.lease.fence, clock) => {
+                self.fence = take.lease.fence;
+                self.lease = Some((take.lease.clone(), now.saturating_add(take.time)));
+                Look::Leased
+            }
+            _ => Look::Free(Free { clock, fence: self.fence }),
+        }
     }
 
+    /// By its name and fence: its value changes with each renewal.
     fn is_held_by(&self, lease: &Lease) -> bool {
-        self.lease.as_ref().is_some_and(|(held, _)| held == lease)
+        let is_it = |(held, _): &(Lease, _)| held.owner == lease.owner && held.fence == lease.fence;
+        self.lease.as_ref().is_some_and(is_it)
+    }
+
+    /// The lease is there, or was lost and nobody has had one since.
+    fn may_commit(&self, lease: &Lease) -> bool {
+        let newest = self.token.as_ref().map_or(0, |kept| kept.stored.fence);
+        let is_last = self.lease.is_none() && self.fence == lease.fence;
+        newest < lease.fence && (self.is_held_by(lease) || is_last)
     }
 
     fn has_token_of(&self, lease: &Lease) -> bool {
-        self.token.as_ref().is_some_and(|kept| kept.stored.id == lease.owner && kept.fence == lease.fence)
+        self.token
+            .as_ref()
+            .is_some_and(|kept| kept.stored.id == lease.owner && kept.stored.fence == lease.fence)
+    }
+
+    fn leave_mark(&mut self, name: &str, mark: Record) {
+        if !self.marks.contains_key(name)
+            && self.marks.len() == MOST_MARKS
+            && let Some(first) =
+                self.marks.iter().min_by_key(|(_, mark)| mark.until).map(|(name, _)| name.clone())
+        {
+            self.marks.remove(&first);
+        }
+        self.marks.insert(name.to_owned(), mark);
     }
 
     /// The last thing in a step: whoever hears it finds the rest done.
@@ -127,7 +181,15 @@ impl SharedStore for MemoryStore {
     }
 
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
-        Ok(self.step(key, |entry, now| entry.look_or_lease(ask, now)))
+        let clock = self.0.clock.now().wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(self.step(key, |entry, now| {
+            // The clock was set back, or somebody else gave the fence.
+            if is_ahead(entry.fence, clock) {
+                entry.fence = 0;
+                return Look::Mended(1);
+            }
+            entry.look_or_lease(ask, now, clock)
+        }))
     }
 
     async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
@@ -135,12 +197,12 @@ impl SharedStore for MemoryStore {
     }
 
     async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        Ok(self.step(key, |entry, now| match &mut entry.lease {
-            Some((held, until)) if held == lease => {
-                *until = now.saturating_add(time);
-                true
+        Ok(self.step(key, |entry, now| {
+            let held = entry.is_held_by(lease);
+            if held {
+                entry.lease = Some((lease.clone(), now.saturating_add(time)));
             }
-            _ => false,
+            held
         }))
     }
 
@@ -151,18 +213,23 @@ impl SharedStore for MemoryStore {
         value: &[u8],
         lives: Duration,
     ) -> Result<bool, StoreError> {
+        if value.len() > LONGEST_VALUE {
+            return Err(StoreError::too_long());
+        }
         Ok(self.step(key, |entry, now| {
             if entry.has_token_of(lease) {
                 return true;
             }
-            let held = entry.is_held_by(lease);
-            if held {
-                let stored = Stored { id: lease.owner.clone(), value: value.to_vec(), left: lives };
-                entry.token = Some(Kept { stored, until: now.saturating_add(lives), fence: lease.fence });
-                (entry.lease, entry.pause, entry.streak) = (None, None, 0);
+            let may = entry.may_commit(lease);
+            if may {
+                let (id, fence) = (lease.owner.clone(), lease.fence);
+                let stored = Stored { id, fence, value: value.to_vec(), left: lives };
+                entry.token = Some(Kept { stored, until: now.saturating_add(lives) });
+                (entry.lease, entry.pause) = (None, None);
+                entry.marks.remove(&lease.mark);
                 entry.tell();
             }
-            held
+            may
         }))
     }
 
@@ -170,9 +237,17 @@ impl SharedStore for MemoryStore {
         Ok(self.step(key, |entry, now| {
             let held = entry.is_held_by(lease);
             if held {
-                entry.streak = entry.streak.saturating_add(1);
-                let until = now.saturating_add(failure.pause(entry.streak));
-                (entry.lease, entry.pause) = (None, Some((failure.terminal, until)));
+                let record = |(value, time): &(Vec<u8>, Duration)| Record {
+                    value: value.clone(),
+                    until: now.saturating_add(*time),
+                };
+                entry.lease = None;
+                if let Some(pause) = &failure.pause {
+                    entry.pause = Some(record(pause));
+                }
+                if let Some(mark) = &failure.mark {
+                    entry.leave_mark(&lease.mark, record(mark));
+                }
                 entry.tell();
             }
             held

@@ -13,8 +13,10 @@ use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::settings::settings;
-use crate::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
-use ::redis::{FromRedisValue, RedisError, ScriptInvocation, pipe};
+use crate::store::{
+    Ask, Failure, LONGEST_VALUE, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored, Take,
+};
+use ::redis::{FromRedisValue, RedisError, Script, ScriptInvocation, pipe};
 use address::Address;
 use link::{Connection, Link};
 use route::Wire;
@@ -41,8 +43,8 @@ use scripts::Scripts;
 /// - **Cluster**: all keys of one token have one hash tag, so they are in one slot, wherever that is or moves to.
 /// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost.
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+hello +auth +ping +select +evalsha
-///   +script|load +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time
-///   +multi +exec`.
+///   +script|load +subscribe +publish +type +strlen +hlen +hstrlen +hget +hmget +hset +hdel +hkeys +get +set
+///   +unlink +pttl +pexpire +time +multi +exec`.
 /// - **Eviction**: nothing is lost that cannot be fetched again. Each key has an end.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
@@ -198,16 +200,26 @@ impl RedisStore {
         self.run::<u8>(script).await.map(|done| done == 1)
     }
 
-    /// `lease` zero: what [`Unheard`] asks.
-    fn ask(&self, key: &SharedKey, ask: &Ask, lease: u64) -> ScriptInvocation<'_> {
-        let mut script = self.0.scripts.look_or_lease.prepare_invoke();
-        for what in ["token", "lease", "pause", "state"] {
+    /// A script with the keys that all of them have.
+    fn script<'a>(&self, script: &'a Script, key: &SharedKey) -> ScriptInvocation<'a> {
+        let mut script = script.prepare_invoke();
+        for what in ["token", "lease", "pause", "state", "marks"] {
             script.key(self.place(key, what));
         }
-        script.arg(&ask.owner).arg(lease).arg(ask.refused.as_deref().unwrap_or_default());
-        script.arg(u8::from(ask.discard));
-        if lease == 0 {
-            script.arg(self.channel(key));
+        script
+    }
+
+    /// `time` zero: what [`Unheard`] asks.
+    fn ask(&self, key: &SharedKey, ask: &Ask, time: u64) -> ScriptInvocation<'_> {
+        let mut script = self.script(&self.0.scripts.look_or_lease, key);
+        match &ask.take {
+            Some(Take { lease, .. }) => script.arg(name_of(lease)).arg(&lease.value).arg(lease.fence),
+            None => script.arg("").arg("").arg(0),
+        };
+        script.arg(time).arg(ask.refused.as_deref().unwrap_or_default());
+        script.arg(u8::from(ask.discard)).arg(&ask.mark).arg(self.channel(key)).arg(ask.passed.len());
+        for value in ask.passed.iter().chain(&ask.void) {
+            script.arg(value.as_slice());
         }
         script
     }
@@ -256,9 +268,9 @@ impl Drop for Unheard<'_> {
     }
 }
 
-/// As it stands in Redis.
-fn written(lease: &Lease) -> String {
-    format!("{}:{}", lease.owner, lease.fence)
+/// What a lease in Redis begins with.
+fn name_of(lease: &Lease) -> String {
+    format!("{}:{}:", lease.owner, lease.fence)
 }
 
 /// Redis counts in milliseconds, and takes no zero.
@@ -273,32 +285,36 @@ impl SharedStore for RedisStore {
 
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
         let mut unheard = Unheard { store: self, key, ask, sent_by: Mutex::default(), heard: false };
-        let script = &self.ask(key, ask, millis(ask.lease));
+        let script = &self.ask(key, ask, ask.take.as_ref().map_or(1, |take| millis(take.time)));
         let looks = |mut connection: Connection| {
             unheard.sent_by().push(connection.clone());
             async move { script.invoke_async(&mut connection.wire).await }
         };
         let answer = self.0.link.run(looks).await;
         unheard.heard = answer.is_ok();
-        scripts::read_look(answer?, &ask.owner)
+        scripts::read_look(answer?)
     }
 
     async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
         let place = self.place(key, "token");
         let mut both = pipe();
-        both.atomic().cmd("HMGET").arg(&place).arg(&["id", "value"]).cmd("PTTL").arg(&place);
+        both.atomic().cmd("HMGET").arg(&place).arg(&["id", "fence", "value"]).cmd("PTTL").arg(&place);
         let both = &both;
         let loads = |mut connection: Connection| async move {
-            both.query_async::<((Option<String>, Option<Vec<u8>>), i64)>(&mut connection.wire).await
+            both.query_async::<((Option<String>, Option<String>, Option<Vec<u8>>), i64)>(&mut connection.wire)
+                .await
         };
-        let ((id, value), left) = self.0.link.run(loads).await?;
+        let ((id, fence, value), left) = self.0.link.run(loads).await?;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
-        Ok(id.zip(value).map(|(id, value)| Stored { id, value, left }))
+        // Of another form, it is no token.
+        let fence = fence.and_then(|fence| fence.parse().ok());
+        let stored = id.zip(fence).zip(value);
+        Ok(stored.map(|((id, fence), value)| Stored { id, fence, value, left }))
     }
 
     async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        let mut script = self.0.scripts.renew.prepare_invoke();
-        script.key(self.place(key, "lease")).arg(written(lease)).arg(millis(time));
+        let mut script = self.script(&self.0.scripts.renew, key);
+        script.arg(name_of(lease)).arg(lease.value.as_slice()).arg(millis(time));
         self.is_done(script).await
     }
 
@@ -309,26 +325,24 @@ impl SharedStore for RedisStore {
         value: &[u8],
         lives: Duration,
     ) -> Result<bool, StoreError> {
-        let mut script = self.0.scripts.commit.prepare_invoke();
-        for what in ["token", "lease", "pause", "state"] {
-            script.key(self.place(key, what));
+        if value.len() > LONGEST_VALUE {
+            return Err(StoreError::too_long());
         }
-        script.arg(written(lease)).arg(&lease.owner).arg(lease.fence).arg(value).arg(millis(lives));
-        script.arg(self.channel(key));
+        let mut script = self.script(&self.0.scripts.commit, key);
+        script.arg(name_of(lease)).arg(&lease.owner).arg(lease.fence).arg(value).arg(millis(lives));
+        script.arg(self.channel(key)).arg(&lease.mark);
         self.is_done(script).await
     }
 
     async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
-        let mut script = self.0.scripts.fail.prepare_invoke();
-        for what in ["lease", "pause", "state"] {
-            script.key(self.place(key, what));
-        }
-        script.arg(written(lease)).arg(if failure.terminal { "t" } else { "r" });
-        for time in [failure.at_least, failure.first, failure.limit] {
-            // Here zero means what it says: no pause.
-            script.arg(if time.is_zero() { 0 } else { millis(time) });
-        }
-        script.arg(self.channel(key));
+        let nothing = (Vec::new(), Duration::ZERO);
+        // Here zero means what it says: nothing is left behind.
+        let kept = |time: Duration| if time.is_zero() { 0 } else { millis(time) };
+        let (pause, time) = failure.pause.as_ref().unwrap_or(&nothing);
+        let (mark, mark_time) = failure.mark.as_ref().unwrap_or(&nothing);
+        let mut script = self.script(&self.0.scripts.fail, key);
+        script.arg(name_of(lease)).arg(pause.as_slice()).arg(kept(*time));
+        script.arg(&lease.mark).arg(mark.as_slice()).arg(kept(*mark_time)).arg(self.channel(key));
         self.is_done(script).await
     }
 }

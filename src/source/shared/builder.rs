@@ -58,8 +58,8 @@ settings! {
         in_clear: bool,
         #[serde(default = "default::lease", deserialize_with = "duration::duration")]
         lease: Duration,
-        #[serde(default = "default::wait_limit", deserialize_with = "duration::duration")]
-        wait_limit: Duration,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        wait_limit: Option<Duration>,
         #[serde(default = "default::store_timeout", deserialize_with = "duration::duration")]
         store_timeout: Duration,
         #[serde(default = "default::retry_store", deserialize_with = "duration::duration")]
@@ -86,10 +86,6 @@ mod default {
 
     pub(super) fn lease() -> Duration {
         Duration::from_secs(5)
-    }
-
-    pub(super) fn wait_limit() -> Duration {
-        Duration::from_secs(9)
     }
 
     pub(super) fn store_timeout() -> Duration {
@@ -129,7 +125,7 @@ impl SharedSourceBuilder {
             keys: Vec::new(),
             in_clear: false,
             lease: default::lease(),
-            wait_limit: default::wait_limit(),
+            wait_limit: None,
             store_timeout: default::store_timeout(),
             retry_store: default::retry_store(),
             min_validity: None,
@@ -180,10 +176,11 @@ impl SharedSourceBuilder {
         self
     }
 
-    /// How long one attempt waits for another process. Default 9 s, just below the policy's `attempt_timeout`. It
-    /// ends with the attempt in any case.
+    /// How long a flight waits for other processes, in all. Then it does without the store ([`OnOutage`]). An owner that
+    /// goes on renewing its lease is waited for longer, as long as the attempt lasts. Default: twice the lease, but no more
+    /// than half of the time for the attempt.
     pub fn wait_limit(mut self, limit: Duration) -> Self {
-        self.wait_limit = limit;
+        self.wait_limit = Some(limit);
         self
     }
 
@@ -214,8 +211,9 @@ impl SharedSourceBuilder {
         self
     }
 
-    /// How long the whole fleet leaves the auth server alone after a failed refresh. It doubles with each
-    /// failure in a row. Default 250 ms; zero: not at all.
+    /// How long the whole fleet leaves the auth server alone after a refresh that failed, unless the server refused the
+    /// credential. It doubles with each failure in a row, and each is up to a fifth shorter, at random. Default 250 ms;
+    /// zero: not at all.
     pub fn cooldown(mut self, first: Duration) -> Self {
         self.cooldown = first;
         self
@@ -276,7 +274,7 @@ impl SharedSourceBuilder {
         let key =
             ring.place(&self.name, parts.iter().map(|(part, value)| (part.as_str(), value.as_str())))?;
         for (field, time) in [
-            ("wait_limit", self.wait_limit),
+            ("wait_limit", self.wait_limit.unwrap_or(Duration::MAX)),
             ("store_timeout", self.store_timeout),
             ("retry_store", self.retry_store),
             ("missing_lifetime", self.missing_lifetime),

@@ -6,11 +6,17 @@ use zeroize::Zeroizing;
 
 use crate::token::{Token, TokenType};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Version, fence, time of the fetch, end and life.
+const HEAD: usize = 1 + 4 * 8;
 
 /// A token with its times, which the store is not trusted to keep.
 pub(super) struct Envelope {
     pub(super) token: Token,
+    /// Of the lease that it was fetched under.
+    pub(super) fence: u64,
+    /// When it was asked for, by the store's clock since 1970.
+    pub(super) fetched: Duration,
     /// When it ends, by the wall clock of the process that fetched it.
     pub(super) end: SystemTime,
     /// How long it lasted in all.
@@ -18,7 +24,7 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// Version, end and life in milliseconds, then each piece behind its length, the secret last.
+    /// Version and fence, the times in milliseconds, then each piece behind its length, the secret last.
     pub(super) fn pack(&self) -> Zeroizing<Vec<u8>> {
         let token = &self.token;
         let pieces = || {
@@ -26,11 +32,13 @@ impl Envelope {
             std::iter::once(token.token_type().as_str()).chain(scopes).chain([token.secret()])
         };
         // All the room at once: a vector that grows leaves copies of the secret behind.
-        let room = 17 + pieces().map(|piece| 4 + piece.len()).sum::<usize>();
+        let room = HEAD + pieces().map(|piece| 4 + piece.len()).sum::<usize>();
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         bytes.push(VERSION);
-        bytes.extend(millis(self.end.duration_since(UNIX_EPOCH).unwrap_or_default()).to_be_bytes());
-        bytes.extend(millis(self.life).to_be_bytes());
+        let end = self.end.duration_since(UNIX_EPOCH).unwrap_or_default();
+        for number in [self.fence, millis(self.fetched), millis(end), millis(self.life)] {
+            bytes.extend(number.to_be_bytes());
+        }
         for piece in pieces() {
             bytes.extend(u32::try_from(piece.len()).unwrap_or(u32::MAX).to_be_bytes());
             bytes.extend_from_slice(piece.as_bytes());
@@ -41,8 +49,13 @@ impl Envelope {
     /// `None`: it is not of this version, or damaged.
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         let (&VERSION, rest) = bytes.split_first()? else { return None };
-        let (end, rest) = rest.split_first_chunk::<8>()?;
-        let (life, mut rest) = rest.split_first_chunk::<8>()?;
+        let mut rest = rest;
+        let mut number = || {
+            let (number, more) = rest.split_first_chunk::<8>()?;
+            rest = more;
+            Some(u64::from_be_bytes(*number))
+        };
+        let (fence, fetched, end, life) = (number()?, number()?, number()?, number()?);
         let mut pieces = Vec::new();
         while let Some((length, more)) = rest.split_first_chunk::<4>() {
             let (piece, more) = more.split_at_checked(u32::from_be_bytes(*length).try_into().ok()?)?;
@@ -51,12 +64,13 @@ impl Envelope {
         }
         let [kind, scopes @ .., secret] = pieces.as_slice() else { return None };
         let token = Token::new(*secret).with_type(TokenType::parse(kind)).with_scopes(scopes.iter().copied());
-        let end = UNIX_EPOCH.checked_add(Duration::from_millis(u64::from_be_bytes(*end)))?;
+        let time = Duration::from_millis;
+        let end = UNIX_EPOCH.checked_add(time(end))?;
         let whole = rest.is_empty();
-        whole.then(|| Self { token, end, life: Duration::from_millis(u64::from_be_bytes(*life)) })
+        whole.then(|| Self { token, fence, fetched: time(fetched), end, life: time(life) })
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

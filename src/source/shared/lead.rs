@@ -1,19 +1,33 @@
-//! The owner of the lease: fetches for the fleet.
+//! The owner of the lease: fetches for the fleet, and says what became of it.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
 use super::Inner;
 use super::envelope::Envelope;
+use super::memory::Newest;
+use super::record::Record;
+use super::seal::Purpose;
 use super::stats::Count;
+use crate::backoff::{doubled, part};
 use crate::clock::Timestamp;
 use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
-use crate::store::{Lease, SharedStore, StoreError, hex};
+use crate::store::{Failure, Lease, SharedStore, StoreError, hex};
 use crate::token::{LONGEST_LIFETIME, Token};
+
+/// After so many refusals in a row those who carry the credential pause. An auth server may refuse one by mistake, and
+/// with the lease handed on at once the good ones among the fleet are not held up by it.
+const FREE_REFUSALS: u32 = 3;
+/// The pause after the last free refusal. It doubles with each one more.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A pause is up to so much shorter, at random, so that processes do not look at the same moment.
+const JITTER: f64 = 0.2;
 
 /// A name that no other attempt of any process has: 128 random bits.
 pub(super) fn random_name() -> Result<String, StoreError> {
@@ -22,54 +36,71 @@ pub(super) fn random_name() -> Result<String, StoreError> {
     Ok(hex(&bytes))
 }
 
-/// Gives the lease back, whatever happens. The actor drops a fetch that takes too long, and a source may
-/// panic: in both cases the others should neither wait for the lease's end nor run to the auth server at once.
-struct Held<S: TokenSource, St: SharedStore> {
+/// The owner of a lease. It gives the lease back, whatever happens: the actor drops a fetch that takes too long, and a
+/// source may panic. In both cases the others should neither wait for the lease's end nor run to the auth server at once.
+pub(super) struct Leader<S: TokenSource, St: SharedStore> {
     inner: Arc<Inner<S, St>>,
+    /// `None`: given back.
     lease: Option<Lease>,
+    trouble: Trouble,
 }
 
-impl<S: TokenSource, St: SharedStore> Drop for Held<S, St> {
+/// What had gone wrong before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble {
+    /// Failures of the fleet in a row.
+    pub(super) failures: u32,
+    /// Refusals of this process's credential in a row.
+    pub(super) refusals: u32,
+}
+
+impl<S: TokenSource, St: SharedStore> Drop for Leader<S, St> {
     fn drop(&mut self) {
         let (Some(lease), Ok(runtime)) = (self.lease.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
-        let inner = Arc::clone(&self.inner);
+        let (inner, trouble) = (Arc::clone(&self.inner), self.trouble);
         runtime.spawn(async move {
-            let failure = inner.failure(None);
             // If this fails as well, the lease runs out.
+            let failure = inner.failure(None, &lease, trouble);
             let _ = inner.in_time(inner.store.fail(&inner.settings.key, &lease, &failure)).await;
         });
     }
 }
 
 /// Steps 3 to 5.
-impl<S: TokenSource, St: SharedStore> Inner<S, St> {
-    pub(super) async fn lead(
-        self: &Arc<Self>,
-        cx: &FetchContext,
-        lease: Lease,
-    ) -> Result<Token, SourceError> {
-        let mut held = Held { inner: Arc::clone(self), lease: Some(lease.clone()) };
-        self.stats.count(Count::Led);
-        let sent = self.now();
-        let fetched = self.renewing(&lease, self.source.fetch(cx.clone())).await;
+impl<S: TokenSource, St: SharedStore> Leader<S, St> {
+    pub(super) fn new(inner: &Arc<Inner<S, St>>, lease: Lease, trouble: Trouble) -> Self {
+        Self { inner: Arc::clone(inner), lease: Some(lease), trouble }
+    }
+
+    pub(super) async fn lead(mut self, cx: &FetchContext) -> Result<Token, SourceError> {
+        let Some(mut lease) = self.lease.clone() else { return Err(SourceError::transient("no lease")) };
+        let inner = Arc::clone(&self.inner);
+        inner.stats.count(Count::Led);
+        let sent = inner.now();
+        let fetched = inner.renewing(&mut lease, inner.source.fetch(cx.clone())).await;
         let result = match fetched {
-            Ok(token) => Ok(self.share(token, cx, &lease, sent).await),
+            Ok(token) => Ok(inner.share(token, cx, &lease, sent, self.trouble).await),
             Err(error) => {
-                self.share_failure(Some(&error), &lease).await;
+                inner.share_failure(Some(&error), &lease, self.trouble).await;
                 Err(error)
             }
         };
-        held.lease = None;
+        self.lease = None;
         result
     }
+}
 
+impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     /// The fetch, while the lease is renewed beside it.
-    async fn renewing<T>(&self, lease: &Lease, fetch: impl Future<Output = T>) -> T {
+    async fn renewing<T>(&self, lease: &mut Lease, fetch: impl Future<Output = T>) -> T {
         let renewals = async {
             loop {
                 tokio::time::sleep(self.settings.lease / 3).await;
+                if self.seal_lease(lease).is_err() {
+                    continue;
+                }
                 let renewal = self.store.renew(&self.settings.key, lease, self.settings.lease);
                 // One that fails may be followed by one that does not. A lease that is lost stays lost; the
                 // fetch goes on all the same, for its token is good.
@@ -84,49 +115,111 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
+    /// Gives the lease the value that others find: it says when the lease ends, from now on.
+    pub(super) fn seal_lease(&self, lease: &mut Lease) -> Result<(), StoreError> {
+        let ends = self.store_clock().saturating_add(self.settings.lease);
+        let record = Record { fence: lease.fence, ends, failures: 0 };
+        lease.value = self.seal(Purpose::Lease, record).ok_or_else(not_sealed)?;
+        Ok(())
+    }
+
+    fn seal(&self, purpose: Purpose<'_>, record: Record) -> Option<Vec<u8>> {
+        record.seal(&self.settings.ring, &self.settings.key, purpose)
+    }
+
+    /// The store's clock, as far as it is known: a lease is taken after a look.
+    fn store_clock(&self) -> Duration {
+        self.memory().clock_at(self.now().boot).unwrap_or_default()
+    }
+
     /// Puts the token where the others find it. Whatever comes of that, this process has a token.
-    async fn share(&self, token: Token, cx: &FetchContext, lease: &Lease, sent: Timestamp) -> Token {
+    async fn share(
+        &self,
+        token: Token,
+        cx: &FetchContext,
+        lease: &Lease,
+        sent: Timestamp,
+        trouble: Trouble,
+    ) -> Token {
         let settings = &self.settings;
         let stamped =
             token.clone().stamped(sent, &settings.clock, settings.missing_lifetime, LONGEST_LIFETIME);
         let left = stamped.remaining_at(self.now());
         if left.is_zero() || !stamped.is_presentable() {
             // Of no use to anybody, as the actor is about to say.
-            self.share_failure(None, lease).await;
+            self.share_failure(None, lease, trouble).await;
             return token;
         }
-        let envelope = Envelope { end: stamped.end().wall, life: stamped.whole_life(), token: stamped };
-        let committed = match settings.ring.seal(&settings.key, &envelope.pack()) {
+        let fetched = self.memory().clock_at(sent.boot).unwrap_or_default();
+        let age = Newest { fence: lease.fence, fetched };
+        let (end, life) = (stamped.end().wall, stamped.whole_life());
+        let envelope = Envelope { token: stamped, fence: age.fence, fetched, end, life };
+        let committed = match settings.ring.seal(&settings.key, Purpose::Token, &envelope.pack()) {
             Some(value) => self.in_time(self.store.commit(&settings.key, lease, &value, left)).await,
-            None => Err(StoreError::new("the token could not be sealed")),
+            None => Err(not_sealed()),
         };
         match committed {
-            Ok(true) => self.remember(&token, lease.owner.clone()),
-            Ok(false) => return self.too_late(token, cx).await,
-            Err(error) => self.note_outage(&error),
+            Ok(true) => self.memory().hold(&token, Some(lease.owner.clone()), age),
+            Ok(false) => return self.too_late(token, cx, age).await,
+            Err(error) => {
+                self.memory().hold(&token, None, age);
+                self.note_outage(&error);
+            }
         }
         token
     }
 
     /// The lease was lost while the fetch ran, and the commit refused. If its new owner has committed, the fleet
     /// has one token, and this process takes that one too. Else its own is as good as any.
-    async fn too_late(&self, own: Token, cx: &FetchContext) -> Token {
+    async fn too_late(&self, own: Token, cx: &FetchContext, age: Newest) -> Token {
         self.stats.count(Count::Late);
         let loaded = self.in_time(self.store.load(&self.settings.key)).await;
         if let Ok(Some(stored)) = loaded
-            && let Ok(token) = self.judge(&stored, cx)
+            && let Ok(token) = self.adopt(stored, cx)
         {
-            self.stats.count(Count::Adopted);
-            self.remember(&token, stored.id);
             return token;
         }
+        self.memory().hold(&own, None, age);
         own
     }
 
-    async fn share_failure(&self, error: Option<&SourceError>, lease: &Lease) {
-        let failure = self.failure(error);
+    async fn share_failure(&self, error: Option<&SourceError>, lease: &Lease, trouble: Trouble) {
+        let failure = self.failure(error, lease, trouble);
         if let Err(error) = self.in_time(self.store.fail(&self.settings.key, lease, &failure)).await {
             self.note_outage(&error);
         }
     }
+
+    /// What a failure leaves behind. A refusal concerns those who would send the same credential, and anything else
+    /// everybody.
+    fn failure(&self, error: Option<&SourceError>, lease: &Lease, trouble: Trouble) -> Failure {
+        let settings = &self.settings;
+        let requested = error.and_then(SourceError::retry_after).unwrap_or_default();
+        let at_least = requested.min(settings.max_retry_after);
+        let share = 1.0 - JITTER * fastrand::f64();
+        let is_refusal = error.is_some_and(SourceError::is_terminal);
+        let (purpose, failures, pause, memory) = if is_refusal {
+            let refusals = trouble.refusals.saturating_add(1);
+            let pause = match refusals.checked_sub(FREE_REFUSALS - 1) {
+                None | Some(0) => Duration::ZERO,
+                Some(times) => part(doubled(FIRST_PAUSE, times, LONGEST_PAUSE), share),
+            };
+            (Purpose::Mark(&lease.mark), refusals, pause, LONGEST_PAUSE)
+        } else {
+            let failures = trouble.failures.saturating_add(1);
+            let pause = part(doubled(settings.cooldown, failures, settings.max_cooldown), share);
+            (Purpose::Pause, failures, pause, settings.max_cooldown)
+        };
+        let pause = pause.max(at_least);
+        let ends = self.store_clock().saturating_add(pause);
+        // It is kept for longer than it holds, so that the next failure knows of this one.
+        let kept = pause.saturating_add(memory);
+        let record = Record { fence: lease.fence, ends, failures };
+        let left = self.seal(purpose, record).map(|value| (value, kept));
+        if is_refusal { Failure { mark: left, pause: None } } else { Failure { pause: left, mark: None } }
+    }
+}
+
+fn not_sealed() -> StoreError {
+    StoreError::new("what is to be stored could not be sealed")
 }

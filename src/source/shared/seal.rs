@@ -5,13 +5,35 @@ use std::fmt;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
 use crate::settings::settings;
-use crate::store::SharedKey;
+use crate::store::{SharedKey, hex};
+
+/// What a value is for. One that was sealed for one purpose opens for no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose<'a> {
+    Token,
+    Lease,
+    Pause,
+    /// Of the credential of this name.
+    Mark(&'a str),
+}
+
+impl Purpose<'_> {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Token => b't',
+            Self::Lease => b'l',
+            Self::Pause => b'p',
+            Self::Mark(_) => b'm',
+        }
+    }
+}
 
 /// The first byte of a value says how the rest is to be read.
 const IN_CLEAR: u8 = 0;
@@ -62,6 +84,11 @@ impl SealKey {
 }
 
 impl SealKey {
+    /// A sub-key for a purpose of its own. (HKDF gives up to 255 times as much: so it is never `None`.)
+    fn derive(&self, purpose: &[u8], key: &mut [u8; 64]) -> Option<()> {
+        Hkdf::<Sha256>::new(None, &*self.bytes).expand(purpose, key).ok()
+    }
+
     /// One byte over and over, counting up as in this crate's documentation, or a short pattern: nobody's random
     /// generator has ever made such a key.
     fn is_weak(&self) -> bool {
@@ -130,46 +157,79 @@ impl KeyRing {
         Ok(Self(keys))
     }
 
-    /// The name in the store for these parts. It is keyed by a sub-key of the key whose id sorts first: so it stays the
-    /// same when the keys are only put in another order.
+    /// The name in the store for these parts, keyed by a sub-key of the oldest key.
     pub(super) fn place<'a>(
         &self,
         name: &str,
         parts: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<SharedKey, BuildError> {
-        let Some(key) = self.0.iter().min_by(|one, other| one.id.cmp(&other.id)) else {
+        let Some(key) = self.oldest() else {
             return SharedKey::new(name, parts);
         };
         // As long as a block of the hash, so that HMAC takes it as it is.
         let mut names = Zeroizing::new([0; 64]);
-        let derived = Hkdf::<Sha256>::new(None, &*key.bytes).expand(b"tokenflight names 1", &mut *names);
-        // HKDF gives up to 255 times as much.
-        derived.map_err(|_| BuildError::new("keys", "give no key for names"))?;
+        key.derive(b"tokenflight names 1", &mut names)
+            .ok_or_else(|| BuildError::new("keys", "give no key for names"))?;
         SharedKey::keyed(&names, name, parts)
     }
 
+    /// A name for a credential, from which nobody without the key can find the credential. Without a key everybody
+    /// could try which credential has that name. So then it says so little of it that they would learn nothing.
+    pub(super) fn mark(&self, credential: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
+        let mut key = Zeroizing::new([0; 64]);
+        let shown = if let Some(oldest) = self.oldest()
+            && oldest.derive(b"tokenflight marks 1", &mut key).is_some()
+        {
+            16
+        } else {
+            1
+        };
+        let mut hash = <Hmac<Sha256> as hmac::KeyInit>::new(&(*key).into());
+        credential(&mut |part| {
+            // Each part goes with its length, so that no two credentials read the same.
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part);
+        });
+        hex(&hash.finalize().into_bytes()[..shown])
+    }
+
+    /// Of these the key whose id sorts first. It stays the same when the keys are only put in another order.
+    fn oldest(&self) -> Option<&SealKey> {
+        self.0.iter().min_by(|one, other| one.id.cmp(&other.id))
+    }
+
     /// `None`: no randomness is available.
-    pub(super) fn seal(&self, place: &SharedKey, text: &[u8]) -> Option<Vec<u8>> {
-        let Some(key) = self.0.first() else { return Some([&[IN_CLEAR], text].concat()) };
+    pub(super) fn seal(&self, place: &SharedKey, purpose: Purpose<'_>, text: &[u8]) -> Option<Vec<u8>> {
+        let Some(key) = self.0.first() else {
+            return Some([&[IN_CLEAR, purpose.letter()], text].concat());
+        };
         let mut nonce = [0; NONCE];
         // 192 bits of randomness: no two processes will ever meet, however many values they seal.
         getrandom::fill(&mut nonce).ok()?;
-        let payload = Payload { msg: text, aad: &bound_to(&key.id, place) };
+        let payload = Payload { msg: text, aad: &bound_to(&key.id, place, purpose) };
         let sealed = cipher(key).encrypt(&XNonce::from(nonce), payload).ok()?;
         let id_length = u8::try_from(key.id.len()).ok()?;
         Some([&[SEALED, id_length], key.id.as_bytes(), &nonce, &sealed].concat())
     }
 
     /// A ring with keys opens nothing that stands in clear, or whoever writes to the store could forge a token.
-    pub(super) fn open(&self, place: &SharedKey, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+    pub(super) fn open(
+        &self,
+        place: &SharedKey,
+        purpose: Purpose<'_>,
+        value: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         match value.split_first().ok_or(Unopened)? {
-            (&IN_CLEAR, text) if self.0.is_empty() => Ok(Zeroizing::new(text.to_vec())),
+            (&IN_CLEAR, rest) if self.0.is_empty() => {
+                let text = rest.strip_prefix(&[purpose.letter()]).ok_or(Unopened)?;
+                Ok(Zeroizing::new(text.to_vec()))
+            }
             (&SEALED, rest) => {
                 let (id_length, rest) = rest.split_first().ok_or(Unopened)?;
                 let (id, rest) = rest.split_at_checked((*id_length).into()).ok_or(Unopened)?;
                 let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or(Unopened)?;
                 let key = self.0.iter().find(|key| key.id.as_bytes() == id).ok_or(Unopened)?;
-                let payload = Payload { msg: sealed, aad: &bound_to(&key.id, place) };
+                let payload = Payload { msg: sealed, aad: &bound_to(&key.id, place, purpose) };
                 let opened = cipher(key).decrypt(&XNonce::from(*nonce), payload);
                 opened.map(Zeroizing::new).map_err(|_| Unopened)
             }
@@ -182,8 +242,11 @@ fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new((&*key.bytes).into())
 }
 
-/// What a value is sealed to, so that one cannot be put in another's place, or under another key's id. A zero
-/// byte parts the two: neither has one in it.
-fn bound_to(id: &str, place: &SharedKey) -> Vec<u8> {
-    [b"tokenflight 1", id.as_bytes(), place.as_str().as_bytes()].join(&0)
+/// What a value is sealed to, so that one cannot be put in another's place, or under another key's id. A zero byte
+/// parts the pieces: none has one in it.
+fn bound_to(id: &str, place: &SharedKey, purpose: Purpose<'_>) -> Vec<u8> {
+    let whose = if let Purpose::Mark(name) = purpose { name } else { "" };
+    let letter = [purpose.letter()];
+    let pieces = [b"tokenflight 2", id.as_bytes(), place.as_str().as_bytes(), &letter, whose.as_bytes()];
+    pieces.join(&0)
 }

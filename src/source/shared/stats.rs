@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A shared source's counters, to be read while an actor owns the source. A clone reads the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct SharedStats(Arc<[AtomicU64; 8]>);
+pub struct SharedStats(Arc<[AtomicU64; 9]>);
 
 /// What is counted, as the place in the array.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +18,17 @@ pub(super) enum Count {
     Late,
     Unopened,
     StoreErrors,
+    Mended,
 }
 
 impl SharedStats {
     pub(super) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    pub(super) fn add(&self, what: Count, times: u64) {
         // Counters order nothing.
-        self.0[what as usize].fetch_add(1, Ordering::Relaxed);
+        self.0[what as usize].fetch_add(times, Ordering::Relaxed);
     }
 
     fn read(&self, what: Count) -> u64 {
@@ -40,7 +45,8 @@ impl SharedStats {
         self.read(Count::Adopted)
     }
 
-    /// Calls to the wrapped source for this process alone, because the store did not answer.
+    /// Calls to the wrapped source for this process alone, because the store did not answer, or no token came of it in
+    /// time.
     pub fn local(&self) -> u64 {
         self.read(Count::Local)
     }
@@ -68,5 +74,10 @@ impl SharedStats {
     /// Operations that failed, or took longer than `store_timeout`.
     pub fn store_errors(&self) -> u64 {
         self.read(Count::StoreErrors)
+    }
+
+    /// Things in the store that no process with a key had written, and that were taken away or are not minded.
+    pub fn mended(&self) -> u64 {
+        self.read(Count::Mended)
     }
 }

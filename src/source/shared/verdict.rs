@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::Inner;
 use super::envelope::Envelope;
+use super::memory::Newest;
+use super::seal::Purpose;
 use super::stats::Count;
-use crate::source::{FetchContext, Reason, TokenSource};
+use crate::source::{FetchContext, TokenSource};
 use crate::store::{SharedStore, Stored};
 use crate::token::Token;
 
@@ -21,10 +23,20 @@ pub(super) enum Refusal {
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {
-    pub(super) fn judge(&self, stored: &Stored, cx: &FetchContext) -> Result<Token, Refusal> {
+    /// Takes a value from the store, if it will do.
+    pub(super) fn adopt(&self, stored: Stored, cx: &FetchContext) -> Result<Token, Refusal> {
+        let (token, age) = self.judge(&stored, cx)?;
+        self.stats.count(Count::Adopted);
+        self.memory().hold(&token, Some(stored.id), age);
+        Ok(token)
+    }
+
+    fn judge(&self, stored: &Stored, cx: &FetchContext) -> Result<(Token, Newest), Refusal> {
         let now = self.now();
-        let opened = self.settings.ring.open(&self.settings.key, &stored.value);
-        let Some(envelope) = opened.ok().and_then(|text| Envelope::unpack(&text)) else {
+        let opened = self.settings.ring.open(&self.settings.key, Purpose::Token, &stored.value);
+        let envelope = opened.ok().and_then(|text| Envelope::unpack(&text));
+        // The fence beside the value is for the store alone: the one in it counts.
+        let Some(envelope) = envelope.filter(|envelope| envelope.fence == stored.fence) else {
             self.report_unopened(&stored.id);
             return Err(Refusal::Unopened);
         };
@@ -35,21 +47,22 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         if left <= self.least(envelope.life) {
             return Err(Refusal::Short);
         }
-        if let Some(previous) = &cx.previous {
-            // The store can be older than this process: a backup, or a replica that missed the last write.
-            // What is newer lasts at least as long, unless the server changed its mind.
-            const SLACK: Duration = Duration::from_secs(1);
-            let rejected = cx.reason == Reason::Rejected;
-            let known = self.id_of(Some(previous)).is_some();
-            let same = previous.is_same(&envelope.token);
-            let shorter = left.saturating_add(SLACK) < previous.remaining_at(now);
-            // A server that gives the same token again to whoever asks has given its answer: once will do.
-            if (same && (rejected || !known)) || (shorter && !rejected) {
+        // The store can be older than this process: a backup, a replica that missed the last write, or somebody who
+        // put an old value back.
+        let age = Newest { fence: envelope.fence, fetched: envelope.fetched };
+        if age.is_older_than(self.memory().newest) {
+            return Err(Refusal::Old);
+        }
+        // The secret that is to be replaced is an answer if it was fetched since: the source has the last word.
+        if let Some(previous) = cx.previous.as_ref().filter(|previous| previous.is_same(&envelope.token)) {
+            let held = self.memory().held_as(previous).map(|seen| seen.age);
+            let is_news = held.is_some_and(|held| age.is_newer_than(held));
+            if cx.is_discarded() || !is_news {
                 return Err(Refusal::Old);
             }
         }
         let ends = now.wall.checked_add(left).ok_or(Refusal::Short)?;
-        Ok(envelope.token.with_expires_at(ends))
+        Ok((envelope.token.with_expires_at(ends), age))
     }
 
     fn least(&self, life: Duration) -> Duration {

@@ -1,25 +1,38 @@
--- Ends a refresh that failed, and begins a pause for the whole fleet, if the lease is still the caller's.
+-- Ends a refresh that failed, if the lease is still the caller's, and leaves behind what is known of the failure.
+-- KEYS: see mend.lua.
 --
--- KEYS[1] lease   KEYS[2] pause   KEYS[3] state
--- ARGV[1] "<owner>:<fence>"   ARGV[2] "t" (terminal) or "r" (transient)
--- ARGV[3] the least pause (Retry-After)   ARGV[4] the first pause   ARGV[5] the longest: all in milliseconds
--- ARGV[6] the channel for the news
+-- ARGV[1] the lease's name   ARGV[2] the pause for everybody   ARGV[3] how many milliseconds it is kept; 0: none
+-- ARGV[4] the name of the caller's credential   ARGV[5] its mark   ARGV[6] how many milliseconds it is kept; 0: none
+-- ARGV[7] the channel for the news
 -- Returns 1, or 0: the lease is not the caller's, and nothing was done.
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if not is_held_by(ARGV[1]) then
   return 0
 end
-redis.call('DEL', KEYS[1])
+redis.call('UNLINK', KEYS[2])
 
--- The pause doubles with each failure in a row, up to the longest; the server's own Retry-After counts if it is longer.
-local streak = redis.call('HINCRBY', KEYS[3], 'streak', 1)
-redis.call('PEXPIRE', KEYS[3], 86400000)
-local pause = math.min(ARGV[4] * 2 ^ math.min(streak - 1, 31), tonumber(ARGV[5]))
-pause = math.max(pause, tonumber(ARGV[3]))
-if pause >= 1 then
-  redis.call('SET', KEYS[2], ARGV[2], 'PX', string.format('%.0f', pause))
+if ARGV[3] ~= '0' then
+  redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+end
+
+if ARGV[6] ~= '0' then
+  -- The mark whose time is over first makes room.
+  local names = redis.call('HKEYS', KEYS[5])
+  if #names >= 8 and not redis.call('HGET', KEYS[5], ARGV[4]) then
+    local first, earliest
+    for _, name in ipairs(names) do
+      local mark = redis.call('HSTRLEN', KEYS[5], name) <= 1024 and redis.call('HGET', KEYS[5], name) or ''
+      local ends = tonumber(string.match(mark, '^%d+') or 0)
+      if not first or ends < earliest then
+        first, earliest = name, ends
+      end
+    end
+    redis.call('HDEL', KEYS[5], first)
+  end
+  redis.call('HSET', KEYS[5], ARGV[4], string.format('%.0f:', clock + ARGV[6]) .. ARGV[5])
+  redis.call('PEXPIRE', KEYS[5], math.max(redis.call('PTTL', KEYS[5]), tonumber(ARGV[6])))
 end
 
 -- Last: those who wait hear of the failure at once, instead of waiting for a lease that has ended.
-redis.call('PUBLISH', ARGV[6], 'failed')
+redis.call('PUBLISH', ARGV[7], 'failed')
 return 1

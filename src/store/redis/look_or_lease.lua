@@ -1,73 +1,102 @@
--- Looks for a token, and takes the lease if there is none. One atomic step: no token can come in between.
+-- Looks what is there, and takes the lease if nothing stands against it. One atomic step: no token can come in between.
+-- KEYS: see mend.lua.
 --
--- KEYS[1] token   hash  id, fence, value; expires with the token
--- KEYS[2] lease   string  "<owner>:<fence>"; expires with the lease
--- KEYS[3] pause   string  "t" (terminal) or "r" (transient); expires with the pause after a failed refresh
--- KEYS[4] state   hash  fence (the last one given), streak (failures in a row)
--- ARGV[1] owner   ARGV[2] the lease's milliseconds   ARGV[3] the id of the refused token, or ""
--- ARGV[4] "1": the refused token is no good for anybody
--- ARGV[5] the channel for the news, where ARGV[2] is "0"
+-- ARGV[1] the lease's name, "<owner>:<fence>:", or ""   ARGV[2] its value   ARGV[3] its fence   ARGV[4] its milliseconds
+-- ARGV[5] the id of the refused token, or ""   ARGV[6] "1": the refused token is no good for anybody
+-- ARGV[7] the name of the asker's credential   ARGV[8] the channel for the news
+-- ARGV[9] so many values follow that are not minded, and after them those that are taken away
 --
--- Returns {"found", id, value, ms} or {"paused", kind, ms} or {"taken", ms} or {"leased", fence} or {"free"}.
+-- Returns {"mended", number} or {"found", id, fence, value, ms} or {"paused", value, ms, clock} or
+-- {"taken", value, ms, clock} or {"leased"} or {"free", clock, fence}.
 
--- The fence of the lease, if the asker has it.
-local function fence_of_mine()
-  local held = redis.call('GET', KEYS[2]) or ''
-  local fence = string.match(held, '%d+$')
-  return fence and held == ARGV[1] .. ':' .. fence and fence
+-- "0" for the lease's time: the asker did not hear what became of an earlier ask, and gives back what it got.
+if ARGV[4] == '0' then
+  if ARGV[1] ~= '' and is_held_by(ARGV[1]) then
+    redis.call('UNLINK', KEYS[2])
+    redis.call('PUBLISH', ARGV[8], 'failed')
+  end
+  return {'leased'}
 end
 
--- "0" for the lease's time: the owner did not hear what became of an earlier ask, and gives back what it got.
-if ARGV[2] == '0' then
-  if fence_of_mine() then
-    redis.call('DEL', KEYS[2])
-    redis.call('PUBLISH', ARGV[5], 'free')
+if mended > 0 then
+  return {'mended', mended}
+end
+
+local passed = {}
+local void = {}
+for at = 10, #ARGV do
+  if at < 10 + ARGV[9] then
+    passed[ARGV[at]] = true
+  else
+    void[ARGV[at]] = true
   end
-  return {'free'}
+end
+
+-- Milliseconds as a whole number: Lua would write a large one in another way.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- How long a key is kept. One without an end is kept for ever; what is sealed in it says when it is over.
+local function left(key)
+  local time = redis.call('PTTL', key)
+  return time == -1 and '4503599627370496' or whole(math.max(time, 0))
 end
 
 -- What is there? A token without an end (somebody's PERSIST) has an unknown one, so it counts as ended.
-local token = redis.call('HMGET', KEYS[1], 'id', 'value')
-if token[1] and token[1] ~= ARGV[3] then
-  return {'found', token[1], token[2], math.max(redis.call('PTTL', KEYS[1]), 0)}
+local token = redis.call('HMGET', KEYS[1], 'id', 'fence', 'value')
+if token[1] and token[2] and token[3] and token[1] ~= ARGV[5] then
+  return {'found', token[1], token[2], token[3], whole(math.max(redis.call('PTTL', KEYS[1]), 0))}
 end
 
--- It is the refused one, and the API rejected it: nobody else shall find it.
-if token[1] and ARGV[4] == '1' then
-  redis.call('DEL', KEYS[1])
+-- It is the refused one, and compromised: nobody else shall find it.
+if token[1] and ARGV[6] == '1' then
+  redis.call('UNLINK', KEYS[1])
 end
 
--- A refresh has just failed: the whole fleet leaves the auth server alone. A pause without an end is none.
-local left = redis.call('PTTL', KEYS[3])
-if left > 0 then
-  return {'paused', redis.call('GET', KEYS[3]), left}
+-- A refresh has just failed: the whole fleet leaves the auth server alone.
+local pause = redis.call('GET', KEYS[3])
+if pause and void[pause] then
+  redis.call('UNLINK', KEYS[3])
+elseif pause and not passed[pause] then
+  return {'paused', pause, left(KEYS[3]), whole(clock)}
 end
 
--- Somebody is at it. A lease without an end would block everybody for ever, so it counts as free.
-left = redis.call('PTTL', KEYS[2])
-if left >= 0 then
-  -- The asker itself: the answer to its first try was lost on the way. The lease begins anew, under the same fence.
-  local fence = fence_of_mine()
-  if fence then
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
-    return {'leased', fence}
+-- Or those leave it alone whose credential was refused.
+local mark = redis.call('HSTRLEN', KEYS[5], ARGV[7]) <= 1024 and redis.call('HGET', KEYS[5], ARGV[7]) or ''
+if mark ~= '' then
+  local ends, value = string.match(mark, '^(%d+):(.*)$')
+  local time = ends and #ends <= 15 and tonumber(ends) - clock or 0
+  if not value or time <= 0 or void[value] then
+    redis.call('HDEL', KEYS[5], ARGV[7])
+  elseif not passed[value] then
+    return {'paused', value, whole(time), whole(clock)}
   end
-  return {'taken', left}
-elseif left == -1 then
-  redis.call('DEL', KEYS[2])
 end
 
--- The fence: greater than the last one, and not below the server's clock, so that it goes on growing when the
--- state was lost. Milliseconds stay exact in Lua's numbers for 280,000 years.
-local time = redis.call('TIME')
-local clock = time[1] * 1000 + math.floor(time[2] / 1000)
-local fence = math.max(tonumber(redis.call('HGET', KEYS[4], 'fence') or 0) + 1, clock)
-local written = string.format('%.0f', fence)
-redis.call('HSET', KEYS[4], 'fence', written)
+-- Somebody is at it.
+local held = redis.call('GET', KEYS[2])
+if held then
+  -- The asker itself: the answer to its first try was lost on the way. The lease begins anew.
+  if ARGV[1] ~= '' and is_held_by(ARGV[1]) then
+    redis.call('PEXPIRE', KEYS[2], ARGV[4])
+    return {'leased'}
+  end
+  local value = string.match(held, '^[^:]*:%d*:(.*)$') or held
+  if void[value] then
+    redis.call('UNLINK', KEYS[2])
+  elseif not passed[value] then
+    return {'taken', value, left(KEYS[2]), whole(clock)}
+  end
+end
 
+-- The lease is free, and the asker may have it if its fence is greater than all before.
+local greatest = math.max(last, newest)
+if ARGV[1] == '' or tonumber(ARGV[3]) <= greatest or tonumber(ARGV[3]) > clock + 3600000 then
+  return {'free', whole(clock), whole(greatest)}
+end
+redis.call('SET', KEYS[2], ARGV[1] .. ARGV[2], 'PX', ARGV[4])
+redis.call('HSET', KEYS[4], 'fence', ARGV[3])
 -- What is left behind by a configuration that nobody uses any more goes away after a day.
 redis.call('PEXPIRE', KEYS[4], 86400000)
-
--- The lease is free, as seen above in this same step. NX says so a second time.
-redis.call('SET', KEYS[2], ARGV[1] .. ':' .. written, 'NX', 'PX', ARGV[2])
-return {'leased', written}
+return {'leased'}

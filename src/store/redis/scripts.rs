@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::redis::{FromRedisValue, ParsingError, Script, Value};
 
-use crate::store::{Lease, Look, Pause, StoreError, Stored};
+use crate::store::{Free, Held, LONGEST_RECORD, LONGEST_VALUE, Look, StoreError, Stored};
 
 pub(super) struct Scripts {
     pub(super) look_or_lease: Script,
@@ -13,41 +13,62 @@ pub(super) struct Scripts {
     pub(super) fail: Script,
 }
 
+/// A script, behind what all of them begin with.
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("mend.lua"), "\n", include_str!($file)))
+    };
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            look_or_lease: Script::new(include_str!("look_or_lease.lua")),
-            renew: Script::new(include_str!("renew.lua")),
-            commit: Script::new(include_str!("commit.lua")),
-            fail: Script::new(include_str!("fail.lua")),
+            look_or_lease: script!("look_or_lease.lua"),
+            renew: script!("renew.lua"),
+            commit: script!("commit.lua"),
+            fail: script!("fail.lua"),
         }
     }
 }
 
-/// `owner` asked.
-pub(super) fn read_look(answer: Vec<Value>, owner: &str) -> Result<Look, StoreError> {
-    let nonsense = || StoreError::new("an answer that makes no sense");
+/// What a look was answered.
+pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
     let mut fields = answer.into_iter();
-    let mut next = || fields.next().ok_or_else(nonsense);
-    let look = match read::<String>(next()?)?.as_str() {
-        "found" => {
-            let (id, value, left) = (read(next()?)?, read(next()?)?, millis(next()?)?);
-            Look::Found(Stored { id, value, left })
-        }
-        "paused" => {
-            let terminal = read::<String>(next()?)? == "t";
-            Look::Paused(Pause { terminal, left: millis(next()?)? })
-        }
-        "taken" => Look::Taken(millis(next()?)?),
-        "leased" => Look::Leased(Lease { owner: owner.to_owned(), fence: read(next()?)? }),
-        _ => return Err(nonsense()),
-    };
-    Ok(look)
+    let mut next = || fields.next().ok_or_else(|| StoreError::new("an answer that makes no sense"));
+    let kind: String = read(next()?)?;
+    Ok(match kind.as_str() {
+        "found" => Look::Found(Stored {
+            id: read(next()?)?,
+            fence: read(next()?)?,
+            value: bytes(next()?, LONGEST_VALUE)?,
+            left: millis(next()?)?,
+        }),
+        "paused" => Look::Paused(held(next()?, next()?, next()?)?),
+        "taken" => Look::Taken(held(next()?, next()?, next()?)?),
+        "leased" => Look::Leased,
+        "free" => Look::Free(Free { clock: millis(next()?)?, fence: read(next()?)? }),
+        "mended" => Look::Mended(read(next()?)?),
+        _ => return Err(StoreError::new("an answer that makes no sense")),
+    })
+}
+
+fn held(value: Value, left: Value, clock: Value) -> Result<Held, StoreError> {
+    // One that is too long was not written by a process: so whoever opens it fails, and has it taken away.
+    let value = bytes(value, 2 * LONGEST_RECORD)?;
+    Ok(Held { value, left: millis(left)?, clock: millis(clock)? })
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     // What was not understood is not quoted: it may be the token.
     T::from_redis_value(value).map_err(|_: ParsingError| StoreError::new("an answer of the wrong type"))
+}
+
+fn bytes(value: Value, most: usize) -> Result<Vec<u8>, StoreError> {
+    let bytes: Vec<u8> = read(value)?;
+    if bytes.len() > most {
+        return Err(StoreError::new(format!("a value of more than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn millis(value: Value) -> Result<Duration, StoreError> {

@@ -183,8 +183,10 @@ async fn a_commit_that_fails_costs_this_process_nothing() {
 
 #[actix::test]
 async fn a_waiter_whose_store_goes_down_refreshes_by_itself() {
-    let (store, source, process) = start(|settings| settings);
-    lease(&store, "dead").await;
+    let world = Memory::begin();
+    let (store, source) = (Frail::new(&world), ScriptedSource::new());
+    let _owner = owner_at_work(&world, store.clone(), |settings| settings).await;
+    let process = process_with(&world, &source, store.clone(), short);
     let (asked, ()) = tokio::join!(process.handle.get(), async {
         settle().await;
         store.is(Health::Down);

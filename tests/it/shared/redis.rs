@@ -9,7 +9,7 @@ mod topology;
 
 use futures_util::FutureExt as _;
 use tokenflight::source::{SharedSourceBuilder, SharedStats};
-use tokenflight::store::{Ask, Failure, Look, RedisStore, RedisStoreBuilder, SharedStore};
+use tokenflight::store::{Ask, Failure, RedisStore, RedisStoreBuilder, SharedStore};
 use tokenflight::testing::ScriptedSource;
 
 use super::world::*;
@@ -124,7 +124,7 @@ async fn a_lease_that_a_failover_brought_back_commits_nothing_older() {
     tokio::time::sleep(LEASE + millis(5)).await;
     let current = lease(&store, "current").await;
     assert!(store.commit(&key(), &current, b"current", HOUR).await.unwrap());
-    redis.cli(&["SET", &place("lease"), &format!("late:{}", late.fence), "PX", "60000"]);
+    redis.cli(&["SET", &place("lease"), &format!("late:{}:late has it", late.fence), "PX", "60000"]);
     assert!(!store.commit(&key(), &late, b"late", HOUR).await.unwrap(), "its fence is older");
     assert_eq!(store.load(&key()).await.unwrap().unwrap().value, b"current");
 }
@@ -210,21 +210,6 @@ async fn a_store_outlives_the_arbiter_that_connected_it() {
 }
 
 #[actix::test]
-async fn a_dead_owners_leftovers_do_not_block() {
-    let redis = Redis::begin();
-    let source = source();
-    lease(&redis.store(), "dead").await;
-    redis.cli(&["PERSIST", &place("lease")]);
-    assert_eq!(process(&redis, &source).secret().await, "token-1", "a lease without an end is none");
-    redis.cli(&["PERSIST", &place("token")]);
-    assert_eq!(process(&redis, &source).secret().await, "token-2", "a token without an end has ended");
-    redis.cli(&["SET", &place("token"), "of the wrong type"]);
-    let odd = process(&redis, &source);
-    assert_eq!(odd.secret().await, "token-3", "for itself alone");
-    assert_eq!(odd.stats.local(), 1);
-}
-
-#[actix::test]
 async fn redis_holds_no_secret_and_nothing_for_ever() {
     const SECRET: &str = "s3cret-token-of-the-fleet";
     let redis = Redis::begin();
@@ -234,7 +219,7 @@ async fn redis_holds_no_secret_and_nothing_for_ever() {
     assert_eq!(one.secret().await, SECRET);
     one.handle.refresh().await.unwrap_err();
     let keys = redis.cli(&["--scan"]);
-    assert_eq!(keys.lines().count(), 3, "token, pause, state: {keys}");
+    assert_eq!(keys.lines().count(), 3, "token, marks, state: {keys}");
     for key in keys.lines() {
         assert!(key.starts_with("tokenflight:{orders:"), "{key}");
         let held = match redis.cli(&["TYPE", key]).trim() {
@@ -249,7 +234,8 @@ async fn redis_holds_no_secret_and_nothing_for_ever() {
 
 /// As `docs/fleet.md` has it.
 pub(crate) const RIGHTS: &str = "resetchannels ~tokenflight:* &tokenflight:* -@all +hello +auth +ping +select +evalsha +script|load \
-    +subscribe +publish +hget +hmget +hset +hdel +hincrby +get +set +del +pttl +pexpire +time +multi +exec";
+    +subscribe +publish +type +strlen +hlen +hstrlen +hget +hmget +hset +hdel +hkeys +get +set +unlink +pttl +pexpire +time \
+    +multi +exec";
 
 #[actix::test]
 async fn the_documented_rights_are_enough_and_all_are_needed() {
@@ -273,10 +259,10 @@ async fn the_documented_rights_are_enough_and_all_are_needed() {
             store.commit(&key(), &first, b"value", HOUR).await?;
             news.next().await;
             store.load(&key()).await?;
-            let ask = Ask { refused: Some("one".into()), discard: true, ..ask("two") };
-            let Look::Leased(second) = store.look_or_lease(&key(), &ask).await? else { panic!("leased") };
-            let failure = Failure { terminal: false, at_least: secs(1), first: secs(1), limit: secs(1) };
-            store.fail(&key(), &second, &failure).await?;
+            let ask = Ask { discard: true, ..refusing("one") };
+            let second = lease_by(&store, &key(), ask.clone(), "two").await;
+            let record = Some((b"wait".to_vec(), secs(1)));
+            store.fail(&key(), &second, &Failure { pause: record.clone(), mark: record }).await?;
             store.look_or_lease(&key(), &ask).await
         };
         let whole = tokio::time::timeout(secs(5), std::panic::AssertUnwindSafe(whole).catch_unwind()).await;
@@ -319,14 +305,13 @@ async fn a_lease_that_nobody_waits_for_any_more_is_given_back() {
     for (owner, is_dropped) in [("timed out", false), ("dropped", true)] {
         // Nobody has it, and the script is known to the server.
         let free = lease(&other, "other").await;
-        let no_pause = Failure { terminal: false, at_least: millis(0), first: millis(0), limit: millis(0) };
-        assert!(other.fail(&key, &free, &no_pause).await.unwrap());
+        assert!(other.fail(&key, &free, &Failure::default()).await.unwrap());
         tokio::time::timeout(secs(5), news.next()).await.expect("news of its own failure");
 
         let one = impatient();
-        one.load(&key).await.unwrap();
+        let mut ask = ask_for(&one, &key, Ask::default(), owner).await;
+        ask.take.as_mut().unwrap().time = HOUR;
         redis.freeze();
-        let ask = Ask { lease: HOUR, ..ask(owner) };
         let look = one.look_or_lease(&key, &ask);
         if is_dropped {
             tokio::time::timeout(millis(50), look).await.expect_err("no answer yet");

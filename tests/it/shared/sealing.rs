@@ -1,7 +1,7 @@
 //! Tokens at rest.
 
 use tokenflight::source::{SealKey, SharedSource, SharedSourceBuilder};
-use tokenflight::store::{Ask, Look, MemoryStore, SharedKey, SharedStore};
+use tokenflight::store::{Ask, MemoryStore, SharedKey, SharedStore};
 use tokenflight::testing::ScriptedSource;
 use tokenflight::{Token, TokenType};
 
@@ -35,8 +35,7 @@ fn contains(value: &[u8], what: &str) -> bool {
 /// Puts a value in the token's place.
 async fn plant(store: &impl SharedStore, key: &SharedKey, value: &[u8]) {
     let old = store.load(key).await.unwrap().map(|stored| stored.id);
-    let ask = Ask { refused: old, ..ask("planted") };
-    let Look::Leased(lease) = store.look_or_lease(key, &ask).await.unwrap() else { panic!("leased") };
+    let lease = lease_by(store, key, Ask { refused: old, ..Ask::default() }, "planted").await;
     assert!(store.commit(key, &lease, value, HOUR).await.unwrap());
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokenflight::clock::Clock;
 use tokenflight::source::{SealKey, SharedSource, SharedSourceBuilder, SharedStats};
-use tokenflight::store::{Ask, Lease, Look, MemoryStore, SharedKey, SharedStore};
+use tokenflight::store::{
+    Ask, Failure, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored, Take,
+};
 use tokenflight::testing::{ManualClock, ScriptedSource};
 use tokenflight::{RefreshPolicy, Token, TokenActor, TokenError, TokenHandle};
 
@@ -137,15 +139,75 @@ pub(crate) fn sum(processes: &[Process], what: fn(&SharedStats) -> u64) -> u64 {
     processes.iter().map(|process| what(&process.stats)).sum()
 }
 
-pub(crate) fn ask(owner: &str) -> Ask {
-    Ask { owner: owner.into(), lease: LEASE, refused: None, discard: false }
+/// What a process asks that would take the lease.
+pub(crate) async fn ask_for(store: &impl SharedStore, key: &SharedKey, ask: Ask, owner: &str) -> Ask {
+    let look = store.look_or_lease(key, &ask).await.unwrap();
+    let Look::Free(free) = look else { panic!("free for {owner}, and not {look:?}") };
+    let fence = (free.fence + 1).max(u64::try_from(free.clock.as_millis()).unwrap());
+    let value = format!("{owner} has it").into_bytes();
+    let lease = Lease { owner: owner.into(), fence, mark: ask.mark.clone(), value };
+    Ask { take: Some(Take { lease, time: LEASE }), ..ask }
 }
 
 /// Takes the lease.
-pub(crate) async fn lease(store: &impl SharedStore, owner: &str) -> Lease {
-    match store.look_or_lease(&key(), &ask(owner)).await.unwrap() {
-        Look::Leased(lease) => lease,
+pub(crate) async fn lease_by(store: &impl SharedStore, key: &SharedKey, ask: Ask, owner: &str) -> Lease {
+    let ask = ask_for(store, key, ask, owner).await;
+    match store.look_or_lease(key, &ask).await.unwrap() {
+        Look::Leased => ask.take.unwrap().lease,
         other => panic!("{owner} should have the lease: {other:?}"),
+    }
+}
+
+pub(crate) async fn lease(store: &impl SharedStore, owner: &str) -> Lease {
+    lease_by(store, &key(), Ask::default(), owner).await
+}
+
+pub(crate) fn refusing(id: &str) -> Ask {
+    Ask { refused: Some(id.into()), ..Ask::default() }
+}
+
+/// A process that has the lease, and an auth server that does not answer it.
+pub(crate) async fn owner_at_work<W: World>(
+    world: &W,
+    store: impl SharedStore,
+    change: impl FnOnce(SharedSourceBuilder) -> SharedSourceBuilder,
+) -> Process {
+    let source = ScriptedSource::new();
+    source.hold();
+    let owner = process_with(world, &source, store, change);
+    let handle = owner.handle.clone();
+    actix_rt::spawn(async move { handle.get().await });
+    source.called(1).await;
+    owner
+}
+
+/// A store whose renewals get lost on the way.
+pub(crate) struct Unrenewed<St>(pub(crate) St);
+
+impl<St: SharedStore> SharedStore for Unrenewed<St> {
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        self.0.watch(key).await
+    }
+    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+        self.0.look_or_lease(key, ask).await
+    }
+    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+        self.0.load(key).await
+    }
+    async fn renew(&self, _: &SharedKey, _: &Lease, _: Duration) -> Result<bool, StoreError> {
+        Err(StoreError::new("lost on the way"))
+    }
+    async fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> Result<bool, StoreError> {
+        self.0.commit(key, lease, value, lives).await
+    }
+    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+        self.0.fail(key, lease, failure).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections that fail without a sign, or at the worst moment.
 
 use tokenflight::source::SharedStats;
-use tokenflight::store::{Ask, Look, SharedStore};
+use tokenflight::store::{Ask, Look, SharedStore, Take};
 
 use super::proxy::{NEVER, Proxy, Trouble};
 use super::server::Redis;
@@ -75,13 +75,15 @@ async fn an_answer_that_is_lost_changes_nothing_for_the_one_who_asked() {
     // So that the script is known to Redis, and the first answer is the one to the ask.
     lease(&redis.store(), "other").await;
     redis.cli(&["DEL", &super::place("lease")]);
-    store.load(&key()).await.unwrap();
+    let mut ask = ask_for(&store, &key(), Ask::default(), "one").await;
+    let Take { lease, time } = ask.take.as_mut().unwrap();
+    *time = HOUR;
+    let lease = lease.clone();
 
     proxy.all_are(Trouble::ResetBeforeAnswer);
-    let ask = Ask { lease: HOUR, ..ask("one") };
-    let Look::Leased(lease) = store.look_or_lease(&key(), &ask).await.unwrap() else { panic!("its own") };
+    let Look::Leased = store.look_or_lease(&key(), &ask).await.unwrap() else { panic!("its own") };
     let held = redis.cli(&["GET", &super::place("lease")]);
-    assert_eq!(held.trim(), format!("one:{}", lease.fence), "of the first try");
+    assert_eq!(held.trim(), format!("one:{}:one has it", lease.fence), "of the first try");
     settle().await;
     assert!(store.renew(&key(), &lease, HOUR).await.unwrap(), "nobody has given it back");
 
@@ -117,7 +119,7 @@ async fn an_ask_that_is_given_up_gives_up_a_connection_that_does_not_answer() {
     let store = proxy.store(millis(800));
     let key = key();
     store.load(&key).await.unwrap();
-    let one = ask("one");
+    let one = ask_for(&store, &key, Ask::default(), "one").await;
     // While the connection answers, it is kept.
     let _ = tokio::time::timeout(millis(0), store.look_or_lease(&key, &one)).await;
     tokio::time::sleep(millis(500)).await;

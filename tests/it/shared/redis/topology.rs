@@ -2,7 +2,7 @@
 
 use tokenflight::clock::SystemClock;
 use tokenflight::source::SharedStats;
-use tokenflight::store::{RedisStore, SharedStore};
+use tokenflight::store::{Ask, RedisStore, SharedStore};
 
 use super::server::Redis;
 use super::{RIGHTS, channel, impatient, midway, place, source};
@@ -114,7 +114,7 @@ async fn a_node_of_a_cluster_that_is_taken_for_a_server_says_what_to_write() {
     let (nodes, owner, _) = cluster().await;
     let url = nodes[(owner + 1) % 3].url();
     let error =
-        RedisStore::builder(url).build().unwrap().look_or_lease(&key(), &ask("one")).await.unwrap_err();
+        RedisStore::builder(url).build().unwrap().look_or_lease(&key(), &Ask::default()).await.unwrap_err();
     assert!(error.to_string().contains("redis+cluster://"), "{error}");
 }
 

@@ -1,0 +1,49 @@
+//! What stands in the store beside the token, sealed: leases, pauses, and marks of credentials that were refused.
+//!
+//! The end in a record is a moment of the store's clock, so the store's own word for it is not needed. A record that
+//! does not open, or has ended, is none.
+
+use std::time::Duration;
+
+use super::seal::{KeyRing, Purpose};
+use crate::store::SharedKey;
+
+const LENGTH: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Of the lease that it is, or that was failed under.
+    pub(super) fence: u64,
+    /// By the store's clock, since 1970.
+    pub(super) ends: Duration,
+    /// How many failures in a row there were.
+    pub(super) failures: u32,
+}
+
+impl Record {
+    /// `None`: no randomness is available.
+    pub(super) fn seal(self, ring: &KeyRing, place: &SharedKey, purpose: Purpose<'_>) -> Option<Vec<u8>> {
+        let ends = u64::try_from(self.ends.as_millis()).unwrap_or(u64::MAX);
+        let text =
+            [&self.fence.to_be_bytes()[..], &ends.to_be_bytes(), &self.failures.to_be_bytes()].concat();
+        ring.seal(place, purpose, &text)
+    }
+
+    /// `None`: nobody with a key has written it, or for another purpose.
+    pub(super) fn open(
+        ring: &KeyRing,
+        place: &SharedKey,
+        purpose: Purpose<'_>,
+        value: &[u8],
+    ) -> Option<Self> {
+        let text = ring.open(place, purpose, value).ok()?;
+        let text: &[u8; LENGTH] = text.as_slice().try_into().ok()?;
+        let (fence, rest) = text.split_first_chunk::<8>()?;
+        let (ends, failures) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            fence: u64::from_be_bytes(*fence),
+            ends: Duration::from_millis(u64::from_be_bytes(*ends)),
+            failures: u32::from_be_bytes(failures.try_into().ok()?),
+        })
+    }
+}
