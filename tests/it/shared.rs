@@ -3,6 +3,8 @@
 
 mod acceptance;
 mod fleet;
+#[cfg(feature = "redis")]
+mod hostile;
 #[cfg(feature = "oauth2")]
 mod identity;
 mod outage;

@@ -17,7 +17,7 @@ use crate::backoff::{doubled, part};
 use crate::clock::Timestamp;
 use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
-use crate::store::{Failure, Lease, SharedStore, StoreError, hex};
+use crate::store::{Ask, Failure, Lease, Look, SharedStore, StoreError, hex};
 use crate::token::{LONGEST_LIFETIME, Token};
 
 /// After so many refusals in a row those who carry the credential pause. An auth server may refuse one by mistake, and
@@ -155,12 +155,15 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let (end, life) = (stamped.end().wall, stamped.whole_life());
         let envelope = Envelope { token: stamped, fence: age.fence, fetched, end, life };
         let committed = match settings.ring.seal(&settings.key, Purpose::Token, &envelope.pack()) {
-            Some(value) => self.in_time(self.store.commit(&settings.key, lease, &value, left)).await,
+            Some(value) => self.commit(lease, &value, left, cx).await,
             None => Err(not_sealed()),
         };
         match committed {
-            Ok(true) => self.memory().hold(&token, Some(lease.owner.clone()), age),
-            Ok(false) => return self.too_late(token, cx, age).await,
+            Ok(Commit::Done) => self.memory().hold(&token, Some(lease.owner.clone()), age),
+            // The fleet has one token, and this process takes that one too.
+            Ok(Commit::Overtaken(newer)) => return newer,
+            // Its own is as good as any.
+            Ok(Commit::Refused) => self.memory().hold(&token, None, age),
             Err(error) => {
                 self.memory().hold(&token, None, age);
                 self.note_outage(&error);
@@ -169,18 +172,50 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         token
     }
 
-    /// The lease was lost while the fetch ran, and the commit refused. If its new owner has committed, the fleet
-    /// has one token, and this process takes that one too. Else its own is as good as any.
-    async fn too_late(&self, own: Token, cx: &FetchContext, age: Newest) -> Token {
-        self.stats.count(Count::Late);
-        let loaded = self.in_time(self.store.load(&self.settings.key)).await;
-        if let Ok(Some(stored)) = loaded
-            && let Ok(token) = self.adopt(stored, cx)
-        {
-            return token;
+    /// Puts the token in place. If the lease was lost meanwhile, it looks why: somebody else may have had it since, or
+    /// somebody has written rubbish in its place.
+    async fn commit(
+        &self,
+        lease: &Lease,
+        value: &[u8],
+        left: Duration,
+        cx: &FetchContext,
+    ) -> Result<Commit, StoreError> {
+        /// One look finds the token that is to be replaced, the next one the rubbish, and the next one takes that away.
+        const TRIES: u32 = 8;
+        let settings = &self.settings;
+        let mut ask = Ask::default();
+        let mut tries = 0;
+        while tries < TRIES {
+            if self.in_time(self.store.commit(&settings.key, lease, value, left)).await? {
+                return Ok(Commit::Done);
+            }
+            if tries == 0 {
+                self.stats.count(Count::Late);
+            }
+            tries += 1;
+            match self.in_time(self.store.look_or_lease(&settings.key, &ask)).await? {
+                Look::Found(stored) => {
+                    let id = stored.id.clone();
+                    if let Ok(token) = self.adopt(stored, cx) {
+                        return Ok(Commit::Overtaken(token));
+                    }
+                    ask.refused = Some(id);
+                }
+                Look::Taken(held) if self.open_record(Purpose::Lease, &held.value).is_none() => {
+                    self.report_fault(1);
+                    ask.void.push(held.value);
+                }
+                Look::Mended(number) => self.report_fault(number),
+                Look::Free(free) if free.fence == lease.fence => {}
+                _ => break,
+            }
         }
-        self.memory().hold(&own, None, age);
-        own
+        Ok(Commit::Refused)
+    }
+
+    pub(super) fn open_record(&self, purpose: Purpose<'_>, value: &[u8]) -> Option<Record> {
+        Record::open(&self.settings.ring, &self.settings.key, purpose, value)
     }
 
     async fn share_failure(&self, error: Option<&SourceError>, lease: &Lease, trouble: Trouble) {
@@ -218,6 +253,14 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let left = self.seal(purpose, record).map(|value| (value, kept));
         if is_refusal { Failure { mark: left, pause: None } } else { Failure { pause: left, mark: None } }
     }
+}
+
+/// What became of a commit.
+enum Commit {
+    Done,
+    /// Somebody else has committed this one.
+    Overtaken(Token),
+    Refused,
 }
 
 fn not_sealed() -> StoreError {

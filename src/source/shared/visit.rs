@@ -223,10 +223,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
     }
 
     fn open(&self, purpose: Purpose<'_>, held: &Held) -> Found {
-        let settings = &self.inner.settings;
-        let Some(record) = Record::open(&settings.ring, &settings.key, purpose, &held.value) else {
-            return Found::Void;
-        };
+        let Some(record) = self.inner.open_record(purpose, &held.value) else { return Found::Void };
         // After it there has been a token, which took it away.
         let is_put_back =
             !matches!(purpose, Purpose::Mark(_)) && record.fence <= self.inner.memory().newest.fence;

@@ -1,6 +1,6 @@
 //! A redis-server of the test's own, on a free port.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -115,10 +115,34 @@ impl Redis {
     }
 
     pub(crate) fn cli(&self, args: &[&str]) -> String {
-        let output =
-            Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(args).output().unwrap();
+        String::from_utf8_lossy(&self.raw(args)).into_owned()
+    }
+
+    /// One value, whatever bytes it has.
+    pub(crate) fn read(&self, args: &[&str]) -> Vec<u8> {
+        let mut said = self.raw(args);
+        // redis-cli ends it with a line break.
+        said.pop();
+        said
+    }
+
+    /// A command that ends with these bytes.
+    pub(crate) fn write(&self, args: &[&str], last: &[u8]) {
+        let mut cli = self.command().arg("-x").args(args).stdin(Stdio::piped()).spawn().unwrap();
+        cli.stdin.take().expect("piped").write_all(last).unwrap();
+        assert!(cli.wait().unwrap().success());
+    }
+
+    fn raw(&self, args: &[&str]) -> Vec<u8> {
+        let output = self.command().args(args).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        output.stdout
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).stdout(Stdio::piped());
+        command
     }
 }
 
