@@ -146,6 +146,13 @@ impl Books {
         })
     }
 
+    /// The same secret has a new life.
+    pub(super) fn renew(&mut self, token: &Token) {
+        if let Some(entry) = self.reported.iter_mut().find(|entry| entry.token.is_same(token)) {
+            entry.token = token.clone();
+        }
+    }
+
     /// This token is published. Returns whether it is suspect from the start.
     pub(super) fn publish(&mut self, token: &Token) -> bool {
         let for_report = self.flight.as_ref().is_some_and(|flight| flight.asks != Asks::No);

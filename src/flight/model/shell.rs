@@ -109,15 +109,17 @@ impl World {
         self.law(Law::Alive, !self.left(&token).is_zero() && token.is_presentable());
         self.law(Law::Discarded, !self.books.is_discarded(&token));
         said.published = true;
-        let suspect = self.books.publish(&token);
-        let shown = Shown {
-            token,
-            margins,
-            since: self.now.boot,
-            quiet_until: Duration::ZERO,
-            withheld_until: None,
-            suspect,
+        // The first of two questions has only made its life longer. What becomes of it the second one says.
+        let prolonged = self.slot.as_ref().filter(|shown| said.asks_again && shown.token.is_same(&token));
+        let (since, suspect) = match prolonged {
+            Some(shown) => {
+                self.books.renew(&token);
+                (shown.since, shown.suspect)
+            }
+            None => (self.now.boot, self.books.publish(&token)),
         };
+        let shown =
+            Shown { token, margins, since, quiet_until: Duration::ZERO, withheld_until: None, suspect };
         if let Some(before) = self.slot.replace(shown.clone())
             && !before.token.is_same(&shown.token)
         {

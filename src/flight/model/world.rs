@@ -85,6 +85,8 @@ pub(super) struct Said {
     pub(super) flew: bool,
     pub(super) may_take_away: bool,
     pub(super) published: bool,
+    /// The source has brought a reported secret, and is asked once more.
+    pub(super) asks_again: bool,
     /// Who was to be told the token that is discarded now.
     pub(super) withdrawn: Vec<u64>,
     pub(super) sights: Vec<Sight>,
@@ -281,7 +283,10 @@ impl World {
             Reply::Panic => Err(SourceError::panic("panic")),
         };
         let brought = result.as_ref().ok().filter(|token| self.is_good(token)).cloned();
-        let asks_again = brought.as_ref().is_some_and(|token| self.books.asks_again(token, self.now, rules));
+        // Without anything usable meanwhile nobody is made to wait for a second answer.
+        let may_wait = self.usable().is_some();
+        let asks_again =
+            may_wait && brought.as_ref().is_some_and(|token| self.books.asks_again(token, self.now, rules));
         if let Some(token) = &brought {
             said.sights.extend(self.sight_of_repeat(token, asks_again));
             if reply == Reply::Stamped {
@@ -294,6 +299,7 @@ impl World {
         if asks_again && let Some(flight) = &mut self.books.flight {
             flight.asks = Asks::Enough;
         }
+        said.asks_again = asks_again;
         let due = brought.filter(|_| !asks_again);
         let sights = self.on(Event::Fetched { id: call.id, result }, said, rules);
         // What the source brings is in use, but for the one time that it is asked again.
