@@ -180,7 +180,7 @@ impl RedisStoreBuilder {
 }
 
 impl RedisStore {
-    /// `prefix:{name:hash}:what`. The braces are the hash tag: Redis Cluster puts all four in one slot.
+    /// `prefix:{name:hash}:what`. The braces are the hash tag: Redis Cluster puts all of them in one slot.
     fn place(&self, key: &SharedKey, what: &str) -> String {
         format!("{}:{{{}}}:{what}", self.0.prefix, key.as_str())
     }
