@@ -4,9 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_web::web::Data;
+use actix_web::web::{Data, Form};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde::Deserialize;
 use tokio::sync::watch;
+
+use crate::worker::SECRET;
 
 pub(crate) struct AuthServer {
     address: SocketAddr,
@@ -45,12 +48,21 @@ impl AuthServer {
     }
 }
 
-async fn token(callers: Data<Callers>, request: HttpRequest) -> HttpResponse {
+/// What a client proves its identity by.
+#[derive(Deserialize)]
+struct Client {
+    client_secret: String,
+}
+
+async fn token(callers: Data<Callers>, request: HttpRequest, client: Form<Client>) -> HttpResponse {
     let agent = request.headers().get("user-agent").and_then(|agent| agent.to_str().ok());
     let worker = agent.and_then(|agent| agent.strip_prefix("worker/")?.parse().ok()).unwrap_or_default();
     callers.workers.send_modify(|workers| workers.push(worker));
     let number = callers.workers.borrow().len();
     tokio::time::sleep(callers.latency).await;
+    if client.client_secret != SECRET {
+        return HttpResponse::Unauthorized().json(serde_json::json!({ "error": "invalid_client" }));
+    }
     let body = serde_json::json!({
         "access_token": format!("shared-token-{number}"),
         "token_type": "Bearer",

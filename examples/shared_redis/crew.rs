@@ -31,6 +31,7 @@ impl Crew {
                 .args(["--as-worker", &number.to_string(), "--auth-url", auth_url])
                 .args(["--arbiters", &options.arbiters.to_string()])
                 .args(["--lease", &format!("{}ms", options.lease.as_millis())])
+                .args((number < options.wrong_secrets).then_some("--old-secret"))
                 .env(KEY_VARIABLE, &key)
                 .env(URL_VARIABLE, redis_url)
                 .stdin(Stdio::piped())

@@ -15,6 +15,9 @@
 //! cargo run --example shared_redis --features redis -- --kill-owner
 //! cargo run --example shared_redis --features redis -- --freeze-redis
 //! cargo run --example shared_redis --features redis -- --flush
+//! cargo run --example shared_redis --features redis -- --workers 6 --arbiters 1 --wrong-secrets 5
+//! cargo run --example shared_redis --features redis -- --rubbish
+//! cargo run --example shared_redis --features redis -- --delete-tokens
 //! ```
 //!
 //! `--measure` counts the commands and bytes of a token life, and times the script that takes the lease.
@@ -69,7 +72,7 @@ async fn run(options: &Options) -> io::Result<()> {
     if options.kill_owner || options.freeze_redis {
         fault(options, &mut crew, &auth, &redis).await?;
     } else {
-        let lines = crew.round("get").await?;
+        let lines = disturbed(crew.round("get"), &redis, false, options.delete_tokens).await?;
         report::print("an empty redis, everybody wants a token", &lines, auth.calls());
     }
     let warm = measure::Usage::read(&redis).await?;
@@ -82,7 +85,7 @@ async fn run(options: &Options) -> io::Result<()> {
         tokio::time::sleep(worker::RETRY_STORE + Duration::from_millis(100)).await;
     }
     let calls = auth.calls();
-    let lines = crew.round("refresh").await?;
+    let lines = disturbed(crew.round("refresh"), &redis, options.rubbish, options.delete_tokens).await?;
     report::print("the next token, wanted by everybody at once", &lines, auth.calls() - calls);
     if options.measure {
         let after = measure::Usage::read(&redis).await?;
@@ -92,6 +95,26 @@ async fn run(options: &Options) -> io::Result<()> {
         measure::acquire(&redis.url()).await?;
     }
     crew.end().await
+}
+
+/// A round, while somebody writes to Redis.
+async fn disturbed<T>(
+    round: impl Future<Output = io::Result<T>>,
+    redis: &Redis,
+    rubbish: bool,
+    delete_tokens: bool,
+) -> io::Result<T> {
+    let writers = async {
+        match (rubbish, delete_tokens) {
+            (true, _) => redis.write_rubbish().await,
+            (_, true) => redis.delete_tokens().await,
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        lines = round => lines,
+        failed = writers => failed.and_then(|()| Err(io::Error::other("the writer has ended"))),
+    }
 }
 
 /// Something happens while the one call is under way.

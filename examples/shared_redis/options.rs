@@ -43,6 +43,18 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "redis_url")]
     pub(crate) flush: bool,
 
+    /// So many processes have an old client secret, which the auth server refuses
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) wrong_secrets: u32,
+
+    /// Somebody without the key writes rubbish in the place of everything, while the second token is fetched
+    #[arg(long, conflicts_with = "redis_url")]
+    pub(crate) rubbish: bool,
+
+    /// Somebody deletes each token as soon as it is there
+    #[arg(long, conflicts_with = "redis_url")]
+    pub(crate) delete_tokens: bool,
+
     /// Count commands and bytes, and time the script that takes the lease
     #[arg(long, conflicts_with = "redis_url")]
     pub(crate) measure: bool,
@@ -50,6 +62,10 @@ pub(crate) struct Options {
     /// This process is a worker
     #[arg(long, hide = true)]
     pub(crate) as_worker: Option<u32>,
+
+    /// A worker with an old client secret
+    #[arg(long, hide = true)]
+    pub(crate) old_secret: bool,
 
     /// Where a worker's auth server is
     #[arg(long, hide = true, default_value = "")]

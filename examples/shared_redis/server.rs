@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -66,6 +67,41 @@ impl Redis {
     fn signal(&self, signal: &str) -> io::Result<()> {
         let Self::Own { server, .. } = self else { return Ok(()) };
         Command::new("kill").args([signal, &server.id().to_string()]).status().map(drop)
+    }
+
+    /// What somebody does who may write to Redis and has no key: again and again, until this is dropped.
+    pub(crate) async fn write_rubbish(&self) -> io::Result<()> {
+        let keys = self.keys().await?;
+        for number in 0.. {
+            for key in &keys {
+                let what = match number % 4 {
+                    0 => format!("SET {key} rubbish PX 315360000000"),
+                    1 => format!("HSET {key} fence 9000000000000000"),
+                    2 => format!("DEL {key}"),
+                    _ => format!("RPUSH {key} rubbish"),
+                };
+                self.command(&what).await?;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Each token, as soon as it is there: until this is dropped.
+    pub(crate) async fn delete_tokens(&self) -> io::Result<()> {
+        loop {
+            for key in self.keys().await? {
+                if key.ends_with(":token") {
+                    self.command(&format!("DEL {key}")).await?;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn keys(&self) -> io::Result<Vec<String>> {
+        let answer = self.command("KEYS tokenflight:*").await?;
+        Ok(answer.lines().filter(|line| line.starts_with("tokenflight:")).map(str::to_owned).collect())
     }
 
     /// A command without arguments that need quoting, and its answer as it comes. Only to one's own server.

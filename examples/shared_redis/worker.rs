@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::Arbiter;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use tokenflight::source::{ClientCredentials, SealKey, SharedSource, SharedStats};
+use tokenflight::source::{ClientAuth, ClientCredentials, SealKey, SharedSource, SharedStats};
 use tokenflight::store::RedisStore;
 use tokenflight::{RefreshPolicy, TokenActor, TokenHandle};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,6 +17,8 @@ use crate::options::Options;
 /// Where the workers find the key that seals, so that no command line shows it.
 pub(crate) const KEY_VARIABLE: &str = "SHARED_REDIS_KEY";
 pub(crate) const URL_VARIABLE: &str = "SHARED_REDIS_URL";
+/// What the auth server takes. It is good for an example.
+pub(crate) const SECRET: &str = "new-secret";
 /// Short, so that the example shows the store being used again.
 pub(crate) const RETRY_STORE: Duration = Duration::from_secs(1);
 
@@ -80,7 +82,9 @@ fn actor(
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(format!("worker/{number}"))
         .build()?;
-    let fetches = ClientCredentials::builder(&options.auth_url, "shared-redis", "no-secret")
+    let secret = if options.old_secret { "old-secret" } else { SECRET };
+    let fetches = ClientCredentials::builder(&options.auth_url, "shared-redis", secret)
+        .auth_method(ClientAuth::Body)
         .http_client(http)
         .build()?;
     let source = SharedSource::builder("example")

@@ -74,9 +74,12 @@ use visit::Visit;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// - A token that the API rejected in one process is taken from the store and replaced once, for all.
+/// - A token that the API rejected in one process is replaced once, for all. The others keep it until then.
 /// - A forced refresh takes a token that another process has fetched since.
-/// - A failed refresh is shared: the fleet respects one cooldown, and one `Retry-After`.
+/// - A failed refresh is shared among those whom it concerns: the fleet respects one cooldown and one `Retry-After`. A
+///   refusal concerns those who send the same credential ([`TokenSource::credential`]).
+/// - What somebody without the key writes to the store is taken away, and counted ([`SharedStats::mended`]). No token
+///   comes back that is older than one this process has seen.
 /// - While the store does not answer, each process refreshes for itself ([`OnOutage`]), and asks the store
 ///   again only now and then. A token that is still good is served by the actor without any of this.
 /// - The store gives efficiency, not mutual exclusion: see [`SharedStore`].
