@@ -145,6 +145,10 @@ mod oauth;
 mod panics;
 mod policy;
 mod queue;
+#[cfg(any(feature = "oauth2", feature = "shared"))]
+// A store of the user's own needs only its half that makes text printable.
+#[cfg_attr(not(any(feature = "oauth2", feature = "redis")), allow(dead_code))]
+mod redactor;
 #[cfg(any(feature = "oauth2", feature = "redis"))]
 mod secret;
 mod settings;

@@ -5,24 +5,26 @@
 //! to the store can make nobody believe anything. All of the protocol that uses it is in
 //! [`SharedSource`](crate::source::SharedSource).
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::error::BuildError;
+use crate::redactor::printable;
 
+mod key;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisStore, RedisStoreBuilder};
+pub use self::redis::{RedisCredentials, RedisStore, RedisStoreBuilder};
+pub use key::SharedKey;
+pub(crate) use key::hex;
 pub use memory::MemoryStore;
 
 /// Where processes meet: [`MemoryStore`] for tests and for actors in one process, `RedisStore` for a fleet.
@@ -275,101 +277,32 @@ pub const FENCE_AHEAD: Duration = Duration::from_secs(3600);
 
 /// Something happened to a key: a token came, a lease ended, or the connection was lost and nobody knows.
 #[derive(Clone, Debug)]
-pub struct News(watch::Receiver<u64>);
+pub struct News {
+    counter: watch::Receiver<u64>,
+    /// Dropped after the counter: tells the store that nobody listens.
+    _guard: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 impl News {
     /// News by a counter that goes up with each piece of it. What it stands at now is old.
     pub fn new(mut counter: watch::Receiver<u64>) -> Self {
         counter.mark_unchanged();
-        Self(counter)
+        Self { counter, _guard: None }
+    }
+
+    /// The same, and the last clone drops the guard.
+    #[cfg(feature = "redis")]
+    pub(crate) fn guarded(counter: watch::Receiver<u64>, guard: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { _guard: Some(guard), ..Self::new(counter) }
     }
 
     /// Waits for something that happened after the last call, or after [`SharedStore::watch`].
     pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.counter.changed().await.is_err() {
             // The store is gone: no news will come, and the caller has a time limit.
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// What a shared token is kept under: a name, and a hash of everything that makes the token different.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SharedKey(Arc<str>);
-
-impl SharedKey {
-    /// `name` is for people; `parts` are what two configurations may differ in: issuer, client, grant, scope,
-    /// audience, resource, subject, key of the proof of possession. Their order does not matter.
-    ///
-    /// # Errors
-    /// A name that is empty, longer than 64 bytes, or has anything but letters, digits, `-`, `_` and `.` in it;
-    /// no parts; the same part twice.
-    pub fn new<'a>(
-        name: &str,
-        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, BuildError> {
-        let mut hash = Sha256::new();
-        Self::hashed(name, parts, |bytes| hash.update(bytes)).map(|name| name.with(&hash.finalize()))
-    }
-
-    /// The same with a keyed hash, so that nobody without the key can try out what the parts are.
-    pub(crate) fn keyed<'a>(
-        key: &[u8; 64],
-        name: &str,
-        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, BuildError> {
-        let mut hash = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
-        Self::hashed(name, parts, |bytes| hash.update(bytes))
-            .map(|name| name.with(&hash.finalize().into_bytes()))
-    }
-
-    /// Checks the name and the parts, and gives the parts to a hash.
-    fn hashed<'a, 'n>(
-        name: &'n str,
-        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
-        mut hash: impl FnMut(&[u8]),
-    ) -> Result<Checked<'n>, BuildError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            return Err(BuildError::new("name", "must be 1 to 64 letters, digits, `-`, `_` or `.`"));
-        }
-        let mut parts: Vec<(&str, &str)> = parts.into_iter().collect();
-        parts.sort_unstable();
-        if parts.is_empty() {
-            let missing = "are missing: say what makes the token different (issuer, client, scope, …)";
-            return Err(BuildError::new("parts", missing));
-        }
-        if parts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return Err(BuildError::new("parts", "name the same thing twice"));
-        }
-        // Each piece goes with its length, so that no two lists read the same.
-        for piece in parts.iter().flat_map(|(part, value)| [part, value]) {
-            hash(&(piece.len() as u64).to_be_bytes());
-            hash(piece.as_bytes());
-        }
-        Ok(Checked(name))
-    }
-
-    /// `name:hash`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A key's name that can be used.
-struct Checked<'n>(&'n str);
-
-impl Checked<'_> {
-    fn with(self, hash: &[u8]) -> SharedKey {
-        /// 128 bits, so that no two configurations meet.
-        const HASHED: usize = 16;
-        SharedKey(format!("{}:{}", self.0, hex(&hash[..HASHED])).into())
-    }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The store could not do it.
@@ -381,7 +314,8 @@ impl StoreError {
         Self::new(format!("a value of more than {LONGEST_VALUE} bytes is not kept"))
     }
 
-    /// From what the store's client said. It will be logged, so it must hold no secret.
+    /// From what the store's client said. It will be logged, so it must hold no secret. Its text is shown on one line,
+    /// cut after 200 bytes.
     pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(cause.into())
     }
@@ -389,7 +323,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the shared store: {}", self.0)
+        write!(f, "the shared store: {}", printable(&self.0.to_string(), 200))
     }
 }
 

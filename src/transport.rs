@@ -6,7 +6,6 @@ mod endpoint;
 mod failure;
 pub(crate) mod form;
 mod json;
-mod redactor;
 
 use std::time::Duration;
 
@@ -18,13 +17,12 @@ use zeroize::Zeroizing;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BuildError, SourceError};
 
+pub(crate) use crate::redactor::{Redactor, printable};
 use body::BodyError;
 pub(crate) use endpoint::Endpoint;
-pub(crate) use failure::printable;
 #[cfg(any(test, fuzzing))]
 pub(crate) use failure::retry_after;
 pub(crate) use json::{Document, Pointer, lifetime, moment};
-pub(crate) use redactor::Redactor;
 
 /// Just below the policy's `attempt_timeout` of 10 s, so that the source's own error is the one that is seen.
 const TIMEOUT: Duration = Duration::from_secs(9);

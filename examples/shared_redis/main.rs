@@ -21,10 +21,12 @@
 //! ```
 //!
 //! `--measure` counts the commands and bytes of a token life, and times the script that takes the lease.
+//! `--flood-news` publishes a million pieces of news while an actor waits, and times the other tasks of its arbiter.
 //! `--redis-url redis://host:6379` uses a Redis that is there already.
 
 mod auth;
 mod crew;
+mod flood;
 mod measure;
 mod options;
 mod report;
@@ -59,6 +61,9 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options) -> io::Result<()> {
     let redis = Redis::begin(options.redis_url.as_deref())?;
+    if options.flood_news {
+        return flood::run(&redis).await;
+    }
     let auth = AuthServer::start(options.latency)?;
     println!("auth server: answers after {:?}", options.latency);
     println!("redis:       {}", redis.described());

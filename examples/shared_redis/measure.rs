@@ -25,7 +25,7 @@ impl Usage {
             let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
         };
-        let by_clients = ["evalsha", "script|load", "subscribe", "hello", "client|setinfo"];
+        let by_clients = ["evalsha", "script|load", "subscribe", "unsubscribe", "hello", "client|setinfo"];
         let commands = redis.command("INFO commandstats").await?;
         let calls = |line: &str| -> Option<u64> {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;

@@ -59,6 +59,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "redis_url")]
     pub(crate) measure: bool,
 
+    /// Publish a million pieces of news while an actor waits, and time the other tasks of its arbiter
+    #[arg(long, conflicts_with = "redis_url")]
+    pub(crate) flood_news: bool,
+
     /// This process is a worker
     #[arg(long, hide = true)]
     pub(crate) as_worker: Option<u32>,

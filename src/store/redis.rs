@@ -1,23 +1,24 @@
 //! The store of a fleet: Redis 6 or later (or Valkey), by four scripts and one connection.
 
 mod address;
+mod builder;
+mod channels;
+mod credentials;
 mod link;
 mod route;
 mod scripts;
+mod sentinels;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::duration;
-use crate::error::BuildError;
-use crate::secret::Secret;
-use crate::settings::settings;
 use crate::store::{
     Ask, Failure, LONGEST_VALUE, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored, Take,
 };
-use ::redis::{FromRedisValue, RedisError, Script, ScriptInvocation, pipe};
-use address::Address;
+use ::redis::{FromRedisValue, Script, ScriptInvocation, pipe};
+pub use builder::RedisStoreBuilder;
+pub use credentials::RedisCredentials;
 use link::{Connection, Link};
 use route::Wire;
 use scripts::Scripts;
@@ -41,9 +42,12 @@ use scripts::Scripts;
 ///   The program chooses who does the cryptography, when it starts:
 ///   `rustls::crypto::aws_lc_rs::default_provider().install_default()`, or another provider. This crate installs none.
 /// - **Cluster**: all keys of one token have one hash tag, so they are in one slot, wherever that is or moves to.
-/// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost.
+/// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost. Of three or
+///   more, a majority must name the same server. Of one or two, the first that answers is believed.
+/// - **Passwords that rotate**: see [`credentials`](RedisStoreBuilder::credentials) and
+///   [`password_file`](RedisStoreBuilder::password_file).
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+hello +auth +ping +select +evalsha
-///   +script|load +subscribe +publish +type +strlen +hlen +hstrlen +hget +hmget +hset +hdel +hkeys +get +set
+///   +script|load +subscribe +unsubscribe +publish +type +strlen +hlen +hstrlen +hget +hmget +hset +hdel +hkeys +get +set
 ///   +unlink +pttl +pexpire +time +multi +exec`.
 /// - **Eviction**: nothing is lost that cannot be fetched again. Each key has an end.
 #[derive(Clone)]
@@ -53,130 +57,6 @@ struct Inner {
     link: Link,
     scripts: Scripts,
     prefix: String,
-}
-
-settings! {
-    /// The settings of a [`RedisStore`], from code or by serde from a file, with the names that the setters have.
-    ///
-    /// ```
-    /// use tokenflight::store::RedisStoreBuilder;
-    ///
-    /// let settings = r#"{ "url": "redis+cluster://:s3cret@one:7000,two:7000", "timeout": "500ms", "allow_plaintext": true }"#;
-    /// let builder: RedisStoreBuilder = serde_json::from_str(settings)?;
-    /// assert!(!format!("{builder:?}").contains("s3cret"));
-    /// let store = builder.build()?;
-    /// # let _ = store;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[derive(Clone, Debug)]
-    #[must_use = "it does nothing until it is built"]
-    pub struct RedisStoreBuilder {
-        url: Secret,
-        #[serde(default = "default::prefix")]
-        prefix: String,
-        #[serde(default = "default::timeout", deserialize_with = "duration::duration")]
-        timeout: Duration,
-        #[cfg_attr(feature = "rustls", serde(default))]
-        #[cfg_attr(not(feature = "rustls"), serde(skip))]
-        ca: Option<String>,
-        #[serde(default)]
-        allow_plaintext: bool,
-    }
-}
-
-mod default {
-    use super::Duration;
-
-    pub(super) fn prefix() -> String {
-        "tokenflight".into()
-    }
-
-    pub(super) fn timeout() -> Duration {
-        Duration::from_millis(900)
-    }
-}
-
-impl RedisStore {
-    /// Starts from a URL; each with `rediss` instead of `redis` for TLS:
-    ///
-    /// - one server: `redis://user:password@host:6379/0`, or `redis+unix:///path`;
-    /// - a cluster, by some of its nodes: `redis+cluster://user:password@host:7000,host:7001`;
-    /// - the master that sentinels watch: `redis+sentinel://user:password@host:26379,host:26379/mymaster/0`, and
-    ///   after it `?sentinel_username=…&sentinel_password=…` if they want a login of their own.
-    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
-        RedisStoreBuilder {
-            url: Secret::new(url),
-            prefix: default::prefix(),
-            timeout: default::timeout(),
-            ca: None,
-            allow_plaintext: false,
-        }
-    }
-}
-
-impl RedisStoreBuilder {
-    /// What each key and channel begins with. Default: `tokenflight`.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// How long an operation may take in all. If half of it brings no answer, the connection is given up: a load
-    /// balancer may have forgotten it. The operation is then tried once more by a new connection, in the other half.
-    /// Keep it just below the source's `store_timeout`. Default 900 ms.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
-        self
-    }
-
-    /// Whom to trust over `rediss://`: certificates in PEM, instead of the system's. Default: the system's.
-    #[cfg(feature = "rustls")]
-    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        // PEM is ASCII: what is not stands between the certificates.
-        self.ca = Some(String::from_utf8_lossy(&pem.into()).into_owned());
-        self
-    }
-
-    /// Sends a password in clear to a host that is not this machine: `redis://` with a password. Everybody on the way
-    /// can read the password. Default: `build` refuses such a URL.
-    pub fn allow_plaintext(mut self) -> Self {
-        self.allow_plaintext = true;
-        self
-    }
-
-    /// Checks the settings. Nothing is connected yet.
-    ///
-    /// # Errors
-    /// A URL that is none, or of a kind that the crate's features leave out; a password that would cross the network in
-    /// clear; [`ca`](Self::ca) without TLS; TLS while the program has chosen no provider of cryptography for rustls; a
-    /// prefix with `{` or `}` in it.
-    pub fn build(self) -> Result<RedisStore, BuildError> {
-        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
-            return Err(BuildError::new("prefix", "must not be empty, nor have `{` or `}` in it"));
-        }
-        if self.timeout.is_zero() {
-            return Err(BuildError::new("timeout", "must be longer than zero"));
-        }
-        let address = Address::parse(self.url.expose()).map_err(|wrong| BuildError::new("url", wrong))?;
-        if self.ca.is_some() && !address.is_tls() {
-            return Err(BuildError::new("ca", "has no effect without TLS: begin the URL with `rediss`"));
-        }
-        if address.tells_password() && !self.allow_plaintext {
-            let message = "would send its password in clear over the network: begin it with `rediss`, or say \
-                           `allow_plaintext`";
-            return Err(BuildError::new("url", message));
-        }
-        #[cfg(feature = "rustls")]
-        if address.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            let message = "needs TLS, and the program has not chosen who does the cryptography: call \
-                           `rustls::crypto::aws_lc_rs::default_provider().install_default()` when it starts";
-            return Err(BuildError::new("url", message));
-        }
-        let wrong =
-            |error: RedisError| BuildError::new("url", format!("cannot be used: {}", error.category()));
-        let link = Link::new(address, self.ca.map(String::into_bytes), self.timeout).map_err(wrong)?;
-        Ok(RedisStore(Arc::new(Inner { link, scripts: Scripts::new(), prefix: self.prefix })))
-    }
 }
 
 impl RedisStore {
@@ -350,6 +230,9 @@ impl SharedStore for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may hold a password.
-        f.debug_struct("RedisStore").field("prefix", &self.0.prefix).finish_non_exhaustive()
+        f.debug_struct("RedisStore")
+            .field("prefix", &self.0.prefix)
+            .field("listened_to", &self.0.link.listened_to())
+            .finish_non_exhaustive()
     }
 }

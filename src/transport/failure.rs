@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::Limit;
+use super::{Limit, printable};
 use crate::error::SourceError;
 
 /// The failure of an exchange that brought no answer, or half of one.
@@ -39,17 +39,6 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
         root = cause;
     }
     printable(&root.to_string(), 200)
-}
-
-/// Text from outside, fit for one line of a log: ASCII, nothing invisible, at most `limit` bytes.
-pub(crate) fn printable(text: &str, limit: usize) -> String {
-    let visible = |char: char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' };
-    let mut clean: String = text.chars().map(visible).collect();
-    if clean.len() > limit {
-        clean.truncate(limit);
-        clean.push_str("...");
-    }
-    clean
 }
 
 /// A refusal that time alone may change.

@@ -206,3 +206,13 @@ fn a_type_is_a_scheme() {
     let forged = Token::new("abc").with_type(TokenType::parse("Bearer x\r\nHost:"));
     assert_eq!(forged.authorization(), "Bearer", "no header can carry it: fails closed");
 }
+
+#[cfg(feature = "shared")]
+#[test]
+fn a_store_s_error_is_one_short_line() {
+    let error =
+        tokenflight::store::StoreError::new(format!("down\nWARN forged\u{1b}[2K{}", "x".repeat(10_000)));
+    let shown = error.to_string();
+    assert!(shown.starts_with("the shared store: down?WARN forged?[2Kxx"), "{shown}");
+    assert!(shown.len() < 250, "{shown}");
+}

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::rules::Rules;
+use super::world::left;
 use crate::clock::Timestamp;
 use crate::token::Token;
 
@@ -166,16 +167,17 @@ impl Books {
 
     /// Another secret is in use now. One that was never reported is the best predecessor. Of those that were rejected
     /// from their birth the oldest stays. One that was reported when it had settled helps nobody.
-    pub(super) fn succeed(&mut self, before: Token, left: impl Fn(&Token) -> Duration, rules: &Rules) {
+    pub(super) fn succeed(&mut self, before: Token, now: Timestamp, rules: &Rules) {
         let helps = |token: &Token| {
             let is_known_to_help = self.entry(token).is_none_or(|entry| entry.from_birth);
-            is_known_to_help && left(token) > rules.min_validity()
+            is_known_to_help && left(token, now) > rules.min_validity()
         };
         let is_better = match self.entry(&before) {
             None => true,
             Some(entry) => entry.from_birth && !self.old.as_ref().is_some_and(helps),
         };
-        if is_better && !left(&before).is_zero() && !self.is_discarded(&before) {
+        // By the clock that is never set back: a wall clock that is set may give it its time again.
+        if is_better && before.end().boot > now.boot && !self.is_discarded(&before) {
             self.old = Some(before);
         }
     }

@@ -6,7 +6,7 @@ use super::books::{Asks, Due, Flight};
 use super::laws::Law;
 use super::rules::{Action, Name, Reply, Rules, Seat};
 use super::sights::Sight;
-use super::world::{Call, Said, Shown, Waiting, World, left};
+use super::world::{Call, Said, Shown, Waiting, World};
 use crate::flight::{Effect, Event, FlightState, Note, Outcome};
 use crate::policy::Margins;
 use crate::source::{FetchContext, Reason};
@@ -123,8 +123,7 @@ impl World {
         if let Some(before) = self.slot.replace(shown.clone())
             && !before.token.is_same(&shown.token)
         {
-            let now = self.now;
-            self.books.succeed(before.token, |token| left(token, now), rules);
+            self.books.succeed(before.token, self.now, rules);
         }
     }
 

@@ -84,9 +84,13 @@ impl SealKey {
 }
 
 impl SealKey {
-    /// A sub-key for a purpose of its own. (HKDF gives up to 255 times as much: so it is never `None`.)
-    fn derive(&self, purpose: &[u8], key: &mut [u8; 64]) -> Option<()> {
-        Hkdf::<Sha256>::new(None, &*self.bytes).expand(purpose, key).ok()
+    /// A sub-key for a purpose of its own: as long as a block of the hash, so that HMAC takes it as it is.
+    fn derive(&self, purpose: &[u8]) -> Result<Zeroizing<[u8; 64]>, BuildError> {
+        let mut key = Zeroizing::new([0; 64]);
+        // HKDF gives up to 255 times as much.
+        let derived = Hkdf::<Sha256>::new(None, &*self.bytes).expand(purpose, &mut *key);
+        derived.map_err(|_| BuildError::new("keys", "give no key of their own for names"))?;
+        Ok(key)
     }
 
     /// One byte over and over, counting up as in this crate's documentation, or a short pattern: nobody's random
@@ -126,8 +130,17 @@ impl TryFrom<Written> for SealKey {
 }
 
 /// The keys that open, of which the first one seals; or the user's word that tokens may stand in clear.
-#[derive(Debug)]
-pub(super) struct KeyRing(Vec<SealKey>);
+pub(super) struct KeyRing {
+    keys: Vec<SealKey>,
+    /// What names of credentials are keyed by.
+    marks: Option<Zeroizing<[u8; 64]>>,
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
 
 /// The value cannot be read: another key, another place, or somebody changed it.
 #[derive(Debug)]
@@ -154,7 +167,11 @@ impl KeyRing {
             );
             return Err(BuildError::new("keys", message));
         }
-        Ok(Self(keys))
+        let mut ring = Self { keys, marks: None };
+        if let Some(oldest) = ring.oldest() {
+            ring.marks = Some(oldest.derive(b"tokenflight marks 1")?);
+        }
+        Ok(ring)
     }
 
     /// The name in the store for these parts, keyed by a sub-key of the oldest key.
@@ -166,25 +183,16 @@ impl KeyRing {
         let Some(key) = self.oldest() else {
             return SharedKey::new(name, parts);
         };
-        // As long as a block of the hash, so that HMAC takes it as it is.
-        let mut names = Zeroizing::new([0; 64]);
-        key.derive(b"tokenflight names 1", &mut names)
-            .ok_or_else(|| BuildError::new("keys", "give no key for names"))?;
+        let names = key.derive(b"tokenflight names 1")?;
         SharedKey::keyed(&names, name, parts)
     }
 
     /// A name for a credential, from which nobody without the key can find the credential. Without a key everybody
     /// could try which credential has that name. So then it says so little of it that they would learn nothing.
     pub(super) fn mark(&self, credential: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
-        let mut key = Zeroizing::new([0; 64]);
-        let shown = if let Some(oldest) = self.oldest()
-            && oldest.derive(b"tokenflight marks 1", &mut key).is_some()
-        {
-            16
-        } else {
-            1
-        };
-        let mut hash = <Hmac<Sha256> as hmac::KeyInit>::new(&(*key).into());
+        let nothing = Zeroizing::new([0; 64]);
+        let (key, shown) = self.marks.as_ref().map_or((&nothing, 1), |key| (key, 16));
+        let mut hash = <Hmac<Sha256> as hmac::KeyInit>::new(&(**key).into());
         credential(&mut |part| {
             // Each part goes with its length, so that no two credentials read the same.
             hash.update(&(part.len() as u64).to_be_bytes());
@@ -195,12 +203,12 @@ impl KeyRing {
 
     /// Of these the key whose id sorts first. It stays the same when the keys are only put in another order.
     fn oldest(&self) -> Option<&SealKey> {
-        self.0.iter().min_by(|one, other| one.id.cmp(&other.id))
+        self.keys.iter().min_by(|one, other| one.id.cmp(&other.id))
     }
 
     /// `None`: no randomness is available.
     pub(super) fn seal(&self, place: &SharedKey, purpose: Purpose<'_>, text: &[u8]) -> Option<Vec<u8>> {
-        let Some(key) = self.0.first() else {
+        let Some(key) = self.keys.first() else {
             return Some([&[IN_CLEAR, purpose.letter()], text].concat());
         };
         let mut nonce = [0; NONCE];
@@ -220,7 +228,7 @@ impl KeyRing {
         value: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         match value.split_first().ok_or(Unopened)? {
-            (&IN_CLEAR, rest) if self.0.is_empty() => {
+            (&IN_CLEAR, rest) if self.keys.is_empty() => {
                 let text = rest.strip_prefix(&[purpose.letter()]).ok_or(Unopened)?;
                 Ok(Zeroizing::new(text.to_vec()))
             }
@@ -228,7 +236,7 @@ impl KeyRing {
                 let (id_length, rest) = rest.split_first().ok_or(Unopened)?;
                 let (id, rest) = rest.split_at_checked((*id_length).into()).ok_or(Unopened)?;
                 let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or(Unopened)?;
-                let key = self.0.iter().find(|key| key.id.as_bytes() == id).ok_or(Unopened)?;
+                let key = self.keys.iter().find(|key| key.id.as_bytes() == id).ok_or(Unopened)?;
                 let payload = Payload { msg: sealed, aad: &bound_to(&key.id, place, purpose) };
                 let opened = cipher(key).decrypt(&XNonce::from(*nonce), payload);
                 opened.map(Zeroizing::new).map_err(|_| Unopened)

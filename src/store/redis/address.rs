@@ -42,7 +42,7 @@ impl Address {
 
 impl Address {
     /// Each address that the URL names, with the login for it.
-    fn named(&self) -> impl Iterator<Item = &ConnectionInfo> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &ConnectionInfo> {
         let (nodes, servers) = match self {
             Self::Server(server) => (std::slice::from_ref(server), None),
             Self::Cluster(nodes) => (&nodes[..], None),
@@ -56,17 +56,34 @@ impl Address {
         self.named().all(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }))
     }
 
-    /// Whether a password would cross a network in clear.
-    pub(super) fn tells_password(&self) -> bool {
-        let is_elsewhere = |info: &ConnectionInfo| match info.addr() {
-            ConnectionAddr::Tcp(host, _) => {
-                let is_loopback = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-                !is_loopback && !host.eq_ignore_ascii_case("localhost")
-            }
-            _ => false,
+    /// Whether the URL has the password of the servers. (The sentinels' password is another.)
+    pub(super) fn has_password(&self) -> bool {
+        let servers = match self {
+            Self::Server(server) | Self::Sentinels { servers: server, .. } => Some(server),
+            Self::Cluster(nodes) => nodes.first(),
         };
-        let has_password = self.named().any(|info| info.redis_settings().password().is_some());
-        has_password && self.named().any(is_elsewhere)
+        servers.is_some_and(has_password)
+    }
+
+    /// Whether a password would cross a network in clear. `is_asked`: there is one, though not in the URL.
+    pub(super) fn tells_password(&self, is_asked: bool) -> bool {
+        let has_password = is_asked || self.named().any(has_password);
+        has_password && self.named().any(|info| is_read_on_the_way(info.addr()))
+    }
+}
+
+fn has_password(info: &ConnectionInfo) -> bool {
+    info.redis_settings().password().is_some()
+}
+
+/// Whether what is sent there crosses a network in clear.
+pub(super) fn is_read_on_the_way(address: &ConnectionAddr) -> bool {
+    match address {
+        ConnectionAddr::Tcp(host, _) => {
+            let is_loopback = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            !is_loopback && !host.eq_ignore_ascii_case("localhost")
+        }
+        _ => false,
     }
 }
 

@@ -1,6 +1,5 @@
 //! The connection: made where it is used, forgotten when it fails, and the news that come by it.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -8,16 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::{
-    ErrorKind, FromRedisValue, PushInfo, PushKind, RedisError, RedisResult, RetryMethod, ServerErrorKind,
-};
+use ::redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, RetryMethod, ServerErrorKind};
 use futures_util::future::{Either, select};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use super::address::Address;
-use super::route::{Route, Wire};
+use super::channels::{Channels, Subscriptions};
+use super::route::{Route, Wire, is_login_refused};
 use crate::store::{News, StoreError};
 
 pub(super) struct Link {
@@ -36,67 +32,66 @@ pub(super) struct Link {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) wire: Wire,
+    subscriptions: Arc<Subscriptions>,
     /// Tells this connection from the ones before and after it.
     number: u64,
 }
 
-/// The connection that operations begin with, and the channels that it listens to.
+/// The connection that operations begin with.
 struct Open {
     connection: Connection,
-    subscribed: Vec<String>,
     /// The connection was lost.
     gone: Arc<AtomicBool>,
-    /// Ends with the runtime that the connection's own tasks run on: an arbiter may go, and the store stay.
-    runtime: JoinHandle<()>,
+    /// Unsubscribes from what nobody listens to. It ends with the runtime that the connection's own tasks run on: an
+    /// arbiter may go, and the store stay.
+    tidies: JoinHandle<()>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.runtime.abort();
+        self.tidies.abort();
     }
 }
-
-/// For each channel, a counter of its news.
-#[derive(Default)]
-struct Channels(Mutex<HashMap<String, watch::Sender<u64>>>);
 
 impl Open {
     fn is_live(&self) -> bool {
         // First the flag is set. Then the waiters are woken. Therefore a woken waiter sees the flag.
-        !self.runtime.is_finished() && !self.gone.load(Ordering::Relaxed)
+        !self.tidies.is_finished() && !self.gone.load(Ordering::Relaxed)
     }
 }
 
 impl Link {
     /// `timeout`: for one operation in all. Each of its two tries has half of it.
-    pub(super) fn new(address: Address, ca: Option<Vec<u8>>, timeout: Duration) -> RedisResult<Self> {
-        let channels: Arc<Channels> = Arc::default();
-        let hears = Arc::clone(&channels);
-        let limit = timeout / 2;
-        let route = Route::new(address, ca, limit, move |push| hears.hear(&push))?;
+    pub(super) fn new(route: Route, timeout: Duration) -> Self {
         let (open, connecting, made) = (Mutex::default(), tokio::sync::Mutex::default(), AtomicU64::new(0));
-        Ok(Self { route, limit, open, connecting, made, channels })
+        Self { route, limit: timeout / 2, open, connecting, made, channels: Channels::new() }
     }
 
     /// Runs an operation. If the connection fails, or does not answer, the operation is tried once more by a new
-    /// connection: an idle connection may be dead without a sign of it. So the operation must be one that may be
-    /// carried out twice.
+    /// connection: an idle connection may be dead without a sign of it. So the operation must be one that may be carried
+    /// out twice.
     pub(super) async fn run<T, F>(&self, operation: impl Fn(Connection) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>>,
     {
         let answer = match self.attempt(&operation).await {
-            Err(error) if is_worth_a_second_try(&error) => self.attempt(&operation).await,
+            Err(error) if self.is_worth_a_second_try(&error) => self.attempt(&operation).await,
             answer => answer,
         };
-        answer.map_err(|error| {
-            if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
-                return StoreError::new(
-                    "the server is one of a cluster: begin the URL with `redis+cluster://`",
-                );
-            }
-            StoreError::new(error)
-        })
+        answer.map_err(|error| self.told(&error))
+    }
+
+    /// A connection may lose its login while it is used, and a cluster's first command is what logs in.
+    fn is_worth_a_second_try(&self, error: &RedisError) -> bool {
+        is_worth_a_second_try(error) || (self.route.login().is_asked() && is_login_refused(error))
+    }
+
+    /// The error's text, and not the error: a text that Redis or a proxy wrote may hold the password.
+    fn told(&self, error: &RedisError) -> StoreError {
+        if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+            return StoreError::new("the server is one of a cluster: begin the URL with `redis+cluster://`");
+        }
+        StoreError::new(self.route.login().clean(&error.to_string()))
     }
 
     async fn attempt<T, F>(&self, operation: impl Fn(Connection) -> F) -> RedisResult<T>
@@ -106,7 +101,12 @@ impl Link {
         let mut limit = pin!(tokio::time::sleep(self.limit));
         let connection = before(limit.as_mut(), self.connection()).await?;
         let number = connection.number;
-        let answer = before(limit, operation(connection)).await;
+        let answer = before(limit, async {
+            let Connection { mut wire, subscriptions, .. } = connection.clone();
+            subscriptions.listen_again(&mut wire, &self.channels).await?;
+            operation(connection).await
+        })
+        .await;
         if let Err(error) = &answer
             && !is_refusal(error)
         {
@@ -146,39 +146,34 @@ impl Link {
             }
             channels.hear(&push);
         };
-        let mut wire = self.route.connect(self.limit, hear).await?;
+        let mut wire = self.route.connect(self.limit, &self.channels, hear).await?;
         // Those who listened by the last connection go on listening by this one, before they look by it.
-        let subscribed = self.channels.listened_to();
-        if !subscribed.is_empty() {
-            wire.subscribe(&subscribed).await?;
-        }
-        let runtime = tokio::spawn(std::future::pending());
-        let connection = Connection { wire, number: self.made.fetch_add(1, Ordering::Relaxed) };
-        *self.open() = Some(Open { connection: connection.clone(), subscribed, gone, runtime });
+        let subscriptions = Arc::new(Subscriptions::begin(&mut wire, &self.channels).await?);
+        let tidies = tokio::spawn({
+            let (subscriptions, channels) = (Arc::clone(&subscriptions), Arc::clone(&self.channels));
+            let wire = wire.clone();
+            async move { subscriptions.tidy(wire, &channels).await }
+        });
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let connection = Connection { wire, subscriptions, number };
+        *self.open() = Some(Open { connection: connection.clone(), gone, tidies });
         Ok(connection)
     }
 
     /// The news of a channel. Redis has confirmed the subscription when this returns.
     pub(super) async fn news(&self, channel: &str) -> Result<News, StoreError> {
         // Listened to before it is subscribed to, so that no piece of news finds nobody.
-        let news = News::new(self.channels.counter(channel));
-        self.run(|connection| self.subscribe(connection, channel)).await?;
+        let news = self.channels.listen(channel);
+        let subscribes = |mut connection: Connection| async move {
+            connection.subscriptions.subscribe(&mut connection.wire, channel).await
+        };
+        self.run(subscribes).await?;
         Ok(news)
     }
 
-    async fn subscribe(&self, mut connection: Connection, channel: &str) -> RedisResult<()> {
-        let number = connection.number;
-        let is_subscribed = |open: &Open| {
-            open.connection.number == number && open.subscribed.iter().any(|known| known == channel)
-        };
-        if !self.open().as_ref().is_some_and(is_subscribed) {
-            connection.wire.subscribe(&[channel.to_owned()]).await?;
-            // Another operation may have given this connection up meanwhile.
-            if let Some(open) = self.open().as_mut().filter(|open| open.connection.number == number) {
-                open.subscribed.push(channel.to_owned());
-            }
-        }
-        Ok(())
+    /// How many channels somebody listens to.
+    pub(super) fn listened_to(&self) -> usize {
+        self.channels.listened_to().len()
     }
 
     /// Waits for the answer to something that was sent after an operation whose answer nobody waits for any more.
@@ -211,45 +206,10 @@ async fn before<T>(
 
 /// The server has answered, and says no. The connection works.
 fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_)) && !is_worth_a_second_try(error)
+    error.clone().into_server_errors().is_some() && !is_worth_a_second_try(error) && !is_login_refused(error)
 }
 
 /// A new connection, perhaps to another server, may do better.
 fn is_worth_a_second_try(error: &RedisError) -> bool {
     !matches!(error.retry_method(), RetryMethod::NoRetry | RetryMethod::MovedRedirect)
-}
-
-impl Channels {
-    fn counter(&self, channel: &str) -> watch::Receiver<u64> {
-        let mut channels = self.lock();
-        channels.entry(channel.to_owned()).or_default().subscribe()
-    }
-
-    fn listened_to(&self) -> Vec<String> {
-        let channels = self.lock();
-        channels.iter().filter(|(_, news)| news.receiver_count() > 0).map(|(name, _)| name.clone()).collect()
-    }
-
-    fn hear(&self, push: &PushInfo) {
-        match (&push.kind, push.data.first().cloned().map(String::from_redis_value)) {
-            // Nobody knows what was missed, so whoever waits had better look.
-            (PushKind::Disconnection, _) => self.wake_all(),
-            (PushKind::Message, Some(Ok(channel))) => {
-                if let Some(counter) = self.lock().get(&channel) {
-                    counter.send_modify(|count| *count += 1);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn wake_all(&self) {
-        for counter in self.lock().values() {
-            counter.send_modify(|count| *count += 1);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<u64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

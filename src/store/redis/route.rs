@@ -1,32 +1,34 @@
 //! The way to Redis: what makes a connection to the server, to the cluster, or to today's master.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::{ClusterClient, ClusterConfig};
 use ::redis::cluster_async::ClusterConnection;
-use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, PushInfo,
-    RedisError, RedisFuture, RedisResult, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, PushInfo, RedisError,
+    RedisFuture, RedisResult, Value,
 };
-use futures_util::future::select_ok;
 
 use super::address::{Address, tcp_settings};
-use tls::{trusted_by_both, trusting};
+use super::channels::Channels;
+use super::credentials::{Login, refused};
+use super::sentinels::Sentinels;
+use tls::trusting;
 
-pub(super) enum Route {
-    Server(Client),
-    Cluster(ClusterClient),
-    Sentinels(Sentinels),
+pub(super) struct Route {
+    to: To,
+    login: Login,
+    ca: Option<Vec<u8>>,
 }
 
-/// Whom to ask for the master, anew for each connection.
-pub(super) struct Sentinels {
-    nodes: Vec<ConnectionInfo>,
-    master: String,
-    servers: ConnectionInfo,
-    ca: Option<Vec<u8>>,
+enum To {
+    Server(ConnectionInfo),
+    /// Some of its nodes.
+    Cluster(Vec<ConnectionInfo>),
+    /// And the login of the servers that they watch.
+    Sentinels(Sentinels, ConnectionInfo),
 }
 
 /// A connection. A clone is the same one.
@@ -37,53 +39,75 @@ pub(super) enum Wire {
 }
 
 impl Route {
-    /// Nothing is connected yet. `hear`: what a cluster's connections are told.
+    /// Nothing is connected yet. A setting that cannot work is an error now, and not at the first connection.
     pub(super) fn new(
         address: Address,
+        login: Login,
         ca: Option<Vec<u8>>,
-        timeout: Duration,
-        hear: impl Fn(PushInfo) + Clone + Send + Sync + 'static,
+        allow_plaintext: bool,
     ) -> RedisResult<Self> {
-        Ok(match address {
-            Address::Server(server) => Self::Server(open(server, ca)?),
+        let to = match address {
+            Address::Server(server) => {
+                open(server.clone(), ca.clone())?;
+                To::Server(server)
+            }
             Address::Cluster(nodes) => {
-                let is_tls = nodes.first().is_some_and(|node| needs_tls(node.addr()));
-                let builder = ClusterClient::builder(nodes)
-                    .connection_timeout(timeout)
-                    .response_timeout(timeout)
-                    // With redirections and all: the source waits no longer either.
-                    .overall_response_timeout(Some(timeout))
-                    .tcp_settings(tcp_settings())
-                    .push_sender(move |push: PushInfo| {
-                        hear(push);
-                        Ok::<(), ()>(())
-                    });
-                Self::Cluster(trusting(builder, is_tls, ca).build()?)
+                trusting(ClusterClient::builder(nodes.clone()), is_tls(&nodes), ca.clone()).build()?;
+                To::Cluster(nodes)
             }
             Address::Sentinels { sentinels, master, servers } => {
-                let sentinels = Sentinels { nodes: sentinels, master, servers, ca };
-                // A setting that cannot work is an error now, and not at the first connection.
-                for sentinel in &sentinels.nodes {
-                    sentinels.client(sentinel)?;
+                for sentinel in &sentinels {
+                    open(sentinel.clone(), ca.clone())?;
                 }
-                Self::Sentinels(sentinels)
+                To::Sentinels(
+                    Sentinels { nodes: sentinels, master, ca: ca.clone(), allow_plaintext },
+                    servers,
+                )
             }
-        })
+        };
+        Ok(Self { to, login, ca })
     }
 
-    /// A cluster is connected to by the first command, a server here.
+    pub(super) fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// A cluster is connected to by the first command, a server here. If the server refuses a login that was asked for,
+    /// there may be another by now. `channels`: what a cluster's connections are told; `hear`: what a server's connection
+    /// is told.
     pub(super) async fn connect(
         &self,
         timeout: Duration,
+        channels: &Arc<Channels>,
+        hear: impl Fn(PushInfo) + Clone + Send + Sync + 'static,
+    ) -> RedisResult<Wire> {
+        let first = self.connect_once(timeout, channels, hear.clone()).await;
+        let is_refused = |error: &RedisError| self.login.is_asked() && is_login_refused(error);
+        if !first.as_ref().is_err_and(is_refused) {
+            return first;
+        }
+        let second = self.connect_once(timeout, channels, hear).await;
+        // As an error that no third try follows.
+        second.map_err(|error| if is_refused(&error) { refused(error.to_string()) } else { error })
+    }
+
+    async fn connect_once(
+        &self,
+        timeout: Duration,
+        channels: &Arc<Channels>,
         hear: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> RedisResult<Wire> {
-        let client = match self {
-            Self::Server(client) => client.clone(),
-            Self::Cluster(client) => {
-                let pending = client.get_pending_async_connection_with_config(ClusterConfig::new());
-                return Ok(Wire::Cluster(pending));
+        let credentials = self.login.ask().await?;
+        let signed = |server: &ConnectionInfo| {
+            credentials.as_ref().map_or_else(|| server.clone(), |credentials| credentials.signed(server))
+        };
+        let server = match &self.to {
+            To::Server(server) => signed(server),
+            To::Cluster(nodes) => {
+                let nodes = nodes.iter().map(signed).collect();
+                return self.cluster(nodes, timeout, channels);
             }
-            Self::Sentinels(sentinels) => sentinels.find(timeout).await?,
+            To::Sentinels(sentinels, servers) => sentinels.find(&signed(servers), timeout).await?,
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
@@ -92,67 +116,39 @@ impl Route {
                 hear(push);
                 Ok::<(), ()>(())
             });
+        let client = open(server, self.ca.clone())?;
         client.get_multiplexed_async_connection_with_config(&config).await.map(Wire::Server)
+    }
+
+    fn cluster(
+        &self,
+        nodes: Vec<ConnectionInfo>,
+        timeout: Duration,
+        channels: &Arc<Channels>,
+    ) -> RedisResult<Wire> {
+        let is_tls = is_tls(&nodes);
+        let hears = Arc::clone(channels);
+        let builder = ClusterClient::builder(nodes)
+            .connection_timeout(timeout)
+            .response_timeout(timeout)
+            // With redirections and all: the source waits no longer either.
+            .overall_response_timeout(Some(timeout))
+            .tcp_settings(tcp_settings())
+            .push_sender(move |push: PushInfo| {
+                hears.hear(&push);
+                Ok::<(), ()>(())
+            });
+        let client = trusting(builder, is_tls, self.ca.clone()).build()?;
+        Ok(Wire::Cluster(client.get_pending_async_connection_with_config(ClusterConfig::new())))
     }
 }
 
-impl Sentinels {
-    /// All sentinels are asked at once, so that one that is silent delays nobody. The first that names a server
-    /// which says itself that it is the master is believed. They may know none for a moment, even without a
-    /// failover, so they are asked again while there is time.
-    async fn find(&self, timeout: Duration) -> RedisResult<Client> {
-        const PAUSE: Duration = Duration::from_millis(50);
-        let mut last = RedisError::from((ErrorKind::Client, "the sentinels do not answer in time"));
-        let asking = async {
-            loop {
-                match self.ask().await {
-                    Ok(client) => return client,
-                    Err(error) => last = error,
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        let found = tokio::time::timeout(timeout, asking).await;
-        found.map_err(|_| last)
-    }
-
-    async fn ask(&self) -> RedisResult<Client> {
-        let asked = self.nodes.iter().map(|sentinel| {
-            Box::pin(async move {
-                let mut client = self.client(sentinel)?;
-                client.async_get_client().await
-            })
-        });
-        select_ok(asked).await.map(|(client, _)| client)
-    }
-
-    fn client(&self, sentinel: &ConnectionInfo) -> RedisResult<SentinelClient> {
-        let is_tls = needs_tls(sentinel.addr());
-        let (servers, login) = (self.servers.redis_settings(), sentinel.redis_settings());
-        let mut builder =
-            SentinelClientBuilder::new([sentinel.addr().clone()], &self.master, SentinelServerType::Master)?
-                .set_client_to_redis_tcp_settings(tcp_settings())
-                .set_client_to_sentinel_tcp_settings(tcp_settings())
-                .set_client_to_redis_db(servers.db())
-                .set_client_to_redis_protocol(servers.protocol());
-        if is_tls {
-            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-            builder = trusted_by_both(builder, self.ca.clone());
-        }
-        if let Some(username) = servers.username() {
-            builder = builder.set_client_to_redis_username(username);
-        }
-        if let Some(password) = servers.password() {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        if let Some(username) = login.username() {
-            builder = builder.set_client_to_sentinel_username(username);
-        }
-        if let Some(password) = login.password() {
-            builder = builder.set_client_to_sentinel_password(password);
-        }
-        builder.build()
-    }
+/// The server does not know who asks, or no longer: the password is wrong, or was changed.
+pub(super) fn is_login_refused(error: &RedisError) -> bool {
+    let answers = error.clone().into_server_errors();
+    answers.is_some_and(|answers| {
+        answers.iter().any(|(_, answer)| matches!(answer.code(), "NOAUTH" | "WRONGPASS"))
+    })
 }
 
 impl Wire {
@@ -161,6 +157,14 @@ impl Wire {
         match self {
             Self::Server(connection) => connection.subscribe(channels).await,
             Self::Cluster(connection) => connection.subscribe(channels).await,
+        }
+    }
+
+    /// Redis has confirmed it when this returns.
+    pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> RedisResult<()> {
+        match self {
+            Self::Server(connection) => connection.unsubscribe(channels).await,
+            Self::Cluster(connection) => connection.unsubscribe(channels).await,
         }
     }
 }
@@ -193,11 +197,12 @@ impl ConnectionLike for Wire {
     }
 }
 
-fn needs_tls(address: &ConnectionAddr) -> bool {
-    matches!(address, ConnectionAddr::TcpTls { .. })
+/// All hosts of a URL have the same scheme.
+fn is_tls(nodes: &[ConnectionInfo]) -> bool {
+    nodes.first().is_some_and(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
 }
 
-fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> RedisResult<Client> {
+pub(super) fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> RedisResult<Client> {
     match ca {
         Some(pem) => tls::client(info, pem),
         None => Client::open(info),
@@ -207,7 +212,6 @@ fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> RedisResult<Client> {
 #[cfg(feature = "rustls")]
 mod tls {
     use ::redis::cluster::ClusterClientBuilder;
-    use ::redis::sentinel::SentinelClientBuilder;
     use ::redis::{Client, ConnectionInfo, RedisResult, TlsCertificates};
 
     fn certificates(pem: Vec<u8>) -> TlsCertificates {
@@ -228,21 +232,12 @@ mod tls {
             _ => builder,
         }
     }
-
-    pub(super) fn trusted_by_both(
-        builder: SentinelClientBuilder,
-        ca: Option<Vec<u8>>,
-    ) -> SentinelClientBuilder {
-        let Some(pem) = ca.map(certificates) else { return builder };
-        builder.set_client_to_sentinel_certificates(pem.clone()).set_client_to_redis_certificates(pem)
-    }
 }
 
 /// Without TLS a `rediss` URL is refused by the client, and no certificate can be set.
 #[cfg(not(feature = "rustls"))]
 mod tls {
     use ::redis::cluster::ClusterClientBuilder;
-    use ::redis::sentinel::SentinelClientBuilder;
     use ::redis::{Client, ConnectionInfo, RedisResult};
 
     pub(super) fn client(info: ConnectionInfo, _: Vec<u8>) -> RedisResult<Client> {
@@ -254,13 +249,6 @@ mod tls {
         _: bool,
         _: Option<Vec<u8>>,
     ) -> ClusterClientBuilder {
-        builder
-    }
-
-    pub(super) fn trusted_by_both(
-        builder: SentinelClientBuilder,
-        _: Option<Vec<u8>>,
-    ) -> SentinelClientBuilder {
         builder
     }
 }

@@ -1,0 +1,229 @@
+//! Who listens to which channel, and what a connection has subscribed to for them.
+//!
+//! A channel is subscribed to while somebody listens. Each connection has a task that unsubscribes from what nobody
+//! listens to any more, and from a channel that floods the connection: whoever listens there has been woken, and the
+//! next operation subscribes again before it looks.
+
+use std::collections::{HashMap, HashSet};
+use std::str;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::redis::{PushInfo, PushKind, RedisResult, Value};
+use tokio::sync::{RwLock, watch};
+
+use super::route::Wire;
+use crate::store::News;
+
+/// The channels that somebody listens to.
+pub(super) struct Channels {
+    state: Mutex<State>,
+    /// Goes up when there is something to unsubscribe from.
+    untidy: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    listened_to: HashMap<String, Channel>,
+    /// Those that flood the connection. Their names stay here until they are subscribed to again.
+    flooded: HashSet<String>,
+}
+
+#[derive(Default)]
+struct Channel {
+    /// Goes up with each piece of news.
+    counter: watch::Sender<u64>,
+    /// How many pieces there have been since the channel was last subscribed to.
+    heard: u32,
+}
+
+impl Channels {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), untidy: watch::Sender::new(0) })
+    }
+
+    /// The channel is in [`listened_to`](Self::listened_to) until the last of its `News` is dropped.
+    pub(super) fn listen(self: &Arc<Self>, channel: &str) -> News {
+        let counter = self.lock().listened_to.entry(channel.to_owned()).or_default().counter.subscribe();
+        let listener = Listener { channels: Arc::clone(self), channel: channel.to_owned() };
+        News::guarded(counter, Arc::new(listener))
+    }
+
+    pub(super) fn listened_to(&self) -> Vec<String> {
+        self.lock().listened_to.keys().cloned().collect()
+    }
+
+    /// Called by the task of the connection, for each message that nobody asked for.
+    pub(super) fn hear(&self, push: &PushInfo) {
+        match push.kind {
+            // Nobody knows what was missed, so whoever waits had better look.
+            PushKind::Disconnection => self.wake_all(),
+            PushKind::Message => {
+                if let Some(name) = push.data.first().and_then(text) {
+                    self.count(name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// First a channel is marked as flooded. Then its listeners are woken. Therefore a listener who looks because of
+    /// this piece of news subscribes again before that, and one who has looked already is woken once more.
+    fn count(&self, name: &str) {
+        /// More than there are in the life of a token, even if refreshes fail.
+        const FLOOD: u32 = 32;
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(channel) = state.listened_to.get_mut(name) else { return };
+        channel.heard = channel.heard.saturating_add(1);
+        if channel.heard == FLOOD {
+            state.flooded.insert(name.to_owned());
+            self.note_untidy();
+        }
+        channel.counter.send_modify(|count| *count += 1);
+    }
+
+    fn note_untidy(&self) {
+        self.untidy.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn wake_all(&self) {
+        for channel in self.lock().listened_to.values() {
+            channel.counter.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Stands in a `News` behind its receiver.
+#[derive(Debug)]
+struct Listener {
+    channels: Arc<Channels>,
+    channel: String,
+}
+
+impl Drop for Listener {
+    /// First `News` drops its receiver. Then it drops this. Therefore the last of a channel's listeners finds no
+    /// receiver here. `listen` adds a receiver under the same lock, so it either comes before, and the channel stays,
+    /// or it comes after, and makes the channel anew.
+    fn drop(&mut self) {
+        let mut state = self.channels.lock();
+        let channel = state.listened_to.get(&self.channel);
+        if channel.is_some_and(|channel| channel.counter.receiver_count() == 0) {
+            state.listened_to.remove(&self.channel);
+            state.flooded.remove(&self.channel);
+            drop(state);
+            self.channels.note_untidy();
+        }
+    }
+}
+
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channels").field("listened_to", &self.listened_to().len()).finish_non_exhaustive()
+    }
+}
+
+/// What one connection has subscribed to.
+pub(super) struct Subscriptions {
+    /// `true`: Redis has confirmed it. `false`: it was asked to, and the answer may have been lost.
+    known: Mutex<HashMap<String, bool>>,
+    /// Held by those who subscribe, all at once, and by the one who unsubscribes, alone.
+    order: RwLock<()>,
+}
+
+impl Subscriptions {
+    /// By a new connection: what is listened to by now.
+    pub(super) async fn begin(wire: &mut Wire, channels: &Channels) -> RedisResult<Self> {
+        let listened_to = channels.listened_to();
+        if !listened_to.is_empty() {
+            wire.subscribe(&listened_to).await?;
+        }
+        let known = listened_to.into_iter().map(|channel| (channel, true)).collect();
+        Ok(Self { known: Mutex::new(known), order: RwLock::default() })
+    }
+
+    /// Redis has confirmed it when this returns. The caller listens to the channel already.
+    ///
+    /// First the caller listens. Then this waits for its turn. [`tidy`](Self::tidy) looks at who listens in a turn of
+    /// its own. If that turn comes later, it sees the listener. If it came earlier, it has taken the channel out of
+    /// `known` and has the answer to its UNSUBSCRIBE, so the SUBSCRIBE is sent after that. Therefore no listener is
+    /// without a subscription.
+    pub(super) async fn subscribe(&self, wire: &mut Wire, channel: &str) -> RedisResult<()> {
+        let _turn = self.order.read().await;
+        self.subscribe_in_turn(wire, channel).await
+    }
+
+    async fn subscribe_in_turn(&self, wire: &mut Wire, channel: &str) -> RedisResult<()> {
+        if self.known().get(channel) != Some(&true) {
+            // Before it is sent: this future may be dropped while it waits for the answer.
+            self.known().insert(channel.to_owned(), false);
+            wire.subscribe(&[channel.to_owned()]).await?;
+            self.known().insert(channel.to_owned(), true);
+        }
+        Ok(())
+    }
+
+    /// Subscribes again to what was flooded, if anything was. An operation begins with this, so that it misses nothing
+    /// that comes after it.
+    ///
+    /// A name is forgotten when Redis has confirmed: this future may be dropped half-way, and then the next operation
+    /// does it. And it is forgotten in the same turn: [`tidy`](Self::tidy) comes before, or finds it forgotten.
+    pub(super) async fn listen_again(&self, wire: &mut Wire, channels: &Channels) -> RedisResult<()> {
+        let flooded: Vec<String> = channels.lock().flooded.iter().cloned().collect();
+        if flooded.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.order.read().await;
+        for name in flooded {
+            self.subscribe_in_turn(wire, &name).await?;
+            let mut state = channels.lock();
+            state.flooded.remove(&name);
+            if let Some(channel) = state.listened_to.get_mut(&name) {
+                channel.heard = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unsubscribes from what nobody listens to, and from what floods the connection, for as long as the connection lasts.
+    pub(super) async fn tidy(&self, mut wire: Wire, channels: &Channels) {
+        // Before the first look, so that no listener leaves unseen.
+        let mut untidy = channels.untidy.subscribe();
+        loop {
+            self.unsubscribe(&mut wire, channels).await;
+            if untidy.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn unsubscribe(&self, wire: &mut Wire, channels: &Channels) {
+        let _turn = self.order.write().await;
+        let left: Vec<String> = {
+            let state = channels.lock();
+            let is_wanted =
+                |name: &String| state.listened_to.contains_key(name) && !state.flooded.contains(name);
+            self.known().extract_if(|name, _| !is_wanted(name)).map(|(name, _)| name).collect()
+        };
+        if !left.is_empty() {
+            // If this fails, the connection is lost, or Redis does not allow it. Then the subscription stays until
+            // the connection ends, and its news is heard by nobody.
+            let _ = wire.unsubscribe(&left).await;
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, bool>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
