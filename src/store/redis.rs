@@ -47,8 +47,8 @@ use scripts::Scripts;
 /// - **Passwords that rotate**: see [`credentials`](RedisStoreBuilder::credentials) and
 ///   [`password_file`](RedisStoreBuilder::password_file).
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+hello +auth +ping +select +evalsha
-///   +script|load +subscribe +unsubscribe +publish +type +strlen +hlen +hstrlen +hget +hmget +hset +hdel +hkeys +get +set
-///   +unlink +pttl +pexpire +time +multi +exec`.
+///   +script|load +subscribe +unsubscribe +publish +type +strlen +hlen +hstrlen +hget +hgetall +hmget +hset +hdel +hkeys +get
+///   +set +unlink +pttl +pexpire +time +multi +exec`.
 /// - **Eviction**: nothing is lost that cannot be fetched again. Each key has an end.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
@@ -83,7 +83,7 @@ impl RedisStore {
     /// A script with the keys that all of them have.
     fn script<'a>(&self, script: &'a Script, key: &SharedKey) -> ScriptInvocation<'a> {
         let mut script = script.prepare_invoke();
-        for what in ["token", "lease", "pause", "state", "marks"] {
+        for what in ["token", "lease", "pause", "state", "marks", "waiting"] {
             script.key(self.place(key, what));
         }
         script
@@ -97,7 +97,8 @@ impl RedisStore {
             None => script.arg("").arg("").arg(0),
         };
         script.arg(time).arg(ask.refused.as_deref().unwrap_or_default());
-        script.arg(u8::from(ask.discard)).arg(&ask.mark).arg(self.channel(key)).arg(ask.passed.len());
+        script.arg(u8::from(ask.discard)).arg(&ask.mark).arg(self.channel(key));
+        script.arg(self.0.link.name()).arg(ask.passed.len());
         for value in ask.passed.iter().chain(&ask.void) {
             script.arg(value.as_slice());
         }

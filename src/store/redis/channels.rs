@@ -16,6 +16,8 @@ use crate::store::News;
 
 /// The channels that somebody listens to.
 pub(super) struct Channels {
+    /// Some pieces of news are for some of those who listen. This is how they name this one.
+    name: String,
     state: Mutex<State>,
     /// Goes up when there is something to unsubscribe from.
     untidy: watch::Sender<u64>,
@@ -38,7 +40,12 @@ struct Channel {
 
 impl Channels {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), untidy: watch::Sender::new(0) })
+        let name = format!("{:016x}", fastrand::u64(..));
+        Arc::new(Self { name, state: Mutex::default(), untidy: watch::Sender::new(0) })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The channel is in [`listened_to`](Self::listened_to) until the last of its `News` is dropped.
@@ -59,16 +66,23 @@ impl Channels {
             PushKind::Disconnection => self.wake_all(),
             PushKind::Message => {
                 if let Some(name) = push.data.first().and_then(text) {
-                    self.count(name);
+                    let is_meant = push.data.get(1).and_then(text).is_none_or(|news| self.is_meant(news));
+                    self.count(name, is_meant);
                 }
             }
             _ => {}
         }
     }
 
+    /// The end of a lease names those who are to look. All else is for everybody.
+    fn is_meant(&self, news: &str) -> bool {
+        let Some(names) = news.strip_prefix("failed ").filter(|names| !names.is_empty()) else { return true };
+        names.split(' ').any(|name| name == self.name)
+    }
+
     /// First a channel is marked as flooded. Then its listeners are woken. Therefore a listener who looks because of
     /// this piece of news subscribes again before that, and one who has looked already is woken once more.
-    fn count(&self, name: &str) {
+    fn count(&self, name: &str, is_meant: bool) {
         /// More than there are in the life of a token, even if refreshes fail.
         const FLOOD: u32 = 32;
         let mut state = self.lock();
@@ -79,7 +93,10 @@ impl Channels {
             state.flooded.insert(name.to_owned());
             self.note_untidy();
         }
-        channel.counter.send_modify(|count| *count += 1);
+        // Who will hear no more for a while has to look.
+        if is_meant || channel.heard == FLOOD {
+            channel.counter.send_modify(|count| *count += 1);
+        }
     }
 
     fn note_untidy(&self) {

@@ -30,7 +30,7 @@ redis.call('HSET', KEYS[1], 'id', ARGV[2], 'fence', ARGV[3], 'value', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 
 -- The refresh is over, and so is the trouble, if there was any.
-redis.call('UNLINK', KEYS[2], KEYS[3])
+redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[6])
 redis.call('HDEL', KEYS[5], ARGV[7])
 
 -- Last, so that whoever hears it finds all of the above done.

@@ -33,6 +33,11 @@ if ARGV[6] ~= '0' then
   redis.call('PEXPIRE', KEYS[5], math.max(redis.call('PTTL', KEYS[5]), tonumber(ARGV[6])))
 end
 
--- Last: those who wait hear of the failure at once, instead of waiting for a lease that has ended.
-redis.call('PUBLISH', ARGV[7], 'failed')
+-- Last: whoever hears it finds all of the above done. A pause is news for everybody: they need not wait for a lease
+-- that has ended.
+if ARGV[3] ~= '0' then
+  redis.call('PUBLISH', ARGV[7], 'failed')
+else
+  wake_some(ARGV[7], ARGV[4])
+end
 return 1

@@ -171,6 +171,11 @@ impl Link {
         Ok(news)
     }
 
+    /// By which Redis knows this process among those who wait.
+    pub(super) fn name(&self) -> &str {
+        self.channels.name()
+    }
+
     /// How many channels somebody listens to.
     pub(super) fn listened_to(&self) -> usize {
         self.channels.listened_to().len()

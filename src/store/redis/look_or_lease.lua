@@ -3,8 +3,8 @@
 --
 -- ARGV[1] the lease's name, "<owner>:<fence>:", or ""   ARGV[2] its value   ARGV[3] its fence   ARGV[4] its milliseconds
 -- ARGV[5] the id of the refused token, or ""   ARGV[6] "1": the refused token is no good for anybody
--- ARGV[7] the name of the asker's credential   ARGV[8] the channel for the news
--- ARGV[9] so many values follow that are not minded, and after them those that are taken away
+-- ARGV[7] the name of the asker's credential   ARGV[8] the channel for the news   ARGV[9] the asker's process
+-- ARGV[10] so many values follow that are not minded, and after them those that are taken away
 --
 -- Returns {"mended", number} or {"found", id, fence, value, ms} or {"paused", value, ms, clock} or
 -- {"taken", value, ms, clock} or {"leased"} or {"free", clock, fence}.
@@ -13,7 +13,7 @@
 if ARGV[4] == '0' then
   if ARGV[1] ~= '' and is_held_by(ARGV[1]) then
     redis.call('UNLINK', KEYS[2])
-    redis.call('PUBLISH', ARGV[8], 'failed')
+    wake_some(ARGV[8], '')
   end
   return {'leased'}
 end
@@ -24,8 +24,8 @@ end
 
 local passed = {}
 local void = {}
-for at = 10, #ARGV do
-  if at < 10 + ARGV[9] then
+for at = 11, #ARGV do
+  if at < 11 + ARGV[10] then
     passed[ARGV[at]] = true
   else
     void[ARGV[at]] = true
@@ -86,6 +86,10 @@ if held then
   if void[value] then
     redis.call('UNLINK', KEYS[2])
   elseif not passed[value] then
+    if redis.call('HLEN', KEYS[6]) < 64 then
+      redis.call('HSET', KEYS[6], ARGV[9], ARGV[7])
+      redis.call('PEXPIRE', KEYS[6], 60000)
+    end
     return {'taken', value, left(KEYS[2]), whole(clock)}
   end
 end

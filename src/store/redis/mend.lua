@@ -6,6 +6,7 @@
 -- KEYS[3] pause   string  a value; expires some time after the pause
 -- KEYS[4] state   hash    fence: the greatest one that was given
 -- KEYS[5] marks   hash    by the names of credentials: "<milliseconds since 1970>:<value>", at most 8
+-- KEYS[6] waiting hash    by the names of processes that wait for the lease's end: the credential of each; at most 64
 -- The values are sealed by the processes. Nothing here reads them.
 
 local time = redis.call('TIME')
@@ -31,6 +32,7 @@ expect(KEYS[2], 'string', 'STRLEN', 1024)
 expect(KEYS[3], 'string', 'STRLEN', 1024)
 expect(KEYS[4], 'hash', 'HLEN', 1)
 expect(KEYS[5], 'hash', 'HLEN', 8)
+expect(KEYS[6], 'hash', 'HLEN', 64)
 if redis.call('HSTRLEN', KEYS[1], 'value') > 131072 or redis.call('HSTRLEN', KEYS[1], 'id') > 64 then
   take_away(KEYS[1])
 end
@@ -57,4 +59,23 @@ local last = fence_in(KEYS[4])
 local function is_held_by(name)
   local held = redis.call('GET', KEYS[2])
   return held and string.sub(held, 1, #name) == name
+end
+
+-- The lease has ended without a token. One of those who wait will have it, so not all of them are woken: four, and first
+-- those who carry another credential than the one that failed. The others look when the lease that they saw has run
+-- out. Where nobody has left a name, all who listen are woken.
+local function wake_some(channel, mark)
+  local waiting = redis.call('HGETALL', KEYS[6])
+  local names = {}
+  for _, has_another in ipairs({true, false}) do
+    for at = 1, #waiting, 2 do
+      if #names < 4 and #waiting[at] <= 32 and (waiting[at + 1] ~= mark) == has_another then
+        names[#names + 1] = waiting[at]
+      end
+    end
+  end
+  if #names > 0 then
+    redis.call('HDEL', KEYS[6], unpack(names))
+  end
+  redis.call('PUBLISH', channel, 'failed ' .. table.concat(names, ' '))
 end

@@ -245,7 +245,7 @@ async fn redis_holds_no_secret_and_nothing_for_ever() {
 
 /// As `docs/fleet.md` has it.
 pub(crate) const RIGHTS: &str = "resetchannels ~tokenflight:* &tokenflight:* -@all +hello +auth +ping +select +evalsha +script|load \
-    +subscribe +unsubscribe +publish +type +strlen +hlen +hstrlen +hget +hmget +hset +hdel +hkeys +get +set +unlink +pttl +pexpire +time \
+    +subscribe +unsubscribe +publish +type +strlen +hlen +hstrlen +hget +hgetall +hmget +hset +hdel +hkeys +get +set +unlink +pttl +pexpire +time \
     +multi +exec";
 
 #[actix::test]

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokenflight::source::SharedStats;
-use tokenflight::store::{RedisStore, SharedKey, SharedStore};
+use tokenflight::store::{Ask, Failure, Look, RedisStore, SharedKey, SharedStore};
 
 use super::server::Redis;
 use super::topology::until;
@@ -150,4 +150,40 @@ fn flood_is_over(redis: &Redis) -> bool {
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
     let calls = line.and_then(|line| line.split(',').next()?.parse::<u32>().ok());
     calls.is_some_and(|calls| calls >= 20_000)
+}
+
+#[actix::test]
+async fn the_end_of_a_lease_wakes_four_of_those_who_wait() {
+    let redis = Redis::begin();
+    let owner = redis.store();
+    let failing = Ask { mark: "old".into(), ..Ask::default() };
+    let first = lease_by(&owner, &key(), failing, "first").await;
+    let stores: Vec<_> = (0..12).map(|_| redis.store()).collect();
+    let mut listening = Vec::new();
+    for (number, store) in stores.iter().enumerate() {
+        let mut news = store.watch(&key()).await.unwrap();
+        let mark = if number < 9 { "old" } else { "new" };
+        let look = store.look_or_lease(&key(), &Ask { mark: mark.into(), ..Ask::default() }).await.unwrap();
+        assert!(matches!(look, Look::Taken(_)), "{look:?}");
+        listening.push(async move {
+            news.next().await;
+            number
+        });
+    }
+    let mut listening: futures_util::stream::FuturesUnordered<_> = listening.into_iter().collect();
+    assert!(owner.fail(&key(), &first, &Failure::default()).await.unwrap());
+    let mut woken = Vec::new();
+    while let Ok(Some(number)) = tokio::time::timeout(millis(300), listening.next()).await {
+        woken.push(number);
+    }
+    assert_eq!(woken.len(), 4, "{woken:?}");
+    for another in 9..12 {
+        assert!(woken.contains(&another), "those with another credential first: {woken:?}");
+    }
+    let next = lease(&owner, "next").await;
+    assert!(owner.commit(&key(), &next, b"value", HOUR).await.unwrap());
+    for _ in 0..8 {
+        tokio::time::timeout(secs(5), listening.next()).await.expect("a token is news for everybody");
+    }
+    assert_eq!(redis.cli(&["EXISTS", &super::place("waiting")]).trim(), "0");
 }
