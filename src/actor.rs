@@ -5,6 +5,7 @@ mod breath;
 mod call;
 mod delivery;
 mod inbox;
+mod look;
 mod message;
 mod observe;
 mod ticket;
@@ -20,13 +21,14 @@ use crate::lobby::Lobby;
 use crate::policy::RefreshPolicy;
 use crate::queue::CHUNK;
 use crate::slot::{Report, Slot};
-use crate::source::{BoxSource, FetchContext};
+use crate::source::{BoxSource, FetchContext, Reason, TokenSource};
 use crate::token::Token;
 
 use alarm::{Alarm, Ringing};
 use breath::yield_turn;
 use call::{Call, Calling};
 use delivery::Delivery;
+use look::{Contained, Looks};
 pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd, Reported};
 use observe::Meters;
@@ -58,6 +60,7 @@ pub struct TokenActor {
     /// Those who await the end.
     leaving: Vec<Parked<()>>,
     meters: Meters,
+    looks: Looks,
     /// Events since the last pause for the arbiter's other tasks.
     busy: usize,
 }
@@ -93,6 +96,7 @@ impl TokenActor {
             delivery: Delivery::default(),
             leaving: Vec::new(),
             meters,
+            looks: Looks::default(),
             busy: 0,
         }
     }
@@ -169,7 +173,12 @@ impl TokenActor {
             Effect::QuietUntil(moment) => self.shared.slot.quiet_until(moment),
             Effect::Tell(ticket, outcome) => self.delivery.tell(ticket, &outcome),
             Effect::Duplicate(ticket) => ticket.forget(),
-            Effect::Note(note) => self.meters.note(&note, self.shared.lobby.waiters(), now),
+            Effect::Note(note) => {
+                self.meters.note(&note, self.shared.lobby.waiters(), now);
+                if note.is_refused_report() {
+                    self.look(now, ctx);
+                }
+            }
         }
     }
 
@@ -183,6 +192,26 @@ impl TokenActor {
             if let Some(result) = result {
                 let result = result.map(|token| actor.stamped(token));
                 actor.on(Event::Fetched { id, result }, ctx);
+            }
+        }));
+    }
+
+    /// A report that may start no flight costs no call. But another process may have fetched a newer token.
+    fn look(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
+        let Some(token) = self.machine.token().filter(|_| self.source.can_look()).cloned() else { return };
+        if !self.looks.begin(now.boot) {
+            return;
+        }
+        let cx =
+            FetchContext::new(Reason::Rejected).with_previous(token).with_clock(Arc::clone(self.clock()));
+        let looking = Contained(self.source.look_later(cx)).into_actor(self);
+        ctx.spawn(looking.map(move |found, actor, ctx| {
+            actor.looks.end();
+            if let Some(token) = found {
+                let policy = &actor.policy;
+                let (assumed, longest) = (policy.assumed_lifetime(), policy.longest_lifetime());
+                let token = token.stamped(now, actor.clock(), assumed, longest);
+                actor.on(Event::Offered(token), ctx);
             }
         }));
     }
@@ -296,6 +325,7 @@ impl Actor for TokenActor {
 impl Supervised for TokenActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
         (self.call, self.alarm) = (None, None);
+        self.looks.end();
         self.delivery.is_under_way = false;
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
         self.on(Event::Restart, ctx);

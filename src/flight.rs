@@ -184,6 +184,7 @@ impl<W: Caller> Machine<W> {
             Event::Discard(token) => self.discard(&token, now, out),
             Event::NearEnd => self.near_end(now, out),
             Event::Fetched { id, result } => self.fetched(id, result, now, out),
+            Event::Offered(token) => self.offered(token, now, out),
             Event::Tick => self.tick(now, out),
             Event::Stop => {
                 self.clear(out);

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::SourceError;
 use crate::token::Token;
 
+mod boxed;
 #[cfg(feature = "oauth2")]
 mod client_credentials;
 #[cfg(feature = "oauth2")]
@@ -19,6 +19,8 @@ mod shared;
 
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;
+pub use boxed::BoxSource;
+pub(crate) use boxed::{Fetching, Looking};
 #[cfg(feature = "oauth2")]
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 #[cfg(feature = "oauth2")]
@@ -55,6 +57,21 @@ pub trait TokenSource: Send + Sync + 'static {
     /// # Errors
     /// [`SourceError::transient`] where trying again may help, [`SourceError::terminal`] where it will not.
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send;
+
+    /// A token that is newer than the [previous](FetchContext::previous) one, if there is one without a call: another
+    /// process may have fetched it. It is asked for after a report that may start no flight, at most once a second, and
+    /// must not take long.
+    ///
+    /// Default: there is none.
+    fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {
+        let _ = cx;
+        std::future::ready(None)
+    }
+
+    /// Whether it is of use to [`look`](Self::look). Default: no.
+    fn can_look(&self) -> bool {
+        false
+    }
 
     /// Names, part by part, whatever decides which token comes: the issuer, the client, the grant, scopes,
     /// audiences, resources. So sources that get different tokens never share one (`SharedSource`, which keeps
@@ -271,90 +288,19 @@ impl<S: TokenSource> TokenSource for Arc<S> {
         S::fetch(self, cx)
     }
 
+    fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {
+        S::look(self, cx)
+    }
+
+    fn can_look(&self) -> bool {
+        S::can_look(self)
+    }
+
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         S::identify(self, part);
     }
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         S::credential(self, part);
-    }
-}
-
-/// Any source, as one type. (There is no `dyn TokenSource`: the futures of two sources are two types.)
-///
-/// A clone is the same source.
-///
-/// ```
-/// use tokenflight::source::BoxSource;
-/// use tokenflight::{Token, source_fn};
-///
-/// fn source(for_tests: bool) -> BoxSource {
-///     if for_tests {
-///         BoxSource::new(source_fn(|_cx| async { Ok(Token::new("fake")) }))
-///     } else {
-///         BoxSource::new(source_fn(|_cx| async { Ok(Token::new("real")) }))
-///     }
-/// }
-/// # let _ = source;
-/// ```
-#[derive(Clone)]
-pub struct BoxSource(Arc<dyn ErasedSource>);
-
-impl BoxSource {
-    /// Takes any source.
-    pub fn new(source: impl TokenSource) -> Self {
-        Self(Arc::new(source))
-    }
-
-    /// The future owns the source, and calls it when first polled. Therefore what `fetch` does before its first
-    /// await is inside the future too, and so is its panic.
-    pub(crate) fn call(&self, cx: FetchContext) -> Fetching {
-        Arc::clone(&self.0).fetch_erased(cx)
-    }
-}
-
-impl TokenSource for BoxSource {
-    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
-        self.call(cx)
-    }
-
-    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
-        self.0.identify_erased(part);
-    }
-
-    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
-        self.0.credential_erased(part);
-    }
-}
-
-impl fmt::Debug for BoxSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BoxSource")
-    }
-}
-
-/// A call to a source.
-pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError>> + Send>>;
-
-/// [`TokenSource`] in a form that can stand behind a pointer.
-trait ErasedSource: Send + Sync {
-    fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching;
-
-    fn identify_erased(&self, part: &mut dyn FnMut(&str, &str));
-
-    fn credential_erased(&self, part: &mut dyn FnMut(&[u8]));
-}
-
-impl<S: TokenSource> ErasedSource for S {
-    fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching {
-        Box::pin(async move { S::fetch(&self, cx).await })
-    }
-
-    fn identify_erased(&self, part: &mut dyn FnMut(&str, &str)) {
-        self.identify(part);
-    }
-
-    fn credential_erased(&self, part: &mut dyn FnMut(&[u8])) {
-        self.credential(part);
     }
 }

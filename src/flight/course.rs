@@ -81,6 +81,20 @@ impl<W: Caller> Machine<W> {
         }
     }
 
+    /// Where a report may start no flight, what others have fetched is taken all the same, if its secret is new here. A
+    /// flight that is under way brings a token of its own.
+    pub(super) fn offered(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
+        let is_idle = self.flight.is_none() && !self.stopped;
+        let is_held = self.held.as_ref().is_some_and(|held| held.token.is_same(&token));
+        let is_news = !is_held && self.reports.entry(&token).is_none();
+        if is_idle
+            && is_news
+            && let Ok(token) = self.accept(token, now)
+        {
+            self.land(token, now, out);
+        }
+    }
+
     /// A "success" that would not help anybody is a failed attempt.
     fn accept(&self, token: Token, now: Timestamp) -> Result<Token, SourceError> {
         if let Some(flaw) = token.flaw() {

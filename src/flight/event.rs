@@ -37,6 +37,8 @@ pub(crate) enum Event<W> {
     NearEnd,
     /// The fetch with this number ended. A token comes stamped.
     Fetched { id: u64, result: Result<Token, SourceError> },
+    /// A token that cost no call: another process has fetched it. It comes stamped.
+    Offered(Token),
     /// Time has passed; due at [`Machine::next_wake`](super::Machine::next_wake), harmless at any other time.
     Tick,
     /// The end: everybody is told.
@@ -109,6 +111,13 @@ pub(crate) enum Note {
         /// Until a report may start a flight again.
         next_in: Duration,
     },
+}
+
+impl Note {
+    /// A report that would have started a flight, but for `settle` or the budget.
+    pub(crate) fn is_refused_report(&self) -> bool {
+        matches!(self, Self::Reported { answer: ReportAnswer::Settling | ReportAnswer::OverBudget, .. })
+    }
 }
 
 /// Whether a new token's secret was new too.

@@ -161,6 +161,20 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
         }
     }
 
+    /// What another process has committed since.
+    async fn look(&self, cx: FetchContext) -> Option<Token> {
+        let inner = &self.0;
+        if !inner.breaker.open_for(inner.now().boot).is_zero() {
+            return None;
+        }
+        let stored = inner.in_time(inner.store.load(&inner.settings.key)).await.ok()??;
+        inner.adopt(stored, &cx).ok()
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         self.0.source.identify(part);
     }

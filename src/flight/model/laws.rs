@@ -48,6 +48,7 @@ laws! {
     Honoured "a report that may have a flight has one",
     Budget "flights for reports keep to settle and budget, forced ones to settle",
     LastWord "the source has the last word, and is asked once more at most",
+    Offered "what others have fetched is taken where no flight is under way, and only there",
     Suspect "a token is suspect from the report until it is replaced or confirmed",
     Due "in background mode an unusable token means that a refresh is due, or a cooldown runs",
     OwnPace "refreshes that nobody asks for keep their distance",

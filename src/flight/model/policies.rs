@@ -160,6 +160,12 @@ pub(super) fn all() -> Vec<Rules> {
             actions: [ALONE, ENDS, LIFE, &DISCARDS[..1]].concat(),
             ..without_cooldown()
         },
+        Rules {
+            name: "offers",
+            actions: [ALONE, ENDS, LIFE, REPLACE, &[Action::Offer]].concat(),
+            budget: Some((1, second * 3)),
+            ..lazy()
+        },
         Rules { name: "two attempts", attempts: 2, ..lazy() },
         Rules { name: "crowd", limit: 2, actions: CROWD.to_vec(), ..lazy() },
         Rules {

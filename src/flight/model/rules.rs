@@ -109,6 +109,8 @@ pub(super) enum Action {
     /// One of a crowd is told.
     Tell,
     Answer(Reply),
+    /// Another process has fetched a token, and the actor looks.
+    Offer,
     /// A call that was given up answers all the same.
     Late,
     /// The alarm rings: early, in time, or late.

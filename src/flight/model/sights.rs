@@ -20,7 +20,7 @@ sights! {
     Withheld, ReleasedByAnswer, ReleasedByTime, NotWithheldAgain,
     SameToken, Predecessor, PredecessorAtOnce, RejectedFromBirth, OutcomeInsteadOfPredecessor,
     AskedAgain, LastWord, OneAttempt, NoAttemptLeft, TakenAsItIs,
-    Discarded, DiscardedAgain, LifeGoesOn,
+    Discarded, DiscardedAgain, LifeGoesOn, Offered,
 }
 
 /// How often each was seen.

@@ -9,7 +9,7 @@ use super::rules::{Action, Name, Reply, Rules, Seat, Which};
 use super::sights::Sight;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::SourceError;
-use crate::flight::{Event, Machine};
+use crate::flight::{Event, FlightState, Machine};
 use crate::policy::Margins;
 use crate::token::Token;
 
@@ -175,6 +175,7 @@ impl World {
                 said.sights
             }
             Action::Answer(reply) => self.answer(reply, said, rules),
+            Action::Offer => self.offer(said, rules),
             Action::Late => self.report_late(said, rules),
             Action::Tick => {
                 let sights = self.on(Event::Tick, said, rules);
@@ -328,6 +329,23 @@ impl World {
             Asks::Enough if flight.attempt == 1 && entry.confirmed => Sight::OneAttempt,
             Asks::Enough => Sight::LastWord,
         })
+    }
+
+    /// What others have fetched is taken where no flight is under way. It costs nothing, and ends all trouble.
+    fn offer(&mut self, mut said: Said, rules: &Rules) -> Vec<Sight> {
+        let token = Token::new(self.unseen()).with_lifetime(rules.lifetime());
+        let token = token.stamped(self.now, &CLOCK, rules.lifetime(), rules.lifetime());
+        let is_stopped = self.machine.state(self.now) == FlightState::Stopped;
+        let is_due = self.books.flight.is_none() && !is_stopped;
+        if is_due {
+            (self.books.failures, self.books.cooldown) = (0, None);
+            self.books.end_flight(self.now);
+            said.sights.push(Sight::Offered);
+        }
+        let sights = self.on(Event::Offered(token.clone()), said, rules);
+        let is_taken = self.slot.as_ref().is_some_and(|shown| shown.token.is_same(&token));
+        self.law(Law::Offered, is_taken == is_due);
+        sights
     }
 
     fn report_late(&mut self, said: Said, rules: &Rules) -> Vec<Sight> {

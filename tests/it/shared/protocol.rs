@@ -18,6 +18,7 @@ on_each_store!(
     a_token_near_its_end_is_replaced_once_for_all,
     twenty_late_401s_in_sixteen_processes_cost_one_refresh,
     a_401_in_all_processes_at_once_costs_one_refresh,
+    a_report_that_may_start_no_flight_takes_what_another_process_has_fetched,
     a_discarded_token_is_not_handed_to_a_newcomer,
     an_owner_who_dies_costs_the_rest_of_the_lease,
     an_owner_who_leaves_gives_the_lease_back,
@@ -90,6 +91,23 @@ async fn a_401_in_all_processes_at_once_costs_one_refresh<W: World>(world: W) {
     let old: Vec<_> = get_all(&fleet).await.into_iter().map(Result::unwrap).collect();
     fleet.iter().zip(&old).for_each(|(process, token)| process.handle.invalidate(token));
     assert_all(&get_all(&fleet).await, "token-2");
+    assert_eq!(source.calls(), 2);
+}
+
+async fn a_report_that_may_start_no_flight_takes_what_another_process_has_fetched<W: World>(world: W) {
+    let source = source();
+    let never = plain().settle(HOUR);
+    let one = process_by(&world, &source, world.store(), |settings| settings, never);
+    let other = process(&world, &source);
+    let old = one.handle.get().await.unwrap();
+    let mut watch = one.handle.watch();
+    assert_eq!(one.handle.replace(&old).await.unwrap().secret(), "token-1", "nothing else is there");
+    other.secret().await;
+    assert_eq!(other.handle.refresh().await.unwrap().secret(), "token-2");
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(one.handle.replace(&old).await.unwrap().secret(), "token-1", "at once");
+    tokio::time::timeout(secs(5), watch.changed()).await.expect("it is looked for").unwrap();
+    assert_eq!(one.handle.current().unwrap().secret(), "token-2");
     assert_eq!(source.calls(), 2);
 }
 

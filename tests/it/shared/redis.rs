@@ -273,7 +273,10 @@ async fn the_documented_rights_are_enough_and_all_are_needed() {
             let ask = Ask { discard: true, ..refusing("one") };
             let second = lease_by(&store, &key(), ask.clone(), "two").await;
             let record = Some((b"wait".to_vec(), secs(1)));
-            store.fail(&key(), &second, &Failure { pause: record.clone(), mark: record }).await?;
+            store.fail(&key(), &second, &Failure { pause: None, mark: record.clone() }).await?;
+            let past = Ask { passed: vec![b"wait".to_vec()], ..Ask::default() };
+            let third = lease_by(&store, &key(), past, "three").await;
+            store.fail(&key(), &third, &Failure { pause: record, mark: None }).await?;
             store.look_or_lease(&key(), &ask).await
         };
         let whole = tokio::time::timeout(secs(5), std::panic::AssertUnwindSafe(whole).catch_unwind()).await;

@@ -1,0 +1,117 @@
+//! Any source, as one type.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{FetchContext, TokenSource};
+use crate::error::SourceError;
+use crate::token::Token;
+
+/// Any source, as one type. (There is no `dyn TokenSource`: the futures of two sources are two types.)
+///
+/// A clone is the same source.
+///
+/// ```
+/// use tokenflight::source::BoxSource;
+/// use tokenflight::{Token, source_fn};
+///
+/// fn source(for_tests: bool) -> BoxSource {
+///     if for_tests {
+///         BoxSource::new(source_fn(|_cx| async { Ok(Token::new("fake")) }))
+///     } else {
+///         BoxSource::new(source_fn(|_cx| async { Ok(Token::new("real")) }))
+///     }
+/// }
+/// # let _ = source;
+/// ```
+#[derive(Clone)]
+pub struct BoxSource(Arc<dyn ErasedSource>);
+
+impl BoxSource {
+    /// Takes any source.
+    pub fn new(source: impl TokenSource) -> Self {
+        Self(Arc::new(source))
+    }
+
+    /// The future owns the source, and calls it when first polled. Therefore what `fetch` does before its first
+    /// await is inside the future too, and so is its panic.
+    pub(crate) fn call(&self, cx: FetchContext) -> Fetching {
+        Arc::clone(&self.0).fetch_erased(cx)
+    }
+
+    /// The same for a look.
+    pub(crate) fn look_later(&self, cx: FetchContext) -> Looking {
+        Arc::clone(&self.0).look_erased(cx)
+    }
+}
+
+impl TokenSource for BoxSource {
+    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
+        self.call(cx)
+    }
+
+    fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {
+        self.look_later(cx)
+    }
+
+    fn can_look(&self) -> bool {
+        self.0.can_look_erased()
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.0.identify_erased(part);
+    }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.0.credential_erased(part);
+    }
+}
+
+impl fmt::Debug for BoxSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxSource")
+    }
+}
+
+/// A call to a source.
+pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError>> + Send>>;
+
+/// A look at a source.
+pub(crate) type Looking = Pin<Box<dyn Future<Output = Option<Token>> + Send>>;
+
+/// [`TokenSource`] in a form that can stand behind a pointer.
+trait ErasedSource: Send + Sync {
+    fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching;
+
+    fn look_erased(self: Arc<Self>, cx: FetchContext) -> Looking;
+
+    fn can_look_erased(&self) -> bool;
+
+    fn identify_erased(&self, part: &mut dyn FnMut(&str, &str));
+
+    fn credential_erased(&self, part: &mut dyn FnMut(&[u8]));
+}
+
+impl<S: TokenSource> ErasedSource for S {
+    fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching {
+        Box::pin(async move { S::fetch(&self, cx).await })
+    }
+
+    fn look_erased(self: Arc<Self>, cx: FetchContext) -> Looking {
+        Box::pin(async move { S::look(&self, cx).await })
+    }
+
+    fn can_look_erased(&self) -> bool {
+        self.can_look()
+    }
+
+    fn identify_erased(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.identify(part);
+    }
+
+    fn credential_erased(&self, part: &mut dyn FnMut(&[u8])) {
+        self.credential(part);
+    }
+}
