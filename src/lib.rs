@@ -120,6 +120,21 @@
 //! | `tokenflight_overloads_total` | counter | callers that found the queue full |
 //! | `tokenflight_lost_answers_total` | counter | answers that found their subscriber stopped |
 //!
+//! A `SharedSource` tells what it counts (`SharedStats`) under the label `source` with the name that its builder was
+//! given. Sources of the same name are counted together.
+//!
+//! | metric | kind | what |
+//! |---|---|---|
+//! | `tokenflight_shared_led_total` | counter | calls to the source under a lease, for the whole fleet |
+//! | `tokenflight_shared_adopted_total` | counter | tokens that another process had fetched |
+//! | `tokenflight_shared_local_total` | counter | calls to the source for this process alone, without the store |
+//! | `tokenflight_shared_pushes_total` | counter | waits that ended with news from the store |
+//! | `tokenflight_shared_polls_total` | counter | waits that ended with the lease, without news |
+//! | `tokenflight_shared_late_total` | counter | commits that were refused, because the lease had been lost |
+//! | `tokenflight_shared_unopened_total` | counter | values in the store that no key opened |
+//! | `tokenflight_shared_store_errors_total` | counter | operations of the store that failed or took too long |
+//! | `tokenflight_shared_mended_total` | counter | things in the store that no process with a key had written |
+//!
 //! # Features
 //!
 //! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or
@@ -149,7 +164,7 @@ mod queue;
 // A store of the user's own needs only its half that makes text printable.
 #[cfg_attr(not(any(feature = "oauth2", feature = "redis")), allow(dead_code))]
 mod redactor;
-#[cfg(any(feature = "oauth2", feature = "redis"))]
+#[cfg(any(feature = "oauth2", feature = "shared"))]
 mod secret;
 mod settings;
 mod slot;

@@ -15,7 +15,7 @@ mod client_credentials;
 #[cfg(feature = "oauth2")]
 mod json_endpoint;
 #[cfg(feature = "shared")]
-mod shared;
+pub(crate) mod shared;
 
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;

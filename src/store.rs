@@ -19,7 +19,7 @@ use crate::redactor::printable;
 mod key;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
-mod redis;
+pub(crate) mod redis;
 
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisCredentials, RedisStore, RedisStoreBuilder};

@@ -24,6 +24,8 @@
 mod breaker;
 mod builder;
 mod envelope;
+#[cfg(all(feature = "oauth2", feature = "redis", any(test, fuzzing)))]
+pub(crate) mod fuzzing;
 mod lead;
 mod memory;
 mod record;
@@ -121,9 +123,9 @@ impl<S, St> SharedSource<S, St> {
         Self(Arc::new(Inner {
             source,
             store,
-            settings,
             breaker: Breaker::new(retry_store),
-            stats: SharedStats::default(),
+            stats: SharedStats::of(&settings.key),
+            settings,
             memory: Mutex::default(),
         }))
     }
@@ -222,8 +224,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
-    /// Something stands in the store that no process with a key has written. Said once, until the store was found
-    /// without such things.
+    /// Something stands in the store that no process with a key has written. Said once, until a token was taken from the
+    /// store or put there.
     fn report_fault(&self, number: u64) {
         self.stats.add(Count::Mended, number);
         if !std::mem::replace(&mut self.memory().fault_reported, true) {

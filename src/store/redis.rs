@@ -4,6 +4,8 @@ mod address;
 mod builder;
 mod channels;
 mod credentials;
+#[cfg(all(feature = "oauth2", feature = "redis", any(test, fuzzing)))]
+pub(crate) mod fuzzing;
 mod link;
 mod route;
 mod scripts;

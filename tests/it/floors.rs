@@ -63,7 +63,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ),
     ("handle", 5, &["actor"]),
     ("builder", 6, &[]),
-    ("fuzzing", 6, &[]),
+    ("fuzzing", 6, &["fuzzing/"]),
+    ("fuzzing/", 6, &["fuzzing"]),
     ("guide", 7, &[]),
     ("lib", 7, &[]),
 ];

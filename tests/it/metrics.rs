@@ -122,3 +122,103 @@ async fn an_answer_that_found_its_subscriber_stopped_is_counted() {
     assert_eq!(rig.handle.status().await.unwrap().lost, 1);
     Seen::by(&snapshotter).assert("tokenflight_lost_answers_total{}", 1);
 }
+
+#[cfg(feature = "shared")]
+mod shared_sources {
+    use std::time::Duration;
+
+    use tokenflight::source::SharedStats;
+    use tokenflight::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
+    use tokenflight::testing::ScriptedSource;
+
+    use super::*;
+    use crate::shared::world::*;
+
+    type Counted = (&'static str, fn(&SharedStats) -> u64);
+
+    const COUNTED: [Counted; 9] = [
+        ("led", SharedStats::led),
+        ("adopted", SharedStats::adopted),
+        ("local", SharedStats::local),
+        ("pushes", SharedStats::pushes),
+        ("polls", SharedStats::polls),
+        ("late", SharedStats::late),
+        ("unopened", SharedStats::unopened),
+        ("store_errors", SharedStats::store_errors),
+        ("mended", SharedStats::mended),
+    ];
+
+    /// A store that does not answer.
+    struct Down;
+
+    fn down<T>() -> Result<T, StoreError> {
+        Err(StoreError::new("down"))
+    }
+
+    impl SharedStore for Down {
+        async fn watch(&self, _: &SharedKey) -> Result<News, StoreError> {
+            down()
+        }
+        async fn look_or_lease(&self, _: &SharedKey, _: &Ask) -> Result<Look, StoreError> {
+            down()
+        }
+        async fn load(&self, _: &SharedKey) -> Result<Option<Stored>, StoreError> {
+            down()
+        }
+        async fn renew(&self, _: &SharedKey, _: &Lease, _: Duration) -> Result<bool, StoreError> {
+            down()
+        }
+        async fn commit(&self, _: &SharedKey, _: &Lease, _: &[u8], _: Duration) -> Result<bool, StoreError> {
+            down()
+        }
+        async fn fail(&self, _: &SharedKey, _: &Lease, _: &Failure) -> Result<bool, StoreError> {
+            down()
+        }
+    }
+
+    /// Each counter, as the processes count it.
+    #[track_caller]
+    fn assert_told(seen: &Seen, name: &str, processes: &[Process]) {
+        for (what, read) in COUNTED {
+            let expected = u32::try_from(sum(processes, read)).unwrap();
+            seen.assert(&format!("tokenflight_shared_{what}_total{{source={name}}}"), expected);
+        }
+    }
+
+    #[actix::test]
+    async fn what_a_shared_source_counts_is_seen_by_its_name() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let world = Memory::begin();
+        let source = ScriptedSource::new();
+
+        // Somebody without a key has the lease.
+        lease(&world.store(), "stranger").await;
+        let fleet = processes(&world, &source, 2);
+        assert_all(&get_all(&fleet).await, "token-1");
+        let counts =
+            [SharedStats::led, SharedStats::adopted, SharedStats::local].map(|read| sum(&fleet, read));
+        assert_eq!(counts, [1, 1, 0]);
+        assert!(sum(&fleet, SharedStats::mended) >= 1, "that lease is out of the way");
+        assert_told(&Seen::by(&snapshotter), "orders", &fleet);
+
+        let alone = [process_with(&world, &source, Down, |settings| settings)];
+        assert_eq!(alone[0].secret().await, "token-2");
+        assert_eq!([alone[0].stats.local(), alone[0].stats.store_errors()], [1, 1]);
+        // What the recorder has shown once begins at zero again.
+        assert_told(&Seen::by(&snapshotter), "orders", &alone);
+    }
+
+    #[actix::test]
+    async fn the_recorder_may_be_installed_after_the_source_was_built() {
+        let world = Memory::begin();
+        let fleet = processes(&world, &ScriptedSource::new(), 1);
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        fleet[0].secret().await;
+        assert_told(&Seen::by(&snapshotter), "orders", &fleet);
+        assert_eq!(fleet[0].stats.led(), 1);
+    }
+}

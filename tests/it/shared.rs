@@ -12,4 +12,4 @@ mod protocol;
 #[cfg(feature = "redis")]
 mod redis;
 mod sealing;
-mod world;
+pub(crate) mod world;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::seal::{KeyRing, SealKey};
+use super::seal::{self, KeyRing, SealKey};
 use super::{Settings, SharedSource};
 use crate::clock::{Clock, SystemClock};
 use crate::duration;
@@ -52,7 +52,7 @@ settings! {
         name: String,
         #[serde(default)]
         parts: BTreeMap<String, String>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "seal::keys")]
         keys: Vec<SealKey>,
         #[serde(default)]
         in_clear: bool,
@@ -316,7 +316,7 @@ impl fmt::Debug for SharedSourceBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSourceBuilder")
             .field("name", &self.name)
-            .field("parts", &self.parts)
+            .field("parts", &self.parts.keys().collect::<Vec<_>>())
             .field("keys", &self.keys)
             .field("in_clear", &self.in_clear)
             .field("lease", &self.lease)

@@ -14,7 +14,7 @@ pub(super) struct Memory {
     pub(super) waited: Duration,
     /// The id of the value that did not open, once that has been reported.
     pub(super) unopened: Option<String>,
-    /// What is wrong in the store has been reported.
+    /// What is wrong in the store has been reported, and the store has not been found sound since.
     pub(super) fault_reported: bool,
     clock: Option<StoreClock>,
 }
@@ -61,6 +61,8 @@ impl Memory {
     pub(super) fn hold(&mut self, token: &Token, id: Option<String>, age: Newest) {
         self.newest.fence = self.newest.fence.max(age.fence);
         self.newest.fetched = self.newest.fetched.max(age.fetched);
+        // The store has what this process has: whatever was wrong there has been mended.
+        self.fault_reported &= id.is_none();
         self.held = Some(Seen { token: token.clone(), id, age });
     }
 

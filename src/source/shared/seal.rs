@@ -1,16 +1,19 @@
 //! Tokens at rest: sealed, so that who reads the store reads no token, and who writes to it forges none.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
+use crate::secret::Secret;
 use crate::settings::settings;
 use crate::store::{SharedKey, hex};
 
@@ -44,8 +47,7 @@ const KEY: usize = 32;
 /// A key that seals tokens in the store: 32 random bytes, and an id by which a value says which key it needs.
 ///
 /// From a file: `{ "id": "2026-11", "key": "<64 hex digits>" }`. Wiped when dropped; `Debug` hides the bytes.
-#[derive(Clone, Deserialize)]
-#[serde(try_from = "Written")]
+#[derive(Clone)]
 pub struct SealKey {
     id: String,
     bytes: Zeroizing<[u8; KEY]>,
@@ -117,15 +119,82 @@ settings! {
     /// A key as it stands in a file.
     struct Written {
         id: String,
-        key: String,
+        key: Secret,
     }
 }
 
-impl TryFrom<Written> for SealKey {
-    type Error = BuildError;
+impl<'de> Deserialize<'de> for SealKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Unquoted::<Self>::expecting("a table with `id` and `key`"))
+    }
+}
 
-    fn try_from(written: Written) -> Result<Self, BuildError> {
-        Self::from_hex(written.id, &Zeroizing::new(written.key))
+/// The keys of a settings file.
+pub(super) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SealKey>, D::Error> {
+    deserializer.deserialize_any(Unquoted::<Vec<SealKey>>::expecting("a list of keys"))
+}
+
+/// Serde's own errors quote the value that has the wrong type. A key must not end up there.
+struct Unquoted<T> {
+    expected: &'static str,
+    one: PhantomData<T>,
+}
+
+impl<T> Unquoted<T> {
+    fn expecting(expected: &'static str) -> Self {
+        Self { expected, one: PhantomData }
+    }
+
+    fn wrong<E: de::Error>(&self) -> E {
+        E::custom(format_args!("invalid type, expected {}", self.expected))
+    }
+}
+
+/// What all of them answer to a value that is neither a table nor a list.
+macro_rules! unquoted {
+    () => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expected)
+        }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+            Err(self.wrong())
+        }
+
+        fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
+            Err(self.wrong())
+        }
+
+        fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+            Err(self.wrong())
+        }
+
+        fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+            Err(self.wrong())
+        }
+    };
+}
+
+impl<'de> Visitor<'de> for Unquoted<SealKey> {
+    type Value = SealKey;
+    unquoted!();
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SealKey, A::Error> {
+        let written = Written::deserialize(MapAccessDeserializer::new(map))?;
+        SealKey::from_hex(written.id, written.key.expose()).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Visitor<'de> for Unquoted<Vec<SealKey>> {
+    type Value = Vec<SealKey>;
+    unquoted!();
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<SealKey>, A::Error> {
+        let mut keys = Vec::new();
+        while let Some(key) = list.next_element()? {
+            keys.push(key);
+        }
+        Ok(keys)
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
     let kind: String = read(next()?)?;
     Ok(match kind.as_str() {
         "found" => Look::Found(Stored {
-            id: read(next()?)?,
+            id: text(next()?)?,
             fence: read(next()?)?,
             value: bytes(next()?, LONGEST_VALUE)?,
             left: millis(next()?)?,
@@ -61,6 +61,12 @@ fn held(value: Value, left: Value, clock: Value) -> Result<Held, StoreError> {
 fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     // What was not understood is not quoted: it may be the token.
     T::from_redis_value(value).map_err(|_: ParsingError| StoreError::new("an answer of the wrong type"))
+}
+
+/// An id: as long as a process writes it, or shorter.
+fn text(value: Value) -> Result<String, StoreError> {
+    let id = bytes(value, 64)?;
+    String::from_utf8(id).map_err(|_| StoreError::new("an id that is no text"))
 }
 
 fn bytes(value: Value, most: usize) -> Result<Vec<u8>, StoreError> {

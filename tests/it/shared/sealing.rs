@@ -222,6 +222,24 @@ fn no_debug_shows_a_key() {
 }
 
 #[test]
+fn no_error_about_settings_quotes_a_key() {
+    const KEY: &str = "471147114711471147114711471147114711471147114711471147114711471147";
+    let texts = [
+        format!(r#"{{"name":"a","keys":"{KEY}"}}"#),
+        format!(r#"{{"name":"a","keys":["{KEY}"]}}"#),
+        format!(r#"{{"name":"a","keys":[{{"id":"k","key":"{KEY}"}}]}}"#),
+        r#"{"name":"a","keys":[{"id":"k","key":4711471147}]}"#.to_owned(),
+        r#"{"name":"a","keys":4711471147}"#.to_owned(),
+        r#"{"name":"a","keys":[-4711471147]}"#.to_owned(),
+        r#"{"name":"a","keys":[4711471147.5]}"#.to_owned(),
+    ];
+    for text in texts {
+        let error = serde_json::from_str::<SharedSourceBuilder>(&text).unwrap_err().to_string();
+        assert!(error.contains("key") && !error.contains("47114711"), "{text}: {error}");
+    }
+}
+
+#[test]
 fn a_key_that_can_be_guessed_is_refused() {
     let build = |bytes: [u8; 32]| {
         let builder = SharedSource::builder("orders").part("a", "b").key(SealKey::new("k1", bytes).unwrap());
