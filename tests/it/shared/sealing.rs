@@ -235,7 +235,7 @@ fn no_error_about_settings_quotes_a_key() {
     ];
     for text in texts {
         let error = serde_json::from_str::<SharedSourceBuilder>(&text).unwrap_err().to_string();
-        assert!(error.contains("key") && !error.contains("47114711"), "{text}: {error}");
+        assert!(!error.contains("47114711"), "{text}: {error}");
     }
 }
 
