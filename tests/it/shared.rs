@@ -7,6 +7,7 @@ mod fleet;
 mod hostile;
 #[cfg(feature = "oauth2")]
 mod identity;
+mod interleavings;
 mod outage;
 mod protocol;
 #[cfg(feature = "redis")]
