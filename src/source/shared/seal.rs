@@ -125,7 +125,7 @@ settings! {
 
 impl<'de> Deserialize<'de> for SealKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Unquoted::<Self>::expecting("a table with `id` and `key`"))
+        deserializer.deserialize_any(Unquoted::<Self>::expecting("a table of settings by name"))
     }
 }
 
