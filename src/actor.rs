@@ -18,6 +18,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::TokenError;
 use crate::flight::{Effect, Event, Machine};
 use crate::lobby::Lobby;
+use crate::panics::Contained;
 use crate::policy::RefreshPolicy;
 use crate::queue::CHUNK;
 use crate::slot::{Report, Slot};
@@ -28,7 +29,7 @@ use alarm::{Alarm, Ringing};
 use breath::yield_turn;
 use call::{Call, Calling};
 use delivery::Delivery;
-use look::{Contained, Looks};
+use look::Looks;
 pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd, Reported};
 use observe::Meters;
@@ -190,7 +191,7 @@ impl TokenActor {
         self.call = Some(Call::new(id, self.source.call(cx)));
         ctx.spawn(Calling(id).map(move |result, actor: &mut Self, ctx| {
             if let Some(result) = result {
-                let result = result.map(|token| actor.stamped(token));
+                let result = result.map(|token| actor.stamped(token, actor.sent));
                 actor.on(Event::Fetched { id, result }, ctx);
             }
         }));
@@ -204,21 +205,20 @@ impl TokenActor {
         }
         let cx =
             FetchContext::new(Reason::Rejected).with_previous(token).with_clock(Arc::clone(self.clock()));
-        let looking = Contained(self.source.look_later(cx)).into_actor(self);
+        let looking = Contained::new(self.source.look_later(cx)).into_actor(self);
         ctx.spawn(looking.map(move |found, actor, ctx| {
             actor.looks.end();
-            if let Some(token) = found {
-                let policy = &actor.policy;
-                let (assumed, longest) = (policy.assumed_lifetime(), policy.longest_lifetime());
-                let token = token.stamped(now, actor.clock(), assumed, longest);
-                actor.on(Event::Offered(token), ctx);
+            // A look that panics has found nothing.
+            if let Some(token) = found.flatten() {
+                actor.on(Event::Offered(actor.stamped(token, now)), ctx);
             }
         }));
     }
 
-    fn stamped(&self, token: Token) -> Token {
+    /// Its life counts from when it was asked for.
+    fn stamped(&self, token: Token, sent: Timestamp) -> Token {
         let policy = &self.policy;
-        token.stamped(self.sent, self.clock(), policy.assumed_lifetime(), policy.longest_lifetime())
+        token.stamped(sent, self.clock(), policy.assumed_lifetime(), policy.longest_lifetime())
     }
 
     /// Tells those whose outcome is known: the first chunk at once, the rest with pauses in which the arbiter's other

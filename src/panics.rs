@@ -1,7 +1,11 @@
 //! Foreign code that panics: sources, wakers, and what is dropped with them.
 
 use std::any::Any;
+use std::future::{self, Future};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Runs foreign code. `None` if it panicked.
 ///
@@ -14,6 +18,30 @@ pub(crate) fn contain<T>(code: impl FnOnce() -> T) -> Option<T> {
 fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
+    }
+}
+
+/// A foreign future. It may panic when it is polled, and then its output is `None`; and when it is dropped.
+pub(crate) struct Contained<T: 'static>(Pin<Box<dyn Future<Output = T> + Send>>);
+
+impl<T> Contained<T> {
+    pub(crate) fn new(future: Pin<Box<dyn Future<Output = T> + Send>>) -> Self {
+        Self(future)
+    }
+}
+
+impl<T> Future for Contained<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<T>> {
+        contain(|| self.0.as_mut().poll(task)).map_or(Poll::Ready(None), |poll| poll.map(Some))
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let future = mem::replace(&mut self.0, Box::pin(future::pending()));
+        contain(|| drop(future));
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) mod shared;
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;
 pub use boxed::BoxSource;
-pub(crate) use boxed::{Fetching, Looking};
+pub(crate) use boxed::Fetching;
 #[cfg(feature = "oauth2")]
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 #[cfg(feature = "oauth2")]

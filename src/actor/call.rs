@@ -1,14 +1,15 @@
 //! The call to the source that is under way.
 
+use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
-use std::{fmt, future, mem};
 
 use actix::{ActorFuture, Context};
 
 use super::TokenActor;
 use crate::error::SourceError;
-use crate::panics::contain;
+use crate::panics::Contained;
 use crate::source::Fetching;
 use crate::token::Token;
 
@@ -17,27 +18,20 @@ use crate::token::Token;
 /// `Supervisor`'s restart counts them anew and forgets no cancellation, and so it would hit another one.)
 pub(super) struct Call {
     id: u64,
-    fetching: Fetching,
+    /// A source may panic when it is dropped too.
+    fetching: Contained<Result<Token, SourceError>>,
     /// The context's, from when it polled this last.
     poller: Waker,
 }
 
 impl Call {
     pub(super) fn new(id: u64, fetching: Fetching) -> Self {
-        Self { id, fetching, poller: Waker::noop().clone() }
+        Self { id, fetching: Contained::new(fetching), poller: Waker::noop().clone() }
     }
 
     /// What the context has of it is over too, and must find that out: it keeps the actor alive.
     pub(super) fn give_up(self) {
         self.poller.wake_by_ref();
-    }
-}
-
-/// A source may panic when it is dropped too.
-impl Drop for Call {
-    fn drop(&mut self) {
-        let fetching = mem::replace(&mut self.fetching, Box::pin(future::pending()));
-        contain(|| drop(fetching));
     }
 }
 
@@ -65,10 +59,8 @@ impl ActorFuture<TokenActor> for Calling {
             return Poll::Ready(None);
         };
         call.poller.clone_from(task.waker());
-        let result = match contain(|| call.fetching.as_mut().poll(task)) {
-            Some(poll) => ready!(poll),
-            None => Err(SourceError::panic("its message went to the panic hook")),
-        };
+        let result = ready!(Pin::new(&mut call.fetching).poll(task))
+            .unwrap_or_else(|| Err(SourceError::panic("its message went to the panic hook")));
         actor.call = None;
         Poll::Ready(Some(result))
     }

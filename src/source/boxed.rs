@@ -79,7 +79,7 @@ impl fmt::Debug for BoxSource {
 pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError>> + Send>>;
 
 /// A look at a source.
-pub(crate) type Looking = Pin<Box<dyn Future<Output = Option<Token>> + Send>>;
+type Looking = Pin<Box<dyn Future<Output = Option<Token>> + Send>>;
 
 /// [`TokenSource`] in a form that can stand behind a pointer.
 trait ErasedSource: Send + Sync {

@@ -40,8 +40,9 @@ pub(super) fn random_name() -> Result<String, StoreError> {
 /// source may panic. In both cases the others should neither wait for the lease's end nor run to the auth server at once.
 pub(super) struct Leader<S: TokenSource, St: SharedStore> {
     inner: Arc<Inner<S, St>>,
-    /// `None`: given back.
-    lease: Option<Lease>,
+    lease: Lease,
+    /// The store knows what became of it.
+    ended: bool,
     trouble: Trouble,
 }
 
@@ -56,10 +57,11 @@ pub(super) struct Trouble {
 
 impl<S: TokenSource, St: SharedStore> Drop for Leader<S, St> {
     fn drop(&mut self) {
-        let (Some(lease), Ok(runtime)) = (self.lease.take(), tokio::runtime::Handle::try_current()) else {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.ended {
             return;
-        };
-        let (inner, trouble) = (Arc::clone(&self.inner), self.trouble);
+        }
+        let (inner, lease, trouble) = (Arc::clone(&self.inner), self.lease.clone(), self.trouble);
         runtime.spawn(async move {
             // If this fails as well, the lease runs out.
             let failure = inner.failure(None, &lease, trouble);
@@ -71,23 +73,22 @@ impl<S: TokenSource, St: SharedStore> Drop for Leader<S, St> {
 /// Steps 3 to 5.
 impl<S: TokenSource, St: SharedStore> Leader<S, St> {
     pub(super) fn new(inner: &Arc<Inner<S, St>>, lease: Lease, trouble: Trouble) -> Self {
-        Self { inner: Arc::clone(inner), lease: Some(lease), trouble }
+        Self { inner: Arc::clone(inner), lease, ended: false, trouble }
     }
 
     pub(super) async fn lead(mut self, cx: &FetchContext) -> Result<Token, SourceError> {
-        let Some(mut lease) = self.lease.clone() else { return Err(SourceError::transient("no lease")) };
         let inner = Arc::clone(&self.inner);
         inner.stats.count(Count::Led);
         let sent = inner.now();
-        let fetched = inner.renewing(&mut lease, inner.source.fetch(cx.clone())).await;
+        let fetched = inner.renewing(&mut self.lease, inner.source.fetch(cx.clone())).await;
         let result = match fetched {
-            Ok(token) => Ok(inner.share(token, cx, &lease, sent, self.trouble).await),
+            Ok(token) => Ok(inner.share(token, cx, &self.lease, sent, self.trouble).await),
             Err(error) => {
-                inner.share_failure(Some(&error), &lease, self.trouble).await;
+                inner.share_failure(Some(&error), &self.lease, self.trouble).await;
                 Err(error)
             }
         };
-        self.lease = None;
+        self.ended = true;
         result
     }
 }

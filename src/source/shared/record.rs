@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::envelope::millis;
 use super::seal::{KeyRing, Purpose};
 use crate::store::SharedKey;
 
@@ -23,9 +24,8 @@ pub(super) struct Record {
 impl Record {
     /// `None`: no randomness is available.
     pub(super) fn seal(self, ring: &KeyRing, place: &SharedKey, purpose: Purpose<'_>) -> Option<Vec<u8>> {
-        let ends = u64::try_from(self.ends.as_millis()).unwrap_or(u64::MAX);
-        let text =
-            [&self.fence.to_be_bytes()[..], &ends.to_be_bytes(), &self.failures.to_be_bytes()].concat();
+        let ends = millis(self.ends).to_be_bytes();
+        let text = [&self.fence.to_be_bytes()[..], &ends, &self.failures.to_be_bytes()].concat();
         ring.seal(place, purpose, &text)
     }
 

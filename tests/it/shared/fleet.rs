@@ -35,13 +35,15 @@ struct Notes {
 }
 
 impl Noting {
-    fn note(&self) {
+    /// The store, for one operation.
+    fn noted(&self) -> &MemoryStore {
         let mut notes = self.notes.lock().unwrap();
         notes.operations += 1;
         if notes.taken.len() < 2 {
-            return;
+            return &self.store;
         }
         *notes.load.entry(self.clock.now().boot.as_secs()).or_default() += 1;
+        &self.store
     }
 
     fn taken(&self, id: &str) {
@@ -51,26 +53,18 @@ impl Noting {
 }
 
 impl SharedStore for Noting {
-    /// One subscription for each process's life: on Redis it is a command only once.
-    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
-        self.store.watch(key).await
-    }
+    // One subscription for each process's life: on Redis it is a command only once.
+    pass_on!(|this| this.store; watch);
+    pass_on!(|this| this.noted(); load renew fail);
+
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
-        self.note();
-        let look = self.store.look_or_lease(key, ask).await;
+        let look = self.noted().look_or_lease(key, ask).await;
         if let Ok(Look::Found(stored)) = &look {
             self.taken(&stored.id);
         }
         look
     }
-    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
-        self.note();
-        self.store.load(key).await
-    }
-    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        self.note();
-        self.store.renew(key, lease, time).await
-    }
+
     async fn commit(
         &self,
         key: &SharedKey,
@@ -78,13 +72,9 @@ impl SharedStore for Noting {
         value: &[u8],
         lives: Duration,
     ) -> Result<bool, StoreError> {
-        self.note();
+        let store = self.noted();
         self.taken(&lease.owner);
-        self.store.commit(key, lease, value, lives).await
-    }
-    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
-        self.note();
-        self.store.fail(key, lease, failure).await
+        store.commit(key, lease, value, lives).await
     }
 }
 

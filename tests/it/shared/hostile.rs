@@ -10,6 +10,7 @@ use tokenflight::store::{MemoryStore, SharedKey, SharedStore};
 use tokenflight::{FetchContext, RefreshPolicy, SourceError, Token, TokenActor, TokenSource};
 use tokio::time::Instant;
 
+use super::redis::place_of;
 use super::redis::server::Redis;
 use super::world::*;
 use crate::support::*;
@@ -85,7 +86,7 @@ fn fleet_key() -> SharedKey {
 
 /// Where the token stands in Redis, and what else.
 fn place(what: &str) -> String {
-    format!("tokenflight:{{{}}}:{what}", fleet_key().as_str())
+    place_of(&fleet_key(), what)
 }
 
 mod secrets {

@@ -52,30 +52,7 @@ impl Frail {
 }
 
 impl SharedStore for Frail {
-    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
-        self.pass().await?.watch(key).await
-    }
-    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
-        self.pass().await?.look_or_lease(key, ask).await
-    }
-    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
-        self.pass().await?.load(key).await
-    }
-    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        self.pass().await?.renew(key, lease, time).await
-    }
-    async fn commit(
-        &self,
-        key: &SharedKey,
-        lease: &Lease,
-        value: &[u8],
-        lives: Duration,
-    ) -> Result<bool, StoreError> {
-        self.pass().await?.commit(key, lease, value, lives).await
-    }
-    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
-        self.pass().await?.fail(key, lease, failure).await
-    }
+    pass_on!(|this| this.pass().await?; watch look_or_lease load renew commit fail);
 }
 
 fn start(

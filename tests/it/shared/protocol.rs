@@ -310,9 +310,8 @@ async fn two_configurations_never_share<W: World>(world: W) {
 struct Hasty<St>(St, std::sync::Mutex<Option<ScriptedSource>>);
 
 impl<St: SharedStore> SharedStore for Hasty<St> {
-    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
-        self.0.watch(key).await
-    }
+    pass_on!(|this| this.0; watch load renew commit fail);
+
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
         let look = self.0.look_or_lease(key, ask).await?;
         let owners = self.1.lock().unwrap().take();
@@ -324,24 +323,6 @@ impl<St: SharedStore> SharedStore for Hasty<St> {
             }
         }
         Ok(look)
-    }
-    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
-        self.0.load(key).await
-    }
-    async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        self.0.renew(key, lease, time).await
-    }
-    async fn commit(
-        &self,
-        key: &SharedKey,
-        lease: &Lease,
-        value: &[u8],
-        lives: Duration,
-    ) -> Result<bool, StoreError> {
-        self.0.commit(key, lease, value, lives).await
-    }
-    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
-        self.0.fail(key, lease, failure).await
     }
 }
 

@@ -13,7 +13,7 @@ mod topology;
 
 use futures_util::FutureExt as _;
 use tokenflight::source::{SharedSourceBuilder, SharedStats};
-use tokenflight::store::{Ask, Failure, RedisStore, RedisStoreBuilder, SharedStore};
+use tokenflight::store::{Ask, Failure, RedisStore, RedisStoreBuilder, SharedKey, SharedStore};
 use tokenflight::testing::ScriptedSource;
 
 use super::world::*;
@@ -181,7 +181,12 @@ fn channel() -> String {
 }
 
 fn place(what: &str) -> String {
-    format!("tokenflight:{{{}}}:{what}", key().as_str())
+    place_of(&key(), what)
+}
+
+/// Where Redis keeps it.
+pub(crate) fn place_of(key: &SharedKey, what: &str) -> String {
+    format!("tokenflight:{{{}}}:{what}", key.as_str())
 }
 
 #[actix::test]

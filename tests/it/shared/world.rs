@@ -181,33 +181,64 @@ pub(crate) async fn owner_at_work<W: World>(
     owner
 }
 
+/// The operations that a store of a test passes on to the one behind it, which the expression names.
+macro_rules! pass_on {
+    (|$this:ident| $store:expr; $($operation:ident)*) => {
+        $(crate::shared::world::pass_on!(@ $operation, $this, $store);)*
+    };
+    (@ watch, $this:ident, $store:expr) => {
+        async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+            let $this = self;
+            $store.watch(key).await
+        }
+    };
+    (@ look_or_lease, $this:ident, $store:expr) => {
+        async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
+            let $this = self;
+            $store.look_or_lease(key, ask).await
+        }
+    };
+    (@ load, $this:ident, $store:expr) => {
+        async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
+            let $this = self;
+            $store.load(key).await
+        }
+    };
+    (@ renew, $this:ident, $store:expr) => {
+        async fn renew(&self, key: &SharedKey, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
+            let $this = self;
+            $store.renew(key, lease, time).await
+        }
+    };
+    (@ commit, $this:ident, $store:expr) => {
+        async fn commit(
+            &self,
+            key: &SharedKey,
+            lease: &Lease,
+            value: &[u8],
+            lives: Duration,
+        ) -> Result<bool, StoreError> {
+            let $this = self;
+            $store.commit(key, lease, value, lives).await
+        }
+    };
+    (@ fail, $this:ident, $store:expr) => {
+        async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
+            let $this = self;
+            $store.fail(key, lease, failure).await
+        }
+    };
+}
+pub(crate) use pass_on;
+
 /// A store whose renewals get lost on the way.
 pub(crate) struct Unrenewed<St>(pub(crate) St);
 
 impl<St: SharedStore> SharedStore for Unrenewed<St> {
-    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
-        self.0.watch(key).await
-    }
-    async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
-        self.0.look_or_lease(key, ask).await
-    }
-    async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {
-        self.0.load(key).await
-    }
+    pass_on!(|this| this.0; watch look_or_lease load commit fail);
+
     async fn renew(&self, _: &SharedKey, _: &Lease, _: Duration) -> Result<bool, StoreError> {
         Err(StoreError::new("lost on the way"))
-    }
-    async fn commit(
-        &self,
-        key: &SharedKey,
-        lease: &Lease,
-        value: &[u8],
-        lives: Duration,
-    ) -> Result<bool, StoreError> {
-        self.0.commit(key, lease, value, lives).await
-    }
-    async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
-        self.0.fail(key, lease, failure).await
     }
 }
 
