@@ -69,6 +69,7 @@
 //! | `actor/breath.rs` | when the arbiter's other tasks have their turn |
 //! | `actor/observe.rs`, `actor/observe/` | the log, the metrics |
 //! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
+//! | `oauth/jws.rs`, `oauth/jws/` | a client's private key, and what it signs |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
 //!

@@ -1,6 +1,9 @@
 //! The token endpoint (RFC 6749 section 3.2): who asks, what is asked, what the answer means.
 
 mod client_auth;
+// Its callers come with their own changes: client assertions, and the public module `oauth`.
+#[allow(dead_code, unreachable_pub, unused_imports)]
+pub(crate) mod jws;
 mod request;
 mod response;
 

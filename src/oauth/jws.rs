@@ -1,0 +1,68 @@
+//! JSON Web Signatures in their compact form (RFC 7515 section 3.1), for client assertions (RFC 7523) and `DPoP` proofs
+//! (RFC 9449).
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `pem.rs` | finds the one private key, or the first certificate, in a PEM text |
+//! | `der.rs` | as much of DER as it takes to name a key's type and to find the public key in a certificate |
+//! | `pair.rs` | a key of each type, parsed once |
+//! | `jwk.rs` | the public key as a JWK, and its thumbprint |
+//! | `key.rs` | [`PrivateKey`], which users see |
+//! | `sign.rs` | header and claims in, signed text out |
+
+mod der;
+mod jwk;
+mod key;
+mod pair;
+mod pem;
+mod sign;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod verify;
+
+use serde::{Deserialize, Serialize};
+
+pub use key::PrivateKey;
+pub(crate) use sign::{Header, HmacKey, KeyHint, SigningKey};
+
+/// How a JSON Web Signature is made (RFC 7518 section 3.1, RFC 8037 section 3.1).
+///
+/// A settings file names it as the RFC does: `"ES256"`, `"EdDSA"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// `ES256`: ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4).
+    #[serde(rename = "ES256")]
+    Es256,
+    /// `ES384`: ECDSA on P-384 with SHA-384 (RFC 7518 section 3.4).
+    #[serde(rename = "ES384")]
+    Es384,
+    /// `PS256`: RSA with PSS padding and SHA-256, with a salt as long as the hash (RFC 7518 section 3.5).
+    #[serde(rename = "PS256")]
+    Ps256,
+    /// `RS256`: RSA with PKCS #1 v1.5 padding and SHA-256 (RFC 7518 section 3.3).
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// `EdDSA`: Ed25519 (RFC 8037 section 3.1).
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// `HS256`: HMAC with SHA-256, keyed by the client's secret (RFC 7518 section 3.2). No [`PrivateKey`] signs with
+    /// it.
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+impl Algorithm {
+    /// The name that stands in a signature's header, as `alg`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Ps256 => "PS256",
+            Self::Rs256 => "RS256",
+            Self::EdDsa => "EdDSA",
+            Self::Hs256 => "HS256",
+        }
+    }
+}

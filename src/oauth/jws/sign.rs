@@ -1,0 +1,125 @@
+//! Header and claims in, signed text out (RFC 7515 section 5.1).
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::{Algorithm, PrivateKey};
+use crate::error::{BuildError, SourceError};
+use crate::secret::Secret;
+
+/// RFC 7518 section 3.2: a key is at least as long as the hash.
+const SHORTEST_SECRET: usize = 32;
+
+/// What a signature is made with.
+#[derive(Clone, Debug)]
+pub(crate) enum SigningKey {
+    /// `private_key_jwt`, `DPoP` proofs.
+    Private(PrivateKey),
+    /// `client_secret_jwt`.
+    Secret(HmacKey),
+}
+
+/// A client's secret that signs, by HS256 (RFC 7518 section 3.2).
+#[derive(Clone, Debug)]
+pub(crate) struct HmacKey(Secret);
+
+impl HmacKey {
+    pub(crate) fn new(secret: Secret) -> Result<Self, BuildError> {
+        if secret.expose().len() < SHORTEST_SECRET {
+            return Err(BuildError::new(
+                "client_secret",
+                "is shorter than the 32 bytes that HS256 asks for (RFC 7518 section 3.2): have the server make a longer one, or let the secret itself be sent",
+            ));
+        }
+        Ok(Self(secret))
+    }
+}
+
+/// RFC 7518 section 3.2. The key's bytes stand in `secret`, and in a state of aws-lc that is wiped.
+pub(super) fn hs256(secret: &[u8], message: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message)
+}
+
+/// What the header says beside `alg`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Header<'a> {
+    /// `typ` (RFC 7515 section 4.1.9), as `client-authentication+jwt` or `dpop+jwt`.
+    pub(crate) typ: Option<&'a str>,
+    pub(crate) key: KeyHint,
+}
+
+/// How the header names the private key. A secret is not named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KeyHint {
+    /// By `kid` and `x5t#S256`, if the key has them. The server knows the key.
+    #[default]
+    Name,
+    /// By `jwk`, the public key itself (RFC 9449 section 4.2).
+    Jwk,
+}
+
+impl SigningKey {
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Private(key) => key.algorithm(),
+            Self::Secret(_) => Algorithm::Hs256,
+        }
+    }
+
+    /// The compact serialisation (RFC 7515 section 3.1).
+    ///
+    /// Whoever has it can use it in the client's name. Therefore its buffer is wiped, and has its full size from the
+    /// beginning: it does not move and leaves no copy behind.
+    pub(crate) fn sign(&self, header: Header<'_>, claims: &Value) -> Result<Zeroizing<String>, SourceError> {
+        let (header, claims) = (self.header(header).to_string(), claims.to_string());
+        let encoded = |length: usize| length.div_ceil(3) * 4;
+        let room = [header.len(), claims.len(), self.signature_len()].map(encoded).iter().sum::<usize>();
+        let mut text = Zeroizing::new(String::with_capacity(room + 2));
+        URL_SAFE_NO_PAD.encode_string(header, &mut text);
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(claims, &mut text);
+        let signature = self.signature(text.as_bytes())?;
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+        Ok(text)
+    }
+
+    fn header(&self, header: Header<'_>) -> Value {
+        let mut fields = Map::new();
+        let mut insert = |name: &str, value: Option<Value>| {
+            fields.extend(value.map(|value| (name.to_owned(), value)));
+        };
+        insert("alg", Some(self.algorithm().as_str().into()));
+        insert("typ", header.typ.map(Value::from));
+        match (self, header.key) {
+            (Self::Private(key), KeyHint::Name) => {
+                insert("kid", key.kid().map(Value::from));
+                insert("x5t#S256", key.certificate_hash().map(Value::from));
+            }
+            (Self::Private(key), KeyHint::Jwk) => insert("jwk", Some(key.public_jwk())),
+            (Self::Secret(_), _) => {}
+        }
+        Value::Object(fields)
+    }
+
+    fn signature_len(&self) -> usize {
+        match self {
+            Self::Private(key) => key.pair().signature_len(),
+            Self::Secret(_) => 32,
+        }
+    }
+
+    /// Of `input`, as it stands (RFC 7515 section 5.1, step 5).
+    fn signature(&self, input: &[u8]) -> Result<Vec<u8>, SourceError> {
+        match self {
+            Self::Private(key) => key.pair().sign(key.algorithm(), input).map_err(|_| {
+                // aws-lc gives no reason. A key that was parsed signs, unless memory or entropy is missing.
+                SourceError::terminal(format!("signing with {} failed", key.algorithm().as_str()))
+            }),
+            Self::Secret(key) => Ok(hs256(key.0.expose().as_bytes(), input).as_ref().to_vec()),
+        }
+    }
+}
