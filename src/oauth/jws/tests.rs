@@ -1,5 +1,6 @@
 //! Keys are read, sign, and verify; and nothing shows them.
 
+mod jose;
 mod keys;
 
 use base64::Engine;
