@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod answers;
+mod keys;
 mod settings;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use crate::source::shared::fuzzing::{envelope, record, sealed};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::fuzzing::{address, script_answer};
 pub use answers::{json_answer, retry_after, token_answer};
+pub use keys::pem;
 pub use settings::{duration, settings};
 
 /// What stands for a secret in the corpus: where it occurs in secret places only, no error may hold it.
@@ -64,6 +66,7 @@ mod tests {
         ("retry_after", retry_after),
         ("settings", settings),
         ("duration", duration),
+        ("pem", pem),
         #[cfg(feature = "redis")]
         ("sealed", sealed),
         #[cfg(feature = "redis")]
