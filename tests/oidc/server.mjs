@@ -1,17 +1,17 @@
-import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { Provider, errors } from 'oidc-provider';
+import { makeCertificates } from './certificates.mjs';
+import { Store, makeClients } from './clients.mjs';
+import { CLIENT_SCOPE, registerGrants, resourceServerInfo } from './grants.mjs';
+import {
+  RSA_ALGS, handOver, makeKeys, rsaKey,
+} from './keys.mjs';
+import { mTLS } from './tls.mjs';
 
 // The provider prints its notices with console.info; stdout carries the ready line only.
 console.log = console.info = console.error;
-
-const SEED_GRANT = 'urn:test:seed-refresh-token';
-const CLIENT_SCOPE = 'api:read api:write';
-const RESOURCE_TTL = {
-  'https://api.example/one': 600,
-  'https://api.example/two': 2,
-};
 
 function positiveIntEnv(name, fallback) {
   const value = Number(process.env[name] ?? fallback);
@@ -23,58 +23,51 @@ function positiveIntEnv(name, fallback) {
 
 const ttlSeconds = positiveIntEnv('TTL_SECONDS', 600);
 
-// A key made at start needs no secret in the repository; GET /jwt-key hands it to the test.
-const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-const jwtKey = {
-  kid: 'jwt-test-key',
-  alg: 'ES256',
-  private_key_pem: privateKey.export({ type: 'pkcs8', format: 'pem' }),
-};
+const [keys, certificates] = await Promise.all([makeKeys(), makeCertificates()]);
 
-const clients = [
-  {
-    // Each odd character breaks a client that skips the form-encoding before Basic,
-    // or that encodes a space, "+" or "%" the wrong way.
-    client_id: 'basic client:1',
-    client_secret: 's3cr%t+ /:?&=',
-    token_endpoint_auth_method: 'client_secret_basic',
-  },
-  {
-    client_id: 'plain',
-    client_secret: 'plain-secret',
-    token_endpoint_auth_method: 'client_secret_basic',
-  },
-  {
-    client_id: 'post',
-    client_secret: 'post-secret+ %&=',
-    token_endpoint_auth_method: 'client_secret_post',
-  },
-  {
-    client_id: 'jwt',
-    token_endpoint_auth_method: 'private_key_jwt',
-    jwks: {
-      keys: [{
-        ...publicKey.export({ format: 'jwk' }), kid: jwtKey.kid, alg: jwtKey.alg, use: 'sig',
-      }],
-    },
-  },
-  {
-    client_id: 'rotating',
-    client_secret: 'rotating-secret',
-    token_endpoint_auth_method: 'client_secret_basic',
-    grant_types: ['client_credentials', 'refresh_token', SEED_GRANT],
-  },
-];
+// The issuer contains the port, so the sockets are bound before the provider exists.
+async function listening(server, port) {
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  return server.address().port;
+}
+const server = createServer();
+const tlsServer = createTlsServer({
+  cert: certificates.server.cert_pem,
+  key: certificates.server.key_pem,
+  ca: certificates.ca_pem,
+  requestCert: true,
+  // Which certificate is good depends on the client, which only the provider knows.
+  rejectUnauthorized: false,
+});
+const issuer = `http://127.0.0.1:${await listening(server, Number(process.env.PORT ?? 0))}`;
+const tlsBase = `https://127.0.0.1:${await listening(tlsServer, 0)}`;
 
 const tokenTtl = (_ctx, token) => token.resourceServer?.accessTokenTTL ?? ttlSeconds;
 
-const configuration = {
-  clients,
+const provider = new Provider(issuer, {
+  adapter: Store,
+  clients: makeClients(keys, certificates),
   clientDefaults: {
     grant_types: ['client_credentials'],
     response_types: [],
     scope: CLIENT_SCOPE,
   },
+  clientAuthMethods: [
+    'client_secret_basic', 'client_secret_jwt', 'client_secret_post', 'private_key_jwt', 'none',
+    'tls_client_auth', 'self_signed_tls_client_auth',
+  ],
+  enabledJWA: {
+    clientAuthSigningAlgValues: ['HS256', 'RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'],
+  },
+  // The draft of RFC 7523bis: the issuer as the only audience, and a type of its own.
+  assertJwtClientAuthClaimsAndHeader(_ctx, claims, header, client) {
+    if (client.clientId === 'jwt-strict'
+      && (claims.aud !== issuer || header.typ !== 'client-authentication+jwt')) {
+      throw new errors.InvalidClientAuth('aud or typ is not what the draft asks for');
+    }
+  },
+  discovery: { mtls_endpoint_aliases: { token_endpoint: `${tlsBase}/token` } },
   // The provider refuses a scope it knows and the client may not have, but silently
   // drops one it does not know: api:admin exists so that a test can be refused.
   // offline_access is what makes the refresh_token grant exist at all.
@@ -94,25 +87,20 @@ const configuration = {
       enabled: true,
       allowedPolicy: (_ctx, client) => client.clientId === 'plain',
     },
+    mTLS,
     resourceIndicators: {
       enabled: true,
       // A refresh token covers both resources; without this, refreshing it with no
       // resource parameter would be refused as ambiguous.
       defaultResource: () => undefined,
-      getResourceServerInfo(_ctx, resource) {
-        if (!Object.hasOwn(RESOURCE_TTL, resource)) {
-          throw new errors.InvalidTarget();
-        }
-        return {
-          scope: CLIENT_SCOPE,
-          accessTokenTTL: RESOURCE_TTL[resource],
-          // The introspection endpoint refuses structured tokens.
-          accessTokenFormat: 'opaque',
-        };
-      },
+      getResourceServerInfo: (_ctx, resource) => resourceServerInfo(resource),
     },
   },
-};
+});
+const handle = provider.callback();
+const tokenPath = provider.pathFor('token');
+
+registerGrants(provider);
 
 const emptyStats = () => ({
   token_calls: 0, by_client: {}, ok: 0, errors: {},
@@ -126,48 +114,6 @@ function count(map, key) {
 function countClient(ctx) {
   count(stats.by_client, ctx.oidc.entities.Client?.clientId ?? 'unknown');
 }
-
-// Stands in for the browser part of an authorization code flow.
-async function seedRefreshToken(provider, ctx) {
-  const { client } = ctx.oidc;
-  const accountId = 'test-user';
-
-  const grant = new provider.Grant({ accountId, clientId: client.clientId });
-  grant.addOIDCScope(CLIENT_SCOPE);
-  const resource = Object.keys(RESOURCE_TTL);
-  resource.forEach((identifier) => grant.addResourceScope(identifier, CLIENT_SCOPE));
-  const grantId = await grant.save();
-
-  const common = {
-    accountId, client, grantId, gty: SEED_GRANT, scope: CLIENT_SCOPE,
-  };
-  const refreshToken = new provider.RefreshToken({ ...common, resource, rotations: 0 });
-  const accessToken = new provider.AccessToken(common);
-
-  ctx.body = {
-    access_token: await accessToken.save(),
-    expires_in: accessToken.expiration,
-    refresh_token: await refreshToken.save(),
-    scope: CLIENT_SCOPE,
-    token_type: accessToken.tokenType,
-  };
-}
-
-function sendJson(res, body) {
-  res.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' });
-  res.end(JSON.stringify(body));
-}
-
-// The issuer contains the port, so the socket is bound before the provider exists.
-const server = createServer();
-server.listen(Number(process.env.PORT ?? 0), '127.0.0.1');
-await once(server, 'listening');
-
-const issuer = `http://127.0.0.1:${server.address().port}`;
-const provider = new Provider(issuer, configuration);
-const handle = provider.callback();
-
-provider.registerGrantType(SEED_GRANT, (ctx) => seedRefreshToken(provider, ctx));
 
 provider.on('grant.success', (ctx) => {
   stats.ok += 1;
@@ -185,10 +131,20 @@ provider.on('server_error', (ctx, err) => {
   }
 });
 
-const tokenPath = provider.pathFor('token');
+function sendJson(res, body) {
+  res.writeHead(body ? 200 : 404, { 'content-type': 'application/json', 'cache-control': 'no-store' });
+  res.end(JSON.stringify(body ?? { error: 'there is no such thing' }));
+}
 
-server.on('request', (req, res) => {
-  switch (`${req.method} ${req.url}`) {
+function answerToken(req, res) {
+  // Counted on arrival, so that a call the client gave up on is seen too.
+  stats.token_calls += 1;
+  handle(req, res);
+}
+
+async function answer(req, res) {
+  const { pathname, searchParams: query } = new URL(req.url, issuer);
+  switch (`${req.method} ${pathname}`) {
     case 'GET /stats':
       sendJson(res, stats);
       break;
@@ -196,17 +152,30 @@ server.on('request', (req, res) => {
       stats = emptyStats();
       sendJson(res, stats);
       break;
-    case 'GET /jwt-key':
-      sendJson(res, jwtKey);
+    case 'GET /jwt-key': {
+      const alg = query.get('alg');
+      const known = alg ? keys.byAlg[alg] : keys.jwt;
+      const key = RSA_ALGS.includes(alg) ? await rsaKey(alg) : known;
+      sendJson(res, handOver(key, query.get('format') ?? 'pkcs8'));
+      break;
+    }
+    case 'GET /tls':
+      sendJson(res, {
+        ca_pem: certificates.ca_pem,
+        token_endpoint: `${tlsBase}${tokenPath}`,
+        clients: certificates.clients,
+      });
+      break;
+    case `POST ${tokenPath}`:
+      answerToken(req, res);
       break;
     default:
-      // Counted on arrival, so that a call the client gave up on is seen too.
-      if (req.method === 'POST' && req.url.split('?')[0] === tokenPath) {
-        stats.token_calls += 1;
-      }
       handle(req, res);
   }
-});
+}
+
+server.on('request', answer);
+tlsServer.on('request', answer);
 
 // A killed test closes its end of the pipe, which must not leave this process behind.
 process.stdin.on('end', () => process.exit(0));
@@ -219,4 +188,5 @@ process.stdout.write(`${JSON.stringify({
   token_endpoint: provider.urlFor('token'),
   introspection_endpoint: provider.urlFor('introspection'),
   stats_endpoint: `${issuer}/stats`,
+  mtls_token_endpoint: `${tlsBase}${tokenPath}`,
 })}\n`);
