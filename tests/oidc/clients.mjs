@@ -5,6 +5,13 @@ import { PKI_SUBJECT } from './certificates.mjs';
 import { RSA_ALGS, rsaKey } from './keys.mjs';
 
 export const SEED_GRANT = 'urn:test:seed-refresh-token';
+export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+
+// The client behind `POST /token/by-assertion`, where the caller names no client.
+export const ASSERTION_ONLY = { id: 'assertion-only', secret: 'assertion-only-secret' };
+
+const ALL_GRANTS = ['client_credentials', TOKEN_EXCHANGE, JWT_BEARER];
 
 function basic(id, secret, grants = ['client_credentials']) {
   return {
@@ -15,12 +22,13 @@ function basic(id, secret, grants = ['client_credentials']) {
   };
 }
 
-function signing(id, key) {
+function signing(id, key, grants = ALL_GRANTS) {
   return {
     client_id: id,
     token_endpoint_auth_method: 'private_key_jwt',
     token_endpoint_auth_signing_alg: key.alg,
     jwks: { keys: [key.jwk] },
+    grant_types: grants,
   };
 }
 
@@ -55,13 +63,20 @@ export function makeClients(keys, certificates) {
     basic('plain', 'plain-secret'),
     { ...basic('post', 'post-secret+ %&='), token_endpoint_auth_method: 'client_secret_post' },
     basic('rotating', 'rotating-secret', ['client_credentials', 'refresh_token', SEED_GRANT]),
+    basic('exchange', 'exchange-secret', ALL_GRANTS),
+    basic(ASSERTION_ONLY.id, ASSERTION_ONLY.secret, [JWT_BEARER]),
+    {
+      client_id: 'public',
+      token_endpoint_auth_method: 'none',
+      grant_types: [TOKEN_EXCHANGE, JWT_BEARER],
+    },
     {
       client_id: 'secret-jwt',
       client_secret: 'secret-jwt: a secret of more than thirty-two bytes',
       token_endpoint_auth_method: 'client_secret_jwt',
       token_endpoint_auth_signing_alg: 'HS256',
     },
-    signing('jwt', keys.jwt),
+    signing('jwt', keys.jwt, ['client_credentials']),
     signing('jwt-strict', keys.byAlg.ES256),
     ...Object.values(keys.byAlg).map((key) => signing(idFor(key.alg), key)),
     {
@@ -69,12 +84,14 @@ export function makeClients(keys, certificates) {
       token_endpoint_auth_method: 'tls_client_auth',
       tls_client_auth_subject_dn: PKI_SUBJECT,
       tls_client_certificate_bound_access_tokens: true,
+      grant_types: ALL_GRANTS,
     },
     {
       client_id: 'tls-self-signed',
       token_endpoint_auth_method: 'self_signed_tls_client_auth',
       jwks: { keys: [withX5c(own), withX5c(own.rotated)] },
       tls_client_certificate_bound_access_tokens: true,
+      grant_types: ALL_GRANTS,
     },
   ];
 }

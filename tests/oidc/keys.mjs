@@ -44,15 +44,17 @@ export async function rsaKey(alg) {
   return (await rsa)[alg];
 }
 
-// The key of the client `jwt`, and by algorithm the keys of the clients `jwt-*`, without RSA.
+// The key of the client `jwt`, the key of the identity provider, and by algorithm the keys of the
+// clients `jwt-*`, without RSA.
 export async function makeKeys() {
-  const [jwt, es256, es384, eddsa] = await Promise.all([
+  const [jwt, idp, es256, es384, eddsa] = await Promise.all([
     pair('ES256', 'jwt-test-key', 'ec', { namedCurve: 'P-256' }),
+    pair('ES256', 'idp-key', 'ec', { namedCurve: 'P-256' }),
     pair('ES256', 'es256-key', 'ec', { namedCurve: 'P-256' }),
     pair('ES384', 'es384-key', 'ec', { namedCurve: 'P-384' }),
     pair('EdDSA', 'eddsa-key', 'ed25519', {}),
   ]);
-  return { jwt, byAlg: { ES256: es256, ES384: es384, EdDSA: eddsa } };
+  return { jwt, idp, byAlg: { ES256: es256, ES384: es384, EdDSA: eddsa } };
 }
 
 // What `GET /jwt-key` answers, or undefined where the key has no such format.

@@ -3,8 +3,10 @@ import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { Provider, errors } from 'oidc-provider';
 import { makeCertificates } from './certificates.mjs';
-import { Store, makeClients } from './clients.mjs';
-import { CLIENT_SCOPE, registerGrants, resourceServerInfo } from './grants.mjs';
+import { ASSERTION_ONLY, Store, makeClients } from './clients.mjs';
+import {
+  CLIENT_SCOPE, idpJwt, registerGrants, resourceServerInfo,
+} from './grants.mjs';
 import {
   RSA_ALGS, handOver, makeKeys, rsaKey,
 } from './keys.mjs';
@@ -67,6 +69,8 @@ const provider = new Provider(issuer, {
       throw new errors.InvalidClientAuth('aud or typ is not what the draft asks for');
     }
   },
+  // What introspection tells beside the standard's own: whom the token speaks for.
+  extraTokenClaims: (_ctx, token) => token.onBehalf,
   discovery: { mtls_endpoint_aliases: { token_endpoint: `${tlsBase}/token` } },
   // The provider refuses a scope it knows and the client may not have, but silently
   // drops one it does not know: api:admin exists so that a test can be refused.
@@ -99,8 +103,12 @@ const provider = new Provider(issuer, {
 });
 const handle = provider.callback();
 const tokenPath = provider.pathFor('token');
+const byAssertionPath = `${tokenPath}/by-assertion`;
 
-registerGrants(provider);
+registerGrants(provider, keys, {
+  ttlSeconds,
+  assertionAudiences: [provider.urlFor('token'), `${issuer}${byAssertionPath}`],
+});
 
 const emptyStats = () => ({
   token_calls: 0, by_client: {}, ok: 0, errors: {},
@@ -159,12 +167,24 @@ async function answer(req, res) {
       sendJson(res, handOver(key, query.get('format') ?? 'pkcs8'));
       break;
     }
+    case 'GET /idp-jwt': {
+      const claims = { sub: query.get('sub') ?? 'alice', aud: query.get('aud') ?? issuer };
+      const jwt = await idpJwt(keys.idp, claims, Number(query.get('ttl') ?? 300));
+      sendJson(res, { jwt, public_jwk: keys.idp.jwk });
+      break;
+    }
     case 'GET /tls':
       sendJson(res, {
         ca_pem: certificates.ca_pem,
         token_endpoint: `${tlsBase}${tokenPath}`,
         clients: certificates.clients,
       });
+      break;
+    case `POST ${byAssertionPath}`:
+      // As at Google: the assertion alone is enough. The provider wants a client all the same.
+      req.headers.authorization = `Basic ${btoa(`${ASSERTION_ONLY.id}:${ASSERTION_ONLY.secret}`)}`;
+      req.url = tokenPath;
+      answerToken(req, res);
       break;
     case `POST ${tokenPath}`:
       answerToken(req, res);
@@ -189,4 +209,5 @@ process.stdout.write(`${JSON.stringify({
   introspection_endpoint: provider.urlFor('introspection'),
   stats_endpoint: `${issuer}/stats`,
   mtls_token_endpoint: `${tlsBase}${tokenPath}`,
+  assertion_endpoint: `${issuer}${byAssertionPath}`,
 })}\n`);
