@@ -8,7 +8,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::oidc::Provider;
+use crate::servers::Provider;
 
 /// What each token and each client secret of the built-in auth server begins with.
 const TOKEN_PREFIX: &str = "fanout-token-";

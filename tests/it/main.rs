@@ -35,6 +35,8 @@ mod retry_after;
 mod scenarios;
 #[cfg(feature = "oauth2")]
 mod secrets;
+#[cfg(feature = "oauth2")]
+mod servers;
 #[cfg(feature = "shared")]
 mod shared;
 mod shutdown;
