@@ -29,6 +29,8 @@ mod peers;
 #[cfg(feature = "oauth2")]
 mod peers_http;
 mod policy;
+#[cfg(feature = "oauth2")]
+mod python_servers;
 mod rejection;
 #[cfg(feature = "oauth2")]
 mod retry_after;

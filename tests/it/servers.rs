@@ -141,6 +141,41 @@ impl Provider {
     }
 }
 
+/// A server of `tests/pyservers`. Both have the same clients: `serving.py` names them.
+pub(crate) struct PythonServer(Server);
+
+impl PythonServer {
+    /// Authlib on Flask.
+    #[track_caller]
+    pub(crate) fn authlib() -> Self {
+        Self::start("authlib_server.py")
+    }
+
+    /// `django-oauth-toolkit`.
+    #[track_caller]
+    pub(crate) fn django() -> Self {
+        Self::start("django_server.py")
+    }
+
+    #[track_caller]
+    fn start(script: &str) -> Self {
+        Self(Server::start(&mut python(script)))
+    }
+
+    pub(crate) fn address(&self, name: &str) -> &str {
+        self.0.address(name)
+    }
+
+    pub(crate) async fn stats(&self) -> Value {
+        self.0.get(self.address("stats_endpoint")).await
+    }
+
+    /// What the server itself thinks of a token (RFC 7662).
+    pub(crate) async fn introspect(&self, token: &str) -> Value {
+        self.0.introspect(token).await
+    }
+}
+
 #[track_caller]
 fn python(script: &str) -> Command {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pyservers");
