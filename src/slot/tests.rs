@@ -4,12 +4,17 @@ use std::sync::Mutex;
 
 use super::*;
 
+/// A time that is set by hand, and a pulse, or 0 for none.
 #[derive(Debug)]
-struct Hand(Mutex<Timestamp>);
+struct Hand(Mutex<Timestamp>, AtomicU64);
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
+    }
+
+    fn pulse(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.1.load(Ordering::Relaxed))
     }
 }
 
@@ -18,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A token of 100 s, usable for 90 of them, and near its end from the 80th on.
 fn slot() -> (Arc<Hand>, Slot) {
     let wall = SystemTime::UNIX_EPOCH + 1_000 * SECOND;
-    let hand = Arc::new(Hand(Mutex::new(Timestamp { boot: 50 * SECOND, wall })));
+    let hand = Arc::new(Hand(Mutex::new(Timestamp { boot: 50 * SECOND, wall }), AtomicU64::new(0)));
     let slot = Slot::new(hand.clone());
     let clock: Arc<dyn Clock> = hand.clone();
     let token =
@@ -154,4 +159,65 @@ fn what_readers_have_reported_survives_a_report() {
     assert_reports(&slot, None);
     slot.release();
     assert_reports(&slot, Some(false));
+}
+
+#[test]
+fn the_actor_is_told_that_reports_lie_on_the_desk() {
+    let (_, slot) = slot();
+    assert!(!slot.has_reports());
+    slot.invalidate(&Token::new("abc"));
+    assert!(slot.has_reports());
+    slot.take_reports();
+    assert!(!slot.has_reports());
+}
+
+#[test]
+fn a_report_does_not_shorten_what_the_actor_withholds() {
+    let (hand, slot) = slot();
+    slot.withhold(hand.now().boot + 5 * SECOND);
+    slot.invalidate(&Token::new("abc"));
+    pass(&hand, Duration::new(4, 999_999_999));
+    assert!(!found(&slot));
+    pass(&hand, Duration::from_nanos(1));
+    assert!(found(&slot));
+}
+
+#[test]
+fn a_report_after_the_token_was_withheld_withholds_it_anew() {
+    let (hand, slot) = slot();
+    slot.withhold(hand.now().boot + SECOND);
+    pass(&hand, SECOND);
+    assert!(found(&slot));
+    slot.invalidate(&Token::new("abc"));
+    assert!(!found(&slot));
+}
+
+/// A pulse lasts less than a second. Here it lasts longer, so that the test sees whether the time was taken.
+#[test]
+fn only_a_token_that_lasts_a_second_by_both_clocks_is_read_without_the_time() {
+    /// The token of `slot()` is usable for so long.
+    const USABLE: Duration = Duration::from_secs(90);
+    let just = Duration::from_nanos(1);
+    for (boot, wall, is_trusted) in [
+        (Duration::ZERO, Duration::ZERO, true),
+        (USABLE - SECOND - just, Duration::ZERO, true),
+        (USABLE - SECOND, Duration::ZERO, false),
+        (Duration::ZERO, USABLE - SECOND - just, true),
+        (Duration::ZERO, USABLE - SECOND, false),
+        (USABLE - just, Duration::ZERO, false),
+        (Duration::ZERO, USABLE - just, false),
+    ] {
+        let (hand, slot) = slot();
+        hand.1.store(7, Ordering::Relaxed);
+        {
+            let mut now = hand.0.lock().unwrap();
+            now.boot += boot;
+            now.wall += wall;
+        }
+        assert!(found(&slot), "{boot:?} {wall:?}");
+        pass(&hand, 2 * USABLE);
+        assert_eq!(found(&slot), is_trusted, "{boot:?} {wall:?}");
+        hand.1.store(8, Ordering::Relaxed);
+        assert!(!found(&slot), "another pulse");
+    }
 }
