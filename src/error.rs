@@ -256,6 +256,24 @@ impl SourceError {
         chain::find(&**self.0.cause)
     }
 
+    /// The same, for somebody else who depends on what failed. `link` names what that was.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn within(self, link: &str) -> Self {
+        let (kind, retry_after) = (self.0.kind, self.0.retry_after);
+        let failed = Self::new(kind, Box::new(Within { link: link.to_owned(), cause: self }));
+        match retry_after {
+            Some(delay) => failed.with_retry_after(delay),
+            None => failed,
+        }
+    }
+
+    /// The same, where another attempt may help after all.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn into_transient(mut self) -> Self {
+        Arc::make_mut(&mut self.0).kind = Failure::Transient;
+        self
+    }
+
     pub(crate) fn attempt_timed_out(limit: Duration) -> Self {
         Self::timed_out(format!("no answer within attempt_timeout ({limit:?})"))
     }
@@ -277,6 +295,18 @@ impl SourceError {
     }
 }
 
+/// What another actor's callers are told, for a source that depends on it.
+impl From<TokenError> for SourceError {
+    fn from(error: TokenError) -> Self {
+        let (is_final, retry_after) = (error.is_rejected() || error.is_stopped(), error.retry_after());
+        let error = if is_final { Self::terminal(error) } else { Self::transient(error) };
+        match retry_after {
+            Some(delay) => error.with_retry_after(delay),
+            None => error,
+        }
+    }
+}
+
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain::one_line(&**self.0.cause))
@@ -295,6 +325,28 @@ impl fmt::Debug for SourceError {
 
 /// Without a `source()`: the text holds the texts of all causes.
 impl StdError for SourceError {}
+
+/// A failure of something that the source depends on.
+#[cfg(feature = "oauth2")]
+#[derive(Debug)]
+struct Within {
+    link: String,
+    cause: SourceError,
+}
+
+#[cfg(feature = "oauth2")]
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.link, self.cause)
+    }
+}
+
+#[cfg(feature = "oauth2")]
+impl StdError for Within {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.cause)
+    }
+}
 
 /// A setting that cannot work, or a place where the actor cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -334,6 +386,16 @@ mod tests {
         assert_eq!((error.retry_after(), later.retry_after()), (Some(minute), Some(Duration::from_secs(1))));
         assert_eq!(error.to_string(), later.to_string());
         assert!(Arc::ptr_eq(&error.inner, &later.inner), "the same failure");
+    }
+
+    #[test]
+    fn an_actor_s_failure_is_that_of_a_source_which_depends_on_it() {
+        let failed = |cause| TokenError::flight_failed(cause, 1, Duration::from_secs(7));
+        let down: SourceError = failed(SourceError::transient("down")).into();
+        assert!(!down.is_terminal() && down.retry_after() == Some(Duration::from_secs(7)));
+        let refused: SourceError = failed(SourceError::terminal("no")).into();
+        assert!(refused.is_terminal() && refused.cause::<TokenError>().is_some());
+        assert!(SourceError::from(TokenError::stopped()).is_terminal());
     }
 
     #[test]

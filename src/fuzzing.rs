@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod answers;
+mod documents;
 mod keys;
 mod settings;
 
@@ -20,6 +21,7 @@ pub use crate::source::shared::fuzzing::{envelope, record, sealed};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::fuzzing::{address, script_answer};
 pub use answers::{json_answer, retry_after, token_answer};
+pub use documents::discovery;
 pub use keys::pem;
 pub use settings::{duration, settings};
 
@@ -67,6 +69,7 @@ mod tests {
         ("settings", settings),
         ("duration", duration),
         ("pem", pem),
+        ("discovery", discovery),
         #[cfg(feature = "redis")]
         ("sealed", sealed),
         #[cfg(feature = "redis")]

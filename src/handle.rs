@@ -11,9 +11,10 @@ use crate::actor::{
     GetStatus, Invalidate, Join, NearEnd, Refresh, Replace, Reported, Shared, Shutdown, Status, Subscribe,
     Ticket, TokenActor, gone,
 };
-use crate::error::TokenError;
+use crate::error::{SourceError, TokenError};
 use crate::lobby::{Round, Wait};
 pub use crate::slot::TokenWatch;
+use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 
 /// A way to a [`TokenActor`] from any thread and any runtime.
@@ -221,5 +222,18 @@ impl Get {
         };
         self.0 = Getting::Ready(None);
         Poll::Ready(outcome)
+    }
+}
+/// The token of this actor as the credential of another source: the subject of a token exchange, a client's assertion. It
+/// is fetched again only when it has expired, by a flight of its own.
+///
+/// It names nothing of what it asks for ([`UNNAMED`]).
+impl TokenSource for TokenHandle {
+    async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
+        self.get().await.map_err(SourceError::from)
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part(UNNAMED, "the actor behind a handle");
     }
 }

@@ -68,7 +68,10 @@
 //! | `actor.rs`, `actor/call.rs`, `actor/alarm.rs` | performs what the machine says: one call, one timer |
 //! | `actor/breath.rs` | when the arbiter's other tasks have their turn |
 //! | `actor/observe.rs`, `actor/observe/` | the log, the metrics |
-//! | `source.rs`, `source/`, `oauth/`, `transport.rs` | where tokens come from |
+//! | `source.rs`, `source/` | where tokens come from: one grant or server a file |
+//! | `oauth.rs`, `oauth/` | one client at one authorization server; how it proves its identity; what answers mean |
+//! | `transport.rs`, `transport/` | one HTTP exchange: bounded, without redirects, with errors that hold no secret |
+//! | `redactor.rs`, `secret.rs`, `secret/` | what is not shown; secrets that change |
 //! | `oauth/jws.rs`, `oauth/jws/` | a client's private key, and what it signs |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
@@ -138,8 +141,8 @@
 //!
 //! # Features
 //!
-//! `oauth2` (default): `source::ClientCredentials` and `source::JsonEndpoint`. `rustls` (default) or
-//! `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
+//! `oauth2` (default): [`oauth::Client`] and the grants, such as `source::ClientCredentials`; `http`, which is part of it:
+//! `source::JsonEndpoint`. `rustls` (default), `rustls-no-provider` or `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
 //! module `store`. `redis`: its store in Redis. `test-util`: the module `testing`. Without any of them there is no
 //! HTTP client in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -157,15 +160,15 @@ pub mod fuzzing;
 pub mod handle;
 mod lobby;
 #[cfg(feature = "oauth2")]
-mod oauth;
+pub mod oauth;
 mod panics;
 mod policy;
 mod queue;
-#[cfg(any(feature = "oauth2", feature = "shared"))]
+#[cfg(any(feature = "http", feature = "shared"))]
 // A store of the user's own needs only its half that makes text printable.
-#[cfg_attr(not(any(feature = "oauth2", feature = "redis")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "http", feature = "redis")), allow(dead_code))]
 mod redactor;
-#[cfg(any(feature = "oauth2", feature = "shared"))]
+#[cfg(any(feature = "http", feature = "shared"))]
 mod secret;
 mod settings;
 mod slot;
@@ -176,7 +179,7 @@ mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 mod transport;
 
 pub use actor::{

@@ -1,87 +1,78 @@
-//! The token endpoint (RFC 6749 section 3.2): who asks, what is asked, what the answer means.
+//! OAuth 2: one client at one authorization server, and the grants by which it gets tokens (RFC 6749).
+//!
+//! A [`Client`] knows the server (by [discovery](Client::builder) or a token URL), proves the client's identity
+//! ([`ClientAuth`]), and owns the connections. All sources of one client share it.
+//!
+//! ```
+//! use tokenflight::TokenActor;
+//! use tokenflight::oauth::Client;
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let client = Client::builder("https://auth.example.com/token", "my-app").secret("s3cret").build()?;
+//! let orders = client.client_credentials().scope("orders.read orders.write").build()?;
+//! let stock = client.client_credentials().scope("stock.read").build()?;
+//!
+//! let orders = TokenActor::builder(orders).start()?; // one actor a source
+//! let stock = TokenActor::builder(stock).start()?;
+//! # let _ = (orders, stock);
+//! # Ok::<(), tokenflight::BuildError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Where each rule stands
+//!
+//! | file | rule |
+//! |---|---|
+//! | `oauth/client.rs`, `oauth/builder.rs` | one client: its settings, one request |
+//! | `oauth/client_auth.rs`, `oauth/assertion.rs` | how the client proves its identity |
+//! | `oauth/discovery.rs` | where the server's endpoint is, and what the server offers |
+//! | `oauth/grant.rs`, `oauth/params.rs` | the settings common to all grants |
+//! | `source/client_credentials.rs`, `source/token_exchange.rs`, `source/jwt_bearer.rs` | one grant each |
+//! | `oauth/response.rs`, `oauth/error.rs` | what an answer means |
+//! | `oauth/jws.rs` | signatures |
+//!
+//! # Tolerated deviations
+//!
+//! What servers do against the standard, and what is made of it. Anything else is an error that says why.
+//!
+//! | the server | the meaning |
+//! |---|---|
+//! | leaves out `token_type`, or says `BearerToken`, `Application Access Token`, `jwt` | `Bearer`; see [`GrantBuilder::token_type`] |
+//! | writes `expires_in` in quotes, or with a fraction | seconds, rounded down |
+//! | writes an `expires_in` that is no number | WARN, and the policy's `missing_lifetime` |
+//! | leaves out `expires_in` | the policy's `missing_lifetime`; a JWT's `exp` is believed |
+//! | writes `scope` as a list, or with commas | the scopes in it |
+//! | grants fewer scopes than were asked for | WARN; an error with [`GrantBuilder::require_scopes`] |
+//! | writes an `error` beside a token that is `false`, `0`, `""`, `[]`, `{}` or `null` | a token |
+//! | answers 200 with an `error` | the same as a 400 |
+//! | writes white space or `Bearer ` around the token | cut off |
+//! | begins the JSON with a byte order mark, or says another content type | read |
+//! | writes its error elsewhere (`message`, `error.message`, `detail`) | quoted, if no secret is in it |
+//! | writes `Retry-After` with a fraction | rounded up |
+//! | answers 403 or another refusal without an OAuth code, but with `Retry-After` | transient |
 
+mod assertion;
+mod builder;
+mod client;
 mod client_auth;
-// Its callers come with their own changes: client assertions, and the public module `oauth`.
-#[allow(dead_code, unreachable_pub, unused_imports)]
+mod discovery;
+mod error;
+mod grant;
 pub(crate) mod jws;
-mod request;
+mod params;
 mod response;
 
-use std::time::Duration;
+pub use assertion::{Audience, Preset};
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use client_auth::{Certificate, ClientAuth};
+pub use error::OAuthError;
+pub use grant::{GrantBuilder, GrantSource};
+pub use jws::{Algorithm, PrivateKey};
 
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
-
-use crate::error::{BuildError, SourceError};
-use crate::token::Token;
-use crate::transport::{Endpoint, Redactor, Settings, Transport, form};
-
-pub use client_auth::ClientAuth;
-pub(crate) use client_auth::ClientIdentity;
-pub(crate) use request::{ClientCredentialsGrant, GrantSettings};
-
-/// A token endpoint, and one client at it.
-pub(crate) struct TokenEndpoint {
-    transport: Transport,
-    headers: HeaderMap,
-    redactor: Redactor,
-}
-
-impl TokenEndpoint {
-    pub(crate) fn new(
-        token_url: &str,
-        client: &ClientIdentity,
-        settings: Settings,
-    ) -> Result<Self, BuildError> {
-        let redactor = client.redactor();
-        let endpoint = Endpoint::parse("token_url", token_url)?;
-        let transport = Transport::new(endpoint, redactor.clone(), settings)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(form::MEDIA_TYPE));
-        if let Some(authorization) = client.authorization() {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        Ok(Self { transport, headers, redactor })
-    }
-
-    /// The address, without its query.
-    pub(crate) fn shown(&self) -> &str {
-        self.transport.shown()
-    }
-
-    /// The address with its query, in which a key may stand.
-    pub(crate) fn url(&self) -> &str {
-        self.transport.url()
-    }
-
-    /// Whether the HTTP client is the user's own.
-    pub(crate) fn is_foreign(&self) -> bool {
-        self.transport.is_foreign()
-    }
-
-    /// Sends a grant. `requested` are its scopes, which an answer that names none has granted as they are
-    /// (section 5.1).
-    pub(crate) async fn ask(
-        &self,
-        grant: Bytes,
-        requested: &[String],
-        time_left: Option<Duration>,
-    ) -> Result<Token, SourceError> {
-        let headers = self.headers.clone();
-        let answer = self.transport.exchange(Method::POST, headers, Some(grant), time_left).await?;
-        response::read(&answer, requested, &self.redactor)
-    }
-
-    /// The same, when the answer is here already.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) async fn parse_response(
-        &self,
-        response: http::Response<Vec<u8>>,
-        requested: &[String],
-    ) -> Result<Token, SourceError> {
-        let answer = self.transport.parse_response(response).await?;
-        response::read(&answer, requested, &self.redactor)
-    }
-}
+pub(crate) use assertion::Claims;
+#[cfg(any(test, fuzzing))]
+pub(crate) use discovery::Discovery;
+pub(crate) use grant::Grant;
+pub(crate) use jws::{Header, SigningKey};
+pub(crate) use response::TokenResponse;

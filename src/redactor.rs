@@ -2,6 +2,9 @@
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "http")]
+mod decoded;
+
 /// Takes secrets out of text that a server wrote: some servers repeat what they were sent.
 #[derive(Clone, Default)]
 pub(crate) struct Redactor(Vec<Zeroizing<String>>);
@@ -17,6 +20,7 @@ impl Redactor {
     }
 
     /// One printable line of at most `limit` bytes, without the secrets.
+    #[cfg(any(test, feature = "redis"))]
     pub(crate) fn clean(&self, text: &str, limit: usize) -> String {
         // Before and after the invisible is replaced: either may be what makes the secret readable.
         let hidden = self.replaced(text);
@@ -24,15 +28,56 @@ impl Redactor {
         printable(&self.replaced(&line), limit)
     }
 
+    /// One printable line of at most `limit` bytes, or nothing if a secret is in the text: as it is, or in any encoding
+    /// that a reader could undo.
+    #[cfg(feature = "http")]
+    pub(crate) fn quoted(&self, text: &str, limit: usize) -> Option<String> {
+        let line = printable(text, usize::MAX);
+        let is_clean = !self.is_in(text) && !self.is_in(&line);
+        is_clean.then(|| printable(text, limit))
+    }
+
+    /// Whether one of the secrets, or the beginning or the end of a long one, can be read in the text.
+    #[cfg(feature = "http")]
+    fn is_in(&self, text: &str) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let Some(readings) = decoded::readings(text) else { return true };
+        let readings: Vec<String> = readings.iter().map(|reading| reading.to_lowercase()).collect();
+        self.0.iter().any(|secret| {
+            let secret = Zeroizing::new(secret.to_lowercase());
+            readings.iter().any(|reading| shows(reading, &secret))
+        })
+    }
+
+    #[cfg(any(test, feature = "redis"))]
     fn replaced(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| without(&text, secret))
     }
 }
 
+/// In characters. A shorter piece says little, and may be a word of the text.
+const PIECE: usize = 16;
+
+/// Whether the text has the secret in it. A very short one counts only where it stands alone: it is in many words.
+#[cfg(feature = "http")]
+fn shows(text: &str, secret: &str) -> bool {
+    const SHORT: usize = 4;
+    if secret.chars().count() < SHORT {
+        return text.match_indices(secret).any(|(at, _)| {
+            let is_part = |char: Option<char>| char.is_some_and(char::is_alphanumeric);
+            !is_part(text[..at].chars().next_back()) && !is_part(text[at + secret.len()..].chars().next())
+        });
+    }
+    let head = secret.char_indices().nth(PIECE).map_or(secret, |(end, _)| &secret[..end]);
+    let tail = secret.char_indices().nth_back(PIECE - 1).map_or(secret, |(start, _)| &secret[start..]);
+    text.contains(head) || text.contains(tail)
+}
+
 /// Replaces a secret, and a secret whose end was cut off: some servers cut what they repeat.
+#[cfg(any(test, feature = "redis"))]
 fn without(text: &str, secret: &str) -> String {
-    /// In characters. A shorter piece says little, and may be a word of the text.
-    const PIECE: usize = 16;
     let piece = secret.char_indices().nth(PIECE).map_or(secret, |(end, _)| &secret[..end]);
     let (mut clean, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find(piece) {
@@ -68,6 +113,32 @@ mod tests {
         }
         assert_eq!(redactor.clean("bad secret p&w\nfrom p%26w", 80), "bad secret [redacted]?from [redacted]");
         assert_eq!(Redactor::default().clean("abcdef", 3), "abc...");
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn nothing_is_quoted_of_a_text_with_a_secret_in_any_encoding() {
+        let mut redactor = Redactor::default();
+        for secret in ["p+w/q", "42", "0123456789abcdef-and-more"] {
+            redactor.hide(Zeroizing::new(secret.to_owned()));
+        }
+        for hit in [
+            "no p+w/q here",
+            "no p%2bw%2fq here",
+            "no P%2BW%2FQ here",
+            "no cCt3L3E= here",
+            "p\\u002bw/q",
+            "key 42?",
+            "cut 0123456789abcdef-a",
+            "cut 89abcdef-and-more",
+            "MDEyMzQ1Njc4OWFiY2RlZi1hbmQ",
+        ] {
+            assert_eq!(redactor.quoted(hit, 80), None, "{hit}");
+        }
+        for miss in ["no such client", "attempt 142 of 421", "scope api:read", ""] {
+            assert_eq!(redactor.quoted(miss, 80).as_deref(), Some(miss));
+        }
+        assert_eq!(Redactor::default().quoted("abcdef", 3).as_deref(), Some("abc..."));
     }
 
     #[test]

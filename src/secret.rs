@@ -5,8 +5,13 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "oauth2")]
+pub(crate) mod files;
+#[cfg(feature = "oauth2")]
+pub(crate) mod origin;
+
 /// Wiped when dropped, hidden by `Debug`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -50,16 +55,22 @@ impl Visitor<'_> for Text {
         Ok(Secret::new(text))
     }
 
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
-        Err(E::custom("invalid type: a number, expected a string in quotes"))
+    // An environment variable of digits comes as a number.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Secret, E> {
+        Ok(Secret::new(number.to_string()))
     }
 
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-        self.visit_u64(0)
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Secret, E> {
+        Ok(Secret::new(number.to_string()))
     }
 
+    // How a fraction was written cannot be known any more: 1.50 comes as 1.5.
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
-        self.visit_u64(0)
+        Err(E::custom("invalid type: a number with a fraction, expected a string in quotes"))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+        Err(E::custom("invalid type: true or false, expected a string in quotes"))
     }
 }
 
@@ -70,9 +81,12 @@ mod tests {
     #[test]
     fn a_secret_shows_neither_in_debug_nor_in_errors() {
         assert_eq!(format!("{:?}", Secret::new("s3cret")), "[redacted]");
-        for wrong in ["4711", "-4711", "4711.5", "[4711]", "null", "true"] {
+        for wrong in ["4711.5", "[4711]", "null", "true", "{\"a\": 4711}"] {
             let error = serde_json::from_str::<Secret>(wrong).unwrap_err().to_string();
             assert!(!error.contains("4711"), "{error}");
+        }
+        for number in ["4711", "-4711"] {
+            assert_eq!(serde_json::from_str::<Secret>(number).unwrap().expose(), number);
         }
     }
 }

@@ -96,6 +96,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
     }
 }
 
+/// A table of secrets. What stands in its place, or in it, is not quoted.
+#[cfg(feature = "http")]
+pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<std::collections::BTreeMap<String, crate::secret::Secret>, D::Error> {
+    serde::Deserialize::deserialize(OnlyTable(deserializer))
+}
+
 fn refused<E: Error>(found: &str) -> E {
     E::custom(format_args!("found {found}, expected a table of settings by name"))
 }

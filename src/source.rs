@@ -12,21 +12,34 @@ use crate::token::Token;
 mod boxed;
 #[cfg(feature = "oauth2")]
 mod client_credentials;
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 mod json_endpoint;
+#[cfg(feature = "oauth2")]
+mod jwt_bearer;
 #[cfg(feature = "shared")]
 pub(crate) mod shared;
+#[cfg(feature = "oauth2")]
+mod signed_jwt;
+#[cfg(feature = "oauth2")]
+mod token_exchange;
 
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;
 pub use boxed::BoxSource;
 pub(crate) use boxed::Fetching;
 #[cfg(feature = "oauth2")]
-pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder};
-#[cfg(feature = "oauth2")]
+pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder, ClientCredentialsGrant};
+#[cfg(feature = "http")]
 pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 #[cfg(feature = "shared")]
 pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedStats};
+
+#[cfg(feature = "oauth2")]
+pub use {
+    jwt_bearer::{JwtBearer, JwtBearerGrant},
+    signed_jwt::{SignedJwt, SignedJwtBuilder},
+    token_exchange::{TokenExchange, TokenExchangeGrant},
+};
 
 /// The part by which a source says, in [`TokenSource::identify`], that it cannot name something that decides its
 /// token. The value is for people: what this is.
@@ -204,6 +217,13 @@ impl FetchContext {
     /// limit of its own uses the lesser of the two.
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_sub(self.clock.now().boot))
+    }
+
+    /// For another source on which this one depends: the same clock and the same deadline, a flight of its own.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn for_link(&self) -> Self {
+        let (clock, deadline) = (Arc::clone(&self.clock), self.deadline);
+        Self { reason: self.reason, previous: None, attempt: self.attempt, discarded: false, clock, deadline }
     }
 
     /// `limit`, or the time that is left, if that is less.

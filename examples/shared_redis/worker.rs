@@ -77,18 +77,13 @@ fn actor(
     options: &Options,
     arbiter: &Arbiter,
 ) -> Result<(TokenHandle, SharedStats), Box<dyn std::error::Error + Send + Sync>> {
-    // What the source asks for is the key in the store, so a worker's number must not be part of that.
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(format!("worker/{number}"))
-        .build()?;
     let secret = if options.old_secret { "old-secret" } else { SECRET };
     let fetches = ClientCredentials::builder(&options.auth_url, "shared-redis", secret)
         .auth_method(ClientAuth::Body)
-        .http_client(http)
+        .http(move |http| http.user_agent(format!("worker/{number}")))
         .build()?;
     let source = SharedSource::builder("example")
-        // Nobody can tell what an HTTP client of one's own adds to a request, so this has to be said.
+        // Nobody can tell what a closure adds to a request. Therefore this has to be said.
         .part("client", "shared-redis")
         .key(SealKey::from_hex("example", &std::env::var(KEY_VARIABLE)?)?)
         .lease(options.lease)

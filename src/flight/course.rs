@@ -101,7 +101,9 @@ impl<W: Caller> Machine<W> {
             return Err(SourceError::transient(format!("the new token {flaw}")));
         }
         if token.remaining_at(now).is_zero() {
-            return Err(SourceError::transient("the new token had expired when it arrived"));
+            // A server that counts in whole seconds gives out the last token until its very end.
+            let error = SourceError::transient("the new token had expired when it arrived");
+            return Err(error.with_retry_after(Duration::from_secs(1)));
         }
         if self.reports.is_discarded(&token) {
             return Err(SourceError::transient("the source gave out again the token that was discarded"));

@@ -1,128 +1,360 @@
-//! How a client proves to the token endpoint who it is (RFC 6749 section 2.3.1).
+//! How a client proves to the token endpoint who it is: one function on the form and the headers of a request.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::error::BuildError;
+use crate::error::SourceError;
 use crate::secret::Secret;
-use crate::transport::Redactor;
+use crate::secret::files::FromFiles;
+use crate::secret::origin::SecretSource;
+use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::form::encode_value;
+use crate::transport::{Form, Request};
 
-/// Where the client's id and secret stand in the request (RFC 6749 section 2.3.1).
+use super::assertion::{Rules, unix};
+use super::discovery::Server;
+use super::jws::{Header, HmacKey, PrivateKey, SigningKey};
+
+/// How a client proves its identity (RFC 6749 section 2.3, RFC 7523, RFC 8705).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ClientAuth {
-    /// In the `Authorization` header by HTTP Basic, each form-encoded first as the section asks for. Every
-    /// server has to support it; some forget to decode, and reject an id or secret with odd characters:
-    /// for those there is [`Body`](Self::Body). Also known as `client_secret_basic`.
+    /// `client_secret_basic`: id and secret in the `Authorization` header by HTTP Basic, each form-encoded first (RFC 6749
+    /// section 2.3.1). Every server has to support it; some forget to decode, and reject an id or secret with odd
+    /// characters: for those there are [`BasicRaw`](Self::BasicRaw) and [`Body`](Self::Body).
     #[default]
+    #[serde(alias = "client_secret_basic")]
     Basic,
-    /// In the body, as `client_id` and `client_secret`. Also known as `client_secret_post`.
+    /// The same without the form encoding.
+    BasicRaw,
+    /// `client_secret_post`: in the body, as `client_id` and `client_secret`.
+    #[serde(alias = "client_secret_post")]
     Body,
+    /// A JWT that is signed with the secret, by HS256 (RFC 7523 section 2.2).
+    ClientSecretJwt,
+    /// A JWT that is signed with a private key (RFC 7523 section 2.2).
+    PrivateKeyJwt,
+    /// A JWT that somebody else has signed: a file, or another source (workload identity federation).
+    Assertion,
+    /// The certificate of the TLS connection, of an authority that the server trusts (RFC 8705 section 2.1).
+    TlsClientAuth,
+    /// The certificate of the TLS connection, which the server knows by itself (RFC 8705 section 2.2).
+    SelfSignedTlsClientAuth,
+    /// No proof: a public client, which sends its id alone.
+    None,
+}
+
+impl ClientAuth {
+    /// Whether its proof has a time in it.
+    pub(super) fn is_timed(self) -> bool {
+        matches!(self, Self::PrivateKeyJwt | Self::ClientSecretJwt)
+    }
+
+    /// The name in the registry of RFC 8414 section 2; none for what has no name there.
+    pub(super) fn registered_name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Basic => "client_secret_basic",
+            Self::Body => "client_secret_post",
+            Self::ClientSecretJwt => "client_secret_jwt",
+            Self::PrivateKeyJwt | Self::Assertion => "private_key_jwt",
+            Self::TlsClientAuth => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
+            Self::BasicRaw | Self::None => return None,
+        })
+    }
+}
+
+/// A certificate and its private key, by which a client proves its identity in the TLS handshake (RFC 8705).
+///
+/// `Debug` shows where it comes from, and nothing of the key.
+#[derive(Clone)]
+pub struct Certificate(pub(super) CertificateOrigin);
+
+#[derive(Clone)]
+pub(super) enum CertificateOrigin {
+    Pem(Arc<Zeroizing<Vec<u8>>>),
+    Files(Vec<PathBuf>),
+}
+
+impl Certificate {
+    /// From PEM that holds the certificate, the rest of its chain, and the private key without a password.
+    pub fn from_pem(pem: impl AsRef<[u8]>) -> Self {
+        Self(CertificateOrigin::Pem(Arc::new(Zeroizing::new(pem.as_ref().to_vec()))))
+    }
+
+    /// From two files in PEM: the certificate with its chain, and the private key. They are read again for each request;
+    /// other contents make another TLS client. While certificate and key do not belong together, because only one of
+    /// them has been replaced, the old pair stays in use.
+    pub fn from_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self(CertificateOrigin::Files(vec![certificate.into(), key.into()]))
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            CertificateOrigin::Pem(_) => f.write_str("Certificate([redacted])"),
+            CertificateOrigin::Files(paths) => f.debug_tuple("Certificate").field(paths).finish(),
+        }
+    }
+}
+
+/// A private key that may change.
+pub(super) enum KeySource {
+    Fixed(PrivateKey),
+    Files(Arc<FromFiles<PrivateKey>>),
+}
+
+impl KeySource {
+    async fn read(&self) -> PrivateKey {
+        match self {
+            Self::Fixed(key) => key.clone(),
+            Self::Files(files) => (*files.read().await).clone(),
+        }
+    }
+
+    fn last(&self) -> PrivateKey {
+        match self {
+            Self::Fixed(key) => key.clone(),
+            Self::Files(files) => (*files.last()).clone(),
+        }
+    }
+}
+
+/// What proves the client's identity.
+pub(super) enum Proof {
+    /// By Basic, body, or a JWT. `None`: as the server offers.
+    Secret(Option<ClientAuth>, SecretSource),
+    Key(KeySource),
+    AssertionFile(Arc<FromFiles<Secret>>),
+    AssertionSource(BoxSource),
+    /// The connection itself.
+    Certificate(ClientAuth),
+    Nothing,
 }
 
 /// A client, as it is known at the authorization server.
-pub(crate) struct ClientIdentity {
-    id: String,
-    secret: Secret,
-    auth: ClientAuth,
+pub(super) struct ClientIdentity {
+    pub(super) id: String,
+    pub(super) proof: Proof,
+    pub(super) id_in_body: bool,
+    pub(super) rules: Rules,
 }
 
+/// What was sent as a proof, to see later whether it has changed.
+#[derive(PartialEq, Eq)]
+pub(super) struct Sent(Option<Secret>);
+
 impl ClientIdentity {
-    pub(crate) fn new(id: String, secret: Secret, auth: ClientAuth) -> Result<Self, BuildError> {
-        if id.is_empty() {
-            return Err(BuildError::new("client_id", "is empty"));
-        }
-        if secret.expose().is_empty() {
-            return Err(BuildError::new(
-                "client_secret",
-                "is empty: only a client with a secret may use this grant (RFC 6749 section 4.4)",
-            ));
-        }
-        Ok(Self { id, secret, auth })
-    }
-
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(crate) fn auth(&self) -> ClientAuth {
-        self.auth
-    }
-
-    /// The value of the `Authorization` header, in one wiped buffer.
-    pub(super) fn authorization(&self) -> Option<HeaderValue> {
-        (self.auth == ClientAuth::Basic).then(|| {
-            let credentials = self.credentials();
-            let mut text = Zeroizing::new(String::with_capacity("Basic ".len() + credentials.len()));
-            text.push_str("Basic ");
-            text.push_str(&credentials);
-            let bytes = Bytes::from_owner(Zeroizing::new(std::mem::take(&mut *text).into_bytes()));
-            // Base64 is visible ASCII, which every header may hold.
-            let mut value =
-                HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
-            value.set_sensitive(true);
-            value
-        })
-    }
-
-    /// What the body has to hold.
-    pub(super) fn parameters(&self) -> Vec<(&str, &str)> {
-        match self.auth {
-            ClientAuth::Basic => Vec::new(),
-            ClientAuth::Body => vec![("client_id", &self.id), ("client_secret", self.secret.expose())],
+    /// How it proves itself to this server.
+    pub(super) fn auth(&self, server: Option<&Server>) -> ClientAuth {
+        match &self.proof {
+            Proof::Secret(Some(auth), _) | Proof::Certificate(auth) => *auth,
+            Proof::Secret(None, _) => server.map_or(ClientAuth::Basic, Server::auth_with_secret),
+            Proof::Key(_) => ClientAuth::PrivateKeyJwt,
+            Proof::AssertionFile(_) | Proof::AssertionSource(_) => ClientAuth::Assertion,
+            Proof::Nothing => ClientAuth::None,
         }
     }
 
-    /// What the client proves its identity by.
-    pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
-        part(self.secret.expose().as_bytes());
+    /// The algorithm of an assertion that this client signs.
+    pub(super) fn algorithm(&self, auth: ClientAuth) -> Option<&'static str> {
+        match &self.proof {
+            Proof::Key(key) => Some(key.last().algorithm().as_str()),
+            Proof::Secret(..) if auth == ClientAuth::ClientSecretJwt => Some("HS256"),
+            _ => None,
+        }
     }
 
-    /// Hides the secret, in each form in which it is sent.
-    pub(super) fn redactor(&self) -> Redactor {
-        let mut redactor = Redactor::default();
-        redactor.hide(Zeroizing::new(self.secret.expose().to_owned()));
-        redactor.hide(encode_value(self.secret.expose()));
-        redactor.hide(self.credentials());
-        redactor
+    /// Puts the proof into a request. `now` is the time by the server's clock, as far as it is known.
+    pub(super) async fn prove(
+        &self,
+        request: &mut Request,
+        form: &mut Form,
+        server: &Server,
+        now: SystemTime,
+        cx: &FetchContext,
+    ) -> Result<Sent, SourceError> {
+        let auth = self.auth(Some(server));
+        let sent = match &self.proof {
+            Proof::Secret(_, secret) => {
+                let secret = secret.read("client_secret").await?;
+                hide(request, secret.expose());
+                match auth {
+                    ClientAuth::Body => {
+                        form.plain("client_id", &self.id);
+                        form.secret("client_secret", secret.expose());
+                    }
+                    ClientAuth::ClientSecretJwt => {
+                        let key = HmacKey::new(secret.clone());
+                        let key = key.map_err(|error| SourceError::terminal(error.to_string()))?;
+                        self.sign(form, &SigningKey::Secret(key), server, now)?;
+                    }
+                    _ => self.basic(request, form, &secret, auth == ClientAuth::BasicRaw)?,
+                }
+                Sent(Some(secret))
+            }
+            Proof::Key(key) => {
+                let key = key.read().await;
+                let sent = Secret::new(key.thumbprint());
+                self.sign(form, &SigningKey::Private(key), server, now)?;
+                Sent(Some(sent))
+            }
+            Proof::AssertionFile(file) => {
+                let assertion = (*file.read().await).clone();
+                self.assert(form, assertion.expose());
+                Sent(Some(assertion))
+            }
+            Proof::AssertionSource(source) => {
+                let token = source.fetch(cx.for_link()).await;
+                let token = token.map_err(|error| error.within("the client assertion"))?;
+                self.assert(form, token.secret());
+                Sent(Some(Secret::new(token.secret())))
+            }
+            Proof::Certificate(_) | Proof::Nothing => {
+                form.plain("client_id", &self.id);
+                Sent(None)
+            }
+        };
+        Ok(sent)
     }
 
-    /// `base64(form(id) ":" form(secret))`.
-    fn credentials(&self) -> Zeroizing<String> {
-        let (id, secret) = (encode_value(&self.id), encode_value(self.secret.expose()));
-        let mut plain = Zeroizing::new(String::with_capacity(id.len() + 1 + secret.len()));
-        plain.push_str(&id);
-        plain.push(':');
-        plain.push_str(&secret);
-        // Four characters for three bytes, rounded up: the buffer never moves.
-        let mut encoded = Zeroizing::new(String::with_capacity(plain.len().div_ceil(3) * 4));
-        STANDARD.encode_string(plain.as_bytes(), &mut encoded);
-        encoded
+    /// Whether the proof is another one than that which was sent, because its file has changed since.
+    pub(super) async fn has_changed(&self, sent: &Sent) -> bool {
+        let now = match &self.proof {
+            Proof::Secret(_, secret @ SecretSource::File(_)) => secret.read("client_secret").await.ok(),
+            Proof::Key(key @ KeySource::Files(_)) => Some(Secret::new(key.read().await.thumbprint())),
+            Proof::AssertionFile(file) => Some((*file.read().await).clone()),
+            _ => return false,
+        };
+        now != sent.0
     }
+
+    /// What it proves its identity by, for those who have to tell two proofs apart.
+    pub(super) fn credential(&self, now: SystemTime, part: &mut dyn FnMut(&[u8])) {
+        match &self.proof {
+            Proof::Secret(_, secret) => {
+                if let Some(secret) = secret.last() {
+                    part(secret.expose().as_bytes());
+                }
+            }
+            Proof::Key(key) => part(key.last().thumbprint().as_bytes()),
+            Proof::AssertionFile(file) => part(file.last().expose().as_bytes()),
+            Proof::AssertionSource(source) => source.credential(part),
+            Proof::Certificate(_) | Proof::Nothing => part(self.id.as_bytes()),
+        }
+        // A process whose clock is wrong is refused for its clock.
+        if self.auth(None).is_timed() {
+            part(&(unix(now) / 60).to_be_bytes());
+        }
+    }
+
+    /// A new assertion each time.
+    fn sign(
+        &self,
+        form: &mut Form,
+        key: &SigningKey,
+        server: &Server,
+        now: SystemTime,
+    ) -> Result<(), SourceError> {
+        let issuer = server.issuer.as_deref();
+        let claims = self.rules.claims(&self.id, issuer, server.token_endpoint.url(), now)?;
+        let header = Header { typ: Some(self.rules.typ()), ..Header::default() };
+        self.assert(form, &key.sign(header, &claims)?);
+        Ok(())
+    }
+
+    /// RFC 7521 section 4.2.
+    fn assert(&self, form: &mut Form, jwt: &str) {
+        form.plain("client_id", &self.id);
+        form.plain("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        form.secret("client_assertion", jwt);
+    }
+
+    fn basic(
+        &self,
+        request: &mut Request,
+        form: &mut Form,
+        secret: &Secret,
+        is_raw: bool,
+    ) -> Result<(), SourceError> {
+        let credentials = credentials(&self.id, secret.expose(), is_raw);
+        hide(request, &credentials);
+        request.headers.insert(AUTHORIZATION, basic_value(&credentials));
+        if is_raw && self.id.contains(':') {
+            let message =
+                "`client_id` has a colon in it, which HTTP Basic cannot carry without form encoding";
+            return Err(SourceError::terminal(message));
+        }
+        if self.id_in_body {
+            form.plain("client_id", &self.id);
+        }
+        Ok(())
+    }
+}
+
+fn hide(request: &mut Request, text: &str) {
+    request.redactor.hide(Zeroizing::new(text.to_owned()));
+    request.redactor.hide(encode_value(text));
+}
+
+/// `base64(form(id) ":" form(secret))`, or without the forms.
+///
+/// A space becomes `%20`, not `+`: each decoder of forms reads it, and some servers decode the rest of the form but not a
+/// `+`.
+fn credentials(id: &str, secret: &str, is_raw: bool) -> Zeroizing<String> {
+    let form = |text: &str| {
+        let text = Zeroizing::new(if is_raw { text.to_owned() } else { encode_value(text).to_string() });
+        if is_raw { text } else { Zeroizing::new(text.replace('+', "%20")) }
+    };
+    let (id, secret) = (form(id), form(secret));
+    let mut plain = Zeroizing::new(String::with_capacity(id.len() + 1 + secret.len()));
+    plain.push_str(&id);
+    plain.push(':');
+    plain.push_str(&secret);
+    // Four characters for three bytes, rounded up: the buffer never moves.
+    let mut encoded = Zeroizing::new(String::with_capacity(plain.len().div_ceil(3) * 4));
+    STANDARD.encode_string(plain.as_bytes(), &mut encoded);
+    encoded
+}
+
+/// In one wiped buffer.
+fn basic_value(credentials: &str) -> HeaderValue {
+    let mut text = Zeroizing::new(String::with_capacity("Basic ".len() + credentials.len()));
+    text.push_str("Basic ");
+    text.push_str(credentials);
+    let bytes = Bytes::from_owner(Zeroizing::new(std::mem::take(&mut *text).into_bytes()));
+    // Base64 is visible ASCII, which every header may hold.
+    let mut value =
+        HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+    value.set_sensitive(true);
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn identity(id: &str, secret: &str, auth: ClientAuth) -> ClientIdentity {
-        ClientIdentity::new(id.into(), Secret::new(secret), auth).unwrap()
-    }
-
     #[test]
     fn basic_encodes_id_and_secret_as_a_form_first() {
-        for (id, secret, plain) in [
-            ("s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw", "s6BhdRkqt3:7Fjfp0ZBr1KtDRbnfVdmIw"),
-            ("a:b", "c d", "a%3Ab:c+d"),
-            ("ö", "+%&=/~*", "%C3%B6:%2B%25%26%3D%2F%7E*"),
+        for (id, secret, is_raw, plain) in [
+            ("s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw", false, "s6BhdRkqt3:7Fjfp0ZBr1KtDRbnfVdmIw"),
+            ("a:b", "c d+", false, "a%3Ab:c%20d%2B"),
+            ("ö", "+%&=/~*", false, "%C3%B6:%2B%25%26%3D%2F%7E*"),
+            ("ö", "+%&=/~*", true, "ö:+%&=/~*"),
         ] {
-            let value = identity(id, secret, ClientAuth::Basic).authorization().unwrap();
+            let value = basic_value(&credentials(id, secret, is_raw));
             assert!(value.is_sensitive());
             let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
             assert_eq!(String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap(), plain);
@@ -130,18 +362,30 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_stands_in_one_place_only() {
-        assert!(identity("id", "secret", ClientAuth::Basic).parameters().is_empty());
-        let body = identity("id", "secret", ClientAuth::Body);
-        assert_eq!(body.parameters(), [("client_id", "id"), ("client_secret", "secret")]);
-        assert!(body.authorization().is_none());
+    fn each_method_has_the_name_of_the_standard_in_a_file_too() {
+        for name in [
+            "basic",
+            "client_secret_basic",
+            "basic_raw",
+            "body",
+            "client_secret_post",
+            "client_secret_jwt",
+            "private_key_jwt",
+            "assertion",
+            "tls_client_auth",
+            "self_signed_tls_client_auth",
+            "none",
+        ] {
+            let auth: ClientAuth = serde_json::from_value(name.into()).unwrap();
+            if name.contains('_') && name != "basic_raw" {
+                assert_eq!(auth.registered_name(), Some(name));
+            }
+        }
     }
 
     #[test]
-    fn an_empty_id_or_secret_is_refused_by_name() {
-        for (id, secret, field) in [("", "secret", "client_id"), ("id", "", "client_secret")] {
-            let result = ClientIdentity::new(id.into(), Secret::new(secret), ClientAuth::Basic);
-            assert_eq!(result.err().unwrap().field(), field);
-        }
+    fn a_certificate_shows_nothing_of_its_key() {
+        assert_eq!(format!("{:?}", Certificate::from_pem("s3cret")), "Certificate([redacted])");
+        assert_eq!(format!("{:?}", Certificate::from_files("a", "b")), r#"Certificate(["a", "b"])"#);
     }
 }

@@ -24,7 +24,9 @@ pub(crate) mod verify;
 use serde::{Deserialize, Serialize};
 
 pub use key::PrivateKey;
-pub(crate) use sign::{Header, HmacKey, KeyHint, SigningKey};
+#[cfg(any(test, fuzzing))]
+pub(crate) use sign::KeyHint;
+pub(crate) use sign::{Header, HmacKey, SigningKey};
 
 /// How a JSON Web Signature is made (RFC 7518 section 3.1, RFC 8037 section 3.1).
 ///
@@ -54,6 +56,11 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Whether it signs with an RSA key.
+    pub(super) fn is_rsa(self) -> bool {
+        matches!(self, Self::Ps256 | Self::Rs256)
+    }
+
     /// The name that stands in a signature's header, as `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {

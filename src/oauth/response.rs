@@ -1,175 +1,241 @@
-//! The token endpoint's answer (RFC 6749 sections 5.1 and 5.2), and the many ways in which servers miss it.
+//! The token endpoint's answer (RFC 6749 sections 5.1 and 5.2), and the tolerated deviations.
 
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Value;
 
 use crate::error::SourceError;
+use crate::secret::Secret;
 use crate::token::{Token, TokenType};
-use crate::transport::{Answer, Document, Redactor, lifetime};
+use crate::transport::{Answer, Document, lifetime, moment};
+
+use super::error::{OAuthError, Refusal};
+use super::params::Expected;
+
+/// What a token endpoint gives.
+pub(crate) struct TokenResponse {
+    pub(crate) token: Token,
+    /// Section 6. Only the grant of that name has a use for it.
+    #[allow(dead_code)] // The refresh token grant reads it.
+    pub(crate) refresh_token: Option<Secret>,
+    /// RFC 8693 section 2.2.1.
+    pub(crate) issued_token_type: Option<String>,
+}
+
+/// Where a token stands that must not be quoted.
+const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
 
 /// A token, or an error; never a success without a token in it.
-pub(super) fn read(answer: &Answer, requested: &[String], redactor: &Redactor) -> Result<Token, SourceError> {
+pub(super) fn read(mut answer: Answer, expected: &Expected) -> Result<TokenResponse, SourceError> {
     if !answer.is_success() {
-        return Err(refused(answer, redactor));
+        let document = answer.json().ok();
+        return Err(refused(&answer, answer.status(), document.as_ref()));
     }
     let document = answer.json()?;
-    let token = token(&document, requested, redactor);
-    token.map_err(|what| answer.nonsense(what))
-}
-
-/// Section 5.1. The error continues the sentence "… answered 200 OK …".
-fn token(document: &Document, requested: &[String], redactor: &Redactor) -> Result<Token, String> {
-    if let Some(error) = described(document, redactor) {
-        return Err(format!("with an error in it: {error}"));
-    }
-    let secret = match document.get("/access_token") {
-        Some(Value::String(secret)) if !secret.is_empty() => secret.as_str(),
-        Some(Value::String(_)) => return Err("with an empty `access_token`".to_owned()),
-        Some(_) => return Err("with an `access_token` that is not a string".to_owned()),
-        None => return Err("without an `access_token`".to_owned()),
-    };
-    let mut token =
-        Token::new(secret).with_type(token_type(document)?).with_scopes(scopes(document, requested));
-    // Without it, the policy's `missing_lifetime` is assumed.
-    if let Some(value) = document.get("/expires_in") {
-        let lifetime = lifetime(value).ok_or("with an `expires_in` that is not a number of seconds")?;
-        token = token.with_lifetime(lifetime);
-    }
-    Ok(token)
-}
-
-/// Required, but some servers leave it out, and what they mean then is `Bearer`.
-fn token_type(document: &Document) -> Result<TokenType, String> {
-    match document.get("/token_type") {
-        None => Ok(TokenType::Bearer),
-        Some(Value::String(name)) if name.is_empty() => Ok(TokenType::Bearer),
-        Some(Value::String(name)) if TokenType::parse(name).is_scheme() => Ok(TokenType::parse(name)),
-        Some(_) => Err("with a `token_type` that is not the name of one".to_owned()),
-    }
-}
-
-/// Left out where it is what was asked for.
-fn scopes(document: &Document, requested: &[String]) -> Vec<String> {
-    match document.text("/scope") {
-        Some(granted) => granted.split_ascii_whitespace().map(Into::into).collect(),
-        None => requested.to_vec(),
-    }
-}
-
-/// Section 5.2.
-fn refused(answer: &Answer, redactor: &Redactor) -> SourceError {
-    let document = answer.json().ok();
-    let code = document.as_ref().and_then(|document| document.text("/error")).unwrap_or_default();
-    let passing = matches!(code, "temporarily_unavailable" | "server_error" | "slow_down");
-    let described = document.as_ref().and_then(|document| described(document, redactor));
-    let described = described.map(|error| format!(": {error}")).unwrap_or_default();
-    let way_out = match code {
-        "invalid_client" => "; check `client_id`, `client_secret` and `auth_method`",
-        "" if answer.status() == StatusCode::UNAUTHORIZED => {
-            "; check `client_id`, `client_secret` and `auth_method`"
+    for place in TOKENS {
+        if let Some(secret) = document.text(place) {
+            answer.hide(secret);
         }
-        "" if answer.status() == StatusCode::NOT_FOUND => "; check `token_url`",
+    }
+    if has_error(&document) {
+        return Err(refused(&answer, StatusCode::BAD_REQUEST, Some(&document)));
+    }
+    let token = token(&answer, &document, expected)?;
+    let text = |place| document.text(place).filter(|text| !text.is_empty());
+    Ok(TokenResponse {
+        token,
+        refresh_token: text("/refresh_token").map(Secret::new),
+        issued_token_type: text("/issued_token_type").map(Into::into),
+    })
+}
+
+/// Section 5.1.
+fn token(answer: &Answer, document: &Document, expected: &Expected) -> Result<Token, SourceError> {
+    let secret = match document.get("/access_token") {
+        Some(Value::String(text)) => match bare(text) {
+            "" => return Err(answer.nonsense("with an empty `access_token`")),
+            secret => secret,
+        },
+        Some(_) => return Err(answer.nonsense("with an `access_token` that is not a string")),
+        None => return Err(answer.nonsense("without an `access_token`")),
+    };
+    let kind = token_type(answer, document, expected)?;
+    let scopes = scopes(answer, document, expected)?;
+    let token = Token::new(secret).with_type(kind).with_scopes(scopes);
+    Ok(match lifetime_of(answer, document, secret) {
+        Some(lifetime) => token.with_lifetime(lifetime),
+        // The policy's `missing_lifetime` is assumed.
+        None => token,
+    })
+}
+
+/// Without white space and a scheme around it.
+fn bare(text: &str) -> &str {
+    const SCHEME: &str = "bearer ";
+    let text = text.trim();
+    match text.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest.trim_start(),
+        _ => text,
+    }
+}
+
+/// Section 7.1: a token of a type that the client does not understand must not be used.
+fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Result<TokenType, SourceError> {
+    if let Some(kind) = &expected.token_type {
+        return Ok(kind.clone());
+    }
+    let name = match document.get("/token_type") {
+        None => return Ok(TokenType::Bearer),
+        Some(Value::String(name)) => name.trim(),
+        Some(_) => return Err(answer.nonsense("with a `token_type` that is not a string")),
+    };
+    let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let letters = letters.to_ascii_lowercase();
+    let means_bearer = letters.contains("bearer")
+        || letters.contains("accesstoken")
+        || ["", "jwt", "token", "oauth", "oauth2"].contains(&letters.as_str());
+    if means_bearer {
+        return Ok(TokenType::Bearer);
+    }
+    let shown = answer.quoted(name, 40).unwrap_or_else(|| "[not shown]".to_owned());
+    let why = if letters == "dpop" {
+        "a token that is bound to a key, and no key was used to ask for it"
+    } else {
+        "a type that this client does not know, so that the token must not be used (RFC 6749 section 7.1)"
+    };
+    Err(SourceError::terminal(answer.sentence(format_args!(
+        "with the `token_type` {shown:?}, {why}; if it is to be sent as a bearer token, set `token_type`"
+    ))))
+}
+
+/// Section 3.3. Left out where it is what was asked for.
+fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<Vec<String>, SourceError> {
+    let requested = &expected.scopes;
+    let mut granted: Vec<String> = match document.get("/scope") {
+        None => return Ok(requested.clone()),
+        Some(Value::String(text)) => text.split_ascii_whitespace().map(Into::into).collect(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .flat_map(str::split_ascii_whitespace)
+            .map(Into::into)
+            .collect(),
+        Some(_) => Vec::new(),
+    };
+    let is_missing = |granted: &[String], scope: &&String| !granted.contains(scope);
+    if requested.iter().any(|scope| is_missing(&granted, &scope)) {
+        // A comma may stand in a scope; where it does not help, it is left alone.
+        let parts: Vec<String> = granted.iter().flat_map(|scope| scope.split(',')).map(Into::into).collect();
+        if requested.iter().all(|scope| parts.contains(scope)) {
+            granted = parts;
+        }
+    }
+    let missing: Vec<&str> =
+        requested.iter().filter(|scope| is_missing(&granted, scope)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(granted);
+    }
+    let what = format!("with a token without the scope {:?}, which was asked for", missing.join(" "));
+    if expected.require_scopes {
+        return Err(SourceError::terminal(answer.sentence(format_args!("{what} (`require_scopes`)"))));
+    }
+    log::warn!("{}", answer.sentence(what));
+    Ok(granted)
+}
+
+/// The least of what the server and the token itself say.
+fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Duration> {
+    let said = document.get("/expires_in").and_then(|value| {
+        let lifetime = lifetime(value);
+        if lifetime.is_none() {
+            log::warn!("{}", answer.sentence("with an `expires_in` that is not a number of seconds"));
+        }
+        lifetime
+    });
+    let own = jwt_lifetime(secret, answer);
+    said.into_iter().chain(own).min()
+}
+
+/// How long a JWT says itself that it lasts (RFC 7519 section 4.1.4). What is no JWT says nothing.
+///
+/// It is counted by the server's clock: from its `Date`, or else from the moment at which the token was issued.
+fn jwt_lifetime(secret: &str, answer: &Answer) -> Option<Duration> {
+    let mut parts = secret.split('.');
+    let (header, claims, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let json = |part: &str| {
+        let bytes = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(part).ok()?);
+        Document::parse(&bytes).ok()
+    };
+    json(header)?.get("/alg")?;
+    let claims = json(claims)?;
+    let at = |place| claims.get(place).filter(|value| value.is_number()).and_then(moment);
+    let end: SystemTime = at("/exp")?;
+    let begin = if answer.clock_offset().is_some() { None } else { at("/iat") };
+    Some(end.duration_since(begin.unwrap_or_else(|| answer.server_time())).unwrap_or_default())
+}
+
+/// Whether there is an `error` that says something.
+fn has_error(document: &Document) -> bool {
+    match document.get("/error") {
+        None | Some(Value::Bool(false)) => false,
+        Some(Value::String(text)) => !text.trim().is_empty(),
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(_) => true,
+    }
+}
+
+/// Section 5.2. `status` is what the answer is judged by.
+fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>) -> SourceError {
+    let told = document.and_then(|document| told(answer, document));
+    let code = told.as_ref().map(|error| error.code.as_str()).unwrap_or_default();
+    let described = match (&told, document) {
+        (Some(error), _) => format!(": {error}"),
+        (None, Some(document)) => {
+            answer.reason(document, None).map(|reason| format!(": {reason}")).unwrap_or_default()
+        }
+        (None, None) => String::new(),
+    };
+    let way_out = match code {
+        "invalid_client" => "; check `client_id`, the client's secret or key, and `auth_method`",
+        "" if status == StatusCode::UNAUTHORIZED => {
+            "; check `client_id`, the client's secret or key, and `auth_method`"
+        }
+        "" if status == StatusCode::NOT_FOUND => "; check `token_url`",
+        "unauthorized_client" | "unsupported_grant_type" => "; this client may not use this grant there",
         "invalid_scope" => "; check `scope`",
         "invalid_target" => "; check `resource` and `audience`",
         _ => "",
     };
-    answer.refusal(passing || answer.may_pass(), &format!("{described}{way_out}"))
-}
-
-/// `error`, `error_description` and `error_uri`, fit to be read by people.
-fn described(document: &Document, redactor: &Redactor) -> Option<String> {
-    let code = match document.get("/error")? {
-        Value::String(code) if code.is_empty() => return None,
-        Value::String(code) => redactor.clean(code, 80),
-        // Not the standard's; it may be anything, so it is not quoted.
-        _ => "an `error` that is not a string".to_owned(),
+    let is_passing = matches!(code, "temporarily_unavailable" | "server_error" | "slow_down")
+        || crate::transport::may_pass(status)
+        || (code.is_empty() && answer.retry_after().is_some());
+    let sentence = answer.sentence("").trim_end().to_owned() + &described + way_out;
+    let error = match told {
+        Some(error) if is_passing => SourceError::transient(Refusal { sentence, error }),
+        Some(error) => SourceError::terminal(Refusal { sentence, error }),
+        None if is_passing => SourceError::transient(sentence),
+        None => SourceError::terminal(sentence),
     };
-    let part = |pointer| document.text(pointer).map(|text| redactor.clean(text, 200));
-    let description = part("/error_description").map(|text| format!(" ({text})")).unwrap_or_default();
-    let uri = part("/error_uri").map(|text| format!(", see {text}")).unwrap_or_default();
-    Some(format!("{code}{description}{uri}"))
+    answer.with_retry_after(error)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-    use zeroize::Zeroizing;
-
-    use super::*;
-
-    fn read(value: Value) -> Result<Token, String> {
-        token(&Document::new(value), &["asked".to_owned()], &Redactor::default())
-    }
-
-    #[test]
-    fn the_answer_of_the_standard_is_understood() {
-        let token = read(json!({
-            "access_token": "abc", "token_type": "bEaReR", "expires_in": 3600, "scope": "a b", "more": [1]
-        }))
-        .unwrap();
-        assert_eq!(token.secret(), "abc");
-        assert_eq!(*token.token_type(), TokenType::Bearer);
-        assert_eq!(token.scopes(), ["a", "b"]);
-        assert!(token.remaining().unwrap() > Duration::from_secs(3590));
-    }
-
-    #[test]
-    fn what_is_missing_has_a_meaning() {
-        for rest in [json!({}), json!({"token_type": null, "expires_in": null, "scope": null, "error": null})]
-        {
-            let mut answer = rest;
-            answer["access_token"] = "abc".into();
-            let token = read(answer).unwrap();
-            assert_eq!(*token.token_type(), TokenType::Bearer);
-            assert_eq!(token.scopes(), ["asked"]);
-            assert_eq!(token.remaining(), None);
-        }
-    }
-
-    #[test]
-    fn a_lifetime_of_nothing_is_an_expired_token() {
-        for value in [json!(0), json!(-1), json!("0")] {
-            let token = read(json!({"access_token": "abc", "expires_in": value})).unwrap();
-            assert_eq!(token.remaining(), Some(Duration::ZERO));
-        }
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_named() {
-        for (answer, name) in [
-            (json!({}), "without an `access_token`"),
-            (json!([]), "without an `access_token`"),
-            (json!("abc"), "without an `access_token`"),
-            (json!({"access_token": null}), "without an `access_token`"),
-            (json!({"access_token": ""}), "empty `access_token`"),
-            (json!({"access_token": 7}), "`access_token` that is not a string"),
-            (json!({"access_token": "s3cret", "expires_in": "s3cret"}), "`expires_in`"),
-            (json!({"access_token": "s3cret", "expires_in": {}}), "`expires_in`"),
-            (json!({"access_token": "s3cret", "token_type": 1}), "`token_type`"),
-            (json!({"access_token": "s3cret", "token_type": "a b"}), "`token_type`"),
-            (json!({"access_token": "s3cret", "error": "slow_down"}), "slow_down"),
-            (json!({"access_token": "s3cret", "error": {"code": 1}}), "not a string"),
-        ] {
-            let what = read(answer.clone()).map(|_| ()).expect_err(&answer.to_string());
-            assert!(what.contains(name), "{answer}: {what}");
-            assert!(!what.contains("s3cret"), "{what}");
-        }
-    }
-
-    #[test]
-    fn a_description_is_one_printable_line_without_the_secret() {
-        let mut redactor = Redactor::default();
-        redactor.hide(Zeroizing::new("hunter2".to_owned()));
-        let document = Document::new(json!({
-            "error": "invalid_client",
-            "error_description": format!("secret hunter2\r\nis wrong {}", "x".repeat(300)),
-            "error_uri": "https://auth.example.com/e",
-        }));
-        let text = described(&document, &redactor).unwrap();
-        assert!(text.starts_with("invalid_client (secret [redacted]??is wrong xxx"), "{text}");
-        assert!(text.ends_with("...), see https://auth.example.com/e"), "{text}");
-        assert!(text.len() < 300);
-    }
+/// What the server says in the form of the standard.
+fn told(answer: &Answer, document: &Document) -> Option<OAuthError> {
+    let code = document.text("/error").map(str::trim).filter(|code| !code.is_empty())?;
+    let code = answer.quoted(code, 80)?;
+    let part = |place| document.text(place).and_then(|text| answer.quoted(text, 200));
+    Some(OAuthError {
+        code,
+        description: part("/error_description").or_else(|| part("/message")),
+        uri: part("/error_uri"),
+        status: answer.status(),
+    })
 }

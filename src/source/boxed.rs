@@ -41,6 +41,15 @@ impl BoxSource {
         Arc::clone(&self.0).fetch_erased(cx)
     }
 
+    /// Names its parts under the name of what it is to another source.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn identify_as(&self, name: &str, part: &mut dyn FnMut(&str, &str)) {
+        self.identify(&mut |inner, value| match inner {
+            super::UNNAMED => part(inner, &format!("{name}: {value}")),
+            _ => part(&format!("{name}.{inner}"), value),
+        });
+    }
+
     /// The same for a look.
     pub(crate) fn look_later(&self, cx: FetchContext) -> Looking {
         Arc::clone(&self.0).look_erased(cx)

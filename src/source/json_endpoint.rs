@@ -8,13 +8,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
-use crate::transport::Transport;
+use crate::transport::{Endpoint, Redactor, Request, Transport};
 
 use answer::Shape;
 pub use builder::JsonEndpointBuilder;
@@ -44,7 +45,8 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// ```
 ///
 /// A cloud's metadata server. Google's has `access_token` and `expires_in`; Azure's has `expires_on`, in
-/// Unix seconds. Either is asked without a proxy: see [`http_client`](JsonEndpointBuilder::http_client).
+/// Unix seconds. Either goes in clear, which has to be allowed, and is asked without a proxy. While the machine has no
+/// identity yet, they answer 404 or 410: that passes.
 ///
 /// ```
 /// use tokenflight::source::JsonEndpoint;
@@ -53,6 +55,8 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// let source = JsonEndpoint::get(google)
 ///     .header("Metadata-Flavor", "Google")
 ///     .lifetime_pointer("/expires_in")
+///     .allow_http()
+///     .transient_status(404)
 ///     .build()?;
 ///
 /// let azure = "http://169.254.169.254/metadata/identity/oauth2/token\
@@ -60,6 +64,9 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// let source = JsonEndpoint::get(azure)
 ///     .header("Metadata", "true")
 ///     .expires_at_pointer("/expires_on")
+///     .allow_http()
+///     .transient_status(404)
+///     .transient_status(410)
 ///     .build()?;
 /// # let _ = source;
 /// # Ok::<(), tokenflight::BuildError>(())
@@ -106,15 +113,19 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// ```
 ///
 /// # Errors of a fetch
-/// Terminal: a 4xx other than 408, 425 and 429, and any redirect. Transient: the network, these three, 5xx,
-/// and a success (any 2xx) that holds no token: no JSON, nothing at `token_pointer`, a lifetime that is none,
-/// more than `max_body`. No error quotes a body.
+/// Terminal: a 4xx other than 408, 425 and 429, and any redirect. Transient: the network, these three, 5xx, a
+/// `transient_status`, a 4xx with `Retry-After`, and a success (any 2xx) that holds no token: no JSON, nothing at
+/// `token_pointer`, more than `max_body`. A lifetime that cannot be read is a WARN, and the policy's `missing_lifetime`.
+/// What the server explains is quoted on one line, unless something that was sent can be read in it.
 pub struct JsonEndpoint {
     transport: Transport,
+    endpoint: Endpoint,
+    /// Knows what is sent each time.
+    redactor: Redactor,
     method: Method,
     headers: HeaderMap,
     made: Vec<Made>,
-    body: Option<Bytes>,
+    body: Option<(&'static str, Bytes)>,
     shape: Shape,
 }
 
@@ -134,12 +145,22 @@ impl JsonEndpoint {
         JsonEndpointBuilder::new(method, url.into())
     }
 
-    fn headers(&self) -> Result<HeaderMap, SourceError> {
-        let mut headers = self.headers.clone();
-        for made in &self.made {
-            headers.insert(made.name.clone(), made.value()?);
+    /// Made anew for each attempt.
+    fn request(&self) -> Result<Request, SourceError> {
+        let mut request = Request::new(self.method.clone());
+        request.redactor = self.redactor.clone();
+        for (name, value) in &self.headers {
+            request.headers.insert(name.clone(), value.clone());
         }
-        Ok(headers)
+        for made in &self.made {
+            let text = made.text()?;
+            hide_header(&mut request.redactor, &text);
+            request.headers.insert(made.name.clone(), made.value(&text)?);
+        }
+        Ok(match &self.body {
+            Some((media_type, body)) => request.with_body(media_type, body.clone()),
+            None => request,
+        })
     }
 }
 
@@ -150,23 +171,27 @@ impl JsonEndpoint {
         &self,
         response: http::Response<Vec<u8>>,
     ) -> Result<Token, SourceError> {
-        self.shape.read(&self.transport.parse_response(response).await?)
+        self.shape.read(&self.transport.parse_response(&self.endpoint, &self.redactor, response).await?)
     }
 }
 
 impl TokenSource for JsonEndpoint {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let headers = self.headers()?;
-        let request =
-            self.transport.exchange(self.method.clone(), headers, self.body.clone(), cx.time_left());
-        let answer = request.await?;
+        let answer = self.transport.exchange(&self.endpoint, self.request()?, cx.time_left()).await?;
         self.shape.read(&answer)
     }
 
     /// With its headers and body, for there is no telling which of them is a secret and which is not.
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("method", self.method.as_str());
-        part("url", self.transport.url());
+        part("url", self.endpoint.url().as_str());
+        // What a request says by itself, unless the user says otherwise.
+        let media_type = self.body.as_ref().map(|(media_type, _)| *media_type);
+        for (name, value) in [(ACCEPT, Some("application/json")), (CONTENT_TYPE, media_type)] {
+            if let Some(value) = value.filter(|_| !self.headers.contains_key(&name)) {
+                part(&format!("header.{name}"), value);
+            }
+        }
         for (name, value) in &self.headers {
             part(&format!("header.{name}"), &String::from_utf8_lossy(value.as_bytes()));
         }
@@ -174,10 +199,11 @@ impl TokenSource for JsonEndpoint {
             part(&format!("header_fn.{}", made.name), "");
             part(UNNAMED, &format!("`header_fn` of {:?}", made.name.as_str()));
         }
-        if self.transport.is_foreign() {
-            part(UNNAMED, "`http_client`");
+        if self.transport.is_configured() {
+            part(UNNAMED, "`http`");
         }
-        part("body", &String::from_utf8_lossy(self.body.as_deref().unwrap_or_default()));
+        let body = self.body.as_ref().map(|(_, body)| &**body).unwrap_or_default();
+        part("body", &String::from_utf8_lossy(body));
         self.shape.identify(part);
     }
 }
@@ -187,7 +213,7 @@ impl fmt::Debug for JsonEndpoint {
         let made = self.made.iter().map(|made| &made.name);
         f.debug_struct("JsonEndpoint")
             .field("method", &self.method)
-            .field("url", &self.transport.shown())
+            .field("url", &self.endpoint.shown())
             .field("headers", &self.headers.keys().chain(made).collect::<Vec<_>>())
             .field("shape", &self.shape)
             .finish_non_exhaustive()
@@ -201,14 +227,25 @@ struct Made {
 }
 
 impl Made {
-    fn value(&self) -> Result<HeaderValue, SourceError> {
-        let text = (self.make)().map(Zeroizing::new).map_err(|error| {
+    fn text(&self) -> Result<Zeroizing<String>, SourceError> {
+        (self.make)().map(Zeroizing::new).map_err(|error| {
             SourceError::transient(format!("`header_fn` of {:?} failed: {error}", self.name))
-        })?;
-        secret_value(&text).ok_or_else(|| {
+        })
+    }
+
+    fn value(&self, text: &str) -> Result<HeaderValue, SourceError> {
+        secret_value(text).ok_or_else(|| {
             let message = format!("`header_fn` of {:?} made a value that no header can hold", self.name);
             SourceError::terminal(message)
         })
+    }
+}
+
+/// Hides a header's value, and what stands behind its scheme: `Bearer abc` may be repeated as `abc`.
+fn hide_header(redactor: &mut Redactor, text: &str) {
+    redactor.hide(Zeroizing::new(text.to_owned()));
+    if let Some((_scheme, credentials)) = text.split_once(' ') {
+        redactor.hide(Zeroizing::new(credentials.trim().to_owned()));
     }
 }
 

@@ -4,6 +4,8 @@ use zeroize::Zeroizing;
 
 /// Room to begin with where the server does not say how long its answer is.
 const FIRST_ROOM: usize = 4 * 1024;
+/// Not more than this is believed of what the server says.
+const LARGEST_FIRST_ROOM: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) enum BodyError {
@@ -19,7 +21,9 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLong);
     }
-    let mut body = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(FIRST_ROOM).min(limit)));
+    let mut body = Zeroizing::new(Vec::with_capacity(
+        announced.unwrap_or(FIRST_ROOM).min(limit).min(LARGEST_FIRST_ROOM),
+    ));
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
         if chunk.len() > limit - body.len() {
             return Err(BodyError::TooLong);

@@ -1,11 +1,11 @@
 //! The address that a source asks: checked when it is configured, and shown without its secrets.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use http::header::LOCATION;
 use reqwest::Url;
 
 use crate::error::BuildError;
-
-use super::Redactor;
 
 /// An absolute http or https URL without user, password and fragment.
 #[derive(Clone)]
@@ -47,21 +47,77 @@ impl Endpoint {
         &self.shown
     }
 
-    /// For a client of our own, which knows TLS only by a feature of this crate.
+    /// Credentials go in clear only inside this machine, or where the user says so.
+    pub(crate) fn check_plaintext(&self, is_allowed: bool) -> Result<(), BuildError> {
+        if self.url.scheme() == "https" || is_allowed || Host::of(&self.url).is_loopback() {
+            return Ok(());
+        }
+        let message = "is http: everybody on the way could read the credentials and the tokens; use https, or say \
+                       `allow_http` if nobody can";
+        Err(BuildError::new(self.field, message))
+    }
+
+    /// TLS is known only by a feature of this crate.
     pub(super) fn check_tls(&self) -> Result<(), BuildError> {
-        if self.url.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
-            let message = "is https, and no TLS is built in: turn on tokenflight's feature `rustls` or \
-                           `native-tls`, or pass an `http_client` that has it";
+        let has_tls = cfg!(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"));
+        if self.url.scheme() == "https" && !has_tls {
+            let message = "is https, and no TLS is built in: turn on tokenflight's feature `rustls`, \
+                           `rustls-no-provider` or `native-tls`";
             return Err(BuildError::new(self.field, message));
         }
         Ok(())
     }
 
-    /// Where a redirect points.
-    pub(super) fn location(&self, response: &reqwest::Response, redactor: &Redactor) -> Option<String> {
+    /// Where a redirect points, without what may be secret in it.
+    pub(super) fn location(&self, response: &reqwest::Response) -> Option<String> {
         let text = response.headers().get(LOCATION)?.to_str().ok()?;
-        // Before it is read as an address: that changes the form of what has to be found.
-        Some(shown(&self.url.join(&redactor.clean(text, usize::MAX)).ok()?))
+        Some(shown(&self.url.join(text).ok()?))
+    }
+}
+
+/// The host of an address.
+pub(super) enum Host<'a> {
+    Name(&'a str),
+    V4(Ipv4Addr),
+    V6(Ipv6Addr),
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn of(url: &'a Url) -> Self {
+        let text = url.host_str().unwrap_or_default();
+        let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        if let Some(Ok(address)) = inside.map(str::parse) {
+            return Self::V6(address);
+        }
+        // An http URL has its IPv4 address in one form only.
+        text.parse().map_or(Self::Name(text), Self::V4)
+    }
+
+    /// This machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        match self {
+            // RFC 6761 section 6.3.
+            Self::Name(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+            }
+            Self::V4(address) => address.is_loopback(),
+            Self::V6(address) => {
+                address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+            }
+        }
+    }
+
+    /// The network to which this machine is attached; there is the metadata server of a cloud.
+    pub(super) fn is_link_local(&self) -> bool {
+        match self {
+            Self::Name(_) => false,
+            Self::V4(address) => address.is_link_local(),
+            // AWS: the metadata server and the container credentials.
+            Self::V6(address) => {
+                address.is_unicast_link_local() || matches!(address.segments(), [0xfd00, 0x0ec2, ..])
+            }
+        }
     }
 }
 
@@ -98,6 +154,47 @@ mod tests {
             assert!(message.contains(reason), "{text}: {message}");
             assert!(!message.contains("s3cret"), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn hosts_are_told_apart() {
+        for (url, is_loopback, is_link_local) in [
+            ("http://127.0.0.1/", true, false),
+            ("http://127.8.9.1:80/", true, false),
+            ("http://0x7f.1/", true, false),
+            ("http://[::1]/", true, false),
+            ("http://[::ffff:127.0.0.1]/", true, false),
+            ("http://LOCALHOST/", true, false),
+            ("http://localhost./", true, false),
+            ("http://a.localhost/", true, false),
+            ("http://localhost.example.com/", false, false),
+            ("http://127.0.0.1.example.com/", false, false),
+            ("http://169.254.169.254/", false, true),
+            ("http://[fe80::1]/", false, true),
+            ("http://[fd00:ec2::254]/", false, true),
+            ("http://10.0.0.1/", false, false),
+            ("http://auth.example.com/", false, false),
+        ] {
+            let url = Url::parse(url).unwrap();
+            let host = Host::of(&url);
+            assert_eq!((host.is_loopback(), host.is_link_local()), (is_loopback, is_link_local), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_goes_in_clear_stays_in_the_machine() {
+        let check =
+            |text, is_allowed| Endpoint::parse("token_url", text).unwrap().check_plaintext(is_allowed);
+        for (text, is_allowed) in [
+            ("https://auth.example.com/", false),
+            ("http://127.0.0.1/", false),
+            ("http://auth.example.com/", true),
+        ] {
+            check(text, is_allowed).unwrap();
+        }
+        let error = check("http://auth.example.com/", false).unwrap_err();
+        assert_eq!(error.field(), "token_url");
+        assert!(error.to_string().contains("`allow_http`"), "{error}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// A refusal that time alone may change.
-pub(super) fn may_pass(status: StatusCode) -> bool {
+pub(crate) fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
             status,
@@ -56,6 +56,15 @@ pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // Too many digits for a number still mean "very long".
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    // Not the standard's: a fraction, which is rounded up.
+    if let Some((seconds, fraction)) = text.split_once('.') {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number(seconds) && is_number(fraction) {
+            let seconds: u64 = seconds.parse().unwrap_or(u64::MAX);
+            let more = u64::from(fraction.bytes().any(|byte| byte != b'0'));
+            return Some(Duration::from_secs(seconds.saturating_add(more)));
+        }
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
@@ -79,7 +88,11 @@ mod tests {
             ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
             ("", None),
             ("-1", None),
-            ("1.5", None),
+            ("30.5", Some(31)),
+            ("30.0", Some(30)),
+            ("99999999999999999999999999.5", Some(u64::MAX)),
+            ("1.", None),
+            (".5", None),
             ("soon", None),
         ] {
             assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text:?}");

@@ -1,8 +1,13 @@
 //! `application/x-www-form-urlencoded`, into memory that is wiped.
 
 use bytes::Bytes;
-use form_urlencoded::{Serializer, byte_serialize};
+use form_urlencoded::Serializer;
 use zeroize::Zeroizing;
+
+#[cfg(feature = "oauth2")]
+use super::Redactor;
+#[cfg(feature = "oauth2")]
+use crate::secret::Secret;
 
 /// The media type of [`encode`]'s bytes.
 pub(crate) const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
@@ -17,10 +22,54 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> Bytes {
 }
 
 /// One value, as it would stand in a form.
+#[cfg(any(test, feature = "oauth2"))]
 pub(crate) fn encode_value(value: &str) -> Zeroizing<String> {
     let mut encoded = Zeroizing::new(String::with_capacity(3 * value.len()));
-    byte_serialize(value.as_bytes()).for_each(|part| encoded.push_str(part));
+    form_urlencoded::byte_serialize(value.as_bytes()).for_each(|part| encoded.push_str(part));
     encoded
+}
+
+/// The parameters of a form, in the order in which they are sent.
+#[cfg(feature = "oauth2")]
+#[derive(Clone, Default)]
+pub(crate) struct Form(Vec<(String, Value)>);
+
+#[cfg(feature = "oauth2")]
+#[derive(Clone)]
+struct Value {
+    text: Secret,
+    is_secret: bool,
+}
+
+#[cfg(feature = "oauth2")]
+impl Form {
+    /// A parameter that an error may show.
+    pub(crate) fn plain(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned(), Value { text: Secret::new(value), is_secret: false }));
+    }
+
+    /// A parameter that nothing may show.
+    pub(crate) fn secret(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned(), Value { text: Secret::new(value), is_secret: true }));
+    }
+
+    /// The parameters of another form behind these.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
+    }
+
+    /// Hides what nothing may show.
+    pub(super) fn hide_secrets(&self, redactor: &mut Redactor) {
+        for (_, value) in self.0.iter().filter(|(_, value)| value.is_secret) {
+            redactor.hide(Zeroizing::new(value.text.expose().to_owned()));
+        }
+    }
+
+    /// The body.
+    pub(crate) fn encode(&self) -> Bytes {
+        let pairs: Vec<_> = self.0.iter().map(|(name, value)| (name.as_str(), value.text.expose())).collect();
+        encode(&pairs)
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub(crate) struct Document(Value);
 
 impl Document {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes).map(Self)
+        // Some servers begin with a byte order mark (RFC 8259 section 8.1 lets a parser ignore it).
+        serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).map(Self)
     }
 
     pub(crate) fn new(value: Value) -> Self {
@@ -34,11 +35,25 @@ impl Document {
         Ok(Bytes::from_owner(bytes))
     }
 
+    /// Shows each string in it.
+    pub(crate) fn strings(&self, each: &mut dyn FnMut(&str)) {
+        fn walk(value: &Value, each: &mut dyn FnMut(&str)) {
+            match value {
+                Value::String(text) => each(text),
+                Value::Array(items) => items.iter().for_each(|item| walk(item, each)),
+                Value::Object(fields) => fields.values().for_each(|field| walk(field, each)),
+                Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            }
+        }
+        walk(&self.0, each);
+    }
+
     /// What stands there; a `null` is nothing.
     pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
         self.0.pointer(pointer).filter(|value| !value.is_null())
     }
 
+    #[cfg(feature = "oauth2")]
     pub(crate) fn text(&self, pointer: &str) -> Option<&str> {
         self.get(pointer).and_then(Value::as_str)
     }
@@ -103,10 +118,19 @@ pub(crate) fn lifetime(value: &Value) -> Option<Duration> {
     seconds(value).map(Duration::from_secs)
 }
 
-/// A moment: RFC 3339, or Unix seconds as a number or in quotes.
+/// A moment: RFC 3339, or Unix seconds as a number or in quotes. Some servers count in milliseconds, or in parts of them:
+/// as seconds these would be thousands of years away.
 pub(crate) fn moment(value: &Value) -> Option<SystemTime> {
-    if let Some(seconds) = seconds(value) {
-        return SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.min(LAST_MOMENT)));
+    const MILLIS: u64 = 100_000_000_000;
+    if let Some(number) = seconds(value) {
+        let since = match number {
+            0..MILLIS => Duration::from_secs(number),
+            MILLIS..100_000_000_000_000 => Duration::from_millis(number),
+            100_000_000_000_000..100_000_000_000_000_000 => Duration::from_micros(number),
+            100_000_000_000_000_000..10_000_000_000_000_000_000 => Duration::from_nanos(number),
+            _ => Duration::from_secs(LAST_MOMENT),
+        };
+        return SystemTime::UNIX_EPOCH.checked_add(since);
     }
     let moment: jiff::Timestamp = value.as_str()?.trim().parse().ok()?;
     Some(moment.into())
@@ -178,6 +202,11 @@ mod tests {
             (json!(1_468_275_250), Some(1_468_275_250)),
             (json!("1468275250"), Some(1_468_275_250)),
             (json!(1_468_275_250.9), Some(1_468_275_250)),
+            (json!(1_468_275_250_000_u64), Some(1_468_275_250)),
+            (json!("1468275250123"), Some(1_468_275_250)),
+            (json!(1_468_275_250_000_000_u64), Some(1_468_275_250)),
+            (json!(1_468_275_250_000_000_000_u64), Some(1_468_275_250)),
+            (json!(9_999_999_999_u64), Some(9_999_999_999)),
             (json!(-1), Some(0)),
             (json!(u64::MAX), Some(LAST_MOMENT)),
             (json!("2016-07-11T22:14:10"), None),

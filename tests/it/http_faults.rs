@@ -118,9 +118,9 @@ async fn a_server_that_is_down_is_a_passing_fault_whatever_it_sends_along() {
 #[actix::test]
 async fn what_the_client_did_wrong_is_a_refusal() {
     for status in [400, 401, 403, 404, 405, 422] {
-        for error in faced_at_leisure(Reply::json(status, r#"{"message":"s3cret"}"#)).await {
+        for error in faced_at_leisure(Reply::json(status, r#"{"message":"not you","more":"s3cret"}"#)).await {
             assert!(error.is_rejected(), "{status}: {error}");
-            assert_says(&error, &[&format!("answered {status} ")]);
+            assert_says(&error, &[&format!("answered {status} "), ": not you"]);
         }
     }
 }
@@ -168,13 +168,16 @@ async fn a_redirect_is_refused_and_its_target_is_not_asked() {
 }
 
 #[actix::test]
-async fn where_a_client_of_your_own_followed_a_redirect_the_answer_is_not_trusted() {
+async fn no_setting_of_the_http_client_makes_it_follow_a_redirect() {
     let (server, target) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
     server.then(Reply::text(307, "text/html", "").with_header("Location", target.url()));
-    let handle = started(client(server.url()).http_client(reqwest::Client::new()).build().unwrap());
+    let follows =
+        |http: reqwest::ClientBuilder| http.redirect(reqwest::redirect::Policy::limited(5)).referer(true);
+    let handle = started(client(server.url()).http(follows).build().unwrap());
     let error = handle.get().await.unwrap_err();
     assert!(error.is_rejected());
-    assert_says(&error, &["redirected to", &target.url()]);
+    assert_says(&error, &["answered with a redirect to", &target.url()]);
+    assert!(target.asked().is_empty());
 }
 
 #[actix::test]

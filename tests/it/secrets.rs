@@ -4,11 +4,12 @@ use std::error::Error;
 use std::fmt::Debug;
 
 use serde_json::json;
-use tokenflight::source::{ClientAuth, ClientCredentials, JsonEndpoint};
+use tokenflight::oauth::{Audience, Certificate, Client, PrivateKey};
+use tokenflight::source::{ClientAuth, ClientCredentials, JsonEndpoint, SignedJwt};
 use tokenflight::testing::{Answer, FakeAuthServer, ManualClock, Reply, ScriptedSource};
 use tokenflight::{
     Discard, FetchContext, GetStatus, GetToken, Invalidate, Refresh, Replace, SourceError, Subscribe, Token,
-    TokenActor, TokenError, TokenHandle, TokenReady, TokenSource,
+    TokenActor, TokenError, TokenHandle, TokenReady, TokenSource, source_fn,
 };
 
 use crate::support::*;
@@ -51,11 +52,17 @@ fn nothing_that_is_written_holds_a_secret() {
     for told in told {
         assert!(text.contains(told), "it does tell: {told:?} is missing in\n{text}");
     }
-    for secret in [MARK, BASIC] {
+    let key = KEY.lines().nth(1).expect("the body of the PEM");
+    for secret in [MARK, BASIC, key, JWT] {
         let line = text.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} is written");
     }
 }
+
+/// A throwaway.
+const KEY: &str = include_str!("../../src/oauth/jws/tests/keys/p256.pem");
+/// `{"a` in base64: with this begin the header (`alg`) and the claims (`aud`) of each JWT.
+const JWT: &str = "eyJh";
 
 fn show(what: &dyn Debug) {
     println!("{what:?} {what:#?}");
@@ -78,6 +85,7 @@ async fn every_path() {
     lives().await;
     tokio::time::resume(); // sockets take their own time
     from_servers().await;
+    from_clients().await;
     println!("the end of every path");
 }
 
@@ -205,6 +213,66 @@ async fn from_servers() {
     let source = builder.build().unwrap();
     show(&source);
     all_of(&server, replies(), source).await;
+}
+
+/// Each way to prove an identity, and each grant, at a server that repeats all that it gets.
+async fn from_clients() {
+    let constant = |text: &'static str| source_fn(move |_cx| async move { Ok(Token::new(text)) });
+    let key = || PrivateKey::from_pem(KEY).unwrap();
+    show(&(key(), Certificate::from_pem("s3cret"), Audience::from("aud")));
+    let secret = "client-s3cret of at least thirty-two bytes";
+    for case in 0..7 {
+        let server = FakeAuthServer::start().await.unwrap();
+        let builder = Client::builder(server.url(), "client");
+        let builder = match case {
+            0 => builder.secret(secret).auth_method(ClientAuth::ClientSecretJwt),
+            1 => builder.secret(secret).auth_method(ClientAuth::BasicRaw),
+            2 => builder.secret_fn(|| async { Ok::<_, std::io::Error>("provided-s3cret".to_owned()) }),
+            3 => builder.private_key(key()),
+            4 => builder.assertion(constant("assertion-s3cret")),
+            _ => builder.public(),
+        };
+        show(&builder);
+        let client = builder.build().unwrap();
+        show(&client);
+        match case {
+            5 => {
+                let subject = constant("subject-s3cret");
+                let builder = client.token_exchange(subject).actor(constant("actor-s3cret"));
+                show(&builder);
+                repeating(&server, builder.build().unwrap()).await;
+            }
+            6 => {
+                let account = SignedJwt::builder(key(), "account", "aud").build().unwrap();
+                show(&account);
+                repeating(&server, client.jwt_bearer(account).build().unwrap()).await;
+            }
+            _ => repeating(&server, client.client_credentials().build().unwrap()).await,
+        }
+    }
+}
+
+/// Sends back the whole request as a description, as it came and in base64.
+async fn repeating(server: &FakeAuthServer, source: impl TokenSource + Debug) {
+    use base64::Engine;
+    show(&source);
+    let clock = ManualClock::new();
+    let builder = TokenActor::builder(source).policy(plain().attempts(1)).clock(clock.clone());
+    let tokens = builder.start().unwrap();
+    server.then(Reply::json(503, "{}"));
+    show_chain(&tokens.get().await.unwrap_err());
+    let asked = server.asked().pop().unwrap();
+    let whole = format!("{} {}", asked.head, asked.body);
+    let parts = asked.body.split('&').chain(asked.head.lines()).map(str::to_owned);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&whole);
+    // A JWT is new in each request, so the first one may be repeated later: it is of no use any more.
+    let parts = parts.filter(|part| !part.contains(JWT)).chain([encoded]).filter(|part| !part.contains(JWT));
+    for said in parts {
+        let body = json!({ "error": "invalid_request", "error_description": said });
+        server.then(Reply::json(400, body.to_string()));
+        clock.suspend(secs(300));
+        show_chain(&tokens.get().await.unwrap_err());
+    }
 }
 
 async fn all_of(server: &FakeAuthServer, replies: impl IntoIterator<Item = Reply>, source: impl TokenSource) {

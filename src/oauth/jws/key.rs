@@ -132,7 +132,7 @@ impl PrivateKey {
         self.shared.jwk.to_value()
     }
 
-    pub(super) fn certificate_hash(&self) -> Option<&str> {
+    pub(crate) fn certificate_hash(&self) -> Option<&str> {
         self.certificate_hash.as_deref()
     }
 

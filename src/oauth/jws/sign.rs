@@ -58,6 +58,7 @@ pub(crate) enum KeyHint {
     #[default]
     Name,
     /// By `jwk`, the public key itself (RFC 9449 section 4.2).
+    #[allow(dead_code)] // DPoP's proofs name the key so.
     Jwk,
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
 
 use crate::error::SourceError;
@@ -14,6 +15,10 @@ pub(super) struct Shape {
     pub(super) token: Pointer,
     pub(super) ends: Ends,
     pub(super) kind: TokenType,
+    /// Which statuses time alone may change.
+    pub(super) transient: Vec<StatusCode>,
+    /// Where a refusal says why; otherwise in the usual places.
+    pub(super) reason: Option<Pointer>,
 }
 
 /// How the token's end is known.
@@ -40,66 +45,88 @@ impl Shape {
 
     pub(super) fn read(&self, answer: &Answer) -> Result<Token, SourceError> {
         if !answer.is_success() {
-            return Err(answer.refusal(answer.may_pass(), ""));
+            return Err(self.refused(answer));
         }
-        self.token(&answer.json()?).map_err(|what| answer.nonsense(what))
+        let document = answer.json()?;
+        let token = self.token(answer, &document);
+        token.map_err(|what| answer.nonsense(what))
+    }
+
+    fn refused(&self, answer: &Answer) -> SourceError {
+        let may_pass =
+            answer.may_pass() || self.transient.contains(&answer.status()) || answer.retry_after().is_some();
+        let place = self.reason.as_ref().map(Pointer::as_str);
+        let reason = answer.json().ok().and_then(|document| answer.reason(&document, place));
+        answer.refusal(may_pass, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
     }
 
     /// The error continues the sentence "… answered 200 OK …".
-    fn token(&self, document: &Document) -> Result<Token, String> {
+    fn token(&self, answer: &Answer, document: &Document) -> Result<Token, String> {
         let place = format!("at {:?} (`token_pointer`)", self.token.as_str());
         let secret = match document.get(self.token.as_str()) {
-            Some(Value::String(secret)) if !secret.is_empty() => secret.as_str(),
+            Some(Value::String(secret)) if !secret.trim().is_empty() => secret.trim(),
             Some(Value::String(_)) => return Err(format!("with an empty token {place}")),
             Some(_) => return Err(format!("with something {place} that is not a string")),
             None => return Err(format!("with nothing {place}")),
         };
-        self.ending(Token::new(secret).with_type(self.kind.clone()), document)
+        Ok(self.ending(Token::new(secret).with_type(self.kind.clone()), answer, document))
     }
 
     /// A place that holds nothing says nothing: then it is as if no place had been configured.
-    fn ending(&self, token: Token, document: &Document) -> Result<Token, String> {
-        Ok(match &self.ends {
+    fn ending(&self, token: Token, answer: &Answer, document: &Document) -> Token {
+        let found = |pointer: &Pointer| document.get(pointer.as_str()).cloned();
+        match &self.ends {
             Ends::Unknown => token,
             Ends::Fixed(lifetime) => token.with_lifetime(*lifetime),
-            Ends::Lifetime(pointer) => match document.get(pointer.as_str()).map(lifetime) {
+            Ends::Lifetime(pointer) => match found(pointer).map(|value| lifetime(&value)) {
                 None => token,
                 Some(Some(lifetime)) => token.with_lifetime(lifetime),
-                Some(None) => return Err(odd(pointer, "lifetime_pointer", "a number of seconds")),
+                Some(None) => odd(token, answer, pointer, "lifetime_pointer", "a number of seconds"),
             },
-            Ends::At(pointer) => match document.get(pointer.as_str()).map(moment) {
+            Ends::At(pointer) => match found(pointer).map(|value| moment(&value)) {
                 None => token,
+                // Counted by the clock of the server that wrote it, if it says what its clock shows.
+                Some(Some(moment)) if answer.clock_offset().is_some() => {
+                    token.with_lifetime(moment.duration_since(answer.server_time()).unwrap_or_default())
+                }
                 Some(Some(moment)) => token.with_expires_at(moment),
                 Some(None) => {
-                    return Err(odd(pointer, "expires_at_pointer", "an RFC 3339 date or Unix seconds"));
+                    odd(token, answer, pointer, "expires_at_pointer", "an RFC 3339 date or Unix seconds")
                 }
             },
-        })
+        }
     }
 }
 
-fn odd(pointer: &Pointer, setting: &str, expected: &str) -> String {
-    format!("with something at {:?} (`{setting}`) that is not {expected}", pointer.as_str())
+fn odd(token: Token, answer: &Answer, pointer: &Pointer, setting: &str, expected: &str) -> Token {
+    let what = format!("with something at {:?} (`{setting}`) that is not {expected}", pointer.as_str());
+    log::warn!("{}", answer.sentence(what));
+    token
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
     use serde_json::json;
 
     use super::*;
+    use crate::source::{JsonEndpoint, JsonEndpointBuilder};
 
-    fn read(ends: Ends, value: Value) -> Result<Token, String> {
-        let token = Pointer::parse("token_pointer", "/data/0/token").unwrap();
-        Shape { token, ends, kind: TokenType::Bearer }.token(&Document::new(value))
+    fn read(builder: JsonEndpointBuilder, answer: &Value) -> Result<Token, SourceError> {
+        let source = builder.token_pointer("/data/0/token").build().unwrap();
+        let response = http::Response::new(answer.to_string().into_bytes());
+        source.parse_response(response).now_or_never().unwrap()
     }
 
-    fn pointer() -> Pointer {
-        Pointer::parse("x", "/end").unwrap()
+    fn endpoint() -> JsonEndpointBuilder {
+        JsonEndpoint::get("https://auth.example.com/")
     }
 
     #[test]
     fn the_token_is_found_where_the_pointer_says() {
-        let token = read(Ends::Unknown, json!({"data": [{"token": "abc"}]})).unwrap();
+        let token = read(endpoint(), &json!({"data": [{"token": "abc\n"}]})).unwrap();
         assert_eq!((token.secret(), token.remaining()), ("abc", None));
         for (answer, expected) in [
             (json!({"token": "s3cret"}), "nothing at \"/data/0/token\""),
@@ -107,7 +134,7 @@ mod tests {
             (json!({"data": [{"token": ""}]}), "empty token"),
             (json!({"data": [{"token": ["s3cret"]}]}), "not a string"),
         ] {
-            let what = read(Ends::Unknown, answer).map(|_| ()).unwrap_err();
+            let what = read(endpoint(), &answer).map(|_| ()).unwrap_err().to_string();
             assert!(what.contains(expected) && what.contains("token_pointer"), "{what}");
             assert!(!what.contains("s3cret"), "{what}");
         }
@@ -115,20 +142,18 @@ mod tests {
 
     #[test]
     fn the_end_is_a_lifetime_or_a_moment_or_unknown() {
-        let answer = |end: Value| json!({"data": [{"token": "abc"}], "end": end});
-        let remaining = |ends, end| read(ends, answer(end)).unwrap().remaining();
-        assert_eq!(remaining(Ends::Fixed(Duration::ZERO), json!(60)), Some(Duration::ZERO));
-        assert_eq!(remaining(Ends::Lifetime(pointer()), json!("0")), Some(Duration::ZERO));
-        assert_eq!(remaining(Ends::Lifetime(pointer()), json!(null)), None);
-        assert_eq!(remaining(Ends::At(pointer()), json!(null)), None);
-        assert_eq!(remaining(Ends::At(pointer()), json!("2016-07-11T22:14:10Z")), Some(Duration::ZERO));
-        assert_eq!(remaining(Ends::At(pointer()), json!("1468275250")), Some(Duration::ZERO));
-        assert!(remaining(Ends::At(pointer()), json!(9_999_999_999_u64)) > Some(Duration::from_secs(3600)));
-        for (ends, name) in
-            [(Ends::Lifetime(pointer()), "lifetime_pointer"), (Ends::At(pointer()), "expires_at_pointer")]
-        {
-            let what = read(ends, answer(json!("soon"))).map(|_| ()).unwrap_err();
-            assert!(what.contains(name), "{what}");
-        }
+        let remaining = |builder, end| {
+            read(builder, &json!({"data": [{"token": "abc"}], "end": end})).unwrap().remaining()
+        };
+        let (lifetime, moment) =
+            (|| endpoint().lifetime_pointer("/end"), || endpoint().expires_at_pointer("/end"));
+        assert_eq!(remaining(lifetime(), json!("0")), Some(Duration::ZERO));
+        assert_eq!(remaining(lifetime(), json!(null)), None);
+        assert_eq!(remaining(lifetime(), json!("soon")), None);
+        assert_eq!(remaining(moment(), json!(null)), None);
+        assert_eq!(remaining(moment(), json!("soon")), None);
+        assert_eq!(remaining(moment(), json!("2016-07-11T22:14:10Z")), Some(Duration::ZERO));
+        assert_eq!(remaining(moment(), json!("1468275250")), Some(Duration::ZERO));
+        assert!(remaining(moment(), json!(9_999_999_999_u64)) > Some(Duration::from_secs(3600)));
     }
 }

@@ -7,20 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
-use crate::settings::settings;
+use crate::settings::{secret_table, settings};
 use crate::token::TokenType;
-use crate::transport::{Document, Endpoint, Pointer, Redactor, Settings, Transport, form};
+use crate::transport::{
+    Configure, Document, Endpoint, HttpClient, HttpSettings, Limits, Pointer, Redactor, Transport, form,
+};
 
 use super::answer::{Ends, Shape};
-use super::{JsonEndpoint, Made, MakeValue, secret_value};
+use super::{JsonEndpoint, Made, MakeValue, hide_header, secret_value};
 
 settings! {
     /// The settings of [`JsonEndpoint`], from code or by serde from a file.
@@ -35,7 +36,7 @@ settings! {
         method: Method,
         /// Its query may hold a key, so it is hidden until it has been checked.
         url: Secret,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "secret_table")]
         header: BTreeMap<String, Secret>,
         #[serde(skip)]
         header_fn: Vec<(String, Arc<MakeValue>)>,
@@ -59,8 +60,16 @@ settings! {
         connect_timeout: Option<Duration>,
         #[serde(default)]
         max_body: Option<usize>,
+        #[serde(default)]
+        allow_http: bool,
+        #[serde(default)]
+        proxy: Option<Secret>,
         #[serde(skip)]
-        http_client: Option<reqwest::Client>,
+        http: Option<Configure>,
+        #[serde(default)]
+        transient_status: Vec<u16>,
+        #[serde(default)]
+        error_pointer: Option<String>,
     }
 }
 
@@ -81,7 +90,11 @@ impl JsonEndpointBuilder {
             timeout: None,
             connect_timeout: None,
             max_body: None,
-            http_client: None,
+            allow_http: false,
+            proxy: None,
+            http: None,
+            transient_status: Vec::new(),
+            error_pointer: None,
         }
     }
 
@@ -167,12 +180,42 @@ impl JsonEndpointBuilder {
         self
     }
 
-    /// A client of your own: a proxy or none, a certificate, a pool to share. Build it with
-    /// `redirect(Policy::none())`: what a redirect led to is refused in any case, but only your client can
-    /// keep it from being asked. Default: one that follows no redirects, with TLS by this crate's features,
-    /// and the proxy that the environment names (`HTTP_PROXY`, `NO_PROXY`).
-    pub fn http_client(mut self, client: reqwest::Client) -> Self {
-        self.http_client = Some(client);
+    /// Adds a status that time alone may change, beside 408, 425, 429 and 5xx. Default: none.
+    pub fn transient_status(mut self, status: u16) -> Self {
+        self.transient_status.push(status);
+        self
+    }
+
+    /// Where in the answer of a refusal the server says why. Default: the usual places (`error_description`, `message`,
+    /// `error.message`, `detail`, `error` and others). What is found is quoted on one line, unless something that was sent
+    /// can be read in it.
+    pub fn error_pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.error_pointer = Some(pointer.into());
+        self
+    }
+
+    /// Allows a URL with `http`, in clear. Default: only for this machine itself. A cloud's metadata server needs it.
+    pub fn allow_http(mut self) -> Self {
+        self.allow_http = true;
+        self
+    }
+
+    /// A proxy: `http://`, `https://` or `socks5://` with host and port. Nothing for this machine or its own network
+    /// (loopback, link-local) goes through it. Default: the one that the environment names (`HTTPS_PROXY`, `NO_PROXY`), for
+    /// https alone.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(Secret::new(url));
+        self
+    }
+
+    /// Changes the HTTP client: a root certificate, a resolver. Whatever it sets, redirects are not followed, no referer is
+    /// sent, and no proxy sees what is for this machine or goes in clear. Default: one client is shared by all sources of
+    /// the process that have no settings for it.
+    pub fn http(
+        mut self,
+        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.http = Some(Arc::new(configure));
         self
     }
 
@@ -180,24 +223,27 @@ impl JsonEndpointBuilder {
     ///
     /// # Errors
     /// A setting that cannot work, or two that exclude each other; the error names it.
-    pub fn build(self) -> Result<JsonEndpoint, BuildError> {
+    pub fn build(mut self) -> Result<JsonEndpoint, BuildError> {
         let shape = self.shape()?;
         let body = self.body()?;
         let headers = self.headers()?;
+        let endpoint = Endpoint::parse("url", self.url.expose())?;
+        endpoint.check_plaintext(self.allow_http)?;
+        let settings = HttpSettings {
+            connect_timeout: self.connect_timeout,
+            proxy: self.proxy.take(),
+            configure: self.http.take(),
+        };
+        let limits = Limits { timeout: self.timeout, max_body: self.max_body };
+        let transport = Transport::new(HttpClient::new(settings)?, limits)?;
+        transport.check(&endpoint)?;
         let redactor = self.redactor();
         let made = self
             .header_fn
             .into_iter()
             .map(|(name, make)| Ok(Made { name: header_name("header_fn", &name)?, make }));
         let made = made.collect::<Result<_, BuildError>>()?;
-        let settings = Settings {
-            timeout: self.timeout,
-            connect_timeout: self.connect_timeout,
-            max_body: self.max_body,
-            client: self.http_client,
-        };
-        let transport = Transport::new(Endpoint::parse("url", self.url.expose())?, redactor, settings)?;
-        Ok(JsonEndpoint { transport, method: self.method, headers, made, body, shape })
+        Ok(JsonEndpoint { transport, endpoint, redactor, method: self.method, headers, made, body, shape })
     }
 
     fn shape(&self) -> Result<Shape, BuildError> {
@@ -223,10 +269,20 @@ impl JsonEndpointBuilder {
             let message = format!("is {scheme:?}, which is not a token (RFC 9110 section 5.6.2)");
             return Err(BuildError::new("token_type", message));
         }
-        Ok(Shape { token, ends, kind: self.token_type.clone() })
+        let transient = self.transient_status.iter().map(|&status| {
+            let known = StatusCode::from_u16(status).ok().filter(|status| !status.is_success());
+            known.ok_or_else(|| {
+                BuildError::new("transient_status", format!("has no status of a refusal: {status}"))
+            })
+        });
+        let transient = transient.collect::<Result<_, _>>()?;
+        let reason =
+            self.error_pointer.as_deref().map(|text| Pointer::parse("error_pointer", text)).transpose()?;
+        Ok(Shape { token, ends, kind: self.token_type.clone(), transient, reason })
     }
 
-    fn body(&self) -> Result<Option<Bytes>, BuildError> {
+    /// With its media type.
+    fn body(&self) -> Result<Option<(&'static str, Bytes)>, BuildError> {
         let field = match (&self.body_json, &self.form) {
             (Some(_), Some(_)) => {
                 return Err(BuildError::new("form", "excludes `body_json`: a request has one body"));
@@ -243,13 +299,12 @@ impl JsonEndpointBuilder {
         }
         if let Some(pairs) = &self.form {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
-            return Ok(Some(form::encode(&pairs)));
+            return Ok(Some((form::MEDIA_TYPE, form::encode(&pairs))));
         }
-        self.body_json
-            .as_ref()
-            .map(Document::to_bytes)
-            .transpose()
-            .map_err(|error| BuildError::new("body_json", format!("cannot be written as JSON ({error})")))
+        let body = self.body_json.as_ref().map(Document::to_bytes).transpose();
+        let body = body
+            .map_err(|error| BuildError::new("body_json", format!("cannot be written as JSON ({error})")));
+        Ok(body?.map(|body| ("application/json", body)))
     }
 
     /// Hides what is sent, all but what `header_fn` will make.
@@ -258,22 +313,20 @@ impl JsonEndpointBuilder {
         // A media type is no secret, and an error may have to name one.
         let plain = |name: &str| ["accept", "content-type"].contains(&name.to_ascii_lowercase().as_str());
         let headers = self.header.iter().filter(|(name, _)| !plain(name)).map(|(_, value)| value);
-        let form = self.form.iter().flatten().map(|(_, value)| value);
-        for value in headers.chain(form) {
+        for value in headers {
+            hide_header(&mut redactor, value.expose());
+        }
+        for (_, value) in self.form.iter().flatten() {
             redactor.hide(Zeroizing::new(value.expose().to_owned()));
-            redactor.hide(form::encode_value(value.expose()));
+        }
+        if let Some(body) = &self.body_json {
+            body.strings(&mut |text| redactor.hide(Zeroizing::new(text.to_owned())));
         }
         redactor
     }
 
     fn headers(&self) -> Result<HeaderMap, BuildError> {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if self.form.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(form::MEDIA_TYPE));
-        } else if self.body_json.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
         for (name, value) in &self.header {
             let value = secret_value(value.expose()).ok_or_else(|| {
                 let message =
@@ -323,5 +376,5 @@ fn document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Documen
 }
 
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<(String, Secret)>>, D::Error> {
-    Ok(Some(BTreeMap::deserialize(deserializer)?.into_iter().collect()))
+    Ok(Some(secret_table(deserializer)?.into_iter().collect()))
 }

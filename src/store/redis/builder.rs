@@ -40,8 +40,8 @@ settings! {
         prefix: String,
         #[serde(default = "default::timeout", deserialize_with = "duration::duration")]
         timeout: Duration,
-        #[cfg_attr(feature = "rustls", serde(default))]
-        #[cfg_attr(not(feature = "rustls"), serde(skip))]
+        #[cfg_attr(any(feature = "rustls", feature = "rustls-no-provider"), serde(default))]
+        #[cfg_attr(not(any(feature = "rustls", feature = "rustls-no-provider")), serde(skip))]
         ca: Option<String>,
         #[serde(default)]
         allow_plaintext: bool,
@@ -100,7 +100,7 @@ impl RedisStoreBuilder {
     }
 
     /// Whom to trust over `rediss://`: certificates in PEM, instead of the system's. Default: the system's.
-    #[cfg(feature = "rustls")]
+    #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
     pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
         // PEM is ASCII: what is not stands between the certificates.
         self.ca = Some(String::from_utf8_lossy(&pem.into()).into_owned());
@@ -171,7 +171,7 @@ impl RedisStoreBuilder {
                            `allow_plaintext`";
             return Err(BuildError::new("url", message));
         }
-        #[cfg(feature = "rustls")]
+        #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
         if address.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
             let message = "needs TLS, and the program has not chosen who does the cryptography: call \
                            `rustls::crypto::aws_lc_rs::default_provider().install_default()` when it starts";

@@ -209,7 +209,7 @@ pub(super) fn open(info: ConnectionInfo, ca: Option<Vec<u8>>) -> RedisResult<Cli
     }
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
 mod tls {
     use ::redis::cluster::ClusterClientBuilder;
     use ::redis::{Client, ConnectionInfo, RedisResult, TlsCertificates};
@@ -235,7 +235,7 @@ mod tls {
 }
 
 /// Without TLS a `rediss` URL is refused by the client, and no certificate can be set.
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(any(feature = "rustls", feature = "rustls-no-provider")))]
 mod tls {
     use ::redis::cluster::ClusterClientBuilder;
     use ::redis::{Client, ConnectionInfo, RedisResult};

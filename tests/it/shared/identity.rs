@@ -102,7 +102,7 @@ impl<S: TokenSource> TokenSource for Wrapped<S> {
 fn a_source_that_cannot_name_everything_is_refused_until_the_user_does() {
     let url = "https://login.example/session";
     let made = || Ok::<_, std::io::Error>("three".to_owned());
-    let own = reqwest::Client::new;
+    let own = |http: reqwest::ClientBuilder| http.user_agent("mine");
     let sources = || {
         [
             ("source_fn", BoxSource::new(source_fn(|_| async { Ok(Token::new("abc")) }))),
@@ -111,8 +111,8 @@ fn a_source_that_cannot_name_everything_is_refused_until_the_user_does() {
                 "x-tenant",
                 BoxSource::new(JsonEndpoint::post(url).header_fn("x-tenant", made).build().unwrap()),
             ),
-            ("http_client", BoxSource::new(JsonEndpoint::post(url).http_client(own()).build().unwrap())),
-            ("http_client", BoxSource::new(client().http_client(own()).build().unwrap())),
+            ("http", BoxSource::new(JsonEndpoint::post(url).http(own).build().unwrap())),
+            ("http", BoxSource::new(client().http(own).build().unwrap())),
         ]
     };
     for (name, source) in sources() {

@@ -1,0 +1,322 @@
+//! The settings of a client, from code or from a file.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::duration;
+use crate::secret::Secret;
+use crate::secret::origin::SecretOrigin;
+use crate::settings::settings;
+use crate::source::{BoxSource, TokenSource};
+use crate::transport::Configure;
+
+use super::assertion::{Audience, Preset};
+use super::client_auth::{Certificate, ClientAuth};
+use super::jws::{Algorithm, PrivateKey};
+
+mod check;
+
+settings! {
+    /// The settings of a [`Client`](super::Client), from code or by serde from a file.
+    ///
+    /// In a file, the names are those of the setters, but for closures and sources, which only code can give. `client_id`
+    /// is required, and one of `token_url` and `issuer`. A secret or a key is written as it is, or as
+    /// `{ file = "path" }`, or as `{ env = "NAME" }`. Durations are written like `"10s"`. Unknown keys are refused.
+    ///
+    /// ```
+    /// use tokenflight::oauth::ClientBuilder;
+    ///
+    /// let settings = r#"{
+    ///     "token_url": "https://auth.example.com/token",
+    ///     "client_id": "my-app",
+    ///     "client_secret": "s3cret",
+    ///     "auth_method": "client_secret_post",
+    ///     "timeout": "3s"
+    /// }"#;
+    /// let client = serde_json::from_str::<ClientBuilder>(settings)?.build()?;
+    /// let source = client.client_credentials().scope("orders.read").build()?;
+    /// assert!(!format!("{client:?} {source:?}").contains("s3cret"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// `Debug` hides the secrets, and the URL until it has been checked.
+    #[derive(Clone)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct ClientBuilder {
+        /// Its query may hold a key, so it is hidden until it has been checked.
+        #[serde(default)]
+        token_url: Option<Secret>,
+        #[serde(default)]
+        issuer: Option<String>,
+        client_id: String,
+        #[serde(default)]
+        client_secret: Option<SecretOrigin>,
+        #[serde(default)]
+        auth_method: Option<ClientAuth>,
+        #[serde(default)]
+        client_id_in_body: bool,
+        #[serde(skip)]
+        key: Option<PrivateKey>,
+        #[serde(default)]
+        private_key_file: Option<PathBuf>,
+        #[serde(default)]
+        key_id: Option<String>,
+        #[serde(default)]
+        algorithm: Option<Algorithm>,
+        #[serde(default)]
+        key_certificate_file: Option<PathBuf>,
+        #[serde(default)]
+        preset: Option<Preset>,
+        #[serde(default)]
+        assertion_audience: Option<Audience>,
+        #[serde(default)]
+        assertion_file: Option<PathBuf>,
+        #[serde(skip)]
+        assertion: Option<BoxSource>,
+        #[serde(skip)]
+        certificate: Option<Certificate>,
+        #[serde(default)]
+        certificate_file: Option<PathBuf>,
+        #[serde(default)]
+        certificate_key_file: Option<PathBuf>,
+        #[serde(default)]
+        allow_http: bool,
+        #[serde(default)]
+        proxy: Option<Secret>,
+        #[serde(skip)]
+        http: Option<Configure>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        timeout: Option<Duration>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        connect_timeout: Option<Duration>,
+        #[serde(default)]
+        max_body: Option<usize>,
+    }
+}
+
+impl ClientBuilder {
+    pub(super) fn at(token_url: Option<String>, issuer: Option<String>, client_id: String) -> Self {
+        Self {
+            token_url: token_url.map(Secret::new),
+            issuer,
+            client_id,
+            client_secret: None,
+            auth_method: None,
+            client_id_in_body: false,
+            key: None,
+            private_key_file: None,
+            key_id: None,
+            algorithm: None,
+            key_certificate_file: None,
+            preset: None,
+            assertion_audience: None,
+            assertion_file: None,
+            assertion: None,
+            certificate: None,
+            certificate_file: None,
+            certificate_key_file: None,
+            allow_http: false,
+            proxy: None,
+            http: None,
+            timeout: None,
+            connect_timeout: None,
+            max_body: None,
+        }
+    }
+
+    /// The client's secret. A line break at its end is cut off with a WARN.
+    ///
+    /// It is sent by [`auth_method`](Self::auth_method).
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.client_secret = Some(SecretOrigin::Value(Secret::new(secret)));
+        self
+    }
+
+    /// The secret in a file, without the line break at its end. The file is read again for each request. While it cannot
+    /// be read, the last secret stays in use.
+    pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.client_secret = Some(SecretOrigin::File(path.into()));
+        self
+    }
+
+    /// The secret in an environment variable, which is read when the client is built.
+    pub fn secret_env(mut self, name: impl Into<String>) -> Self {
+        self.client_secret = Some(SecretOrigin::Env(name.into()));
+        self
+    }
+
+    /// The secret of a provider, which is asked for each request. Its error is a transient failure of the fetch, and is
+    /// quoted.
+    pub fn secret_fn<F, E>(mut self, provider: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.client_secret = Some(SecretOrigin::provider(provider));
+        self
+    }
+
+    /// How the client proves its identity. Default: by what it was given. A client with a secret uses Basic, or what the
+    /// server's document offers instead.
+    pub fn auth_method(mut self, method: ClientAuth) -> Self {
+        self.auth_method = Some(method);
+        self
+    }
+
+    /// A public client, which has nothing to prove its identity by.
+    pub fn public(self) -> Self {
+        self.auth_method(ClientAuth::None)
+    }
+
+    /// With HTTP Basic: sends `client_id` in the body too, as some servers want. Default: no.
+    pub fn client_id_in_body(mut self, wanted: bool) -> Self {
+        self.client_id_in_body = wanted;
+        self
+    }
+
+    /// Signs an assertion for each request with this key: `private_key_jwt` (RFC 7523 section 2.2).
+    pub fn private_key(mut self, key: PrivateKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The same with a key in a PEM file, which is read again for each request. While it cannot be read, the last key stays
+    /// in use. See [`key_id`](Self::key_id), [`algorithm`](Self::algorithm) and
+    /// [`key_certificate_file`](Self::key_certificate_file).
+    pub fn private_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.private_key_file = Some(path.into());
+        self
+    }
+
+    /// The `kid` of the key. Default: what [`PrivateKey::with_kid`] says, else none.
+    pub fn key_id(mut self, kid: impl Into<String>) -> Self {
+        self.key_id = Some(kid.into());
+        self
+    }
+
+    /// The algorithm of the key. Default: the preset's, or what the key says.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = Some(algorithm);
+        self
+    }
+
+    /// The certificate of the key, in PEM, from which `x5t#S256` is made (RFC 7515 section 4.1.8). Default: none.
+    pub fn key_certificate_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_certificate_file = Some(path.into());
+        self
+    }
+
+    /// What a well-known server asks of assertions. Default: what the draft rfc7523bis asks for.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.preset = Some(preset);
+        self
+    }
+
+    /// Whom assertions are for. Default: the preset's, else the issuer where it is known, else the token URL.
+    pub fn audience(mut self, audience: impl Into<Audience>) -> Self {
+        self.assertion_audience = Some(audience.into());
+        self
+    }
+
+    /// An assertion that somebody else has signed, in a file that is read again for each request (a projected service
+    /// account token).
+    pub fn assertion_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.assertion_file = Some(path.into());
+        self
+    }
+
+    /// An assertion that somebody else has signed: the token of another source. A handle of an actor of its own is one
+    /// too, and then the assertion is fetched only when it has expired.
+    pub fn assertion(mut self, source: impl TokenSource) -> Self {
+        self.assertion = Some(BoxSource::new(source));
+        self
+    }
+
+    /// Proves the identity by this certificate in the TLS handshake (RFC 8705 section 2): `tls_client_auth`, or
+    /// `self_signed_tls_client_auth` if [`auth_method`](Self::auth_method) says so. Beside another proof it only shows the
+    /// certificate.
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
+    /// Allows a URL with `http`, in clear. Default: only for this machine itself.
+    pub fn allow_http(mut self) -> Self {
+        self.allow_http = true;
+        self
+    }
+
+    /// A proxy: `http://`, `https://` or `socks5://` with host and port. Nothing for this machine or its own network
+    /// (loopback, link-local) goes through it. Default: the one that the environment names (`HTTPS_PROXY`, `NO_PROXY`), for
+    /// https alone.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(Secret::new(url));
+        self
+    }
+
+    /// Changes the HTTP client: a root certificate, a resolver. Whatever it sets, redirects are not followed, no referer is
+    /// sent, and no proxy sees what is for this machine or goes in clear.
+    ///
+    /// ```
+    /// use tokenflight::oauth::Client;
+    ///
+    /// let client = Client::builder("https://auth.example.com/token", "my-app")
+    ///     .secret("s3cret")
+    ///     .http(|http| http.http1_only().user_agent("orders/1.0"))
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok::<(), tokenflight::BuildError>(())
+    /// ```
+    ///
+    /// Default: one client is shared by all sources of the process that have no settings for it.
+    pub fn http(
+        mut self,
+        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.http = Some(Arc::new(configure));
+        self
+    }
+
+    /// How long one request may take, from the connection to the last byte. Default 9 s, just below the policy's
+    /// `attempt_timeout`. It ends with the attempt in any case.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// How long it may take to connect. Default 5 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = Some(limit);
+        self
+    }
+
+    /// The longest answer that is read, in bytes. Default 65,536, at most 16 MiB.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = Some(bytes);
+        self
+    }
+}
+
+/// Without the HTTP client, whose closure has none.
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("token_url", &self.token_url)
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret)
+            .field("auth_method", &self.auth_method)
+            .field("private_key", &self.key)
+            .field("private_key_file", &self.private_key_file)
+            .field("preset", &self.preset)
+            .field("assertion_audience", &self.assertion_audience)
+            .field("certificate", &self.certificate)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
+    }
+}

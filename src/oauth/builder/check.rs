@@ -1,0 +1,224 @@
+//! Settings in, a client out: what can be checked before the first request.
+
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::super::assertion::{Preset, Rules};
+use super::super::client::{Client, ServerOrigin};
+use super::super::client_auth::{
+    Certificate, CertificateOrigin, ClientAuth, ClientIdentity, KeySource, Proof,
+};
+use super::super::discovery::{Discovery, Server};
+use super::super::jws::{HmacKey, PrivateKey};
+use super::ClientBuilder;
+use crate::error::BuildError;
+use crate::secret::Secret;
+use crate::secret::files::FromFiles;
+use crate::transport::{Endpoint, HttpClient, HttpSettings, Limits, Transport};
+
+impl ClientBuilder {
+    /// Checks the settings, and reads the files that they name.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or two that exclude each other; the error names it.
+    pub fn build(mut self) -> Result<Client, BuildError> {
+        if self.client_id.is_empty() {
+            return Err(BuildError::new("client_id", "is empty"));
+        }
+        self.check_preset()?;
+        let has_certificate = self.certificate.is_some() || self.certificate_file.is_some();
+        let server = self.server(has_certificate)?;
+        let transport = self.transport()?;
+        match &server {
+            ServerOrigin::Fixed(server) => transport.check(&server.token_endpoint)?,
+            ServerOrigin::Discovered(discovery) => transport.check(discovery.issuer())?,
+        }
+        let proof = self.proof(has_certificate)?;
+        let rules = Rules { audience: self.assertion_audience, preset: self.preset };
+        let identity =
+            ClientIdentity { id: self.client_id, proof, id_in_body: self.client_id_in_body, rules };
+        Ok(Client::new(identity, server, transport))
+    }
+
+    fn check_preset(&self) -> Result<(), BuildError> {
+        let length = self.client_id.chars().count();
+        match self.preset.and_then(Preset::longest_id) {
+            Some(longest) if length > longest => Err(BuildError::new(
+                "client_id",
+                format!("has {length} characters: this server takes at most {longest} in an assertion"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn server(&mut self, has_certificate: bool) -> Result<ServerOrigin, BuildError> {
+        match (self.token_url.take(), &self.issuer) {
+            (Some(url), None) => {
+                let endpoint = Endpoint::parse("token_url", url.expose())?;
+                endpoint.check_plaintext(self.allow_http)?;
+                Ok(ServerOrigin::Fixed(Box::new(Server::at(endpoint))))
+            }
+            (None, Some(issuer)) => {
+                let discovery = Discovery::new(issuer, self.allow_http, has_certificate)?;
+                Ok(ServerOrigin::Discovered(Box::new(discovery)))
+            }
+            (Some(_), Some(_)) => Err(BuildError::new(
+                "issuer",
+                "excludes `token_url`: the issuer's document names the endpoint",
+            )),
+            (None, None) => Err(BuildError::new("token_url", "is missing: give it, or `issuer`")),
+        }
+    }
+
+    fn transport(&mut self) -> Result<Transport, BuildError> {
+        let settings = HttpSettings {
+            connect_timeout: self.connect_timeout,
+            proxy: self.proxy.take(),
+            configure: self.http.take(),
+        };
+        let files = match (self.certificate_file.take(), self.certificate_key_file.take()) {
+            (Some(certificate), Some(key)) => Some(Certificate::from_files(certificate, key)),
+            (Some(certificate), None) => Some(Certificate::from_files(&certificate, &certificate)),
+            (None, Some(_)) => {
+                return Err(BuildError::new("certificate_key_file", "needs a `certificate_file` beside it"));
+            }
+            (None, None) => None,
+        };
+        let http = match self.certificate.take().or(files).map(|certificate| certificate.0) {
+            None => HttpClient::new(settings)?,
+            Some(CertificateOrigin::Pem(pem)) => HttpClient::with_certificate(settings, &pem)?,
+            Some(CertificateOrigin::Files(mut paths)) => {
+                paths.dedup();
+                HttpClient::with_certificate_files(settings, paths)?
+            }
+        };
+        Transport::new(http, Limits { timeout: self.timeout, max_body: self.max_body })
+    }
+
+    /// The one proof that was given.
+    fn proof(&mut self, has_certificate: bool) -> Result<Proof, BuildError> {
+        use ClientAuth as Auth;
+        let wanted = self.auth_method;
+        let given = [
+            ("client_secret", self.client_secret.is_some()),
+            ("private_key", self.key.is_some()),
+            ("private_key_file", self.private_key_file.is_some()),
+            ("assertion", self.assertion.is_some()),
+            ("assertion_file", self.assertion_file.is_some()),
+        ];
+        let mut given = given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name));
+        let first = given.next();
+        if let (Some(first), Some(second)) = (first, given.next()) {
+            let message = format!("excludes `{first}`: a client proves its identity in one way");
+            return Err(BuildError::new(second, message));
+        }
+        let misfit = |needed: &str| {
+            let given = first.map_or_else(|| "nothing was".to_owned(), |first| format!("`{first}` was"));
+            Err(BuildError::new("auth_method", format!("needs {needed}, and {given} given")))
+        };
+        if let Some(secret) = self.client_secret.take() {
+            let is_fitting = matches!(
+                wanted,
+                None | Some(Auth::Basic | Auth::BasicRaw | Auth::Body | Auth::ClientSecretJwt)
+            );
+            return if is_fitting {
+                let secret = secret.open("client_secret")?;
+                if let (Some(Auth::ClientSecretJwt), Some(secret)) = (wanted, secret.last()) {
+                    HmacKey::new(secret)?;
+                }
+                Ok(Proof::Secret(wanted, secret))
+            } else {
+                misfit("another proof than a secret")
+            };
+        }
+        if first == Some("private_key") || first == Some("private_key_file") {
+            return match wanted {
+                None | Some(Auth::PrivateKeyJwt) => self.key_proof().map(Proof::Key),
+                Some(_) => misfit("another proof than a key"),
+            };
+        }
+        if first.is_some() && !matches!(wanted, None | Some(Auth::Assertion | Auth::PrivateKeyJwt)) {
+            return misfit("another proof than an assertion");
+        }
+        if let Some(source) = self.assertion.take() {
+            return Ok(Proof::AssertionSource(source));
+        }
+        if let Some(path) = self.assertion_file.take() {
+            let make = |parts: &[Zeroizing<Vec<u8>>]| {
+                let text = std::str::from_utf8(&parts[0]).unwrap_or_default().trim();
+                if text.is_empty() {
+                    return Err("the file of the assertion is empty, or not UTF-8".to_owned());
+                }
+                Ok(Secret::new(text))
+            };
+            let files = FromFiles::new(vec![path], make);
+            return Ok(Proof::AssertionFile(files.map_err(|what| BuildError::new("assertion_file", what))?));
+        }
+        match wanted {
+            None | Some(Auth::TlsClientAuth) if has_certificate => {
+                Ok(Proof::Certificate(Auth::TlsClientAuth))
+            }
+            Some(Auth::SelfSignedTlsClientAuth) if has_certificate => {
+                Ok(Proof::Certificate(Auth::SelfSignedTlsClientAuth))
+            }
+            Some(Auth::None) => Ok(Proof::Nothing),
+            None => Err(BuildError::new(
+                "client_secret",
+                "is missing: give a secret, a private key, an assertion or a certificate, or say that the client is \
+                 `public`",
+            )),
+            Some(Auth::Basic | Auth::BasicRaw | Auth::Body | Auth::ClientSecretJwt) => {
+                misfit("a `client_secret`")
+            }
+            Some(Auth::PrivateKeyJwt) => misfit("a `private_key`"),
+            Some(Auth::Assertion) => misfit("an `assertion`"),
+            Some(Auth::TlsClientAuth | Auth::SelfSignedTlsClientAuth) => misfit("a `certificate`"),
+        }
+    }
+
+    fn key_proof(&mut self) -> Result<KeySource, BuildError> {
+        let (kid, preset) = (self.key_id.take(), self.preset);
+        let algorithm = self.algorithm;
+        let finish = move |mut key: PrivateKey| {
+            if let Some(kid) = &kid {
+                key = key.with_kid(kid.clone());
+            }
+            let by_preset = || preset.filter(|_| key.algorithm().is_rsa()).map(Preset::rsa);
+            if let Some(algorithm) = algorithm.or_else(by_preset) {
+                key = key.with_algorithm(algorithm)?;
+            }
+            if preset.is_some_and(Preset::needs_certificate) && key.certificate_hash().is_none() {
+                let message =
+                    "is missing: this server finds the key by `x5t#S256`, which is made of its certificate";
+                return Err(BuildError::new("key_certificate_file", message));
+            }
+            Ok(key)
+        };
+        if let Some(key) = self.key.take() {
+            let key = match self.key_certificate_file.take() {
+                Some(path) => {
+                    let pem = std::fs::read(&path).map_err(|error| {
+                        let message = format!("{} cannot be read: {error}", path.display());
+                        BuildError::new("key_certificate_file", message)
+                    })?;
+                    key.with_certificate(pem)?
+                }
+                None => key,
+            };
+            return finish(key).map(KeySource::Fixed);
+        }
+        let mut paths: Vec<PathBuf> = self.private_key_file.take().into_iter().collect();
+        paths.extend(self.key_certificate_file.take());
+        // The error of the setting at fault, while the files are read for the first time.
+        let make = move |parts: &[Zeroizing<Vec<u8>>]| {
+            let mut key = PrivateKey::from_pem(&parts[0])?;
+            if let Some(certificate) = parts.get(1) {
+                key = key.with_certificate(certificate)?;
+            }
+            finish(key)
+        };
+        let files = FromFiles::new(paths, move |parts| make(parts).map_err(|error| error.to_string()));
+        Ok(KeySource::Files(files.map_err(|what| BuildError::new("private_key_file", what))?))
+    }
+}

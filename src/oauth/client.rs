@@ -1,0 +1,199 @@
+//! One client at one authorization server: what all its sources share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+
+use crate::error::SourceError;
+use crate::source::{FetchContext, UNNAMED};
+use crate::transport::{Answer, Form, Request, Transport};
+
+use super::builder::ClientBuilder;
+use super::client_auth::{ClientAuth, ClientIdentity};
+use super::discovery::{Discovery, Server};
+use super::error::OAuthError;
+use super::params::Expected;
+use super::response::{self, TokenResponse};
+
+/// One client at one authorization server: its identity, its connections, and what is known of the server.
+///
+/// All sources of one client share it; a clone is the same client. See the [module](super) for an example, and
+/// [`ClientBuilder`] for the settings.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    identity: ClientIdentity,
+    server: ServerOrigin,
+    transport: Transport,
+    /// How far the server's clock is ahead of ours, in seconds, by the last `Date` that it sent.
+    clock_offset: AtomicI64,
+}
+
+/// How the server is known.
+pub(super) enum ServerOrigin {
+    Fixed(Box<Server>),
+    Discovered(Box<Discovery>),
+}
+
+/// A difference between two clocks, in seconds, that is worth a second try.
+const LARGE_OFFSET: i64 = 30;
+
+impl Client {
+    /// Starts from what every client has: the authorization server, and its own id there.
+    ///
+    /// `url` is the token endpoint if the last part of its path has `token` in it (`https://auth.example.com/oauth/token`).
+    /// Any other URL is the *issuer* (`https://auth.example.com`), and the endpoint is found by discovery. Where this
+    /// guess is wrong, see [`with_token_url`](Self::with_token_url) and [`with_issuer`](Self::with_issuer).
+    pub fn builder(url: impl Into<String>, client_id: impl Into<String>) -> ClientBuilder {
+        let url = url.into();
+        let path = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        let (rest, last) = path.rsplit_once('/').unwrap_or_default();
+        // `https:/` is what stands before a host without a path.
+        if last.to_ascii_lowercase().contains("token") && !rest.ends_with(":/") {
+            Self::with_token_url(url, client_id)
+        } else {
+            Self::with_issuer(url, client_id)
+        }
+    }
+
+    /// The same, where the URL is that of the token endpoint (RFC 6749 section 3.2).
+    pub fn with_token_url(token_url: impl Into<String>, client_id: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::at(Some(token_url.into()), None, client_id.into())
+    }
+
+    /// The same, where the URL is the issuer: it is compared to the letter with what the server's own document says
+    /// (RFC 8414 section 3.3).
+    pub fn with_issuer(issuer: impl Into<String>, client_id: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::at(None, Some(issuer.into()), client_id.into())
+    }
+
+    pub(super) fn new(identity: ClientIdentity, server: ServerOrigin, transport: Transport) -> Self {
+        Self(Arc::new(Inner { identity, server, transport, clock_offset: AtomicI64::new(0) }))
+    }
+
+    /// Whether it has a proof of its identity. A public client has none.
+    pub(crate) fn is_confidential(&self) -> bool {
+        self.0.identity.auth(None) != ClientAuth::None
+    }
+
+    /// Sends a grant. `parameters` are all but what the client itself adds.
+    pub(crate) async fn ask(
+        &self,
+        grant: &str,
+        parameters: &Form,
+        expected: &Expected,
+        cx: &FetchContext,
+    ) -> Result<TokenResponse, SourceError> {
+        let Inner { identity, transport, .. } = &*self.0;
+        let server = self.server(cx).await?;
+        let auth = identity.auth(Some(&server));
+        server.check(grant, auth, identity.algorithm(auth))?;
+        let mut request = Request::new(Method::POST);
+        let mut form = Form::default();
+        form.plain("grant_type", grant);
+        let offset = self.0.clock_offset.load(Ordering::Relaxed);
+        let now = ahead(cx.clock().now().wall, offset);
+        let sent = identity.prove(&mut request, &mut form, &server, now, cx).await?;
+        form.extend(parameters);
+        let answer =
+            transport.exchange(&server.token_endpoint, request.with_form(&form), cx.time_left()).await?;
+        let news = self.learn_clock(&answer);
+        let outcome = response::read(answer, expected);
+        match outcome {
+            Err(error) if error.is_terminal() => {
+                let is_refused = error.cause::<OAuthError>().is_none_or(|error| {
+                    matches!(error.code.as_str(), "invalid_client" | "unauthorized_client" | "invalid_grant")
+                });
+                let was_late = auth.is_timed() && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
+                let may_help = is_refused && (was_late || identity.has_changed(&sent).await);
+                Err(if may_help { error.into_transient() } else { error })
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn server(&self, cx: &FetchContext) -> Result<Server, SourceError> {
+        match &self.0.server {
+            ServerOrigin::Fixed(server) => Ok((**server).clone()),
+            ServerOrigin::Discovered(discovery) => discovery.server(&self.0.transport, cx).await,
+        }
+    }
+
+    /// The offset that counts from now on.
+    fn learn_clock(&self, answer: &Answer) -> i64 {
+        if let Some(offset) = answer.clock_offset() {
+            self.0.clock_offset.store(offset, Ordering::Relaxed);
+        }
+        self.0.clock_offset.load(Ordering::Relaxed)
+    }
+
+    /// Names the client and its server, for [`TokenSource::identify`](crate::TokenSource::identify).
+    pub(crate) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        match &self.0.server {
+            ServerOrigin::Fixed(server) => part("token_url", server.token_endpoint.url().as_str()),
+            ServerOrigin::Discovered(discovery) => part("issuer", discovery.text()),
+        }
+        part("client_id", &self.0.identity.id);
+        if self.0.transport.is_configured() {
+            part(UNNAMED, "`http`");
+        }
+    }
+
+    /// Names its credential, for [`TokenSource::credential`](crate::TokenSource::credential).
+    pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        use crate::clock::Clock;
+        let now = crate::clock::SystemClock.now().wall;
+        self.0.identity.credential(ahead(now, self.0.clock_offset.load(Ordering::Relaxed)), part);
+    }
+
+    /// The address, without what may be secret in it.
+    pub(crate) fn shown(&self) -> &str {
+        match &self.0.server {
+            ServerOrigin::Fixed(server) => server.token_endpoint.shown(),
+            ServerOrigin::Discovered(discovery) => discovery.issuer().shown(),
+        }
+    }
+
+    /// What it makes of an answer that did not come over a socket. Only for a client at a token URL.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn parse_response(
+        &self,
+        response: http::Response<Vec<u8>>,
+        expected: &Expected,
+    ) -> Result<TokenResponse, SourceError> {
+        let ServerOrigin::Fixed(server) = &self.0.server else {
+            return Err(SourceError::terminal("the token endpoint is not known"));
+        };
+        let cx = FetchContext::new(crate::source::Reason::First);
+        let (mut request, mut form) = (Request::new(Method::POST), Form::default());
+        let now = cx.clock().now().wall;
+        self.0.identity.prove(&mut request, &mut form, server, now, &cx).await?;
+        let redactor = request.with_form(&form).redactor;
+        let answer = self.0.transport.parse_response(&server.token_endpoint, &redactor, response).await?;
+        response::read(answer, expected)
+    }
+}
+
+fn ahead(time: SystemTime, seconds: i64) -> SystemTime {
+    let offset = Duration::from_secs(seconds.unsigned_abs());
+    let moved = if seconds < 0 { time.checked_sub(offset) } else { time.checked_add(offset) };
+    moved.unwrap_or(time)
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = match &self.0.server {
+            ServerOrigin::Fixed(_) => "token_url",
+            ServerOrigin::Discovered(_) => "issuer",
+        };
+        f.debug_struct("Client")
+            .field(server, &self.shown())
+            .field("client_id", &self.0.identity.id)
+            .field("auth_method", &self.0.identity.auth(None))
+            .finish_non_exhaustive()
+    }
+}

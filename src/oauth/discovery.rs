@@ -1,0 +1,246 @@
+//! Where the authorization server is, and what it offers (RFC 8414, `OpenID` Connect Discovery 1.0).
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::sync::Mutex;
+
+use crate::clock::Timestamp;
+use crate::error::{BuildError, SourceError};
+use crate::source::FetchContext;
+use crate::transport::{Document, Endpoint, Request, Transport};
+
+use super::client_auth::ClientAuth;
+
+/// How long a document is used before it is asked for again.
+const FRESH: Duration = Duration::from_secs(60 * 60);
+/// When the next try is made after the server had no document.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How long one waits for a new document while the old one is at hand.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of the server.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(super) token_endpoint: Endpoint,
+    pub(super) issuer: Option<String>,
+    offers: Offers,
+}
+
+/// What the server says that it supports. `None` where it does not say.
+#[derive(Clone, Default)]
+struct Offers {
+    grants: Option<Vec<String>>,
+    auth_methods: Option<Vec<String>>,
+    signing_algorithms: Option<Vec<String>>,
+}
+
+impl Server {
+    /// Of which no more is known.
+    pub(super) fn at(token_endpoint: Endpoint) -> Self {
+        Self { token_endpoint, issuer: None, offers: Offers::default() }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_at_https_or_loopback(&self) -> bool {
+        self.token_endpoint.check_plaintext(false).is_ok()
+    }
+
+    /// Refuses what the server does not support, before anything is sent to it.
+    pub(super) fn check(
+        &self,
+        grant: &str,
+        auth: ClientAuth,
+        algorithm: Option<&str>,
+    ) -> Result<(), SourceError> {
+        let issuer = self.issuer.as_deref().unwrap_or_default();
+        let lacks = |offered: &Option<Vec<String>>, wanted: &str| {
+            offered.as_ref().filter(|offered| !offered.iter().any(|one| one == wanted)).cloned()
+        };
+        if let Some(offered) = lacks(&self.offers.grants, grant) {
+            return Err(SourceError::terminal(format!(
+                "{issuer} does not offer the grant {grant:?}, but {offered:?} (`grant_types_supported`)"
+            )));
+        }
+        if let Some(method) = auth.registered_name()
+            && let Some(offered) = lacks(&self.offers.auth_methods, method)
+        {
+            return Err(SourceError::terminal(format!(
+                "{issuer} does not offer the client authentication {method:?}, but {offered:?} \
+                 (`token_endpoint_auth_methods_supported`); set `auth_method` to one of these"
+            )));
+        }
+        if let Some(algorithm) = algorithm
+            && let Some(offered) = lacks(&self.offers.signing_algorithms, algorithm)
+        {
+            return Err(SourceError::terminal(format!(
+                "{issuer} does not offer the algorithm {algorithm:?}, but {offered:?} \
+                 (`token_endpoint_auth_signing_alg_values_supported`); set `algorithm`, or use another key"
+            )));
+        }
+        Ok(())
+    }
+
+    /// How a client with a secret proves itself where the user does not say. RFC 8414 section 2: what the server does
+    /// not list is Basic.
+    pub(super) fn auth_with_secret(&self) -> ClientAuth {
+        let Some(offered) = &self.offers.auth_methods else { return ClientAuth::Basic };
+        let has = |auth: &ClientAuth| offered.iter().any(|one| Some(one.as_str()) == auth.registered_name());
+        let choices = [ClientAuth::Basic, ClientAuth::Body, ClientAuth::ClientSecretJwt];
+        choices.into_iter().find(has).unwrap_or_default()
+    }
+}
+
+/// An issuer, and its document while it is known.
+pub(crate) struct Discovery {
+    issuer: Endpoint,
+    /// As the user wrote it. The document has to say the same, byte by byte (RFC 8414 section 3.3).
+    text: String,
+    allow_http: bool,
+    uses_tls_alias: bool,
+    /// Held while the document is asked for: one request at once, and all others wait for it.
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    server: Option<Server>,
+    next: Option<Duration>,
+}
+
+impl Discovery {
+    /// `uses_tls_alias`: the client shows a certificate, for which some servers have another address (RFC 8705 section 5).
+    pub(crate) fn new(issuer: &str, allow_http: bool, uses_tls_alias: bool) -> Result<Self, BuildError> {
+        let endpoint = Endpoint::parse("issuer", issuer)?;
+        endpoint.check_plaintext(allow_http)?;
+        if endpoint.url().query().is_some() {
+            return Err(BuildError::new(
+                "issuer",
+                "has a query (?...), and no issuer has one (RFC 8414 section 2)",
+            ));
+        }
+        let text = issuer.to_owned();
+        Ok(Self { issuer: endpoint, text, allow_http, uses_tls_alias, known: Mutex::default() })
+    }
+
+    pub(super) fn issuer(&self) -> &Endpoint {
+        &self.issuer
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The server, from the document that is known or from a new one.
+    pub(super) async fn server(
+        &self,
+        transport: &Transport,
+        cx: &FetchContext,
+    ) -> Result<Server, SourceError> {
+        let mut known = self.known.lock().await;
+        let Timestamp { boot, .. } = cx.clock().now();
+        let is_due = known.next.is_none_or(|next| next <= boot);
+        let Some(server) = known.server.clone() else {
+            let server = self.ask(transport, cx.time_left()).await?;
+            *known = Known { server: Some(server.clone()), next: Some(boot.saturating_add(FRESH)) };
+            return Ok(server);
+        };
+        if !is_due {
+            return Ok(server);
+        }
+        let time = cx.time_left().map_or(PATIENCE, |left| left.min(PATIENCE));
+        match self.ask(transport, Some(time)).await {
+            Ok(server) => {
+                *known = Known { server: Some(server.clone()), next: Some(boot.saturating_add(FRESH)) };
+                Ok(server)
+            }
+            Err(error) => {
+                log::warn!("{error}; the document that was read before is still in use");
+                known.next = Some(boot.saturating_add(PAUSE));
+                Ok(server)
+            }
+        }
+    }
+
+    /// Each place in which a server may keep its document, in turn.
+    async fn ask(&self, transport: &Transport, time_left: Option<Duration>) -> Result<Server, SourceError> {
+        let named =
+            |error: SourceError| error.within(&format!("discovery of the issuer {}", self.issuer.shown()));
+        let mut missing = None;
+        for place in self.places().map_err(|error| SourceError::terminal(error.to_string()))? {
+            let answer =
+                transport.exchange(&place, Request::new(Method::GET), time_left).await.map_err(named)?;
+            match answer.status() {
+                StatusCode::OK => {
+                    let document = answer.json().map_err(named)?;
+                    return self.read(&document).map_err(|what| named(SourceError::terminal(what)));
+                }
+                StatusCode::NOT_FOUND
+                | StatusCode::BAD_REQUEST
+                | StatusCode::FORBIDDEN
+                | StatusCode::UNAUTHORIZED => {
+                    missing = Some(answer.refusal(
+                        false,
+                        "; if this is the address of the token endpoint itself, say so by `token_url`",
+                    ));
+                }
+                _ => return Err(named(answer.refusal(answer.may_pass(), ""))),
+            }
+        }
+        Err(named(missing.unwrap_or_else(|| SourceError::terminal("there is no document"))))
+    }
+
+    /// `OpenID` appends the well-known part; RFC 8414 section 3.1 inserts it before the path.
+    fn places(&self) -> Result<Vec<Endpoint>, BuildError> {
+        let url = self.issuer.url();
+        let path = url.path().trim_end_matches('/');
+        let paths = [
+            format!("{path}/.well-known/openid-configuration"),
+            format!("/.well-known/oauth-authorization-server{path}"),
+        ];
+        let place = |path: String| {
+            let mut url = url.clone();
+            url.set_path(&path);
+            Endpoint::parse("issuer", url.as_str())
+        };
+        paths.into_iter().map(place).collect()
+    }
+
+    fn read(&self, document: &Document) -> Result<Server, String> {
+        match document.text("/issuer") {
+            Some(issuer) if issuer == self.text => {}
+            Some(issuer) => {
+                return Err(format!(
+                    "the document is of the issuer {:?}, which is not {:?} to the letter (RFC 8414 section 3.3); \
+                     write `issuer` as the server does",
+                    crate::transport::printable(issuer, 200),
+                    self.text
+                ));
+            }
+            None => return Err("the document names no `issuer`".to_owned()),
+        }
+        let alias = document.text("/mtls_endpoint_aliases/token_endpoint").filter(|_| self.uses_tls_alias);
+        let url = alias.or_else(|| document.text("/token_endpoint"));
+        let url = url.ok_or("the document names no `token_endpoint`")?;
+        let token_endpoint = Endpoint::parse("token_endpoint", url)
+            .and_then(|endpoint| endpoint.check_plaintext(self.allow_http).map(|()| endpoint))
+            .map_err(|error| format!("the document's {error}"))?;
+        let list = |place| {
+            let items = document.get(place)?.as_array()?;
+            Some(items.iter().filter_map(|item| item.as_str().map(Into::into)).collect())
+        };
+        let offers = Offers {
+            grants: list("/grant_types_supported"),
+            auth_methods: list("/token_endpoint_auth_methods_supported"),
+            signing_algorithms: list("/token_endpoint_auth_signing_alg_values_supported"),
+        };
+        Ok(Server { token_endpoint, issuer: Some(self.text.clone()), offers })
+    }
+
+    /// The same, when the document is here already.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn read_bytes(&self, bytes: &[u8]) -> Result<Server, String> {
+        let document = Document::parse(bytes).map_err(|error| error.to_string())?;
+        self.read(&document)
+    }
+}

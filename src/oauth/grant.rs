@@ -1,0 +1,276 @@
+//! A grant as a source: the settings common to all grants, and one request for each fetch.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{BuildError, SourceError};
+use crate::secret::Secret;
+use crate::source::{FetchContext, TokenSource};
+use crate::token::{Token, TokenType};
+use crate::transport::Form;
+
+use super::builder::ClientBuilder;
+use super::client::Client;
+use super::client_auth::ClientAuth;
+use super::params::{Expected, GrantSettings, client_and_grant};
+use super::response::TokenResponse;
+
+/// What one grant adds to the request, and asks of the answer.
+pub(crate) trait Grant: Send + Sync + 'static {
+    /// `grant_type`.
+    const TYPE: &'static str;
+
+    /// Its parameters, which no user may set by `extra`.
+    const PARAMETERS: &'static [&'static str];
+
+    /// Refuses a client that cannot use the grant.
+    fn check(&self, _client: &Client) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    /// Adds its parameters, made anew for each request.
+    fn parameters(
+        &self,
+        form: &mut Form,
+        cx: &FetchContext,
+    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Refuses an answer that is not what the grant promises. The error continues "the answer …".
+    fn check_response(&self, _response: &TokenResponse) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Names what decides which token comes, beside the common settings.
+    fn identify(&self, part: &mut dyn FnMut(&str, &str));
+}
+
+/// The settings of a grant: those common to all grants, and those of `G`.
+///
+/// `C` is the client, or the settings of one that only this grant uses.
+#[derive(Clone)]
+#[must_use = "it does nothing until it is built"]
+pub struct GrantBuilder<G, C = Client> {
+    client: C,
+    settings: GrantSettings,
+    pub(crate) grant: G,
+}
+
+impl<G> GrantBuilder<G> {
+    pub(crate) fn new(client: &Client, grant: G) -> Self {
+        Self { client: client.clone(), settings: GrantSettings::default(), grant }
+    }
+}
+
+impl<G, C> GrantBuilder<G, C> {
+    /// The scopes to ask for, with spaces between them (RFC 6749 section 3.3). Their order has no meaning. Default: none,
+    /// so that the server chooses.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.settings.scope = Some(scope.into());
+        self
+    }
+
+    /// Refuses a token without one of the scopes that were asked for. Default: a WARN.
+    pub fn require_scopes(mut self, required: bool) -> Self {
+        self.settings.require_scopes = required;
+        self
+    }
+
+    /// Adds whom the token is for, at servers that ask for an `audience` (RFC 8693 section 2.1). Default: none.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.settings.audience.push(audience.into());
+        self
+    }
+
+    /// Adds a resource that the token is for: an absolute URI without a fragment (RFC 8707), or whatever an older server
+    /// asks for. Default: none.
+    pub fn resource(mut self, uri: impl Into<String>) -> Self {
+        self.settings.resource.push(uri.into());
+        self
+    }
+
+    /// Adds a parameter of the server's own, whose value is treated as a secret. A second value for the same name replaces
+    /// the first; names that have a setting are refused. Default: none.
+    pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.extra.insert(name.into(), Secret::new(value));
+        self
+    }
+
+    /// The type of the tokens, whatever the server calls it. Default: what the server says, if this crate knows the type.
+    pub fn token_type(mut self, kind: TokenType) -> Self {
+        self.settings.token_type = Some(kind);
+        self
+    }
+}
+
+/// Forwards to setters of the client.
+macro_rules! client_settings {
+    ($($name:ident: $type:ty, $default:literal;)*) => {
+        impl<G> GrantBuilder<G, ClientBuilder> {
+            $(
+                #[doc = concat!("See [`ClientBuilder::", stringify!($name), "`]. Default: ", $default, ".")]
+                pub fn $name(self, value: $type) -> Self {
+                    self.client(|client| client.$name(value))
+                }
+            )*
+        }
+    };
+}
+
+client_settings! {
+    auth_method: ClientAuth, "HTTP Basic";
+    timeout: Duration, "9 s";
+    connect_timeout: Duration, "5 s";
+    max_body: usize, "65,536 bytes";
+}
+
+impl<G> GrantBuilder<G, ClientBuilder> {
+    pub(crate) fn with(client: ClientBuilder, grant: G) -> Self {
+        Self { client, settings: GrantSettings::default(), grant }
+    }
+
+    /// Changes any setting of the client.
+    ///
+    /// ```
+    /// use tokenflight::source::ClientCredentials;
+    ///
+    /// let source = ClientCredentials::builder("https://auth.example.com/token", "my-app", "s3cret")
+    ///     .client(|client| client.client_id_in_body(true).proxy("http://proxy.example.com:3128"))
+    ///     .build()?;
+    /// # let _ = source;
+    /// # Ok::<(), tokenflight::BuildError>(())
+    /// ```
+    pub fn client(mut self, change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        self.client = change(self.client);
+        self
+    }
+
+    /// Allows a URL with `http`, in clear. See [`ClientBuilder::allow_http`]. Default: only for this machine itself.
+    pub fn allow_http(self) -> Self {
+        self.client(ClientBuilder::allow_http)
+    }
+
+    /// Changes the HTTP client. See [`ClientBuilder::http`]. Default: the one that all sources share.
+    pub fn http(
+        self,
+        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.client(|client| client.http(configure))
+    }
+}
+
+/// What a client can be made of.
+pub(crate) trait IntoClient {
+    fn into_client(self) -> Result<Client, BuildError>;
+}
+
+impl IntoClient for Client {
+    fn into_client(self) -> Result<Client, BuildError> {
+        Ok(self)
+    }
+}
+
+impl IntoClient for ClientBuilder {
+    fn into_client(self) -> Result<Client, BuildError> {
+        self.build()
+    }
+}
+
+#[allow(private_bounds)] // The grants are this crate's own.
+impl<G: Grant, C: IntoClient> GrantBuilder<G, C> {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// A setting that cannot work; the error names it.
+    pub fn build(self) -> Result<GrantSource<G>, BuildError> {
+        let Self { client, settings, grant } = self;
+        let client = client.into_client()?;
+        grant.check(&client)?;
+        let (common, expected) = settings.checked(G::PARAMETERS)?;
+        Ok(GrantSource { client, settings, common, expected, grant })
+    }
+}
+
+/// From one table with the settings of the client and of the grant.
+impl<'de, G: Default> Deserialize<'de> for GrantBuilder<G, ClientBuilder> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (client, settings) = client_and_grant(deserializer)?;
+        Ok(Self { client, settings, grant: G::default() })
+    }
+}
+
+impl<G, C: fmt::Debug> fmt::Debug for GrantBuilder<G, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantBuilder")
+            .field("client", &self.client)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tokens of one client by one grant.
+///
+/// # Errors of a fetch
+/// Terminal, since nothing but a change of settings helps: a 4xx with any of the codes of RFC 6749 section 5.2
+/// (`invalid_client`, `invalid_scope`, …), the same in a 200, a `token_type` that is not known, and any redirect.
+/// Transient: the network, 408, 425, 429, 5xx, the codes `temporarily_unavailable`, `server_error` and `slow_down`, a
+/// refusal without a code but with `Retry-After`, and a success that holds no token. A refusal of a secret, key or
+/// clock that has changed since is transient too. The code is found by
+/// [`cause::<OAuthError>()`](SourceError::cause). What the server explains is quoted on one printable line, unless
+/// something that was sent or received can be read in it, in any encoding; no body ever is.
+pub struct GrantSource<G> {
+    client: Client,
+    settings: GrantSettings,
+    /// The common parameters.
+    common: Form,
+    expected: Expected,
+    grant: G,
+}
+
+#[allow(private_bounds)] // The grants are this crate's own.
+impl<G: Grant> TokenSource for GrantSource<G> {
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let mut form = Form::default();
+        self.grant.parameters(&mut form, &cx).await?;
+        form.extend(&self.common);
+        let response = self.client.ask(G::TYPE, &form, &self.expected, &cx).await?;
+        match self.grant.check_response(&response) {
+            Ok(()) => Ok(response.token),
+            Err(what) => Err(SourceError::terminal(format!("the answer of {} {what}", self.client.shown()))),
+        }
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part("grant_type", G::TYPE);
+        self.client.identify(part);
+        self.settings.identify(part);
+        self.grant.identify(part);
+    }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.client.credential(part);
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+#[allow(private_bounds)]
+impl<G: Grant> GrantSource<G> {
+    /// What it makes of an answer.
+    pub(crate) async fn parse_response(
+        &self,
+        response: http::Response<Vec<u8>>,
+    ) -> Result<Token, SourceError> {
+        self.client.parse_response(response, &self.expected).await.map(|response| response.token)
+    }
+}
+
+impl<G> fmt::Debug for GrantSource<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantSource")
+            .field("client", &self.client)
+            .field("scopes", &self.expected.scopes)
+            .finish_non_exhaustive()
+    }
+}

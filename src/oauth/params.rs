@@ -1,0 +1,246 @@
+//! What every grant may ask for beside the token itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::error::BuildError;
+use crate::secret::Secret;
+use crate::settings::{OnlyTable, secret_table};
+use crate::token::TokenType;
+use crate::transport::Form;
+
+/// The settings common to all grants, as they stand in a file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct GrantSettings {
+    pub(super) scope: Option<String>,
+    #[serde(deserialize_with = "one_or_more")]
+    pub(super) audience: Vec<String>,
+    #[serde(deserialize_with = "one_or_more")]
+    pub(super) resource: Vec<String>,
+    #[serde(deserialize_with = "secret_table")]
+    pub(super) extra: BTreeMap<String, Secret>,
+    pub(super) require_scopes: bool,
+    #[serde(deserialize_with = "token_type")]
+    pub(super) token_type: Option<TokenType>,
+}
+
+/// What is expected of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// Those that were asked for.
+    pub(crate) scopes: Vec<String>,
+    pub(crate) require_scopes: bool,
+    /// What the user says, whatever the server says.
+    pub(crate) token_type: Option<TokenType>,
+}
+
+impl GrantSettings {
+    /// The parameters, and what they lead to. `taken` are the grant's own, which `extra` must not name.
+    pub(super) fn checked(&self, taken: &[&str]) -> Result<(Form, Expected), BuildError> {
+        let scopes = self.scope.as_deref().map(scopes).transpose()?.unwrap_or_default();
+        let mut form = Form::default();
+        if !scopes.is_empty() {
+            form.plain("scope", &scopes.join(" "));
+        }
+        for audience in &self.audience {
+            if audience.is_empty() {
+                return Err(BuildError::new("audience", "is empty: leave it out instead"));
+            }
+            form.plain("audience", audience);
+        }
+        for resource in &self.resource {
+            check_resource(resource)?;
+            form.plain("resource", resource);
+        }
+        for (name, value) in &self.extra {
+            check_extra(name, taken)?;
+            form.secret(name, value.expose());
+        }
+        if self.require_scopes && scopes.is_empty() {
+            return Err(BuildError::new("require_scopes", "needs a `scope` to compare with"));
+        }
+        if let Some(kind) = &self.token_type
+            && !kind.is_scheme()
+        {
+            let message = format!("is {:?}, which is not a token (RFC 9110 section 5.6.2)", kind.as_str());
+            return Err(BuildError::new("token_type", message));
+        }
+        let token_type = self.token_type.clone();
+        Ok((form, Expected { scopes, require_scopes: self.require_scopes, token_type }))
+    }
+
+    /// Names what is asked for, whatever the order of the scopes.
+    pub(super) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        let mut form = Form::default();
+        let mut scopes: Vec<&str> =
+            self.scope.iter().flat_map(|scope| scope.split_ascii_whitespace()).collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        if !scopes.is_empty() {
+            form.plain("scope", &scopes.join(" "));
+        }
+        self.audience.iter().for_each(|audience| form.plain("audience", audience));
+        self.resource.iter().for_each(|resource| form.plain("resource", resource));
+        self.extra.iter().for_each(|(name, value)| form.secret(name, value.expose()));
+        part("asked_for", &String::from_utf8_lossy(&form.encode()));
+        if let Some(kind) = &self.token_type {
+            part("token_type", kind.as_str());
+        }
+        if self.require_scopes {
+            part("require_scopes", "true");
+        }
+    }
+}
+
+/// RFC 6749 section 3.3.
+fn scopes(text: &str) -> Result<Vec<String>, BuildError> {
+    if let Some(char) = text.chars().find(|&char| !matches!(char, ' '..='~') || matches!(char, '"' | '\\')) {
+        let message = format!("has a {char:?} in it: scopes are printable ASCII, with spaces in between");
+        return Err(BuildError::new("scope", message));
+    }
+    let scopes: Vec<String> = text.split(' ').filter(|scope| !scope.is_empty()).map(Into::into).collect();
+    if scopes.is_empty() {
+        return Err(BuildError::new("scope", "is empty: leave it out to get the server's default"));
+    }
+    Ok(scopes)
+}
+
+/// RFC 8707 section 2 asks for an absolute URI without a fragment. Older servers want a GUID, or a bare name.
+fn check_resource(text: &str) -> Result<(), BuildError> {
+    let reason = match text {
+        "" => "is empty: leave it out instead",
+        _ if text.contains('#') => "must not have a fragment (#...) (RFC 8707 section 2)",
+        _ if text.chars().any(|char| char.is_control() || char.is_whitespace()) => {
+            "has a space or a control character in it, which no URI has (RFC 8707 section 2)"
+        }
+        _ => return Ok(()),
+    };
+    Err(BuildError::new("resource", reason))
+}
+
+/// A parameter must not be sent twice (RFC 6749 section 3.2).
+fn check_extra(name: &str, taken: &[&str]) -> Result<(), BuildError> {
+    const SETTINGS: &[&str] = &["scope", "audience", "resource"];
+    const CLIENT: &[&str] = &["client_id", "client_secret", "client_assertion", "client_assertion_type"];
+    let reason = match name {
+        "" => "has a parameter without a name".to_owned(),
+        "grant_type" => "cannot set `grant_type`: it is the grant's own".to_owned(),
+        _ if SETTINGS.contains(&name) => format!("cannot set `{name}`: there is a setting of that name"),
+        _ if CLIENT.contains(&name) => format!("cannot set `{name}`: the client's own settings decide it"),
+        _ if taken.contains(&name) => format!("cannot set `{name}`: it is the grant's own"),
+        _ => return Ok(()),
+    };
+    Err(BuildError::new("extra", reason))
+}
+
+/// A list, or a single value.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    let read = OneOrMore::deserialize(deserializer);
+    read.map(|read| match read {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
+    .map_err(|_| serde::de::Error::custom("expected a string, or a list of strings"))
+}
+
+fn token_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TokenType>, D::Error> {
+    Ok(Some(TokenType::parse(&String::deserialize(deserializer)?)))
+}
+
+/// Reads the settings of a client and of a grant from one table. Unknown keys are refused.
+pub(crate) fn client_and_grant<'de, C, D>(deserializer: D) -> Result<(C, GrantSettings), D::Error>
+where
+    C: serde::de::DeserializeOwned,
+    D: serde::Deserializer<'de>,
+{
+    /// Takes its own keys out of the table first. Then only keys of the client are left.
+    #[derive(Deserialize)]
+    #[serde(bound = "C: serde::de::DeserializeOwned")]
+    struct Both<C> {
+        #[serde(flatten)]
+        grant: GrantSettings,
+        #[serde(flatten)]
+        client: Rest<C>,
+    }
+
+    struct Rest<C>(C);
+
+    impl<'de, C: serde::de::DeserializeOwned> Deserialize<'de> for Rest<C> {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let rest = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+            let rest = serde_json::Value::Object(rest.into_iter().collect());
+            C::deserialize(rest).map(Rest).map_err(serde::de::Error::custom)
+        }
+    }
+
+    Both::deserialize(OnlyTable(deserializer)).map(|both| (both.client.0, both.grant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(json: serde_json::Value) -> GrantSettings {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn the_form_holds_what_was_asked_for_and_no_more() {
+        let (form, expected) = GrantSettings::default().checked(&[]).unwrap();
+        assert!(form.encode().is_empty() && expected.scopes.is_empty());
+        let (form, expected) = settings(serde_json::json!({
+            "scope": " read  write ", "audience": "api", "extra": {"tenant": "x y"},
+            "resource": ["https://a.example/", "00000003-0000-0000-c000-000000000000"],
+        }))
+        .checked(&[])
+        .unwrap();
+        let all = "scope=read+write&audience=api&resource=https%3A%2F%2Fa.example%2F\
+                   &resource=00000003-0000-0000-c000-000000000000&tenant=x+y";
+        assert_eq!(form.encode(), all);
+        assert_eq!(expected.scopes, ["read", "write"]);
+    }
+
+    #[track_caller]
+    fn refused(json: serde_json::Value, field: &str) {
+        let error = settings(json).checked(&["assertion"]).map(|_| ()).unwrap_err();
+        assert_eq!(error.field(), field, "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_by_name() {
+        for scope in ["", "  ", "a\"b", "a\\b", "a\nb", "ä", "a\tb"] {
+            refused(serde_json::json!({ "scope": scope }), "scope");
+        }
+        refused(serde_json::json!({ "audience": "" }), "audience");
+        for resource in ["", "https://a.example/#x", "a b"] {
+            refused(serde_json::json!({ "resource": resource }), "resource");
+        }
+        for name in
+            ["", "grant_type", "client_id", "client_secret", "scope", "audience", "resource", "assertion"]
+        {
+            refused(serde_json::json!({ "extra": { name: "x" } }), "extra");
+        }
+        refused(serde_json::json!({ "require_scopes": true }), "require_scopes");
+        refused(serde_json::json!({ "token_type": "a b" }), "token_type");
+    }
+
+    #[test]
+    fn the_order_of_scopes_makes_no_other_request() {
+        let parts = |scope: &str| {
+            let mut parts = Vec::new();
+            settings(serde_json::json!({ "scope": scope }))
+                .identify(&mut |name, value| parts.push(format!("{name}={value}")));
+            parts
+        };
+        assert_eq!(parts("b a b"), parts("a b"));
+        assert_ne!(parts("a"), parts("a b"));
+    }
+}

@@ -1,0 +1,208 @@
+//! The texts that a reader of a text could decode from it.
+
+use std::borrow::Cow;
+
+/// Longer texts are cut. Nobody is shown that much of an explanation.
+const LONGEST: usize = 16 * 1024;
+/// How many encodings may lie one inside the other.
+const DEPTH: usize = 4;
+/// More readings of one text than this are not looked at.
+const MOST: usize = 128;
+/// A shorter run of letters is a word, not an encoding.
+const SHORTEST_RUN: usize = 6;
+
+/// `text`, and each text that comes out of it when its encodings are undone, one inside the other: percent and form
+/// encoding, HTML entities, JSON escapes, base64, hexadecimal.
+///
+/// `None` if there are more than can be looked at.
+pub(super) fn readings(text: &str) -> Option<Vec<String>> {
+    let end = text.char_indices().map(|(at, _)| at).find(|&at| at >= LONGEST).unwrap_or(text.len());
+    let mut found = vec![text[..end].to_owned()];
+    let mut from = 0;
+    for _ in 0..DEPTH {
+        let to = found.len();
+        for at in from..to {
+            for decode in DECODERS {
+                let Cow::Owned(decoded) = decode(&found[at]) else { continue };
+                if !found.contains(&decoded) {
+                    found.push(decoded);
+                }
+                if found.len() > MOST {
+                    return None;
+                }
+            }
+        }
+        from = to;
+    }
+    Some(found)
+}
+
+/// Each returns what it was given, borrowed, where there is nothing to undo.
+const DECODERS: &[fn(&str) -> Cow<'_, str>] = &[percent, plus, entities, escapes, base64, hex];
+
+/// RFC 3986 section 2.1.
+fn percent(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let (mut out, mut at, mut any) = (Vec::with_capacity(bytes.len()), 0, false);
+    while at < bytes.len() {
+        let pair = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten().and_then(hex_byte);
+        any |= pair.is_some();
+        out.push(pair.unwrap_or(bytes[at]));
+        at += if pair.is_some() { 3 } else { 1 };
+    }
+    if any { String::from_utf8_lossy(&out).into_owned().into() } else { text.into() }
+}
+
+/// A space in a form.
+fn plus(text: &str) -> Cow<'_, str> {
+    if text.contains('+') { text.replace('+', " ").into() } else { text.into() }
+}
+
+/// `&amp;`, `&#43;`, `&#x2b;`.
+fn entities(text: &str) -> Cow<'_, str> {
+    replace(text, '&', |rest| {
+        let (name, _) = rest.split_at_checked(rest.find(';').filter(|&at| at <= 8)?)?;
+        let char = match name {
+            "amp" => '&',
+            "lt" => '<',
+            "gt" => '>',
+            "quot" => '"',
+            "apos" => '\'',
+            "nbsp" => ' ',
+            "plus" => '+',
+            "sol" => '/',
+            "equals" => '=',
+            _ => {
+                let number = name.strip_prefix('#')?;
+                let digits = number.strip_prefix(['x', 'X']);
+                let code = digits.map_or_else(|| number.parse(), |digits| u32::from_str_radix(digits, 16));
+                char::from_u32(code.ok()?)?
+            }
+        };
+        Some((char, name.len() + 1))
+    })
+}
+
+/// `\u002b`, `\x2b`, `\/`.
+fn escapes(text: &str) -> Cow<'_, str> {
+    replace(text, '\\', |rest| {
+        let first = rest.chars().next()?;
+        let digits = match first {
+            'u' => 4,
+            'x' => 2,
+            'n' => return Some(('\n', 1)),
+            'r' => return Some(('\r', 1)),
+            't' => return Some(('\t', 1)),
+            _ if first.is_ascii_punctuation() => return Some((first, 1)),
+            _ => return None,
+        };
+        let code = u32::from_str_radix(rest.get(1..=digits)?, 16).ok()?;
+        Some((char::from_u32(code)?, digits + 1))
+    })
+}
+
+/// Both alphabets of RFC 4648, with padding or without.
+fn base64(text: &str) -> Cow<'_, str> {
+    use ::base64::Engine as _;
+    use ::base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+    use ::base64::{alphabet::STANDARD, engine::DecodePaddingMode};
+
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    runs(
+        text,
+        |char| char.is_ascii_alphanumeric() || "+/-_".contains(char),
+        |run| {
+            let standard = run.replace('-', "+").replace('_', "/");
+            // Three characters more than whole groups hold no whole byte more.
+            let whole = if standard.len() % 4 == 1 { &standard[..standard.len() - 1] } else { &standard[..] };
+            LENIENT.decode(whole).ok()
+        },
+    )
+}
+
+fn hex(text: &str) -> Cow<'_, str> {
+    runs(text, |char| char.is_ascii_hexdigit(), |run| run.as_bytes().chunks_exact(2).map(hex_byte).collect())
+}
+
+fn hex_byte(pair: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (high, low) = (digit(*pair.first()?)?, digit(*pair.get(1)?)?);
+    u8::try_from(high * 16 + low).ok()
+}
+
+/// Replaces what follows each `mark`. `read` sees the text after the mark, and says which character stands there and
+/// how many bytes it takes.
+fn replace(text: &str, mark: char, read: impl Fn(&str) -> Option<(char, usize)>) -> Cow<'_, str> {
+    let (mut out, mut rest, mut any) = (String::new(), text, false);
+    while let Some(at) = rest.find(mark) {
+        let after = &rest[at + mark.len_utf8()..];
+        out.push_str(&rest[..at]);
+        rest = if let Some((char, length)) = read(after) {
+            any = true;
+            out.push(char);
+            &after[length..]
+        } else {
+            out.push(mark);
+            after
+        };
+    }
+    out.push_str(rest);
+    if any { out.into() } else { text.into() }
+}
+
+/// Replaces each run of characters that can be decoded.
+fn runs(
+    text: &str,
+    belongs: impl Fn(char) -> bool,
+    decode: impl Fn(&str) -> Option<Vec<u8>>,
+) -> Cow<'_, str> {
+    let (mut out, mut rest, mut any) = (String::new(), text, false);
+    while let Some(start) = rest.find(&belongs) {
+        let end = rest[start..].find(|char| !belongs(char)).map_or(rest.len(), |length| start + length);
+        out.push_str(&rest[..start]);
+        let run = &rest[start..end];
+        match (run.len() >= SHORTEST_RUN).then(|| decode(run)).flatten() {
+            Some(bytes) => {
+                any = true;
+                out.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            None => out.push_str(run),
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    if any { out.into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_encoding_is_undone_also_one_inside_the_other() {
+        for (text, inside) in [
+            ("client p%2Bw%2fq is unknown", "p+w/q"),
+            ("client p+w is unknown", "p w"),
+            ("p&#43;w&sol;q&amp;", "p+w/q&"),
+            (r"p\u002bw\/q", "p+w/q"),
+            ("Basic aWQ6cCt3L3E=", "id:p+w/q"),
+            ("Basic aWQ6cCt3L3E", "id:p+w/q"),
+            ("cD8_Pj4-Pw", "p??>>>?"),
+            ("702b772f71", "p+w/q"),
+            ("p%252Bw%252fq", "p+w/q"),
+            ("aWQ6cCUyQnclMkZx", "id:p+w/q"),
+            ("aWQ6cCt3L3EtYW5kLW1v!", "id:p+w/q-and-mo"),
+        ] {
+            let readings = readings(text).unwrap();
+            assert!(readings.iter().any(|reading| reading.contains(inside)), "{text}: {readings:?}");
+        }
+        for odd in ["100 %", "%", "%zz", "&", "&;", "&#x110000;", "\\", "\\u12", "\\ué", "ä%é&ö\\ü"] {
+            assert_eq!(readings(odd).unwrap()[0], odd);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A value that is made of files, and made anew when they have changed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zeroize::Zeroizing;
+
+/// In bytes. No secret, key or certificate is longer.
+const LONGEST: u64 = 1024 * 1024;
+
+type Contents = Vec<Zeroizing<Vec<u8>>>;
+type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
+
+/// A value that is made of files.
+///
+/// The files are read each time that the value is asked for: rarely, once for each token. Other contents make another
+/// value. A file may be missing for a moment while it is replaced, or be half written, and a key may be there before its
+/// certificate: then the value stays the last one that could be made.
+pub(crate) struct FromFiles<T> {
+    paths: Vec<PathBuf>,
+    make: Box<Make<T>>,
+    last: Mutex<Made<T>>,
+}
+
+struct Made<T> {
+    of: Contents,
+    value: Arc<T>,
+    /// The failure that was written to the log last, so that it is written once.
+    logged: Option<String>,
+}
+
+impl<T: Send + Sync + 'static> FromFiles<T> {
+    /// Reads the files for the first time. The error names the file at fault, and shows nothing of its contents.
+    pub(crate) fn new(
+        paths: Vec<PathBuf>,
+        make: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, String> {
+        let of = read_all(&paths)?;
+        let value = Arc::new(make(&of)?);
+        let last = Mutex::new(Made { of, value, logged: None });
+        Ok(Arc::new(Self { paths, make: Box::new(make), last }))
+    }
+
+    /// The value of the files as they are now.
+    pub(crate) async fn read(self: &Arc<Self>) -> Arc<T> {
+        let this = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || this.read_now()).await {
+            Ok(value) => value,
+            // The runtime is shutting down.
+            Err(_) => self.last(),
+        }
+    }
+
+    /// The value of the files as they were when they were last read.
+    pub(crate) fn last(&self) -> Arc<T> {
+        Arc::clone(&self.made().value)
+    }
+
+    fn read_now(&self) -> Arc<T> {
+        let made = read_all(&self.paths).and_then(|of| {
+            if self.made().of == of {
+                return Ok(None);
+            }
+            (self.make)(&of).map(|value| Some((of, Arc::new(value))))
+        });
+        let mut last = self.made();
+        match made {
+            Ok(news) => {
+                last.logged = None;
+                if let Some((of, value)) = news {
+                    (last.of, last.value) = (of, value);
+                }
+            }
+            Err(what) => {
+                if last.logged.as_ref() != Some(&what) {
+                    log::warn!("{what}; what was read before is still in use");
+                    last.logged = Some(what);
+                }
+            }
+        }
+        Arc::clone(&last.value)
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made<T>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for FromFiles<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FromFiles").field(&self.paths).finish()
+    }
+}
+
+fn read_all(paths: &[PathBuf]) -> Result<Contents, String> {
+    let read = |path: &PathBuf| {
+        read(path).map_err(|error| format!("the file {} cannot be read: {error}", path.display()))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn read(path: &PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    // Room for all of it from the beginning: a buffer that grows leaves its old memory behind as it was.
+    let length = file.metadata().map(|data| data.len()).unwrap_or_default().min(LONGEST);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it has more than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(parts: &[Zeroizing<Vec<u8>>]) -> Result<String, String> {
+        let text = String::from_utf8_lossy(&parts[0]).into_owned();
+        if text.contains("half") { Err("half of it".to_owned()) } else { Ok(text) }
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_makes_another_value_and_a_bad_one_none() {
+        let path = std::env::temp_dir().join(format!("tokenflight-files-{}", std::process::id()));
+        assert!(FromFiles::new(vec![path.clone()], text).unwrap_err().contains("cannot be read"));
+        std::fs::write(&path, "half").unwrap();
+        assert_eq!(FromFiles::new(vec![path.clone()], text).unwrap_err(), "half of it");
+        std::fs::write(&path, "one").unwrap();
+        let files = FromFiles::new(vec![path.clone()], text).unwrap();
+        let one = files.read().await;
+        assert_eq!(*one, "one");
+        assert!(Arc::ptr_eq(&one, &files.read().await), "made once");
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(*files.last(), "one");
+        assert_eq!((*files.read().await).as_str(), "two");
+        std::fs::write(&path, "half").unwrap();
+        assert_eq!(*files.read().await, "two");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(*files.read().await, "two");
+        assert!(!format!("{files:?}").contains("two"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Token exchange as a source (RFC 8693).
+
+use std::fmt;
+
+use crate::error::SourceError;
+use crate::oauth::{Client, Grant, GrantBuilder, GrantSource, TokenResponse};
+use crate::source::{BoxSource, FetchContext, TokenSource};
+use crate::transport::Form;
+
+/// The type of an access token (RFC 8693 section 3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// Tokens in exchange for those of another source (RFC 8693): of a user or a machine (*impersonation*), or of one who
+/// acts for another (*delegation*, with [`actor`](GrantBuilder::actor)).
+///
+/// ```
+/// use tokenflight::oauth::Client;
+/// use tokenflight::{Token, source_fn};
+///
+/// let client = Client::builder("https://auth.example.com/token", "my-app").secret("s3cret").build()?;
+/// let user = source_fn(|_cx| async { Ok(Token::new("the user's token")) });
+/// let source = client.token_exchange(user).audience("https://api.example.com/").build()?;
+/// # let _ = source;
+/// # Ok::<(), tokenflight::BuildError>(())
+/// ```
+///
+/// The subject is asked for its token at each exchange. The [handle](crate::TokenHandle) of an actor of its own is a source
+/// too: it keeps the subject's token between two exchanges.
+pub type TokenExchange = GrantSource<TokenExchangeGrant>;
+
+/// The grant of [`TokenExchange`].
+#[derive(Clone)]
+pub struct TokenExchangeGrant {
+    subject: Party,
+    actor: Option<Party>,
+    requested: Option<String>,
+}
+
+/// Whose token is sent, and of which type it is.
+#[derive(Clone)]
+struct Party {
+    source: BoxSource,
+    token_type: String,
+}
+
+impl Party {
+    fn new(source: impl TokenSource) -> Self {
+        Self { source: BoxSource::new(source), token_type: ACCESS_TOKEN.to_owned() }
+    }
+
+    async fn send(&self, name: &str, form: &mut Form, cx: &FetchContext) -> Result<(), SourceError> {
+        let token = self.source.fetch(cx.for_link()).await;
+        let token = token.map_err(|error| error.within(&format!("the {name} of the token exchange")))?;
+        form.secret(&format!("{name}_token"), token.secret());
+        form.plain(&format!("{name}_token_type"), &self.token_type);
+        Ok(())
+    }
+
+    fn identify(&self, name: &str, part: &mut dyn FnMut(&str, &str)) {
+        part(&format!("{name}_token_type"), &self.token_type);
+        self.source.identify_as(name, part);
+    }
+}
+
+impl Grant for TokenExchangeGrant {
+    const TYPE: &'static str = "urn:ietf:params:oauth:grant-type:token-exchange";
+    const PARAMETERS: &'static [&'static str] =
+        &["subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type"];
+
+    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<(), SourceError> {
+        self.subject.send("subject", form, cx).await?;
+        if let Some(actor) = &self.actor {
+            actor.send("actor", form, cx).await?;
+        }
+        if let Some(requested) = &self.requested {
+            form.plain("requested_token_type", requested);
+        }
+        Ok(())
+    }
+
+    /// Section 2.2.1 requires it: without it nobody knows what the token is.
+    fn check_response(&self, response: &TokenResponse) -> Result<(), String> {
+        match (&response.issued_token_type, &self.requested) {
+            (None, _) => Err("has no `issued_token_type` (RFC 8693 section 2.2.1)".to_owned()),
+            (Some(issued), Some(requested)) if issued != requested => {
+                Err("has another `issued_token_type` than the `requested_token_type`".to_owned())
+            }
+            (Some(_), _) => Ok(()),
+        }
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.subject.identify("subject", part);
+        if let Some(actor) = &self.actor {
+            actor.identify("actor", part);
+        }
+        if let Some(requested) = &self.requested {
+            part("requested_token_type", requested);
+        }
+    }
+}
+
+impl Client {
+    /// Tokens in exchange for those of `subject` (RFC 8693).
+    pub fn token_exchange(&self, subject: impl TokenSource) -> GrantBuilder<TokenExchangeGrant> {
+        let subject = Party::new(subject);
+        GrantBuilder::new(self, TokenExchangeGrant { subject, actor: None, requested: None })
+    }
+}
+
+impl<C> GrantBuilder<TokenExchangeGrant, C> {
+    /// What the subject's token is (section 3). Default: `urn:ietf:params:oauth:token-type:access_token`.
+    pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
+        self.grant.subject.token_type = uri.into();
+        self
+    }
+
+    /// Who acts for the subject (section 1.1). Its token is an access token, unless
+    /// [`actor_token_type`](Self::actor_token_type) is called after this. Default: nobody.
+    pub fn actor(mut self, actor: impl TokenSource) -> Self {
+        self.grant.actor = Some(Party::new(actor));
+        self
+    }
+
+    /// What the actor's token is (section 3). Without an [`actor`](Self::actor) it has no effect.
+    pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
+        if let Some(actor) = &mut self.grant.actor {
+            actor.token_type = uri.into();
+        }
+        self
+    }
+
+    /// What the token is to be (section 2.1). Another one is refused. Default: the server decides.
+    pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
+        self.grant.requested = Some(uri.into());
+        self
+    }
+}
+
+impl fmt::Debug for TokenExchangeGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenExchangeGrant")
+    }
+}

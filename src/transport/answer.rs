@@ -1,0 +1,138 @@
+//! What came back: status, a few headers, a body.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, StatusCode};
+use zeroize::Zeroizing;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::SourceError;
+
+use super::json::Document;
+use super::{Redactor, failure};
+
+/// The answer to one request.
+pub(crate) struct Answer {
+    shown: String,
+    status: StatusCode,
+    headers: HeaderMap,
+    /// The wall clock of this machine when the answer came.
+    received: SystemTime,
+    pub(super) body: Zeroizing<Vec<u8>>,
+    /// Knows what was sent, which some servers repeat.
+    redactor: Redactor,
+}
+
+impl Answer {
+    pub(super) fn head(shown: &str, response: &reqwest::Response, redactor: &Redactor) -> Self {
+        Self {
+            shown: shown.to_owned(),
+            status: response.status(),
+            headers: response.headers().clone(),
+            received: SystemClock.now().wall,
+            body: Zeroizing::default(),
+            redactor: redactor.clone(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        self.status.is_success()
+    }
+
+    /// A header's value, if it is text.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The wall clock of the server (RFC 9110 section 6.6.1), or of this machine if the server does not say.
+    pub(crate) fn server_time(&self) -> SystemTime {
+        self.date().unwrap_or(self.received)
+    }
+
+    /// How far the server's clock is ahead of this machine's, in seconds. `None` if the server does not say.
+    pub(crate) fn clock_offset(&self) -> Option<i64> {
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        self.date().map(|date| match date.duration_since(self.received) {
+            Ok(ahead) => seconds(ahead),
+            Err(behind) => -seconds(behind.duration()),
+        })
+    }
+
+    fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.header(&DATE)?).ok()
+    }
+
+    /// RFC 9110 section 10.2.3. A date is read by the clock of the server that wrote it.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        failure::retry_after(self.header(&RETRY_AFTER)?, self.server_time())
+    }
+
+    /// The body as JSON, whatever its content type claims.
+    pub(crate) fn json(&self) -> Result<Document, SourceError> {
+        let encoding = self.header(&CONTENT_ENCODING).map(str::trim).unwrap_or_default();
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            let encoding = self.quoted(encoding, 40).unwrap_or_default();
+            return Err(self.nonsense(format_args!(
+                "with a body in the Content-Encoding {encoding:?}, though `Accept-Encoding: identity` was sent"
+            )));
+        }
+        // The parser's error has a line and a column, and nothing of the text.
+        Document::parse(&self.body).map_err(|error| match self.body.len() {
+            0 => self.nonsense("with an empty body instead of JSON"),
+            _ => self.nonsense(format_args!("with {} instead of JSON ({error})", self.content_type())),
+        })
+    }
+
+    fn content_type(&self) -> String {
+        match self.header(&CONTENT_TYPE) {
+            Some(text) => self.quoted(text, 80).unwrap_or_else(|| "an odd content type".to_owned()),
+            None => "no content type".to_owned(),
+        }
+    }
+
+    /// One printable line of what the server wrote; nothing if it repeats what was sent, or hidden since.
+    pub(crate) fn quoted(&self, text: &str, limit: usize) -> Option<String> {
+        self.redactor.quoted(text, limit)
+    }
+
+    /// Hides what was received, too.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn hide(&mut self, secret: &str) {
+        self.redactor.hide(Zeroizing::new(secret.to_owned()));
+    }
+
+    /// An answer that makes no sense: the next one may.
+    pub(crate) fn nonsense(&self, what: impl std::fmt::Display) -> SourceError {
+        SourceError::transient(self.sentence(what))
+    }
+
+    /// "… answered 200 OK" and what follows.
+    pub(crate) fn sentence(&self, what: impl std::fmt::Display) -> String {
+        format!("{} answered {} {what}", self.shown, self.status)
+    }
+
+    /// An answer that says no. `what` continues the sentence after the status.
+    pub(crate) fn refusal(&self, transient: bool, what: &str) -> SourceError {
+        let message = format!("{} answered {}{what}", self.shown, self.status);
+        let error = if transient { SourceError::transient(message) } else { SourceError::terminal(message) };
+        self.with_retry_after(error)
+    }
+
+    /// With the server's wish when to come back.
+    pub(crate) fn with_retry_after(&self, error: SourceError) -> SourceError {
+        match self.retry_after() {
+            Some(delay) => error.with_retry_after(delay),
+            None => error,
+        }
+    }
+
+    /// Whether the status alone says that trying again may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        failure::may_pass(self.status)
+    }
+}

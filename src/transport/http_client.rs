@@ -1,0 +1,228 @@
+//! The HTTP clients: built by this crate, so that what guards the credentials cannot be forgotten.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::{ClientBuilder, Proxy, Url};
+#[cfg(feature = "oauth2")]
+use zeroize::Zeroizing;
+
+use crate::error::{BuildError, SourceError};
+use crate::secret::Secret;
+#[cfg(feature = "oauth2")]
+use crate::secret::files::FromFiles;
+
+use super::endpoint::Endpoint;
+use super::failure;
+use super::identity::Identity;
+
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A change to the builder of the HTTP client, of the user's own.
+pub(crate) type Configure = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
+
+/// What a user may set of the HTTP client. `None` is the default.
+#[derive(Clone, Default)]
+pub(crate) struct HttpSettings {
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) proxy: Option<Secret>,
+    pub(crate) configure: Option<Configure>,
+}
+
+impl HttpSettings {
+    fn is_default(&self) -> bool {
+        self.connect_timeout.is_none() && self.proxy.is_none() && self.configure.is_none()
+    }
+}
+
+/// An HTTP client. A clone is the same one.
+#[derive(Clone)]
+pub(crate) enum HttpClient {
+    Fixed(Arc<Clients>),
+    /// With a certificate in files. Another certificate needs another client.
+    #[cfg(feature = "oauth2")]
+    Files(Arc<FromFiles<Clients>>),
+}
+
+/// Two clients, each built when it is first used: one asks directly, one may use a proxy.
+pub(crate) struct Clients {
+    settings: HttpSettings,
+    identity: Option<Identity>,
+    direct: OnceLock<Result<reqwest::Client, String>>,
+    proxied: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl HttpClient {
+    /// All sources of a process share one, unless their settings need another.
+    pub(crate) fn new(settings: HttpSettings) -> Result<Self, BuildError> {
+        static SHARED: OnceLock<Arc<Clients>> = OnceLock::new();
+        settings.check()?;
+        if settings.is_default() {
+            return Ok(Self::Fixed(Arc::clone(
+                SHARED.get_or_init(|| Arc::new(Clients::new(settings, None))),
+            )));
+        }
+        Ok(Self::Fixed(Arc::new(Clients::new(settings, None))))
+    }
+
+    /// One that shows a certificate (RFC 8705). `pem` is the certificate, its chain, and the private key.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn with_certificate(settings: HttpSettings, pem: &[u8]) -> Result<Self, BuildError> {
+        settings.check()?;
+        let clients = with_identity(settings, &[Zeroizing::new(pem.to_vec())]);
+        Ok(Self::Fixed(Arc::new(clients.map_err(|what| BuildError::new("certificate", what))?)))
+    }
+
+    /// The same with files that may change.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn with_certificate_files(
+        settings: HttpSettings,
+        paths: Vec<std::path::PathBuf>,
+    ) -> Result<Self, BuildError> {
+        settings.check()?;
+        let files = FromFiles::new(paths, move |parts| with_identity(settings.clone(), parts));
+        Ok(Self::Files(files.map_err(|what| BuildError::new("certificate", what))?))
+    }
+
+    /// Builds the client for this address, if it has not been built.
+    pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), BuildError> {
+        let clients = match self {
+            Self::Fixed(clients) => Arc::clone(clients),
+            #[cfg(feature = "oauth2")]
+            Self::Files(files) => files.last(),
+        };
+        clients.client(endpoint.url()).map(|_| ()).map_err(|what| BuildError::new("http", what))
+    }
+
+    // Only files are awaited.
+    #[cfg_attr(not(feature = "oauth2"), allow(clippy::unused_async))]
+    pub(super) async fn client(&self, url: &Url) -> Result<reqwest::Client, SourceError> {
+        let clients = match self {
+            Self::Fixed(clients) => Arc::clone(clients),
+            #[cfg(feature = "oauth2")]
+            Self::Files(files) => files.read().await,
+        };
+        clients.client(url).map_err(|what| SourceError::terminal(format!("`http` {what}")))
+    }
+
+    /// Whether the user's own closure decides what the client adds to a request.
+    pub(crate) fn is_configured(&self) -> bool {
+        match self {
+            Self::Fixed(clients) => clients.settings.configure.is_some(),
+            #[cfg(feature = "oauth2")]
+            Self::Files(files) => files.last().settings.configure.is_some(),
+        }
+    }
+}
+
+impl HttpSettings {
+    fn check(&self) -> Result<(), BuildError> {
+        super::refuse_zero("connect_timeout", self.connect_timeout.unwrap_or(CONNECT_TIMEOUT))?;
+        check_provider()?;
+        let proxy = self.proxy.as_ref().map(|url| Proxy::all(url.expose()));
+        match proxy {
+            // The error may quote the address, in which a password may stand.
+            Some(Err(_)) => {
+                Err(BuildError::new("proxy", "is not a URL like \"http://proxy.example.com:3128\""))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where reqwest has no provider of cryptography of its own, it panics if the process has chosen none.
+fn check_provider() -> Result<(), BuildError> {
+    #[cfg(all(feature = "rustls-no-provider", not(any(feature = "rustls", feature = "native-tls"))))]
+    let is_missing = rustls::crypto::CryptoProvider::get_default().is_none();
+    #[cfg(not(all(feature = "rustls-no-provider", not(any(feature = "rustls", feature = "native-tls")))))]
+    let is_missing = false;
+    if is_missing {
+        let message = "needs a provider of cryptography for rustls, and the program has chosen none: call \
+                       `install_default()` of one when it starts, such as \
+                       `rustls::crypto::ring::default_provider().install_default()`, or turn on tokenflight's \
+                       feature `rustls`";
+        return Err(BuildError::new("http", message));
+    }
+    Ok(())
+}
+
+#[cfg(feature = "oauth2")]
+fn with_identity(settings: HttpSettings, parts: &[Zeroizing<Vec<u8>>]) -> Result<Clients, String> {
+    let mut pem = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum()));
+    for part in parts {
+        pem.extend_from_slice(part);
+        pem.push(b'\n');
+    }
+    let clients = Clients::new(settings, Some(Identity::parse(&pem)?));
+    // Only the client itself sees whether certificate and key belong together.
+    clients.get(Route::Direct)?;
+    Ok(clients)
+}
+
+/// How a request travels.
+#[derive(Clone, Copy)]
+enum Route {
+    Direct,
+    Proxied,
+}
+
+impl Clients {
+    fn new(settings: HttpSettings, identity: Option<Identity>) -> Self {
+        Self { settings, identity, direct: OnceLock::new(), proxied: OnceLock::new() }
+    }
+
+    /// No proxy sees what goes in clear, or what is meant for this machine or its metadata server.
+    fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
+        let host = super::endpoint::Host::of(url);
+        let is_public = !host.is_loopback() && !host.is_link_local();
+        let may_be_proxied = is_public && (url.scheme() == "https" || self.settings.proxy.is_some());
+        self.get(if may_be_proxied { Route::Proxied } else { Route::Direct })
+    }
+
+    fn get(&self, route: Route) -> Result<reqwest::Client, String> {
+        let place = match route {
+            Route::Direct => &self.direct,
+            Route::Proxied => &self.proxied,
+        };
+        place.get_or_init(|| self.build(route)).clone()
+    }
+
+    fn build(&self, route: Route) -> Result<reqwest::Client, String> {
+        let settings = &self.settings;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("tokenflight/", env!("CARGO_PKG_VERSION")))
+            // Tokens are rare: a connection that is kept would be dead when it is needed.
+            .pool_max_idle_per_host(0)
+            .connect_timeout(settings.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
+        if let Some(configure) = &settings.configure {
+            builder = configure(builder);
+        }
+        if let (Route::Proxied, Some(proxy)) = (route, &settings.proxy) {
+            let proxy = Proxy::all(proxy.expose());
+            builder = builder.proxy(proxy.map_err(|_| "has a `proxy` that is not a URL".to_owned())?);
+        }
+        if let Some(identity) = &self.identity {
+            builder = identity.add_to(builder);
+        }
+        // After the user's own settings, so that none of them undoes these.
+        builder = builder.redirect(reqwest::redirect::Policy::none()).referer(false);
+        if matches!(route, Route::Direct) {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(|error| format!("cannot be built ({})", failure::root_cause(&error)))
+    }
+}
+
+/// Without the clients: their own `Debug` shows the headers that they add to each request.
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clients")
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpClient")
+    }
+}

@@ -1,0 +1,47 @@
+//! The certificate that an HTTP client shows in the TLS handshake.
+
+use reqwest::ClientBuilder;
+
+/// A certificate with its private key, for the TLS library that is built in.
+#[cfg(any(feature = "native-tls", feature = "rustls", feature = "rustls-no-provider"))]
+#[derive(Clone)]
+pub(super) struct Identity(reqwest::Identity);
+
+#[cfg(any(feature = "native-tls", feature = "rustls", feature = "rustls-no-provider"))]
+impl Identity {
+    /// From PEM with the certificate, its chain and the key.
+    #[cfg(feature = "oauth2")]
+    pub(super) fn parse(pem: &[u8]) -> Result<Self, String> {
+        #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
+        let identity = reqwest::Identity::from_pem(pem);
+        #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider")))]
+        let identity = reqwest::Identity::from_pkcs8_pem(pem, pem);
+        identity.map(Self).map_err(|_| {
+            "is not a certificate with its private key: both are needed, in PEM, the key without a password".to_owned()
+        })
+    }
+
+    /// An identity belongs to one TLS library.
+    pub(super) fn add_to(&self, builder: ClientBuilder) -> ClientBuilder {
+        #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
+        let builder = builder.tls_backend_rustls();
+        builder.identity(self.0.clone())
+    }
+}
+
+/// Without TLS there is none.
+#[cfg(not(any(feature = "native-tls", feature = "rustls", feature = "rustls-no-provider")))]
+#[derive(Clone)]
+pub(super) enum Identity {}
+
+#[cfg(not(any(feature = "native-tls", feature = "rustls", feature = "rustls-no-provider")))]
+impl Identity {
+    #[cfg(feature = "oauth2")]
+    pub(super) fn parse(_pem: &[u8]) -> Result<Self, String> {
+        Err("needs TLS: turn on tokenflight's feature `rustls` or `native-tls`".to_owned())
+    }
+
+    pub(super) fn add_to(&self, _builder: ClientBuilder) -> ClientBuilder {
+        match *self {}
+    }
+}

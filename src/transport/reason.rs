@@ -1,0 +1,43 @@
+//! Why a server says no, in its own words: where servers write that.
+
+use serde_json::Value;
+
+use super::Answer;
+use super::json::Document;
+
+/// In the order in which they are tried.
+const PLACES: &[&str] = &[
+    "/error_description",
+    "/error/message",
+    "/error/error_description",
+    "/message",
+    "/error_message",
+    "/errorMessage",
+    "/detail",
+    "/title",
+    "/errors/0/message",
+    "/errors/0",
+    "/error",
+];
+
+/// In bytes.
+const LIMIT: usize = 200;
+
+impl Answer {
+    /// The server's explanation, if it has one that may be shown.
+    pub(crate) fn reason(&self, document: &Document, place: Option<&str>) -> Option<String> {
+        let text = match place {
+            Some(place) => text(document.get(place)?),
+            None => PLACES.iter().find_map(|place| text(document.get(place)?)),
+        }?;
+        self.quoted(&text, LIMIT)
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
