@@ -57,8 +57,11 @@ impl Redactor {
     }
 }
 
-/// In characters. A shorter piece says little, and may be a word of the text.
-const PIECE: usize = 16;
+/// How many characters of the beginning or the end of a secret must not be shown. A shorter piece says little, and may be a
+/// word of the text.
+fn piece(secret: &str) -> usize {
+    (secret.chars().count() * 3 / 4).clamp(8, 16)
+}
 
 /// Whether the text has the secret in it. A very short one counts only where it stands alone: it is in many words.
 #[cfg(feature = "http")]
@@ -70,15 +73,16 @@ fn shows(text: &str, secret: &str) -> bool {
             !is_part(text[..at].chars().next_back()) && !is_part(text[at + secret.len()..].chars().next())
         });
     }
-    let head = secret.char_indices().nth(PIECE).map_or(secret, |(end, _)| &secret[..end]);
-    let tail = secret.char_indices().nth_back(PIECE - 1).map_or(secret, |(start, _)| &secret[start..]);
+    let piece = piece(secret);
+    let head = secret.char_indices().nth(piece).map_or(secret, |(end, _)| &secret[..end]);
+    let tail = secret.char_indices().nth_back(piece - 1).map_or(secret, |(start, _)| &secret[start..]);
     text.contains(head) || text.contains(tail)
 }
 
 /// Replaces a secret, and a secret whose end was cut off: some servers cut what they repeat.
 #[cfg(any(test, feature = "redis"))]
 fn without(text: &str, secret: &str) -> String {
-    let piece = secret.char_indices().nth(PIECE).map_or(secret, |(end, _)| &secret[..end]);
+    let piece = secret.char_indices().nth(piece(secret)).map_or(secret, |(end, _)| &secret[..end]);
     let (mut clean, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find(piece) {
         clean.push_str(&rest[..at]);
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn nothing_is_quoted_of_a_text_with_a_secret_in_any_encoding() {
         let mut redactor = Redactor::default();
-        for secret in ["p+w/q", "42", "0123456789abcdef-and-more"] {
+        for secret in ["p+w/q", "42", "0123456789abcdef-and-more", "twelve-of-sixtee"] {
             redactor.hide(Zeroizing::new(secret.to_owned()));
         }
         for hit in [
@@ -132,6 +136,7 @@ mod tests {
             "cut 0123456789abcdef-a",
             "cut 89abcdef-and-more",
             "MDEyMzQ1Njc4OWFiY2RlZi1hbmQ",
+            "cut twelve-of-si",
         ] {
             assert_eq!(redactor.quoted(hit, 80), None, "{hit}");
         }

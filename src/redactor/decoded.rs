@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-/// Longer texts are cut. Nobody is shown that much of an explanation.
-const LONGEST: usize = 16 * 1024;
+/// Longer texts are cut. Nobody is shown that much of an explanation, and a reading may be longer than its text.
+const LONGEST: usize = 2 * 1024;
+/// A reading that grows beyond this is not looked at.
+const LONGEST_READING: usize = 16 * 1024;
 /// How many encodings may lie one inside the other.
 const DEPTH: usize = 4;
 /// More readings of one text than this are not looked at.
@@ -24,6 +26,9 @@ pub(super) fn readings(text: &str) -> Option<Vec<String>> {
         for at in from..to {
             for decode in DECODERS {
                 let Cow::Owned(decoded) = decode(&found[at]) else { continue };
+                if decoded.len() > LONGEST_READING {
+                    return None;
+                }
                 if !found.contains(&decoded) {
                     found.push(decoded);
                 }
@@ -58,28 +63,71 @@ fn plus(text: &str) -> Cow<'_, str> {
     if text.contains('+') { text.replace('+', " ").into() } else { text.into() }
 }
 
-/// `&amp;`, `&#43;`, `&#x2b;`.
+/// What HTML calls the characters of ASCII that have a name there, and the space.
+const ENTITIES: &[(&str, char)] = &[
+    ("amp", '&'),
+    ("AMP", '&'),
+    ("lt", '<'),
+    ("LT", '<'),
+    ("gt", '>'),
+    ("GT", '>'),
+    ("quot", '"'),
+    ("QUOT", '"'),
+    ("apos", '\''),
+    ("nbsp", ' '),
+    ("plus", '+'),
+    ("sol", '/'),
+    ("equals", '='),
+    ("excl", '!'),
+    ("num", '#'),
+    ("dollar", '$'),
+    ("percnt", '%'),
+    ("lpar", '('),
+    ("rpar", ')'),
+    ("ast", '*'),
+    ("midast", '*'),
+    ("comma", ','),
+    ("hyphen", '-'),
+    ("dash", '-'),
+    ("period", '.'),
+    ("colon", ':'),
+    ("semi", ';'),
+    ("quest", '?'),
+    ("commat", '@'),
+    ("lbrack", '['),
+    ("lsqb", '['),
+    ("bsol", '\\'),
+    ("rbrack", ']'),
+    ("rsqb", ']'),
+    ("Hat", '^'),
+    ("lowbar", '_'),
+    ("UnderBar", '_'),
+    ("grave", '`'),
+    ("lbrace", '{'),
+    ("lcub", '{'),
+    ("vert", '|'),
+    ("verbar", '|'),
+    ("rbrace", '}'),
+    ("rcub", '}'),
+    ("Tab", '\t'),
+    ("NewLine", '\n'),
+];
+
+/// `&amp;`, `&#43;`, `&#x2b;`; a number also without the semicolon, as browsers read it.
 fn entities(text: &str) -> Cow<'_, str> {
     replace(text, '&', |rest| {
-        let (name, _) = rest.split_at_checked(rest.find(';').filter(|&at| at <= 8)?)?;
-        let char = match name {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            "nbsp" => ' ',
-            "plus" => '+',
-            "sol" => '/',
-            "equals" => '=',
-            _ => {
-                let number = name.strip_prefix('#')?;
-                let digits = number.strip_prefix(['x', 'X']);
-                let code = digits.map_or_else(|| number.parse(), |digits| u32::from_str_radix(digits, 16));
-                char::from_u32(code.ok()?)?
-            }
-        };
-        Some((char, name.len() + 1))
+        if let Some(number) = rest.strip_prefix('#') {
+            let digits = number.strip_prefix(['x', 'X']);
+            let (radix, number) = digits.map_or((10, number), |digits| (16, digits));
+            let end = number.find(|char: char| !char.is_digit(radix)).unwrap_or(number.len());
+            let char = char::from_u32(u32::from_str_radix(&number[..end], radix).ok()?)?;
+            let is_closed = number[end..].starts_with(';');
+            return Some((char, rest.len() - number.len() + end + usize::from(is_closed)));
+        }
+        let (name, char) = ENTITIES
+            .iter()
+            .find(|(name, _)| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with(';')))?;
+        Some((*char, name.len() + 1))
     })
 }
 
@@ -88,7 +136,7 @@ fn escapes(text: &str) -> Cow<'_, str> {
     replace(text, '\\', |rest| {
         let first = rest.chars().next()?;
         let digits = match first {
-            'u' => 4,
+            'u' => return utf_16(rest),
             'x' => 2,
             'n' => return Some(('\n', 1)),
             'r' => return Some(('\r', 1)),
@@ -99,6 +147,16 @@ fn escapes(text: &str) -> Cow<'_, str> {
         let code = u32::from_str_radix(rest.get(1..=digits)?, 16).ok()?;
         Some((char::from_u32(code)?, digits + 1))
     })
+}
+
+/// What stands behind the mark of `\u002b`, and how long it is. A character beyond the first plane takes two of these (RFC 8259
+/// section 7).
+fn utf_16(rest: &str) -> Option<(char, usize)> {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix('u')?.get(..4)?, 16).ok();
+    let first = unit(rest)?;
+    let second = rest.get(5..).and_then(|rest| unit(rest.strip_prefix('\\')?));
+    let char = char::decode_utf16([first].into_iter().chain(second)).next()?.ok()?;
+    Some((char, if char.len_utf16() == 2 { 11 } else { 5 }))
 }
 
 /// Both alphabets of RFC 4648, with padding or without.
@@ -118,15 +176,28 @@ fn base64(text: &str) -> Cow<'_, str> {
         |char| char.is_ascii_alphanumeric() || "+/-_".contains(char),
         |run| {
             let standard = run.replace('-', "+").replace('_', "/");
-            // Three characters more than whole groups hold no whole byte more.
-            let whole = if standard.len() % 4 == 1 { &standard[..standard.len() - 1] } else { &standard[..] };
-            LENIENT.decode(whole).ok()
+            from_each(&standard, 4, |rest| {
+                // Three characters more than whole groups hold no whole byte more.
+                let whole = if rest.len() % 4 == 1 { &rest[..rest.len() - 1] } else { rest };
+                LENIENT.decode(whole).ok()
+            })
         },
     )
 }
 
 fn hex(text: &str) -> Cow<'_, str> {
-    runs(text, |char| char.is_ascii_hexdigit(), |run| run.as_bytes().chunks_exact(2).map(hex_byte).collect())
+    runs(
+        text,
+        |char| char.is_ascii_hexdigit(),
+        |run| from_each(run, 2, |rest| rest.as_bytes().chunks_exact(2).map(hex_byte).collect()),
+    )
+}
+
+/// What comes out of a run of ASCII from each of its first characters on: nobody knows where in it the encoding begins, as in
+/// `login/cCt3L3E`.
+fn from_each(run: &str, group: usize, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let decoded: Option<Vec<_>> = (0..group).map(|start| decode(run.get(start..)?)).collect();
+    Some(decoded?.join(&b' '))
 }
 
 fn hex_byte(pair: &[u8]) -> Option<u8> {
@@ -189,7 +260,10 @@ mod tests {
             ("client p%2Bw%2fq is unknown", "p+w/q"),
             ("client p+w is unknown", "p w"),
             ("p&#43;w&sol;q&amp;", "p+w/q&"),
+            ("p&commat;w&semi;q&lowbar;&NewLine;", "p@w;q_\n"),
+            ("p&#x0000002B;w&#47q", "p+w/q"),
             (r"p\u002bw\/q", "p+w/q"),
+            (r"p\uD83D\uDE00w\u0041", "p\u{1f600}wA"),
             ("Basic aWQ6cCt3L3E=", "id:p+w/q"),
             ("Basic aWQ6cCt3L3E", "id:p+w/q"),
             ("cD8_Pj4-Pw", "p??>>>?"),
@@ -197,11 +271,16 @@ mod tests {
             ("p%252Bw%252fq", "p+w/q"),
             ("aWQ6cCUyQnclMkZx", "id:p+w/q"),
             ("aWQ6cCt3L3EtYW5kLW1v!", "id:p+w/q-and-mo"),
+            ("login/aWQ6cCt3L3E=", "id:p+w/q"),
+            ("xaWQ6cCt3L3E", "id:p+w/q"),
+            ("a702b772f71", "p+w/q"),
         ] {
             let readings = readings(text).unwrap();
             assert!(readings.iter().any(|reading| reading.contains(inside)), "{text}: {readings:?}");
         }
-        for odd in ["100 %", "%", "%zz", "&", "&;", "&#x110000;", "\\", "\\u12", "\\ué", "ä%é&ö\\ü"] {
+        for odd in
+            ["100 %", "%", "%zz", "&", "&;", "&#x110000;", "\\", "\\u12", "\\ud83d", "\\ué", "ä%é&ö\\ü"]
+        {
             assert_eq!(readings(odd).unwrap()[0], odd);
         }
     }
