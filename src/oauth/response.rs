@@ -30,16 +30,17 @@ const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
 
 /// A token, or an error; never a success without a token in it.
 pub(super) fn read(mut answer: Answer, expected: &Expected) -> Result<TokenResponse, SourceError> {
-    if !answer.is_success() {
-        let document = answer.json().ok();
-        return Err(refused(&answer, answer.status(), document.as_ref()));
-    }
-    let document = answer.json()?;
+    let document = answer.json();
+    // Before anything is quoted: some servers send a token along with an error.
     for place in TOKENS {
-        if let Some(secret) = document.text(place) {
+        if let Some(secret) = document.as_ref().ok().and_then(|document| document.text(place)) {
             answer.hide(secret);
         }
     }
+    if !answer.is_success() {
+        return Err(refused(&answer, answer.status(), document.ok().as_ref()));
+    }
+    let document = document?;
     if has_error(&document) {
         return Err(refused(&answer, StatusCode::BAD_REQUEST, Some(&document)));
     }

@@ -171,14 +171,14 @@ impl JsonEndpoint {
         &self,
         response: http::Response<Vec<u8>>,
     ) -> Result<Token, SourceError> {
-        self.shape.read(&self.transport.parse_response(&self.endpoint, &self.redactor, response).await?)
+        self.shape.read(self.transport.parse_response(&self.endpoint, &self.redactor, response).await?)
     }
 }
 
 impl TokenSource for JsonEndpoint {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let answer = self.transport.exchange(&self.endpoint, self.request()?, cx.time_left()).await?;
-        self.shape.read(&answer)
+        self.shape.read(answer)
     }
 
     /// With its headers and body, for there is no telling which of them is a secret and which is not.

@@ -43,20 +43,25 @@ impl Shape {
         }
     }
 
-    pub(super) fn read(&self, answer: &Answer) -> Result<Token, SourceError> {
-        if !answer.is_success() {
-            return Err(self.refused(answer));
+    pub(super) fn read(&self, mut answer: Answer) -> Result<Token, SourceError> {
+        let document = answer.json();
+        // Before anything is quoted: some servers send a token along with an error.
+        if let Some(secret) = document.as_ref().ok().and_then(|document| document.text(self.token.as_str())) {
+            answer.hide(secret);
         }
-        let document = answer.json()?;
-        let token = self.token(answer, &document);
+        if !answer.is_success() {
+            return Err(self.refused(&answer, document.ok().as_ref()));
+        }
+        let document = document?;
+        let token = self.token(&answer, &document);
         token.map_err(|what| answer.nonsense(what))
     }
 
-    fn refused(&self, answer: &Answer) -> SourceError {
+    fn refused(&self, answer: &Answer, document: Option<&Document>) -> SourceError {
         let may_pass =
             answer.may_pass() || self.transient.contains(&answer.status()) || answer.retry_after().is_some();
         let place = self.reason.as_ref().map(Pointer::as_str);
-        let reason = answer.json().ok().and_then(|document| answer.reason(&document, place));
+        let reason = document.and_then(|document| answer.reason(document, place));
         answer.refusal(may_pass, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
     }
 
