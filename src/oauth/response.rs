@@ -128,9 +128,10 @@ fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<V
     };
     let is_missing = |granted: &[String], scope: &&String| !granted.contains(scope);
     if requested.iter().any(|scope| is_missing(&granted, &scope)) {
-        // A comma may stand in a scope; where it does not help, it is left alone.
-        let parts: Vec<String> = granted.iter().flat_map(|scope| scope.split(',')).map(Into::into).collect();
-        if requested.iter().all(|scope| parts.contains(scope)) {
+        // A comma may stand in a scope; where it hides none that was asked for, it is left alone.
+        let parts = granted.iter().flat_map(|scope| scope.split(','));
+        let parts: Vec<String> = parts.filter(|part| !part.is_empty()).map(Into::into).collect();
+        if requested.iter().any(|scope| is_missing(&granted, &scope) && parts.contains(scope)) {
             granted = parts;
         }
     }
