@@ -119,21 +119,33 @@ pub(crate) fn lifetime(value: &Value) -> Option<Duration> {
 }
 
 /// A moment: RFC 3339, or Unix seconds as a number or in quotes. Some servers count in milliseconds, or in parts of them:
-/// as seconds these would be thousands of years away.
+/// as seconds these would be thousands of years away. A unit is believed only if the moment is in this century by it:
+/// some servers write "never" as the last second of the year 9999, in seconds or in milliseconds.
 pub(crate) fn moment(value: &Value) -> Option<SystemTime> {
-    const MILLIS: u64 = 100_000_000_000;
+    /// September 2001, in seconds.
+    const CENTURY: u64 = 1_000_000_000;
     if let Some(number) = seconds(value) {
+        const MILLIS: u64 = CENTURY * 1_000;
+        const MICROS: u64 = MILLIS * 1_000;
+        const NANOS: u64 = MICROS * 1_000;
         let since = match number {
             0..MILLIS => Duration::from_secs(number),
-            MILLIS..100_000_000_000_000 => Duration::from_millis(number),
-            100_000_000_000_000..100_000_000_000_000_000 => Duration::from_micros(number),
-            100_000_000_000_000_000..10_000_000_000_000_000_000 => Duration::from_nanos(number),
+            MILLIS..MICROS => Duration::from_millis(number),
+            MICROS..NANOS => Duration::from_micros(number),
+            NANOS..10_000_000_000_000_000_000 => Duration::from_nanos(number),
             _ => Duration::from_secs(LAST_MOMENT),
         };
         return SystemTime::UNIX_EPOCH.checked_add(since);
     }
-    let moment: jiff::Timestamp = value.as_str()?.trim().parse().ok()?;
-    Some(moment.into())
+    let text = value.as_str()?.trim();
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => Some(moment.into()),
+        // The last day of that year is beyond what can be read; some servers mean "never" by it.
+        Err(_) if text.starts_with("9999-12-3") => {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(LAST_MOMENT))
+        }
+        Err(_) => None,
+    }
 }
 
 fn seconds(value: &Value) -> Option<u64> {
