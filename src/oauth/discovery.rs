@@ -166,15 +166,20 @@ impl Discovery {
     async fn ask(&self, transport: &Transport, time_left: Option<Duration>) -> Result<Server, SourceError> {
         let named =
             |error: SourceError| error.within(&format!("discovery of the issuer {}", self.issuer.shown()));
+        // Some servers answer each path with a page: that is no document either.
+        let mut page = None;
         let mut missing = None;
         for place in self.places().map_err(|error| SourceError::terminal(error.to_string()))? {
             let answer =
                 transport.exchange(&place, Request::new(Method::GET), time_left).await.map_err(named)?;
             match answer.status() {
-                StatusCode::OK => {
-                    let document = answer.json().map_err(named)?;
-                    return self.read(&document).map_err(|what| named(SourceError::terminal(what)));
-                }
+                StatusCode::OK => match answer.json() {
+                    Ok(document) if document.is_table() => {
+                        return self.read(&document).map_err(|what| named(SourceError::terminal(what)));
+                    }
+                    Ok(_) => page = page.or(Some(answer.nonsense("with JSON that is no table"))),
+                    Err(error) => page = page.or(Some(error)),
+                },
                 StatusCode::NOT_FOUND
                 | StatusCode::BAD_REQUEST
                 | StatusCode::FORBIDDEN
@@ -187,7 +192,7 @@ impl Discovery {
                 _ => return Err(named(answer.refusal(answer.may_pass(), ""))),
             }
         }
-        Err(named(missing.unwrap_or_else(|| SourceError::terminal("there is no document"))))
+        Err(named(page.or(missing).unwrap_or_else(|| SourceError::terminal("there is no document"))))
     }
 
     /// `OpenID` appends the well-known part; RFC 8414 section 3.1 inserts it before the path.

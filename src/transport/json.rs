@@ -53,6 +53,12 @@ impl Document {
         self.0.pointer(pointer).filter(|value| !value.is_null())
     }
 
+    /// Whether it is an object, as JSON calls it.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn is_table(&self) -> bool {
+        self.0.is_object()
+    }
+
     #[cfg(feature = "oauth2")]
     pub(crate) fn text(&self, pointer: &str) -> Option<&str> {
         self.get(pointer).and_then(Value::as_str)
