@@ -120,15 +120,20 @@ impl HttpSettings {
     fn check(&self) -> Result<(), BuildError> {
         super::refuse_zero("connect_timeout", self.connect_timeout.unwrap_or(CONNECT_TIMEOUT))?;
         check_provider()?;
-        let proxy = self.proxy.as_ref().map(|url| Proxy::all(url.expose()));
-        match proxy {
-            // The error may quote the address, in which a password may stand.
-            Some(Err(_)) => {
+        match &self.proxy {
+            // No error quotes the address, in which a password may stand.
+            Some(url) if !is_proxy(url.expose()) => {
                 Err(BuildError::new("proxy", "is not a URL like \"http://proxy.example.com:3128\""))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Reqwest itself takes an address with an unknown scheme for the name of a host: `ftp://proxy` for the host `ftp`.
+fn is_proxy(text: &str) -> bool {
+    let has_scheme = |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
+    Url::parse(text).is_ok_and(|url| has_scheme(&url) && url.has_host()) && Proxy::all(text).is_ok()
 }
 
 /// Where reqwest has no provider of cryptography of its own, it panics if the process has chosen none.
@@ -172,7 +177,8 @@ impl Clients {
         Self { settings, identity, direct: OnceLock::new(), proxied: OnceLock::new() }
     }
 
-    /// No proxy sees what goes in clear, or what is meant for this machine or its metadata server.
+    /// No proxy sees what is meant for this machine or its metadata server. What goes in clear is seen by none but the one
+    /// that the setting `proxy` names.
     fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
         let host = super::endpoint::Host::of(url);
         let is_public = !host.is_loopback() && !host.is_link_local();
