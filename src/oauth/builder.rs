@@ -305,7 +305,7 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("token_url", &self.token_url)
-            .field("issuer", &self.issuer)
+            .field("issuer", &self.issuer.as_ref().map(|_| "[not checked yet]"))
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret)
             .field("auth_method", &self.auth_method)
