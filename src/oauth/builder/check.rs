@@ -26,6 +26,11 @@ impl ClientBuilder {
         if self.client_id.is_empty() {
             return Err(BuildError::new("client_id", "is empty"));
         }
+        if self.auth_method == Some(ClientAuth::BasicRaw) && self.client_id.contains(':') {
+            let message = "has a colon in it, by which HTTP Basic separates it from the secret (RFC 7617 section 2); \
+                           `Basic` encodes it";
+            return Err(BuildError::new("client_id", message));
+        }
         self.check_preset()?;
         let has_certificate = self.certificate.is_some() || self.certificate_file.is_some();
         let server = self.server(has_certificate)?;
