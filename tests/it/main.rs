@@ -22,6 +22,8 @@ mod log_lines;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "oauth2")]
+mod oauth;
+#[cfg(feature = "oauth2")]
 mod oidc;
 mod outage;
 mod panics;
