@@ -193,7 +193,7 @@ async fn text_that_is_no_utf_8_or_no_object_is_no_token() {
 
 #[actix::test]
 async fn thousands_of_headers_are_an_error_and_an_early_hint_is_not() {
-    let many: String = (0..5_000).map(|number| format!("X-{number}: {number}\r\n")).collect();
+    let many = "X-Many: 1\r\n".repeat(5_000);
     for (kind, outcome) in face(&raw(format!("200 OK\r\n{many}").as_bytes(), "{}")).await {
         assert!(outcome.unwrap_err().is_unavailable(), "{kind}");
     }

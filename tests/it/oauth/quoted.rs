@@ -66,7 +66,7 @@ fn forms(text: &str) -> Vec<(&'static str, String)> {
     let hex = |upper: bool| {
         text.bytes().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
     };
-    let units = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+    let units = |text: &str| text.chars().map(|char| units_of(char).to_lowercase()).collect();
     let form: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
     let (length, cut) = (text.chars().count(), text.chars().count() * 3 / 4);
     let pair = format!("app:{text}");
@@ -103,7 +103,11 @@ fn forms(text: &str) -> Vec<(&'static str, String)> {
 }
 
 fn units_of(char: char) -> String {
-    char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04X}")).collect()
+    let mut out = String::new();
+    for unit in char.encode_utf16(&mut [0; 2]) {
+        write!(out, "\\u{unit:04X}").unwrap();
+    }
+    out
 }
 
 /// The sources, each with what it sends.

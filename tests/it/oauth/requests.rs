@@ -117,9 +117,8 @@ async fn a_connection_that_was_dropped_silently_costs_no_error() {
 #[actix::test]
 async fn no_closure_switches_redirects_on() {
     let (server, target) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
-    let follows = |http: reqwest::ClientBuilder| {
-        http.redirect(reqwest::redirect::Policy::custom(|attempt| attempt.follow())).referer(true)
-    };
+    let follows =
+        |http: reqwest::ClientBuilder| http.redirect(reqwest::redirect::Policy::limited(5)).referer(true);
     let sources = [
         BoxSource::new(oauth(server.url()).http(follows).build().unwrap()),
         BoxSource::new(json(server.url()).http(follows).build().unwrap()),
