@@ -101,7 +101,7 @@ impl Client {
         form.extend(parameters);
         let answer =
             transport.exchange(&server.token_endpoint, request.with_form(&form), cx.time_left()).await?;
-        let news = self.learn_clock(&answer);
+        let news = self.learn_clock(&answer, cx.clock().now().wall);
         let outcome = response::read(answer, expected);
         match outcome {
             Err(error) if error.is_terminal() => {
@@ -123,9 +123,9 @@ impl Client {
         }
     }
 
-    /// The offset that counts from now on.
-    fn learn_clock(&self, answer: &Answer) -> i64 {
-        if let Some(offset) = answer.clock_offset() {
+    /// The offset that counts from now on. `now` is read from the clock that the next assertion is dated by.
+    fn learn_clock(&self, answer: &Answer, now: SystemTime) -> i64 {
+        if let Some(offset) = answer.clock_offset(now) {
             self.0.clock_offset.store(offset, Ordering::Relaxed);
         }
         self.0.clock_offset.load(Ordering::Relaxed)

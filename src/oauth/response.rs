@@ -178,7 +178,7 @@ fn jwt_lifetime(secret: &str, answer: &Answer) -> Option<Duration> {
     let claims = json(claims)?;
     let at = |place| claims.get(place).filter(|value| value.is_number()).and_then(moment);
     let end: SystemTime = at("/exp")?;
-    let begin = if answer.clock_offset().is_some() { None } else { at("/iat") };
+    let begin = if answer.date().is_some() { None } else { at("/iat") };
     Some(end.duration_since(begin.unwrap_or_else(|| answer.server_time())).unwrap_or_default())
 }
 

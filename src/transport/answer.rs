@@ -54,16 +54,18 @@ impl Answer {
         self.date().unwrap_or(self.received)
     }
 
-    /// How far the server's clock is ahead of this machine's, in seconds. `None` if the server does not say.
-    pub(crate) fn clock_offset(&self) -> Option<i64> {
+    /// How far the server's clock is ahead of one that shows `now` as the answer comes, in seconds. `None` if the server
+    /// does not say.
+    pub(crate) fn clock_offset(&self, now: SystemTime) -> Option<i64> {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        self.date().map(|date| match date.duration_since(self.received) {
+        self.date().map(|date| match date.duration_since(now) {
             Ok(ahead) => seconds(ahead),
             Err(behind) => -seconds(behind.duration()),
         })
     }
 
-    fn date(&self) -> Option<SystemTime> {
+    /// What the server's clock shows, if the server says it (RFC 9110 section 6.6.1).
+    pub(crate) fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.header(&DATE)?).ok()
     }
 

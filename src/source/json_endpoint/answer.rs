@@ -91,7 +91,7 @@ impl Shape {
             Ends::At(pointer) => match found(pointer).map(|value| moment(&value)) {
                 None => token,
                 // Counted by the clock of the server that wrote it, if it says what its clock shows.
-                Some(Some(moment)) if answer.clock_offset().is_some() => {
+                Some(Some(moment)) if answer.date().is_some() => {
                     token.with_lifetime(moment.duration_since(answer.server_time()).unwrap_or_default())
                 }
                 Some(Some(moment)) => token.with_expires_at(moment),
