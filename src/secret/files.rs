@@ -22,12 +22,16 @@ type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
 pub(crate) struct FromFiles<T> {
     paths: Vec<PathBuf>,
     make: Box<Make<T>>,
+    /// How often the files have been read. Held while they are read, so that the numbers are in the order of the reads.
+    reads: Mutex<u64>,
     last: Mutex<Made<T>>,
 }
 
 struct Made<T> {
     of: Contents,
     value: Arc<T>,
+    /// The number of the read that `of` came from.
+    number: u64,
     /// The failure that was written to the log last, so that it is written once.
     logged: Option<String>,
 }
@@ -40,8 +44,8 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
     ) -> Result<Arc<Self>, String> {
         let of = read_all(&paths)?;
         let value = Arc::new(make(&of)?);
-        let last = Mutex::new(Made { of, value, logged: None });
-        Ok(Arc::new(Self { paths, make: Box::new(make), last }))
+        let last = Mutex::new(Made { of, value, number: 0, logged: None });
+        Ok(Arc::new(Self { paths, make: Box::new(make), reads: Mutex::new(0), last }))
     }
 
     /// The value of the files as they are now.
@@ -56,24 +60,29 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
 
     /// The value of the files as they were when they were last read.
     pub(crate) fn last(&self) -> Arc<T> {
-        Arc::clone(&self.made().value)
+        Arc::clone(&lock(&self.last).value)
     }
 
     fn read_now(&self) -> Arc<T> {
-        let made = read_all(&self.paths).and_then(|of| {
-            if self.made().of == of {
-                return Ok(None);
-            }
-            (self.make)(&of).map(|value| Some((of, Arc::new(value))))
+        let (number, of) = {
+            let mut reads = lock(&self.reads);
+            *reads += 1;
+            (*reads, read_all(&self.paths))
+        };
+        let made = of.and_then(|of| {
+            let known = {
+                let last = lock(&self.last);
+                (last.of == of).then(|| Arc::clone(&last.value))
+            };
+            let value = known.map_or_else(|| (self.make)(&of).map(Arc::new), Ok)?;
+            Ok((of, value))
         });
-        let mut last = self.made();
+        let mut last = lock(&self.last);
         match made {
-            Ok(news) => {
-                last.logged = None;
-                if let Some((of, value)) = news {
-                    (last.of, last.value) = (of, value);
-                }
-            }
+            // Another thread has read the files after this one, and was faster to make the value. What this thread has
+            // may be older.
+            Ok(_) if number < last.number => {}
+            Ok((of, value)) => *last = Made { of, value, number, logged: None },
             Err(what) => {
                 if last.logged.as_ref() != Some(&what) {
                     log::warn!("{what}; what was read before is still in use");
@@ -83,10 +92,10 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
         }
         Arc::clone(&last.value)
     }
+}
 
-    fn made(&self) -> MutexGuard<'_, Made<T>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> fmt::Debug for FromFiles<T> {
@@ -142,5 +151,37 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(*files.read().await, "two");
         assert!(!format!("{files:?}").contains("two"));
+    }
+
+    /// A thread that has read the files earlier, and is slower to make the value of them, changes nothing.
+    #[test]
+    fn an_older_value_never_replaces_a_newer_one() {
+        use std::sync::mpsc;
+        let path = std::env::temp_dir().join(format!("tokenflight-files-order-{}", std::process::id()));
+        std::fs::write(&path, "one").unwrap();
+        let (begun, is_begun) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let files = FromFiles::new(vec![path.clone()], move |parts| {
+            let text = text(parts)?;
+            if text == "two" {
+                begun.send(()).unwrap();
+                lock(&may_go_on).recv().unwrap();
+            }
+            Ok(text)
+        });
+        let files = files.unwrap();
+        std::fs::write(&path, "two").unwrap();
+        let slow = std::thread::spawn({
+            let files = Arc::clone(&files);
+            move || files.read_now()
+        });
+        is_begun.recv().unwrap();
+        std::fs::write(&path, "three").unwrap();
+        assert_eq!(*files.read_now(), "three");
+        go_on.send(()).unwrap();
+        assert_eq!(*slow.join().unwrap(), "three");
+        assert_eq!(*files.last(), "three");
+        std::fs::remove_file(&path).unwrap();
     }
 }
