@@ -16,6 +16,8 @@ mod discovery;
 mod exchange;
 mod loopback;
 mod real;
+mod strict;
+mod strict_server;
 
 /// One attempt a flight, so that a test sees what the first answer leads to.
 fn once() -> RefreshPolicy {
