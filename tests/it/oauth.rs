@@ -16,6 +16,7 @@ mod discovery;
 mod exchange;
 mod loopback;
 mod real;
+mod replaced;
 mod strict;
 mod strict_server;
 
