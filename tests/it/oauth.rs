@@ -17,6 +17,7 @@ mod exchange;
 mod loopback;
 mod real;
 mod replaced;
+mod shared_client;
 mod strict;
 mod strict_server;
 
