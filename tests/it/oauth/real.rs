@@ -1,6 +1,6 @@
 //! Each way to prove a client's identity, at `oidc-provider`.
 
-use tokenflight::oauth::{Algorithm, Certificate, Client, ClientAuth, OAuthError, Preset};
+use tokenflight::oauth::{Algorithm, ClientAuth, OAuthError, Preset};
 use tokenflight::source::SignedJwt;
 
 use super::*;
@@ -133,6 +133,8 @@ async fn an_assertion_from_a_file_is_good_for_one_token_at_this_server() {
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod tls {
+    use tokenflight::oauth::Certificate;
+
     use super::*;
     use crate::servers::tls::Tls;
 

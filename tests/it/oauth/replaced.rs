@@ -5,7 +5,6 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use serde_json::json;
-use tokenflight::oauth::Certificate;
 
 use super::loopback::{Loopback, Question, Reply};
 use super::strict_server::Pair;
@@ -224,7 +223,7 @@ fn a_certificate_that_is_replaced_before_its_key_fails_nobody() {
     let tls = runtime.block_on(provider.tls());
     let (own, rotated) = (tls.client("tls-pki"), tls.rotated("tls-pki"));
     let (journal, folder) = (Arc::<Journal>::default(), Folder::new());
-    let files = Certificate::from_files(
+    let files = tokenflight::oauth::Certificate::from_files(
         folder.write("cert.pem", &own.cert_pem),
         folder.write("key.pem", &own.key_pem),
     );
