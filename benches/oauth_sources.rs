@@ -20,7 +20,10 @@ const URL: &str = "https://auth.example.com/token";
 /// Makes the source of this number.
 type Make = Box<dyn FnMut(usize) -> ClientCredentials>;
 
-const ROWS: [(&str, fn() -> Make); 4] = [
+/// A name, and what begins a row.
+type Row = (&'static str, fn() -> Make);
+
+const ROWS: [Row; 4] = [
     ("one oauth::Client, with TLS settings", || {
         let client = Client::builder(URL, "app").secret("s3cret").http(reqwest::ClientBuilder::http1_only);
         let client = client.build().expect("sound settings");

@@ -103,10 +103,12 @@ async fn answer(stream: TcpStream, acceptor: &TlsAcceptor) -> std::io::Result<()
         }
     }
     let seen = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let serial: String =
-        seen.iter().flat_map(|der| der.iter().skip(15).take(4)).map(|byte| format!("{byte:02x}")).collect();
-    let body =
-        format!(r#"{{"access_token":"for-certificate-{serial}","token_type":"Bearer","expires_in":3600}}"#);
+    // The serial number begins at this byte of a certificate that rcgen makes.
+    let serial: Vec<u8> = seen.iter().flat_map(|der| der.iter().skip(15).take(4)).copied().collect();
+    let serial = u32::from_be_bytes(serial.try_into().unwrap_or_default());
+    let body = format!(
+        r#"{{"access_token":"for-certificate-{serial:08x}","token_type":"Bearer","expires_in":3600}}"#
+    );
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()

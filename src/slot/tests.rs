@@ -197,15 +197,18 @@ fn a_report_after_the_token_was_withheld_withholds_it_anew() {
 fn only_a_token_that_lasts_a_second_by_both_clocks_is_read_without_the_time() {
     /// The token of `slot()` is usable for so long.
     const USABLE: Duration = Duration::from_secs(90);
-    let just = Duration::from_nanos(1);
+    /// One second before that, and a little earlier.
+    const EXACT: Duration = Duration::from_secs(89);
+    const BEFORE: Duration = Duration::new(88, 999_999_999);
+    const LAST: Duration = Duration::new(89, 999_999_999);
     for (boot, wall, is_trusted) in [
         (Duration::ZERO, Duration::ZERO, true),
-        (USABLE - SECOND - just, Duration::ZERO, true),
-        (USABLE - SECOND, Duration::ZERO, false),
-        (Duration::ZERO, USABLE - SECOND - just, true),
-        (Duration::ZERO, USABLE - SECOND, false),
-        (USABLE - just, Duration::ZERO, false),
-        (Duration::ZERO, USABLE - just, false),
+        (BEFORE, Duration::ZERO, true),
+        (EXACT, Duration::ZERO, false),
+        (Duration::ZERO, BEFORE, true),
+        (Duration::ZERO, EXACT, false),
+        (LAST, Duration::ZERO, false),
+        (Duration::ZERO, LAST, false),
     ] {
         let (hand, slot) = slot();
         hand.1.store(7, Ordering::Relaxed);

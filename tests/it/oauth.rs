@@ -1,4 +1,4 @@
-//! One `oauth::Client` against real and strict authorization servers.
+//! The OAuth client and the JSON source: at real and strict authorization servers, and at odd servers with odd settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +12,21 @@ use tokenflight::{
 use crate::servers::{ClientKey, Provider};
 use crate::support::*;
 
+mod answer_times;
+mod answers;
 mod discovery;
 mod exchange;
+mod kinds;
 mod loopback;
+mod odd_answers;
+mod odd_discovery;
+mod quoted;
 mod real;
+mod refusals;
 mod replaced;
+mod requests;
+mod routes;
+mod settings;
 mod shared_client;
 mod strict;
 mod strict_server;
