@@ -249,9 +249,9 @@ impl ClientBuilder {
         self
     }
 
-    /// A proxy: `http://`, `https://` or `socks5://` with host and port. Nothing for this machine or its own network
-    /// (loopback, link-local) goes through it. Default: the one that the environment names (`HTTPS_PROXY`, `NO_PROXY`), for
-    /// https alone.
+    /// A proxy for https: `http://`, `https://` or `socks5://` with host and port. Nothing that goes in clear, and nothing for
+    /// this machine or its own network (loopback, link-local), goes through it. Default: the one that the environment names
+    /// (`HTTPS_PROXY`, `NO_PROXY`).
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(Secret::new(url));
         self

@@ -177,12 +177,11 @@ impl Clients {
         Self { settings, identity, direct: OnceLock::new(), proxied: OnceLock::new() }
     }
 
-    /// No proxy sees what is meant for this machine or its metadata server. What goes in clear is seen by none but the one
-    /// that the setting `proxy` names.
+    /// No proxy sees what goes in clear, or what is meant for this machine or its metadata server.
     fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
         let host = super::endpoint::Host::of(url);
         let is_public = !host.is_loopback() && !host.is_link_local();
-        let may_be_proxied = is_public && (url.scheme() == "https" || self.settings.proxy.is_some());
+        let may_be_proxied = is_public && url.scheme() == "https";
         self.get(if may_be_proxied { Route::Proxied } else { Route::Direct })
     }
 

@@ -199,13 +199,15 @@ async fn a_proxy_of_the_settings_sees_no_more_than_one_of_the_environment() {
         let (one, other) = (fetch(&one).await, fetch(&other).await);
         assert!(one.is_err() && other.is_err(), "{url}: nobody is there");
     }
-    // What a closure adds is no choice for a request in clear.
+    // Neither the setting nor what a closure adds is for a request in clear.
     for url in ["http://auth.invalid/", "http://metadata.google.internal/"] {
         let (one, other) = (reqwest::Proxy::all(&proxy).unwrap(), reqwest::Proxy::http(&proxy).unwrap());
         let source = oauth(url).allow_http().timeout(short).http(move |http| http.proxy(one.clone()));
         let error = fetch(&source.build().unwrap()).await.unwrap_err();
         assert!(!error.to_string().contains("403"), "{error}");
         let source = json(url).allow_http().timeout(short).http(move |http| http.proxy(other.clone()));
+        assert!(fetch(&source.build().unwrap()).await.is_err());
+        let source = json(url).allow_http().timeout(short).proxy(&*proxy);
         assert!(fetch(&source.build().unwrap()).await.is_err());
     }
     assert_eq!(seen.try_iter().collect::<Vec<_>>(), [""; 0]);
