@@ -9,7 +9,34 @@ use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU64;
 use std::pin::Pin;
+#[cfg(feature = "oauth2")]
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+/// A clock whose wall time is moved by so many seconds: that of a server, as far as it is known.
+#[cfg(feature = "oauth2")]
+#[derive(Debug)]
+pub(crate) struct Moved {
+    clock: Arc<dyn Clock>,
+    seconds: i64,
+}
+
+#[cfg(feature = "oauth2")]
+impl Moved {
+    pub(crate) fn new(clock: Arc<dyn Clock>, seconds: i64) -> Self {
+        Self { clock, seconds }
+    }
+}
+
+#[cfg(feature = "oauth2")]
+impl Clock for Moved {
+    fn now(&self) -> Timestamp {
+        let Timestamp { boot, wall } = self.clock.now();
+        let by = Duration::from_secs(self.seconds.unsigned_abs());
+        let moved = if self.seconds < 0 { wall.checked_sub(by) } else { wall.checked_add(by) };
+        Timestamp { boot, wall: moved.unwrap_or(wall) }
+    }
+}
 
 /// A moment, on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

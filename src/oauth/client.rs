@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Method;
 
+use crate::clock::{Clock, Moved, SystemClock};
 use crate::error::SourceError;
 use crate::source::{FetchContext, UNNAMED};
 use crate::transport::{Answer, Form, Request, Transport};
@@ -80,12 +81,21 @@ impl Client {
         self.0.identity.auth(None) != ClientAuth::None
     }
 
-    /// Sends a grant. `parameters` are all but what the client itself adds.
+    /// The same context by the server's clock, as far as it is known: for what the server will date.
+    pub(crate) fn dated(&self, cx: &FetchContext) -> FetchContext {
+        match self.0.clock_offset.load(Ordering::Relaxed) {
+            0 => cx.clone(),
+            offset => cx.clone().with_clock(Arc::new(Moved::new(Arc::clone(cx.clock()), offset))),
+        }
+    }
+
+    /// Sends a grant. `parameters` are all but what the client itself adds; `is_dated` says that a time stands in them.
     pub(crate) async fn ask(
         &self,
         grant: &str,
         parameters: &Form,
         expected: &Expected,
+        is_dated: bool,
         cx: &FetchContext,
     ) -> Result<TokenResponse, SourceError> {
         let Inner { identity, transport, .. } = &*self.0;
@@ -96,7 +106,7 @@ impl Client {
         let mut form = Form::default();
         form.plain("grant_type", grant);
         let offset = self.0.clock_offset.load(Ordering::Relaxed);
-        let now = ahead(cx.clock().now().wall, offset);
+        let now = self.dated(cx).clock().now().wall;
         let sent = identity.prove(&mut request, &mut form, &server, now, cx).await?;
         form.extend(parameters);
         let answer =
@@ -108,7 +118,8 @@ impl Client {
                 let is_refused = error.cause::<OAuthError>().is_none_or(|error| {
                     matches!(error.code.as_str(), "invalid_client" | "unauthorized_client" | "invalid_grant")
                 });
-                let was_late = auth.is_timed() && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
+                let was_late =
+                    (is_dated || auth.is_timed()) && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
                 let may_help = is_refused && (was_late || identity.has_changed(&sent).await);
                 Err(if may_help { error.into_transient() } else { error })
             }
@@ -145,9 +156,8 @@ impl Client {
 
     /// Names its credential, for [`TokenSource::credential`](crate::TokenSource::credential).
     pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
-        use crate::clock::Clock;
-        let now = crate::clock::SystemClock.now().wall;
-        self.0.identity.credential(ahead(now, self.0.clock_offset.load(Ordering::Relaxed)), part);
+        let clock = Moved::new(Arc::new(SystemClock), self.0.clock_offset.load(Ordering::Relaxed));
+        self.0.identity.credential(clock.now().wall, part);
     }
 
     /// The address, without what may be secret in it.
@@ -176,12 +186,6 @@ impl Client {
         let answer = self.0.transport.parse_response(&server.token_endpoint, &redactor, response).await?;
         response::read(answer, expected)
     }
-}
-
-fn ahead(time: SystemTime, seconds: i64) -> SystemTime {
-    let offset = Duration::from_secs(seconds.unsigned_abs());
-    let moved = if seconds < 0 { time.checked_sub(offset) } else { time.checked_add(offset) };
-    moved.unwrap_or(time)
 }
 
 impl fmt::Debug for Client {

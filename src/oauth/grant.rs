@@ -26,6 +26,9 @@ pub(crate) trait Grant: Send + Sync + 'static {
     /// Its parameters, which no user may set by `extra`.
     const PARAMETERS: &'static [&'static str];
 
+    /// Whether one of them has a time in it, by the server's clock.
+    const IS_DATED: bool = false;
+
     /// Refuses a client that cannot use the grant.
     fn check(&self, _client: &Client) -> Result<(), BuildError> {
         Ok(())
@@ -233,9 +236,9 @@ pub struct GrantSource<G> {
 impl<G: Grant> TokenSource for GrantSource<G> {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let mut form = Form::default();
-        self.grant.parameters(&mut form, &cx).await?;
+        self.grant.parameters(&mut form, &self.client.dated(&cx)).await?;
         form.extend(&self.common);
-        let response = self.client.ask(G::TYPE, &form, &self.expected, &cx).await?;
+        let response = self.client.ask(G::TYPE, &form, &self.expected, G::IS_DATED, &cx).await?;
         match self.grant.check_response(&response) {
             Ok(()) => Ok(response.token),
             Err(what) => Err(SourceError::terminal(format!("the answer of {} {what}", self.client.shown()))),

@@ -38,6 +38,7 @@ pub struct JwtBearerGrant {
 impl Grant for JwtBearerGrant {
     const TYPE: &'static str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
     const PARAMETERS: &'static [&'static str] = &["assertion"];
+    const IS_DATED: bool = true;
 
     async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<(), SourceError> {
         let token = self.assertion.fetch(cx.for_link()).await;

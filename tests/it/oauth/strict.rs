@@ -205,6 +205,23 @@ async fn a_clock_that_is_two_hours_off_heals_in_one_flight() {
     }
 }
 
+/// The assertion of a grant is dated by the server's clock, too.
+#[actix::test]
+async fn a_service_account_whose_clock_is_two_hours_off_heals_in_one_flight() {
+    let pair = Pair::p256();
+    for ahead in [OFF.cast_signed(), -OFF.cast_signed()] {
+        let server = StrictServer::start(Rules { alg: "ES256", ahead, ..GOOGLE }, &pair);
+        let account = SignedJwt::builder(pair.key(), ID, server.token_url()).build().unwrap();
+        let client = Client::builder(server.token_url(), ID).public().build().unwrap();
+        for flight in 1..=6 {
+            let source = client.jwt_bearer(account.clone()).build().unwrap();
+            let handle = TokenActor::builder(source).policy(thrice()).start().unwrap();
+            handle.get().await.unwrap_or_else(|error| panic!("flight {flight}: {error}"));
+        }
+        assert_eq!(server.seen().refusals.len(), 1, "{:?}", server.seen().refusals);
+    }
+}
+
 /// A clock that shows the true time, but for two hours.
 fn wrong_clock(is_ahead: bool) -> ManualClock {
     let clock = ManualClock::new();
