@@ -75,6 +75,7 @@
 //! | `oauth/jws.rs`, `oauth/jws/` | a client's private key, and what it signs |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
+//! | `vault.rs`, `vault/` | where a refresh token that rotates is kept: the order of the writes, the file |
 //!
 //! # What it cannot promise
 //!
@@ -181,6 +182,8 @@ pub mod testing;
 mod token;
 #[cfg(feature = "http")]
 mod transport;
+#[cfg(feature = "oauth2")]
+pub mod vault;
 
 pub use actor::{
     Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe, TokenActor,

@@ -1,0 +1,205 @@
+//! Where a refresh token that rotates is kept: the [`RefreshTokenStore`] trait, and vaults in memory and in a file.
+//!
+//! An authorization server that rotates refresh tokens (RFC 9700 section 4.14) accepts each of them once. Some servers
+//! end the whole login when they see a refresh token a second time. Therefore two processes must not send the same
+//! refresh token, and a process that was killed must know afterwards whether it had sent one. A vault makes both
+//! possible. It keeps one [`Record`] for one login, and it has two operations: [`load`](RefreshTokenStore::load) and
+//! [`swap`](RefreshTokenStore::swap).
+//!
+//! # The order of the writes
+//!
+//! 1. First the record is written as *spending* ([`Record::spending`]).
+//! 2. Then the refresh token is sent. Therefore whoever finds a record that is not *spending* knows that its refresh
+//!    token has not been sent.
+//! 3. If the refresh token was provably not used, the record is written as *idle* again ([`Record::idle`]). If the
+//!    answer brings new tokens, the next generation is written ([`Record::next`]). If the server refuses the refresh
+//!    token, the record is written as *dead* ([`Record::dead`]). A dead record is kept.
+//!
+//! # Why the swap is the lock
+//!
+//! A swap names the stamp of the record that it replaces. First one process writes *spending*, which changes the stamp.
+//! Then any other process that loaded the same record swaps with the old stamp. Therefore the vault answers
+//! [`Swap::Moved`], and the other process does not send the refresh token. No process can hold this lock and forget it:
+//! what a killed process leaves behind is the record that says *spending*, since when, and how often.
+//!
+//! # What a vault cannot promise
+//!
+//! A vault that is set back (a restored backup, a snapshot of a virtual machine, a copied file) holds a refresh token
+//! that was used already. No vault can see that.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+mod error;
+mod file;
+mod memory;
+mod record;
+
+pub use error::VaultError;
+pub use file::FileVault;
+pub use memory::MemoryVault;
+pub use record::{Access, Record, RecordBytes, State};
+
+/// The longest record that a vault has to keep, in bytes of [`Record::to_bytes`].
+pub const LONGEST_RECORD: usize = 1024 * 1024;
+
+/// Keeps one [`Record`], for one login of one client: [`MemoryVault`] for tests, [`FileVault`] for the processes of one
+/// machine.
+///
+/// The futures must be `Send`. A caller may drop one at any moment. The operation is then carried out or not, as after
+/// an error: [`load`](Self::load) tells.
+///
+/// A vault of your own, for example over a database, needs a compare-and-set that is durable when it answers:
+///
+/// ```
+/// use std::sync::Mutex;
+/// use tokenflight::vault::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError};
+///
+/// /// A row with a version, as a database has it.
+/// #[derive(Default)]
+/// struct Row(Mutex<Option<(u64, Vec<u8>)>>);
+///
+/// fn stored(row: &Option<(u64, Vec<u8>)>) -> Result<Option<Stored>, VaultError> {
+///     let Some((version, bytes)) = row else { return Ok(None) };
+///     Ok(Some(Stored::new(Record::parse(bytes)?, Stamp::new(version.to_be_bytes()))))
+/// }
+///
+/// impl RefreshTokenStore for Row {
+///     async fn load(&self) -> Result<Option<Stored>, VaultError> {
+///         stored(&self.0.lock().unwrap())
+///     }
+///
+///     async fn swap(&self, expected: Option<&Stamp>, record: &Record) -> Result<Swap, VaultError> {
+///         let bytes = record.to_bytes()?;
+///         let mut row = self.0.lock().unwrap(); // the transaction begins
+///         let there = stored(&row)?;
+///         let is_expected = there.as_ref().map(Stored::stamp) == expected;
+///         let is_repeated = there.as_ref().is_some_and(|there| there.record() == record);
+///         if !is_expected && !is_repeated {
+///             return Ok(Swap::Moved(there));
+///         }
+///         let version = row.as_ref().map_or(1, |(version, _)| version + 1);
+///         *row = Some((version, bytes.to_vec()));
+///         Ok(Swap::Done(Stamp::new(version.to_be_bytes()))) // the transaction is committed
+///     }
+/// }
+///
+/// # futures_executor::block_on(async {
+/// let row = Row::default();
+/// let first = Record::first("r3fresh", "https://auth.example", "orders")?;
+/// let Swap::Done(stamp) = row.swap(None, &first).await? else { panic!("the row was empty") };
+///
+/// assert!(matches!(row.swap(Some(&stamp), &first.next(Some("n3xt"), None)?).await?, Swap::Done(_)));
+/// assert!(matches!(row.swap(Some(&stamp), &first.next(Some("late"), None)?).await?, Swap::Moved(_)));
+/// assert_eq!(row.load().await?.unwrap().record().refresh_token(), "n3xt");
+/// # Ok::<(), VaultError>(())
+/// # }).unwrap();
+/// ```
+pub trait RefreshTokenStore: Send + Sync + 'static {
+    /// The record that is there, with its stamp. `None`: nobody has logged in yet.
+    ///
+    /// # Errors
+    /// The vault cannot be read; what is there is no record; what is there could be read or replaced by others.
+    fn load(&self) -> impl Future<Output = Result<Option<Stored>, VaultError>> + Send;
+
+    /// Puts `record` in the place of the record that has the stamp `expected` (`None`: in the place of none), in one
+    /// step as seen from any process. If another record is there, nothing is changed ([`Swap::Moved`]).
+    ///
+    /// - **Durable.** First the record is where a power failure does not reach it. Then the swap returns
+    ///   [`Swap::Done`]. Therefore a refresh token that is sent after the swap is known to be *spending* after a crash.
+    /// - **May be repeated.** If the very record is there (records of two writes are never equal), the swap is done again, and
+    ///   returns `Done`: the answer to the first try was lost.
+    /// - **Keeps room.** A swap to *spending* also reserves the room of the record that follows, where the vault can
+    ///   do that. Without the room the swap fails, and the refresh token is not sent.
+    ///
+    /// # Errors
+    /// The vault could not do it, or nobody knows whether it has done it: [`load`](Self::load) tells, and so does the
+    /// same swap again. What is there and is no record is never replaced.
+    fn swap(
+        &self,
+        expected: Option<&Stamp>,
+        record: &Record,
+    ) -> impl Future<Output = Result<Swap, VaultError>> + Send;
+}
+
+impl<S: RefreshTokenStore> RefreshTokenStore for Arc<S> {
+    fn load(&self) -> impl Future<Output = Result<Option<Stored>, VaultError>> + Send {
+        S::load(self)
+    }
+
+    fn swap(
+        &self,
+        expected: Option<&Stamp>,
+        record: &Record,
+    ) -> impl Future<Output = Result<Swap, VaultError>> + Send {
+        S::swap(self, expected, record)
+    }
+}
+
+/// A record as it stands in a vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    record: Record,
+    stamp: Stamp,
+}
+
+impl Stored {
+    /// For a vault of your own.
+    pub fn new(record: Record, stamp: Stamp) -> Self {
+        Self { record, stamp }
+    }
+
+    /// What is there.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// By which the next [`swap`](RefreshTokenStore::swap) names it.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+}
+
+/// Names what stands in a vault: each write has another stamp, also a write of the same contents.
+///
+/// The bytes are the vault's own: a version, a hash, a random number. They hold no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stamp(Box<[u8]>);
+
+impl Stamp {
+    /// For a vault of your own.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into().into_boxed_slice())
+    }
+
+    /// What [`new`](Self::new) was given.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        f.write_str("Stamp(")?;
+        self.0.iter().take(SHOWN).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(if self.0.len() > SHOWN { "..)" } else { ")" })
+    }
+}
+
+/// What a [`swap`](RefreshTokenStore::swap) has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a record that was not written may not be spent"]
+pub enum Swap {
+    /// The record is written, and durable. Its stamp.
+    Done(Stamp),
+    /// Somebody else has written. Nothing is changed. What is there.
+    Moved(Option<Stored>),
+}
+
+/// Whether `record` may take the place of what is there: that is what the caller expects, or the caller's own write, of
+/// which the caller has not heard.
+fn may_replace(there: Option<&Stored>, expected: Option<&Stamp>, record: &Record) -> bool {
+    there.map(Stored::stamp) == expected || there.is_some_and(|there| there.record == *record)
+}
