@@ -11,6 +11,7 @@ mod answers;
 mod documents;
 mod keys;
 mod settings;
+mod vault;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use answers::{json_answer, retry_after, token_answer};
 pub use documents::discovery;
 pub use keys::pem;
 pub use settings::{duration, settings};
+pub use vault::vault_record;
 
 /// What stands for a secret in the corpus: where it occurs in secret places only, no error may hold it.
 const MARKS: [&str; 2] = ["s3cret", "471147"];
@@ -70,6 +72,7 @@ mod tests {
         ("duration", duration),
         ("pem", pem),
         ("discovery", discovery),
+        ("vault_record", vault_record),
         #[cfg(feature = "redis")]
         ("sealed", sealed),
         #[cfg(feature = "redis")]

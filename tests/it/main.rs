@@ -51,3 +51,5 @@ mod support;
 mod threads;
 mod time;
 mod usable;
+#[cfg(feature = "oauth2")]
+mod vault;

@@ -81,7 +81,7 @@ impl Place {
             self.keep_room(&folder, ROOM.max(2 * bytes.len()))?;
         }
         // The room is used up by any other record: it may be the one for which it was kept.
-        let room = if is_spending { None } else { folder.open_own(&self.names.room)? };
+        let room = if is_spending { None } else { self.room(&folder)? };
         let (file, name) = match room {
             Some(file) => (file, &self.names.room),
             None => (folder.create(&self.names.temporary)?, &self.names.temporary),
@@ -106,6 +106,16 @@ impl Place {
         let in_file = |error: VaultError| error.at(&folder.shown(name));
         let record = Record::parse(&bytes).map_err(in_file)?;
         Ok(Some(Stored::new(record, stamp_of(&bytes))))
+    }
+
+    /// The room that the last swap has kept.
+    fn room(&self, folder: &Folder) -> Result<Option<File>, VaultError> {
+        let name = &self.names.room;
+        match folder.open_own(name) {
+            Ok(room) => Ok(room),
+            // A link, for example: nobody knows what would be written to.
+            Err(_) => folder.remove(name).map(|()| None),
+        }
     }
 
     fn keep_room(&self, folder: &Folder, size: usize) -> Result<(), VaultError> {

@@ -110,7 +110,8 @@ impl Record {
         Self::from_json(body)
     }
 
-    fn from_json(body: &[u8]) -> Result<Self, VaultError> {
+    /// The second line alone.
+    pub(crate) fn from_json(body: &[u8]) -> Result<Self, VaultError> {
         let read: Read = serde_json::from_slice(body).map_err(|error| {
             // Its text may quote a field.
             VaultError::damaged(format_args!("the record is not understood, at column {}", error.column()))
