@@ -237,3 +237,47 @@ async fn a_folder_that_may_not_be_written_to_is_told_and_loses_nothing() {
     alone.env(FILE, folder.file());
     all_that_is_written_by(&mut alone);
 }
+
+#[tokio::test]
+async fn a_record_is_on_the_disc_before_it_has_the_name_and_the_name_before_the_swap_returns() {
+    let name = "vault::processes::\
+                a_record_is_on_the_disc_before_it_has_the_name_and_the_name_before_the_swap_returns";
+    let Some(child) = in_its_own_process(name) else {
+        let vault = own_vault();
+        let first = login();
+        let stamp = done(vault.swap(None, &first).await);
+        let spending = first.spending(now()).unwrap();
+        let stamp = done(vault.swap(Some(&stamp), &spending).await);
+        done(vault.swap(Some(&stamp), &spending.next(None, None).unwrap()).await);
+        return;
+    };
+    let folder = Folder::begin();
+    let trace = folder.path().join("trace");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"]).arg(&trace);
+    traced.arg("--").arg(child.get_program()).args(child.get_args()).env(FILE, folder.file());
+    traced.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
+    {
+        println!("skipped: strace is missing, or may trace nothing");
+        return;
+    }
+    all_that_is_written_by(&mut traced);
+    let path = folder.path().display();
+    let steps = fs::read_to_string(trace).unwrap();
+    let steps =
+        steps.lines().filter(|line| line.contains("orders.vault") || line.contains(&format!("{path}>)")));
+    let steps: Vec<&str> = steps
+        .map(|line| match line {
+            _ if !line.contains("= 0") => panic!("{line}"),
+            _ if line.contains("rename") && line.contains(".room") => "room takes the name",
+            _ if line.contains("rename") => "temporary takes the name",
+            _ if line.contains(".room") => "room is on the disc",
+            _ if line.contains(".tmp") => "temporary is on the disc",
+            _ => "folder is on the disc",
+        })
+        .collect();
+    let written = ["temporary is on the disc", "temporary takes the name", "folder is on the disc"];
+    let answered = ["room is on the disc", "room takes the name", "folder is on the disc"];
+    assert_eq!(steps, [&written[..], &["room is on the disc"], &written, &answered].concat());
+}
