@@ -75,7 +75,7 @@
 //! | `oauth/jws.rs`, `oauth/jws/` | a client's private key, and what it signs |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
-//! | `vault.rs`, `vault/` | where a refresh token that rotates is kept: the order of the writes, the file |
+//! | `vault.rs`, `vault/` | where a refresh token that rotates is kept: the order of the writes, the file, Redis |
 //!
 //! # What it cannot promise
 //!
@@ -144,7 +144,8 @@
 //!
 //! `oauth2` (default): [`oauth::Client`] and the grants, such as `source::ClientCredentials`; `http`, which is part of it:
 //! `source::JsonEndpoint`. `rustls` (default), `rustls-no-provider` or `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
-//! module `store`. `redis`: its store in Redis. `test-util`: the module `testing`. Without any of them there is no
+//! module `store`. `redis`: its store in Redis, and
+//! `vault::RedisVault`. `test-util`: the module `testing`. Without any of them there is no
 //! HTTP client in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

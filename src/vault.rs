@@ -1,4 +1,5 @@
-//! Where a refresh token that rotates is kept: the [`RefreshTokenStore`] trait, and vaults in memory and in a file.
+//! Where a refresh token that rotates is kept: the [`RefreshTokenStore`] trait, and vaults in memory, in a file and in
+//! Redis.
 //!
 //! An authorization server that rotates refresh tokens (RFC 9700 section 4.14) accepts each of them once. Some servers
 //! end the whole login when they see a refresh token a second time. Therefore two processes must not send the same
@@ -35,17 +36,21 @@ mod error;
 mod file;
 mod memory;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 
 pub use error::VaultError;
 pub use file::FileVault;
 pub use memory::MemoryVault;
 pub use record::{Access, Record, RecordBytes, State};
+#[cfg(feature = "redis")]
+pub use redis::RedisVault;
 
 /// The longest record that a vault has to keep, in bytes of [`Record::to_bytes`].
 pub const LONGEST_RECORD: usize = 1024 * 1024;
 
 /// Keeps one [`Record`], for one login of one client: [`MemoryVault`] for tests, [`FileVault`] for the processes of one
-/// machine.
+/// machine, `RedisVault` (feature `redis`) for those of several machines.
 ///
 /// The futures must be `Send`. A caller may drop one at any moment. The operation is then carried out or not, as after
 /// an error: [`load`](Self::load) tells.
@@ -190,6 +195,7 @@ impl fmt::Debug for Stamp {
 
 /// What a [`swap`](RefreshTokenStore::swap) has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // One a swap, which takes a thousand times as long as to move it.
 #[must_use = "a record that was not written may not be spent"]
 pub enum Swap {
     /// The record is written, and durable. Its stamp.

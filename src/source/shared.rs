@@ -29,7 +29,7 @@ pub(crate) mod fuzzing;
 mod lead;
 mod memory;
 mod record;
-mod seal;
+pub(crate) mod seal;
 mod stats;
 mod verdict;
 mod visit;

@@ -10,6 +10,8 @@ mod link;
 mod route;
 mod scripts;
 mod sentinels;
+#[cfg(feature = "oauth2")]
+mod vaults;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -93,7 +93,7 @@ impl Record {
         })
     }
 
-    /// The thumbprint of the DPoP key that the refresh token is bound to (RFC 9449 section 5). Default: none.
+    /// The thumbprint of the `DPoP` key that the refresh token is bound to (RFC 9449 section 5). Default: none.
     pub fn with_thumbprint(mut self, thumbprint: impl Into<String>) -> Self {
         self.thumbprint = Some(thumbprint.into());
         self
@@ -196,7 +196,7 @@ impl Record {
         &self.client_id
     }
 
-    /// The thumbprint of the DPoP key that the refresh token is bound to.
+    /// The thumbprint of the `DPoP` key that the refresh token is bound to.
     pub fn thumbprint(&self) -> Option<&str> {
         self.thumbprint.as_deref()
     }
@@ -228,7 +228,10 @@ impl Access {
     /// Its type. Default: `Bearer`.
     pub fn with_type(mut self, token_type: TokenType) -> Self {
         // As it is read again.
-        self.token_type = TokenType::parse(token_type.as_str());
+        self.token_type = match token_type {
+            TokenType::Other(name) => TokenType::parse(&name),
+            known => known,
+        };
         self
     }
 

@@ -37,7 +37,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("vault/error", 2, &[]),
     ("vault/record", 2, &["vault", "vault/error"]),
     ("vault/record/", 2, &["vault", "vault/error", "vault/record"]),
-    ("vault/", 3, &["vault/file/"]),
+    ("vault/", 3, &["vault/file/", "source/shared/"]),
     ("vault/file/", 3, &["vault/", "vault/file/"]),
     ("flight/event", 3, &[]),
     ("flight/reports", 3, &[]),

@@ -11,6 +11,6 @@ mod interleavings;
 mod outage;
 mod protocol;
 #[cfg(feature = "redis")]
-mod redis;
+pub(crate) mod redis;
 mod sealing;
 pub(crate) mod world;

@@ -6,4 +6,6 @@ mod file;
 #[cfg(unix)]
 mod processes;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 pub(crate) mod world;

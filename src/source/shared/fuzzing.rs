@@ -17,8 +17,14 @@ static STRANGER: LazyLock<KeyRing> = LazyLock::new(|| ring(vec![key("2026-11", 1
 static IN_CLEAR: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::new(Vec::new(), true).expect("sound"));
 static PLACES: LazyLock<[SharedKey; 2]> = LazyLock::new(|| ["orders", "invoices"].map(place));
 
-const PURPOSES: [Purpose<'static>; 5] =
-    [Purpose::Token, Purpose::Lease, Purpose::Pause, Purpose::Mark("one"), Purpose::Mark("other")];
+const PURPOSES: [Purpose<'static>; 6] = [
+    Purpose::Token,
+    Purpose::Lease,
+    Purpose::Pause,
+    Purpose::Mark("one"),
+    Purpose::Mark("other"),
+    Purpose::Vault,
+];
 
 /// The form, the id and its length, the nonce, and the tag.
 const OVERHEAD: usize = 2 + "2026-11".len() + 24 + 16;

@@ -19,12 +19,15 @@ use crate::store::{SharedKey, hex};
 
 /// What a value is for. One that was sealed for one purpose opens for no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose<'a> {
+pub(crate) enum Purpose<'a> {
     Token,
     Lease,
     Pause,
     /// Of the credential of this name.
     Mark(&'a str),
+    /// A refresh token, for a vault.
+    #[cfg(all(feature = "oauth2", feature = "redis"))]
+    Vault,
 }
 
 impl Purpose<'_> {
@@ -34,6 +37,8 @@ impl Purpose<'_> {
             Self::Lease => b'l',
             Self::Pause => b'p',
             Self::Mark(_) => b'm',
+            #[cfg(all(feature = "oauth2", feature = "redis"))]
+            Self::Vault => b'v',
         }
     }
 }
@@ -130,7 +135,7 @@ impl<'de> Deserialize<'de> for SealKey {
 }
 
 /// The keys of a settings file.
-pub(super) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SealKey>, D::Error> {
+pub(crate) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SealKey>, D::Error> {
     deserializer.deserialize_any(Unquoted::<Vec<SealKey>>::expecting("a list of keys"))
 }
 
@@ -199,7 +204,7 @@ impl<'de> Visitor<'de> for Unquoted<Vec<SealKey>> {
 }
 
 /// The keys that open, of which the first one seals; or the user's word that tokens may stand in clear.
-pub(super) struct KeyRing {
+pub(crate) struct KeyRing {
     keys: Vec<SealKey>,
     /// What names of credentials are keyed by.
     marks: Option<Zeroizing<[u8; 64]>>,
@@ -213,10 +218,10 @@ impl fmt::Debug for KeyRing {
 
 /// The value cannot be read: another key, another place, or somebody changed it.
 #[derive(Debug)]
-pub(super) struct Unopened;
+pub(crate) struct Unopened;
 
 impl KeyRing {
-    pub(super) fn new(keys: Vec<SealKey>, in_clear: bool) -> Result<Self, BuildError> {
+    pub(crate) fn new(keys: Vec<SealKey>, in_clear: bool) -> Result<Self, BuildError> {
         if keys.is_empty() != in_clear {
             let message = if in_clear {
                 "are of no use with `in_clear`: choose one of them"
@@ -244,7 +249,7 @@ impl KeyRing {
     }
 
     /// The name in the store for these parts, keyed by a sub-key of the oldest key.
-    pub(super) fn place<'a>(
+    pub(crate) fn place<'a>(
         &self,
         name: &str,
         parts: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -258,7 +263,7 @@ impl KeyRing {
 
     /// A name for a credential, from which nobody without the key can find the credential. Without a key everybody
     /// could try which credential has that name. So then it says so little of it that they would learn nothing.
-    pub(super) fn mark(&self, credential: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
+    pub(crate) fn mark(&self, credential: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
         let nothing = Zeroizing::new([0; 64]);
         let (key, shown) = self.marks.as_ref().map_or((&nothing, 1), |key| (key, 16));
         let mut hash = <Hmac<Sha256> as hmac::KeyInit>::new(&(**key).into());
@@ -276,7 +281,7 @@ impl KeyRing {
     }
 
     /// `None`: no randomness is available.
-    pub(super) fn seal(&self, place: &SharedKey, purpose: Purpose<'_>, text: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn seal(&self, place: &SharedKey, purpose: Purpose<'_>, text: &[u8]) -> Option<Vec<u8>> {
         let Some(key) = self.keys.first() else {
             return Some([&[IN_CLEAR, purpose.letter()], text].concat());
         };
@@ -290,7 +295,7 @@ impl KeyRing {
     }
 
     /// A ring with keys opens nothing that stands in clear, or whoever writes to the store could forge a token.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         place: &SharedKey,
         purpose: Purpose<'_>,

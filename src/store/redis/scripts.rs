@@ -11,6 +11,8 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) commit: Script,
     pub(super) fail: Script,
+    #[cfg(feature = "oauth2")]
+    pub(super) vault: Script,
 }
 
 /// A script, behind what all of them begin with.
@@ -27,6 +29,8 @@ impl Scripts {
             renew: script!("renew.lua"),
             commit: script!("commit.lua"),
             fail: script!("fail.lua"),
+            #[cfg(feature = "oauth2")]
+            vault: Script::new(include_str!("vault.lua")),
         }
     }
 }
@@ -50,6 +54,29 @@ pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
         "mended" => Look::Mended(read(next()?)?),
         _ => return Err(StoreError::new("an answer that makes no sense")),
     })
+}
+
+/// What a vault keeps.
+#[cfg(feature = "oauth2")]
+pub(super) fn read_kept(value: Value) -> Result<Option<Vec<u8>>, StoreError> {
+    /// What sealing adds to a record.
+    const SEAL: usize = 1024;
+    if value == Value::Nil {
+        return Ok(None);
+    }
+    bytes(value, crate::vault::LONGEST_RECORD + SEAL).map(Some)
+}
+
+/// What a swap of a vault was answered.
+#[cfg(feature = "oauth2")]
+pub(super) fn read_swap(answer: Vec<Value>) -> Result<Result<(), Option<Vec<u8>>>, StoreError> {
+    let mut fields = answer.into_iter();
+    let done = fields.next().ok_or_else(|| StoreError::new("an answer that makes no sense"))?;
+    if read::<u8>(done)? == 1 {
+        return Ok(Ok(()));
+    }
+    // Redis sends no false at a list's end.
+    fields.next().map_or(Ok(None), read_kept).map(Err)
 }
 
 fn held(value: Value, left: Value, clock: Value) -> Result<Held, StoreError> {

@@ -121,7 +121,8 @@ pub(crate) async fn rotate(vault: &impl RefreshTokenStore, wins: usize) -> Vec<u
     won
 }
 
-/// Makes tests of functions over a [`World`]: each on the vault in memory, and on the one in a file.
+/// Makes tests of functions over a [`World`]: each on the vault in memory, and on the one in a file, and
+/// on Redis.
 macro_rules! on_each_vault {
     ($($promise:ident),* $(,)?) => {
         mod memory {
@@ -139,6 +140,16 @@ macro_rules! on_each_vault {
                 #[tokio::test]
                 async fn $promise() {
                     super::$promise(crate::vault::world::InFile::begin()).await;
+                }
+            )*
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    super::$promise(crate::vault::redis::InRedis::begin()).await;
                 }
             )*
         }

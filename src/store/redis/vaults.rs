@@ -1,0 +1,31 @@
+//! What vaults keep in Redis: one value each, without an end.
+
+use ::redis::{Value, cmd};
+
+use super::RedisStore;
+use super::link::Connection;
+use super::scripts::{read_kept, read_swap};
+use crate::store::{SharedKey, StoreError};
+
+impl RedisStore {
+    /// The value of a vault.
+    pub(crate) async fn kept(&self, key: &SharedKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut get = cmd("GET");
+        get.arg(self.place(key, "vault"));
+        let get = &get;
+        let looks = |mut connection: Connection| async move { get.query_async(&mut connection.wire).await };
+        read_kept(self.0.link.run::<Value, _>(looks).await?)
+    }
+
+    /// Puts a value in the place of the one whose SHA-1 is `expected` (empty: of none). An error has what is there.
+    pub(crate) async fn swap_kept(
+        &self,
+        key: &SharedKey,
+        expected: &str,
+        value: &[u8],
+    ) -> Result<Result<(), Option<Vec<u8>>>, StoreError> {
+        let mut script = self.0.scripts.vault.prepare_invoke();
+        script.key(self.place(key, "vault")).arg(expected).arg(value);
+        read_swap(self.run::<Vec<Value>>(script).await?)
+    }
+}

@@ -1,0 +1,131 @@
+//! The vault of the processes of several machines: a value in Redis, sealed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError};
+use crate::error::BuildError;
+use crate::source::SealKey;
+use crate::source::shared::seal::{KeyRing, Purpose};
+use crate::store::{RedisStore, SharedKey, hex};
+
+/// A vault in Redis, for the processes of several machines. A clone is the same vault.
+///
+/// ```
+/// use tokenflight::source::SealKey;
+/// use tokenflight::store::RedisStore;
+/// use tokenflight::vault::RedisVault;
+///
+/// let store = RedisStore::builder("redis://localhost:6379").build()?; // connects to nothing yet
+/// let key = SealKey::from_hex("2026-11", "9f4e61c07a2b8d35e1f6047c93ab58d20c7e91b4f85a3d6672e0c94b1fa8d357")?;
+/// let vault = RedisVault::new(&store, "orders", [key])?;
+/// # let _ = vault;
+/// # Ok::<(), tokenflight::BuildError>(())
+/// ```
+///
+/// - **The store decides.** While Redis does not answer, a load and a swap fail, and no refresh token is sent: as with
+///   [`OnOutage::Fail`](crate::source::OnOutage::Fail). The access token in use stays in use to its end.
+/// - **Sealed.** Whoever reads Redis reads no token, and whoever writes to Redis forges no record. A value that opens with
+///   none of the keys is an error ([`VaultError::is_damaged`]), and is never replaced.
+/// - **Keys.** The first one seals, all of them open. To rotate: give every process the new key as its second one. Then
+///   make it the first one everywhere. When the next refresh has sealed the record with it, take the old key away.
+/// - **The place** is `tokenflight:{NAME:hash}:vault`, under the prefix of the store. It has no end, so Redis must not evict
+///   it: use `noeviction`, or a `volatile-…` policy. The rights that [`RedisStore`] names are enough.
+///
+/// # What is lost when Redis loses data
+///
+/// By default Redis answers before a write is on its disc, and before a replica has it. If Redis then fails, it is set back
+/// to an older record:
+///
+/// - If *spending* is lost, the next process sends a refresh token that was sent already. A server that sees this may end
+///   the login. Promise 14 of this crate (a credential that may be used once is never used twice) does not hold then.
+/// - If the next generation is lost, its refresh token is gone. Somebody has to log in again.
+/// - If everything is lost, the vault is empty. Somebody has to log in again.
+///
+/// So set `appendonly yes` and `appendfsync always`, which writes to the disc before Redis answers. A failover to a replica
+/// can lose the last writes all the same. For a login that must not be lost use a
+/// [`FileVault`](super::FileVault) on one machine, or a vault of your own over a database that commits before it answers.
+///
+/// Whoever writes to Redis can set the record back too, and can delete it: a seal does not stop a copy of an older value.
+#[derive(Clone)]
+pub struct RedisVault(Arc<Inner>);
+
+struct Inner {
+    store: RedisStore,
+    ring: KeyRing,
+    key: SharedKey,
+}
+
+impl RedisVault {
+    /// A vault of this name in a store. Nothing is connected yet. One name is one login of one client.
+    ///
+    /// # Errors
+    /// No key, two keys of the same id, or a key that can be guessed; a name that is empty, longer than 64 bytes, or has
+    /// anything but letters, digits, `-`, `_` and `.` in it.
+    pub fn new(
+        store: &RedisStore,
+        name: &str,
+        keys: impl IntoIterator<Item = SealKey>,
+    ) -> Result<Self, BuildError> {
+        let ring = KeyRing::new(keys.into_iter().collect(), false)?;
+        // Not keyed by the ring: the record must be found when the keys have changed.
+        let key = SharedKey::new(name, [("vault", name)])?;
+        Ok(Self(Arc::new(Inner { store: store.clone(), ring, key })))
+    }
+
+    fn open(&self, value: &[u8]) -> Result<Stored, VaultError> {
+        let opened = self.0.ring.open(&self.0.key, Purpose::Vault, value).map_err(|_| {
+            VaultError::damaged(format_args!(
+                "{} opens with none of the seal keys: a key is missing here, or somebody without a key has written it",
+                self.0.key.as_str()
+            ))
+        })?;
+        Ok(Stored::new(Record::parse(&opened)?, Stamp::new(sha1(value).into_bytes())))
+    }
+}
+
+impl RefreshTokenStore for RedisVault {
+    async fn load(&self) -> Result<Option<Stored>, VaultError> {
+        let value = self.0.store.kept(&self.0.key).await.map_err(VaultError::unavailable)?;
+        value.map(|value| self.open(&value)).transpose()
+    }
+
+    async fn swap(&self, expected: Option<&Stamp>, record: &Record) -> Result<Swap, VaultError> {
+        let Inner { store, ring, key } = &*self.0;
+        let no_random = || VaultError::unavailable("the system has no random bytes");
+        let value = ring.seal(key, Purpose::Vault, &record.to_bytes()?).ok_or_else(no_random)?;
+        let done = || Ok(Swap::Done(Stamp::new(sha1(&value).into_bytes())));
+        let swap = async |expected: Option<&Stamp>| {
+            // A stamp of another vault is the hash of nothing that is here, as it should be.
+            let expected = expected.map(|stamp| String::from_utf8_lossy(stamp.as_bytes()));
+            let swapped = store.swap_kept(key, expected.as_deref().unwrap_or_default(), &value).await;
+            swapped.map_err(VaultError::unavailable)
+        };
+        let there = match swap(expected).await? {
+            Ok(()) => return done(),
+            Err(there) => there.map(|there| self.open(&there)).transpose()?,
+        };
+        match &there {
+            // The answer to an earlier swap was lost. It was sealed with another nonce.
+            Some(own) if own.record() == record => match swap(Some(own.stamp())).await? {
+                Ok(()) => done(),
+                Err(there) => Ok(Swap::Moved(there.map(|there| self.open(&there)).transpose()?)),
+            },
+            _ => Ok(Swap::Moved(there)),
+        }
+    }
+}
+
+impl fmt::Debug for RedisVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisVault").field("key", &self.0.key).field("store", &self.0.store).finish()
+    }
+}
+
+/// As Redis computes it. It tells values apart that processes have sealed; nothing depends on it that an attacker could
+/// gain from a collision.
+fn sha1(value: &[u8]) -> String {
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, value).as_ref())
+}
