@@ -11,7 +11,7 @@ use tokenflight::vault::{FileVault, RefreshTokenStore, Stored, VaultError};
 use super::world::*;
 use crate::support::*;
 
-const NOBODY: u32 = 65_534;
+const STRANGER: u32 = 65_533;
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -23,7 +23,7 @@ fn mode(path: &Path) -> u32 {
 
 /// Tells root from others: only root can give a file away.
 fn gives_away(path: &Path) -> bool {
-    let given = chown(path, Some(NOBODY), None).is_ok();
+    let given = chown(path, Some(STRANGER), None).is_ok();
     if !given {
         println!("skipped: only root can give a file to another user");
     }
@@ -87,7 +87,7 @@ async fn a_file_of_another_user_is_refused() {
     let (world, there) = with_login().await;
     let path = world.0.file();
     if gives_away(&path) {
-        let error = assert_untouched(&world.vault(), &path, &["65534", "chown"]).await;
+        let error = assert_untouched(&world.vault(), &path, &["65533", "chown"]).await;
         assert!(error.is_insecure());
         chown(&path, Some(0), None).unwrap();
         assert_eq!(world.vault().load().await.unwrap().unwrap(), there);
@@ -108,7 +108,7 @@ async fn a_folder_in_which_others_can_replace_the_file_is_refused() {
         assert_eq!(vault.load().await.unwrap().unwrap(), there);
     }
     if gives_away(folder) {
-        let error = assert_untouched(&vault, &world.0.file(), &["65534", "folder"]).await;
+        let error = assert_untouched(&vault, &world.0.file(), &["65533", "folder"]).await;
         assert!(error.is_insecure());
     }
 }
