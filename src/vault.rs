@@ -4,8 +4,8 @@
 //! An authorization server that rotates refresh tokens (RFC 9700 section 4.14) accepts each of them once. Some servers
 //! end the whole login when they see a refresh token a second time. Therefore two processes must not send the same
 //! refresh token, and a process that was killed must know afterwards whether it had sent one. A vault makes both
-//! possible. It keeps one [`Record`] for one login, and it has two operations: [`load`](RefreshTokenStore::load) and
-//! [`swap`](RefreshTokenStore::swap).
+//! possible. It keeps one [`Record`] for one login, and it has three operations: [`lock`](RefreshTokenStore::lock),
+//! [`load`](RefreshTokenStore::load) and [`swap`](RefreshTokenStore::swap).
 //!
 //! # The order of the writes
 //!
@@ -16,12 +16,16 @@
 //!    answer brings new tokens, the next generation is written ([`Record::next`]). If the server refuses the refresh
 //!    token, the record is written as *dead* ([`Record::dead`]). A dead record is kept.
 //!
-//! # Why the swap is the lock
+//! # Why there is a lock, and a compare-and-set too
+//!
+//! A process holds the lock from before the load until after the last write, and gives it back when it dies. Therefore
+//! whoever has the lock and finds *spending* knows that the exchange behind it is over. Without the lock the other process
+//! might only be slow.
 //!
 //! A swap names the stamp of the record that it replaces. First one process writes *spending*, which changes the stamp.
 //! Then any other process that loaded the same record swaps with the old stamp. Therefore the vault answers
-//! [`Swap::Moved`], and the other process does not send the refresh token. No process can hold this lock and forget it:
-//! what a killed process leaves behind is the record that says *spending*, since when, and how often.
+//! [`Swap::Moved`], and the other process does not send the refresh token: also where a lock was lost, as one in Redis can
+//! be. What a killed process leaves behind is the record that says *spending*, since when, and how often.
 //!
 //! # What a vault cannot promise
 //!
@@ -31,6 +35,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod error;
 mod file;
@@ -58,12 +63,13 @@ pub const LONGEST_RECORD: usize = 1024 * 1024;
 /// A vault of your own, for example over a database, needs a compare-and-set that is durable when it answers:
 ///
 /// ```
-/// use std::sync::Mutex;
-/// use tokenflight::vault::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError};
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+/// use tokenflight::vault::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError, VaultLock};
 ///
-/// /// A row with a version, as a database has it.
+/// /// A row with a version, as a database has it, and what stands for its advisory lock.
 /// #[derive(Default)]
-/// struct Row(Mutex<Option<(u64, Vec<u8>)>>);
+/// struct Row(Mutex<Option<(u64, Vec<u8>)>>, Arc<tokio::sync::Mutex<()>>);
 ///
 /// fn stored(row: &Option<(u64, Vec<u8>)>) -> Result<Option<Stored>, VaultError> {
 ///     let Some((version, bytes)) = row else { return Ok(None) };
@@ -71,6 +77,11 @@ pub const LONGEST_RECORD: usize = 1024 * 1024;
 /// }
 ///
 /// impl RefreshTokenStore for Row {
+///     async fn lock(&self, limit: Duration) -> Result<VaultLock, VaultError> {
+///         let held = tokio::time::timeout(limit, self.1.clone().lock_owned()).await;
+///         Ok(VaultLock::new(held.map_err(VaultError::busy)?))
+///     }
+///
 ///     async fn load(&self) -> Result<Option<Stored>, VaultError> {
 ///         stored(&self.0.lock().unwrap())
 ///     }
@@ -102,6 +113,16 @@ pub const LONGEST_RECORD: usize = 1024 * 1024;
 /// # }).unwrap();
 /// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
+    /// The right to spend, which one process has at a time, and one task in it: it is held from before the record is loaded
+    /// until after the answer is written. It ends when it is dropped, and also when the process dies. Therefore whoever
+    /// has it and finds a record in [`State::Spending`] knows that nobody is at it any more.
+    ///
+    /// `limit`: how long it is waited for.
+    ///
+    /// # Errors
+    /// Somebody else has it ([`VaultError::is_busy`]); the vault cannot be reached.
+    fn lock(&self, limit: Duration) -> impl Future<Output = Result<VaultLock, VaultError>> + Send;
+
     /// The record that is there, with its stamp. `None`: nobody has logged in yet.
     ///
     /// # Errors
@@ -129,6 +150,10 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
 }
 
 impl<S: RefreshTokenStore> RefreshTokenStore for Arc<S> {
+    fn lock(&self, limit: Duration) -> impl Future<Output = Result<VaultLock, VaultError>> + Send {
+        S::lock(self, limit)
+    }
+
     fn load(&self) -> impl Future<Output = Result<Option<Stored>, VaultError>> + Send {
         S::load(self)
     }
@@ -139,6 +164,22 @@ impl<S: RefreshTokenStore> RefreshTokenStore for Arc<S> {
         record: &Record,
     ) -> impl Future<Output = Result<Swap, VaultError>> + Send {
         S::swap(self, expected, record)
+    }
+}
+
+/// The right to spend: see [`RefreshTokenStore::lock`]. It ends when this is dropped.
+pub struct VaultLock(#[allow(dead_code)] Box<dyn Send + Sync>);
+
+impl VaultLock {
+    /// For a vault of your own: whatever ends the lock when it is dropped.
+    pub fn new(guard: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(guard))
+    }
+}
+
+impl fmt::Debug for VaultLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VaultLock")
     }
 }
 

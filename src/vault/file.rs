@@ -10,7 +10,7 @@ mod lock;
 #[cfg(unix)]
 mod place;
 
-use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError};
+use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError, VaultLock};
 use crate::error::BuildError;
 
 #[cfg(unix)]
@@ -120,6 +120,11 @@ async fn in_the_background<R: Send + 'static>(
 
 #[cfg(unix)]
 impl RefreshTokenStore for FileVault {
+    async fn lock(&self, limit: Duration) -> Result<VaultLock, VaultError> {
+        let place = self.place.clone();
+        in_the_background(move || place.lock(limit)).await.map(VaultLock::new)
+    }
+
     async fn load(&self) -> Result<Option<Stored>, VaultError> {
         let place = self.place.clone();
         in_the_background(move || place.load()).await
@@ -134,6 +139,10 @@ impl RefreshTokenStore for FileVault {
 /// Nobody can make one.
 #[cfg(not(unix))]
 impl RefreshTokenStore for FileVault {
+    async fn lock(&self, _: Duration) -> Result<VaultLock, VaultError> {
+        Err(VaultError::unavailable("FileVault works on Unix only"))
+    }
+
     async fn load(&self) -> Result<Option<Stored>, VaultError> {
         Err(VaultError::unavailable("FileVault works on Unix only"))
     }

@@ -1,12 +1,16 @@
 //! The vault of tests, and of programs that log in at each start.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError, may_replace};
+use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError, VaultLock, may_replace};
 
 /// A vault in this process's memory. A clone is the same vault. When the process ends, the login is lost.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryVault(Arc<Mutex<Place>>);
+pub struct MemoryVault {
+    place: Arc<Mutex<Place>>,
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug, Default)]
 struct Place {
@@ -22,11 +26,18 @@ impl MemoryVault {
 
     /// One step: nothing comes in between.
     fn step<R>(&self, step: impl FnOnce(&mut Place) -> R) -> R {
-        step(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        step(&mut self.place.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl RefreshTokenStore for MemoryVault {
+    async fn lock(&self, limit: Duration) -> Result<VaultLock, VaultError> {
+        let held = tokio::time::timeout(limit, Arc::clone(&self.lock).lock_owned()).await;
+        let held =
+            held.map_err(|_| VaultError::busy(format_args!("another task has held it for {limit:?}")))?;
+        Ok(VaultLock::new(held))
+    }
+
     async fn load(&self) -> Result<Option<Stored>, VaultError> {
         Ok(self.step(|place| place.there.clone()))
     }

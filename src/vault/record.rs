@@ -123,6 +123,16 @@ impl Record {
         self.in_state(state)
     }
 
+    /// It is about to be sent for the `tries`-th time; for the first time it was sent at `since`.
+    pub(crate) fn spending_since(&self, since: SystemTime, tries: u32) -> Result<Self, VaultError> {
+        self.in_state(State::Spending { since: whole_millis(since), tries })
+    }
+
+    /// The random name of the write that this record is for.
+    pub(crate) fn write(&self) -> &str {
+        &self.write
+    }
+
     /// The refresh token was provably not used. For a dead record: somebody has found out that the server refused it for
     /// another reason, such as a wrong client id.
     ///
@@ -298,7 +308,7 @@ fn sound(refresh_token: Secret) -> Result<Secret, VaultError> {
 }
 
 /// 128 random bits in hex.
-fn random_name() -> Result<String, VaultError> {
+pub(super) fn random_name() -> Result<String, VaultError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| VaultError::unavailable("the system has no random bytes"))?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))

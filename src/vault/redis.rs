@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use tokio::sync::oneshot;
 
-use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError};
+use super::record::random_name;
+use super::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError, VaultLock};
 use crate::error::BuildError;
 use crate::source::SealKey;
 use crate::source::shared::seal::{KeyRing, Purpose};
@@ -86,7 +89,41 @@ impl RedisVault {
     }
 }
 
+/// A lock lasts so long after its process has died.
+const LOCK: Duration = Duration::from_secs(5);
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Keeps the lock until the other end is dropped, and gives it back.
+async fn keep(inner: Arc<Inner>, owner: String, mut held: oneshot::Receiver<()>) {
+    while tokio::time::timeout(KEEP_EVERY, &mut held).await.is_err() {
+        // A failure is made good by the next one, or the lock is lost. Each write is a compare-and-set all the same.
+        let _ = inner.store.lock_kept(&inner.key, &owner, LOCK).await;
+    }
+    let _ = inner.store.lock_kept(&inner.key, &owner, Duration::ZERO).await;
+}
+
 impl RefreshTokenStore for RedisVault {
+    /// It is renewed each second, and ends 5 s after its process has died.
+    async fn lock(&self, limit: Duration) -> Result<VaultLock, VaultError> {
+        let owner = random_name()?;
+        let taken = async {
+            while !self.0.store.lock_kept(&self.0.key, &owner, LOCK).await.map_err(VaultError::unavailable)? {
+                tokio::time::sleep(TRY_EVERY).await;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(limit, taken).await {
+            Ok(taken) => taken?,
+            Err(_) => {
+                return Err(VaultError::busy(format_args!("another process has held it for {limit:?}")));
+            }
+        }
+        let (guard, held) = oneshot::channel::<()>();
+        tokio::spawn(keep(Arc::clone(&self.0), owner, held));
+        Ok(VaultLock::new(guard))
+    }
+
     async fn load(&self) -> Result<Option<Stored>, VaultError> {
         let value = self.0.store.kept(&self.0.key).await.map_err(VaultError::unavailable)?;
         value.map(|value| self.open(&value)).transpose()

@@ -13,6 +13,8 @@ pub(super) struct Scripts {
     pub(super) fail: Script,
     #[cfg(feature = "oauth2")]
     pub(super) vault: Script,
+    #[cfg(feature = "oauth2")]
+    pub(super) lock: Script,
 }
 
 /// A script, behind what all of them begin with.
@@ -31,6 +33,8 @@ impl Scripts {
             fail: script!("fail.lua"),
             #[cfg(feature = "oauth2")]
             vault: Script::new(include_str!("vault.lua")),
+            #[cfg(feature = "oauth2")]
+            lock: Script::new(include_str!("lock.lua")),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What vaults keep in Redis: one value each, without an end.
 
+use std::time::Duration;
+
 use ::redis::{Value, cmd};
 
 use super::RedisStore;
@@ -27,5 +29,18 @@ impl RedisStore {
         let mut script = self.0.scripts.vault.prepare_invoke();
         script.key(self.place(key, "vault")).arg(expected).arg(value);
         read_swap(self.run::<Vec<Value>>(script).await?)
+    }
+
+    /// Takes the lock of a vault for so long, or keeps it; zero gives it back. Whether `owner` has it then.
+    pub(crate) async fn lock_kept(
+        &self,
+        key: &SharedKey,
+        owner: &str,
+        time: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut script = self.0.scripts.lock.prepare_invoke();
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        script.key(self.place(key, "spending")).arg(owner).arg(millis);
+        Ok(self.run::<u8>(script).await? == 1)
     }
 }

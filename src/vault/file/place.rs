@@ -34,6 +34,8 @@ struct Names {
     room: OsString,
     /// Never replaced, or two processes could hold two locks.
     lock: OsString,
+    /// The same for the lock of an exchange, which is held for longer.
+    spending: OsString,
 }
 
 impl Place {
@@ -56,8 +58,13 @@ impl Place {
             temporary: beside(".tmp"),
             room: beside(".room"),
             lock: beside(".lock"),
+            spending: beside(".spending"),
         };
         Ok(Self { names: Arc::new(names), lock_timeout: Duration::from_secs(5) })
+    }
+
+    pub(super) fn lock(&self, limit: Duration) -> Result<Lock, VaultError> {
+        Lock::take(&Folder::open(&self.names.folder)?, &self.names.spending, limit)
     }
 
     pub(super) fn load(&self) -> Result<Option<Stored>, VaultError> {

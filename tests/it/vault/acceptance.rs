@@ -21,7 +21,26 @@ on_each_vault!(
     a_record_that_is_too_long_is_refused_and_nothing_is_lost,
     sixteen_tasks_lose_no_generation,
     nothing_that_is_shown_holds_a_token,
+    one_has_the_lock_at_a_time,
+    a_lock_that_is_given_back_is_free,
 );
+
+async fn one_has_the_lock_at_a_time<W: World>(world: W) {
+    let (one, other) = (world.vault(), world.vault());
+    let held = one.lock(secs(5)).await.unwrap();
+    let error = other.lock(millis(50)).await.unwrap_err();
+    assert!(error.is_busy(), "{error}");
+    // It is not the lock of a swap.
+    done(other.swap(None, &login()).await);
+    let (taken, ()) = tokio::join!(other.lock(secs(5)), async { drop(held) });
+    taken.unwrap();
+}
+
+async fn a_lock_that_is_given_back_is_free<W: World>(world: W) {
+    for _ in 0..20 {
+        drop(world.vault().lock(secs(5)).await.unwrap());
+    }
+}
 
 async fn an_empty_vault_holds_nothing<W: World>(world: W) {
     assert_eq!(world.vault().load().await.unwrap(), None);

@@ -1,0 +1,18 @@
+-- Takes a lock, keeps it, or gives it back.
+--
+-- KEYS[1]: the lock. ARGV[1]: who asks. ARGV[2]: for how many milliseconds; 0 gives it back.
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'table' then
+  -- Something that no process of this crate has written.
+  redis.call('UNLINK', KEYS[1])
+  held = false
+end
+if held and held ~= ARGV[1] then
+  return 0
+end
+if ARGV[2] == '0' then
+  redis.call('UNLINK', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return 1
