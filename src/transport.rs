@@ -14,7 +14,7 @@ mod request;
 
 use std::time::Duration;
 
-use crate::error::{BuildError, SourceError};
+use crate::error::{BuildError, Reach, SourceError};
 
 pub(crate) use crate::redactor::{Redactor, printable};
 pub(crate) use answer::Answer;
@@ -77,6 +77,12 @@ impl Transport {
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), BuildError> {
         endpoint.check_tls()?;
         self.http.check(endpoint)
+    }
+
+    /// The same, where a request may take so long.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn patient(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
     }
 
     /// Whether a closure of the user's decides what is added to each request.
@@ -153,7 +159,9 @@ impl Transport {
                     answer.nonsense(format_args!("with a body of more than {limit} bytes (`max_body`)"))
                 );
             }
-            Err(BodyError::Broken(error)) => return Err(failure::network(error, endpoint.shown(), limit)),
+            Err(BodyError::Broken(error)) => {
+                return Err(failure::network(error, endpoint.shown(), limit).that(Reach::Used));
+            }
         }
         Ok(answer)
     }
@@ -174,7 +182,8 @@ fn refuse_redirect(
         "{} answered with a redirect{to}: redirects are not followed, since that would hand the credentials to \
          another address; configure the final one",
         endpoint.shown()
-    )))
+    ))
+    .that(Reach::Lost))
 }
 
 fn refuse_zero(field: &'static str, value: Duration) -> Result<(), BuildError> {

@@ -37,7 +37,7 @@ fn inner(error: &AnyError) -> Option<&AnyError> {
         return error.inner.cause.as_ref().map(|cause| cause as _);
     }
     if let Some(error) = error.downcast_ref::<SourceError>() {
-        return Some(&**error.0.cause);
+        return Some(error.origin());
     }
     let custom = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     custom.map(|custom| custom as _).or_else(|| error.source())

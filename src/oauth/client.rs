@@ -3,17 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use http::Method;
 
 use crate::clock::{Clock, Moved, SystemClock};
 use crate::error::SourceError;
+use crate::secret::Secret;
 use crate::source::{FetchContext, UNNAMED};
 use crate::transport::{Answer, Form, Request, Transport};
 
 use super::builder::ClientBuilder;
-use super::client_auth::{ClientAuth, ClientIdentity};
+use super::client_auth::{ClientAuth, ClientIdentity, Sent};
 use super::discovery::{Discovery, Server};
 use super::error::OAuthError;
 use super::params::Expected;
@@ -99,27 +100,16 @@ impl Client {
         cx: &FetchContext,
     ) -> Result<TokenResponse, SourceError> {
         let Inner { identity, transport, .. } = &*self.0;
-        let server = self.server(cx).await?;
-        let auth = identity.auth(Some(&server));
-        server.check(grant, auth, identity.algorithm(auth))?;
-        let mut request = Request::new(Method::POST);
-        let mut form = Form::default();
-        form.plain("grant_type", grant);
         let offset = self.0.clock_offset.load(Ordering::Relaxed);
-        let now = self.dated(cx).clock().now().wall;
-        let sent = identity.prove(&mut request, &mut form, &server, now, cx).await?;
-        form.extend(parameters);
-        let answer =
-            transport.exchange(&server.token_endpoint, request.with_form(&form), cx.time_left()).await?;
-        let news = self.learn_clock(&answer, cx.clock().now().wall);
-        let outcome = response::read(answer, expected);
-        match outcome {
+        let (answer, sent) = self.send(transport, grant, parameters, cx, cx.time_left()).await?;
+        let news = self.0.clock_offset.load(Ordering::Relaxed);
+        match response::read(answer, expected) {
             Err(error) if error.is_terminal() => {
                 let is_refused = error.cause::<OAuthError>().is_none_or(|error| {
                     matches!(error.code.as_str(), "invalid_client" | "unauthorized_client" | "invalid_grant")
                 });
-                let was_late =
-                    (is_dated || auth.is_timed()) && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
+                let is_timed = is_dated || identity.auth(None).is_timed();
+                let was_late = is_timed && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
                 let may_help = is_refused && (was_late || identity.has_changed(&sent).await);
                 Err(if may_help { error.into_transient() } else { error })
             }
@@ -127,19 +117,55 @@ impl Client {
         }
     }
 
+    /// The same for a credential that may be used only once: an answer is waited for as long as `limit`, whatever the
+    /// caller's own time, and a new refresh token is kept also where the access token beside it is of no use.
+    pub(crate) async fn spend(
+        &self,
+        grant: &str,
+        parameters: &Form,
+        expected: &Expected,
+        limit: Duration,
+        cx: &FetchContext,
+    ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
+        let transport = self.0.transport.patient(limit);
+        match self.send(&transport, grant, parameters, cx, None).await {
+            Ok((answer, _)) => (response::refresh_token(&answer), response::read(answer, expected)),
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    /// One request, with a proof of the identity that is made for it.
+    async fn send(
+        &self,
+        transport: &Transport,
+        grant: &str,
+        parameters: &Form,
+        cx: &FetchContext,
+        time_left: Option<Duration>,
+    ) -> Result<(Answer, Sent), SourceError> {
+        let identity = &self.0.identity;
+        let server = self.server(cx).await?;
+        let auth = identity.auth(Some(&server));
+        server.check(grant, auth, identity.algorithm(auth))?;
+        let mut request = Request::new(Method::POST);
+        let mut form = Form::default();
+        form.plain("grant_type", grant);
+        let now = self.dated(cx).clock().now().wall;
+        let sent = identity.prove(&mut request, &mut form, &server, now, cx).await?;
+        form.extend(parameters);
+        let request = request.with_form(&form);
+        let answer = transport.exchange(&server.token_endpoint, request, time_left).await?;
+        if let Some(offset) = answer.clock_offset(cx.clock().now().wall) {
+            self.0.clock_offset.store(offset, Ordering::Relaxed);
+        }
+        Ok((answer, sent))
+    }
+
     async fn server(&self, cx: &FetchContext) -> Result<Server, SourceError> {
         match &self.0.server {
             ServerOrigin::Fixed(server) => Ok((**server).clone()),
             ServerOrigin::Discovered(discovery) => discovery.server(&self.0.transport, cx).await,
         }
-    }
-
-    /// The offset that counts from now on. `now` is read from the clock that the next assertion is dated by.
-    fn learn_clock(&self, answer: &Answer, now: SystemTime) -> i64 {
-        if let Some(offset) = answer.clock_offset(now) {
-            self.0.clock_offset.store(offset, Ordering::Relaxed);
-        }
-        self.0.clock_offset.load(Ordering::Relaxed)
     }
 
     /// Names the client and its server, for [`TokenSource::identify`](crate::TokenSource::identify).
@@ -158,6 +184,11 @@ impl Client {
     pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         let clock = Moved::new(Arc::new(SystemClock), self.0.clock_offset.load(Ordering::Relaxed));
         self.0.identity.credential(clock.now().wall, part);
+    }
+
+    /// Its id at the server.
+    pub(crate) fn id(&self) -> &str {
+        &self.0.identity.id
     }
 
     /// The address, without what may be secret in it.

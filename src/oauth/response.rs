@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::error::SourceError;
+use crate::error::{Reach, SourceError};
 use crate::secret::Secret;
 use crate::token::{Token, TokenType};
 use crate::transport::{Answer, Document, lifetime, moment};
@@ -18,15 +18,18 @@ use super::params::Expected;
 /// What a token endpoint gives.
 pub(crate) struct TokenResponse {
     pub(crate) token: Token,
-    /// Section 6. Only the grant of that name has a use for it.
-    #[allow(dead_code)] // The refresh token grant reads it.
-    pub(crate) refresh_token: Option<Secret>,
     /// RFC 8693 section 2.2.1.
     pub(crate) issued_token_type: Option<String>,
 }
 
 /// Where a token stands that must not be quoted.
 const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
+
+/// The refresh token of a success, also of one whose access token is of no use.
+pub(super) fn refresh_token(answer: &Answer) -> Option<Secret> {
+    let document = answer.json().ok().filter(|_| answer.is_success())?;
+    document.text("/refresh_token").filter(|text| !text.is_empty()).map(Secret::new)
+}
 
 /// A token, or an error; never a success without a token in it.
 pub(super) fn read(mut answer: Answer, expected: &Expected) -> Result<TokenResponse, SourceError> {
@@ -46,11 +49,7 @@ pub(super) fn read(mut answer: Answer, expected: &Expected) -> Result<TokenRespo
     }
     let token = token(&answer, &document, expected)?;
     let text = |place| document.text(place).filter(|text| !text.is_empty());
-    Ok(TokenResponse {
-        token,
-        refresh_token: text("/refresh_token").map(Secret::new),
-        issued_token_type: text("/issued_token_type").map(Into::into),
-    })
+    Ok(TokenResponse { token, issued_token_type: text("/issued_token_type").map(Into::into) })
 }
 
 /// Section 5.1.
@@ -109,7 +108,8 @@ fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Resu
     };
     Err(SourceError::terminal(answer.sentence(format_args!(
         "with the `token_type` {shown:?}, {why}; if it is to be sent as a bearer token, set `token_type`"
-    ))))
+    )))
+    .that(Reach::Used))
 }
 
 /// Section 3.3. Left out where it is what was asked for.
@@ -142,7 +142,8 @@ fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<V
     }
     let what = format!("with a token without the scope {:?}, which was asked for", missing.join(" "));
     if expected.require_scopes {
-        return Err(SourceError::terminal(answer.sentence(format_args!("{what} (`require_scopes`)"))));
+        let error = SourceError::terminal(answer.sentence(format_args!("{what} (`require_scopes`)")));
+        return Err(error.that(Reach::Used));
     }
     log::warn!("{}", answer.sentence(what));
     Ok(granted)
@@ -220,13 +221,19 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>) -> 
         || crate::transport::may_pass(status)
         || (code.is_empty() && answer.retry_after().is_some());
     let sentence = answer.sentence("").trim_end().to_owned() + &described + way_out;
+    // No code inside a 429 or a 5xx is believed: somebody on the way may have written it.
+    let reach = match status.as_u16() {
+        425 | 429 | 503 => Reach::Unused,
+        400..500 if told.is_some() => Reach::Refused,
+        _ => Reach::Lost,
+    };
     let error = match told {
         Some(error) if is_passing => SourceError::transient(Refusal { sentence, error }),
         Some(error) => SourceError::terminal(Refusal { sentence, error }),
         None if is_passing => SourceError::transient(sentence),
         None => SourceError::terminal(sentence),
     };
-    answer.with_retry_after(error)
+    answer.with_retry_after(error.that(reach))
 }
 
 /// What the server says in the form of the standard.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
-use crate::error::SourceError;
+use crate::error::{Reach, SourceError};
 
 use super::json::Document;
 use super::{Redactor, failure};
@@ -110,7 +110,8 @@ impl Answer {
 
     /// An answer that makes no sense: the next one may.
     pub(crate) fn nonsense(&self, what: impl std::fmt::Display) -> SourceError {
-        SourceError::transient(self.sentence(what))
+        let reach = if self.is_success() { Reach::Used } else { Reach::Lost };
+        SourceError::transient(self.sentence(what)).that(reach)
     }
 
     /// "… answered 200 OK" and what follows.

@@ -6,14 +6,15 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use super::{Limit, printable};
-use crate::error::SourceError;
+use crate::error::{Reach, SourceError};
 
 /// The failure of an exchange that brought no answer, or half of one.
 pub(super) fn network(error: reqwest::Error, shown: &str, limit: Limit) -> SourceError {
     // reqwest adds the URL to its text, with the query.
     let error = error.without_url();
     let cause = root_cause(&error);
-    match () {
+    let reach = if error.is_connect() || error.is_builder() { Reach::Unused } else { Reach::Lost };
+    let error = match () {
         () if error.is_connect() && error.is_timeout() => SourceError::transient(format!(
             "cannot connect to {shown}: no connection within `connect_timeout`"
         )),
@@ -29,7 +30,8 @@ pub(super) fn network(error: reqwest::Error, shown: &str, limit: Limit) -> Sourc
             SourceError::transient(format!("the answer of {shown} broke off: {cause}"))
         }
         () => SourceError::transient(format!("the exchange with {shown} failed: {cause}")),
-    }
+    };
+    error.that(reach)
 }
 
 /// The innermost error is the one that names the reason; those around it only say "error sending request".
