@@ -142,11 +142,17 @@
 //!
 //! # Features
 //!
-//! `oauth2` (default): [`oauth::Client`] and the grants, such as `source::ClientCredentials`; `http`, which is part of it:
-//! `source::JsonEndpoint`. `rustls` (default), `rustls-no-provider` or `native-tls`: TLS for them. `shared`: `source::SharedSource`, one auth call for many processes, and the
-//! module `store`. `redis`: its store in Redis, and
-//! `vault::RedisVault`. `test-util`: the module `testing`. Without any of them there is no
-//! HTTP client in the tree.
+//! | feature | gives |
+//! |---|---|
+//! | `oauth2` (default) | [`oauth::Client`] and its grants; [`vault`]; `http` |
+//! | `http` | [`source::JsonEndpoint`] |
+//! | `rustls` (default), `rustls-no-provider` or `native-tls` | TLS for them |
+//! | `shared` | [`source::SharedSource`], one auth call for many processes; [`store`] |
+//! | `redis` | its store in Redis, and `vault::RedisVault` |
+//! | `metrics` | refreshes, waiters, cooldowns for a recorder |
+//! | `test-util` | [`testing`] |
+//!
+//! Without any of them there is no HTTP client in the tree.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;

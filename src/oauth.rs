@@ -28,6 +28,7 @@
 //! | `oauth/discovery.rs` | where the server's endpoint is, and what the server offers |
 //! | `oauth/grant.rs`, `oauth/params.rs` | the settings common to all grants |
 //! | `source/client_credentials.rs`, `source/token_exchange.rs`, `source/jwt_bearer.rs` | one grant each |
+//! | `oauth/rotation.rs`, `source/refresh_token.rs` | the order in which a refresh token is spent; the grant that performs it |
 //! | `oauth/response.rs`, `oauth/error.rs` | what an answer means |
 //! | `oauth/jws.rs` | signatures |
 //!
@@ -61,6 +62,7 @@ mod grant;
 pub(crate) mod jws;
 mod params;
 mod response;
+pub(crate) mod rotation;
 
 pub use assertion::{Audience, Preset};
 pub use builder::ClientBuilder;
@@ -75,4 +77,5 @@ pub(crate) use assertion::Claims;
 pub(crate) use discovery::Discovery;
 pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
+pub(crate) use params::Expected;
 pub(crate) use response::TokenResponse;

@@ -16,6 +16,8 @@ mod client_credentials;
 mod json_endpoint;
 #[cfg(feature = "oauth2")]
 mod jwt_bearer;
+#[cfg(feature = "oauth2")]
+mod refresh_token;
 #[cfg(feature = "shared")]
 pub(crate) mod shared;
 #[cfg(feature = "oauth2")]
@@ -37,6 +39,7 @@ pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedSta
 #[cfg(feature = "oauth2")]
 pub use {
     jwt_bearer::{JwtBearer, JwtBearerGrant},
+    refresh_token::{AfterCrash, NeedsLogin, RefreshToken, RefreshTokenGrant},
     signed_jwt::{SignedJwt, SignedJwtBuilder},
     token_exchange::{TokenExchange, TokenExchangeGrant},
 };

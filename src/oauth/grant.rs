@@ -68,6 +68,11 @@ impl<G> GrantBuilder<G> {
 }
 
 impl<G, C> GrantBuilder<G, C> {
+    /// For a grant that is more than a request.
+    pub(crate) fn into_parts(self) -> (C, GrantSettings, G) {
+        (self.client, self.settings, self.grant)
+    }
+
     /// The scopes to ask for, with spaces between them (RFC 6749 section 3.3). Their order has no meaning. Default: none,
     /// so that the server chooses.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {

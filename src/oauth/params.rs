@@ -38,7 +38,7 @@ pub(crate) struct Expected {
 
 impl GrantSettings {
     /// The parameters, and what they lead to. `taken` are the grant's own, which `extra` must not name.
-    pub(super) fn checked(&self, taken: &[&str]) -> Result<(Form, Expected), BuildError> {
+    pub(crate) fn checked(&self, taken: &[&str]) -> Result<(Form, Expected), BuildError> {
         let scopes = self.scope.as_deref().map(scopes).transpose()?.unwrap_or_default();
         let mut form = Form::default();
         if !scopes.is_empty() {
@@ -72,7 +72,7 @@ impl GrantSettings {
     }
 
     /// Names what is asked for, whatever the order of the scopes.
-    pub(super) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+    pub(crate) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         let mut form = Form::default();
         let mut scopes: Vec<&str> =
             self.scope.iter().flat_map(|scope| scope.split_ascii_whitespace()).collect();

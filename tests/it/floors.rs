@@ -55,7 +55,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
         3,
         &["oauth", "oauth/", "source/", "source/json_endpoint/", "source/refresh_token/", "vault"],
     ),
-    ("source/refresh_token/", 3, &["oauth", "oauth/", "source/", "vault", "vault/"]),
+    ("source/refresh_token/", 3, &["oauth", "oauth/", "source/", "source/refresh_token/", "vault", "vault/"]),
     ("source/json_endpoint/", 3, &["oauth", "oauth/", "source/"]),
     ("source/shared", 3, &["source/shared/"]),
     ("source/shared/", 3, &["source/shared", "source/shared/"]),

@@ -45,6 +45,11 @@ impl Reply {
         Self { status, headers: Vec::new(), body }
     }
 
+    /// The connection is closed instead.
+    pub(super) fn lost() -> Self {
+        Self::json(0, Value::Null)
+    }
+
     pub(super) fn with_header(mut self, name: &'static str, value: String) -> Self {
         self.headers.push((name, value));
         self
@@ -99,6 +104,9 @@ impl Drop for Loopback {
 fn serve(mut stream: TcpStream, answer: impl Fn(&Question) -> Reply) -> io::Result<()> {
     let question = read(&stream)?;
     let Reply { status, headers, body } = answer(&question);
+    if status == 0 {
+        return Ok(());
+    }
     let body = body.to_string();
     let mut head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n",

@@ -1,0 +1,92 @@
+//! The login in the vault: whose it is, a new one, and one that could not be written.
+
+use std::time::Duration;
+
+use super::spend::{LONGEST_WAIT, vault_failed};
+use super::{Inner, State};
+use crate::error::SourceError;
+use crate::transport::printable;
+use crate::vault::{self, Record, RefreshTokenStore, Swap, VaultError};
+
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+impl<V: RefreshTokenStore> Inner<V> {
+    /// The first generation of a login at this client's server.
+    pub(super) fn first(&self, refresh_token: &str) -> Result<Record, VaultError> {
+        Record::first(refresh_token, self.client.shown(), self.client.id())
+    }
+
+    /// A refresh token goes only to the server that gave it, and only for the client that got it.
+    pub(super) fn foreign(&self, record: &Record) -> Option<String> {
+        let (issuer, id) = (self.client.shown(), self.client.id());
+        let is_own = record.issuer() == issuer && record.client_id() == id;
+        (!is_own).then(|| {
+            format!(
+                "the vault holds a login of the client {:?} at {:?}, and this is {id:?} at {issuer:?}: nothing was sent; \
+                 use another vault, or log in anew",
+                printable(record.client_id(), 80),
+                printable(record.issuer(), 200)
+            )
+        })
+    }
+
+    /// Puts a new login in the place of what is in the vault.
+    pub(super) async fn log_in(&self, refresh_token: &str) -> Result<(), VaultError> {
+        let _lock = self.vault.lock(LONGEST_WAIT).await?;
+        let record = self.first(refresh_token)?;
+        let mut state = self.state.lock().await;
+        let mut there = self.vault.load().await?;
+        loop {
+            match self.vault.swap(there.as_ref().map(vault::Stored::stamp), &record).await? {
+                Swap::Done(_) => break,
+                Swap::Moved(moved) => there = moved,
+            }
+        }
+        // It belonged to the old login.
+        state.unsaved = None;
+        Ok(())
+    }
+
+    /// Goes on writing what could not be written, each second. As long as this is under way, the process must not end.
+    pub(super) async fn save_at_last(&self) {
+        while self.state.lock().await.unsaved.is_some() {
+            tokio::time::sleep(SAVE_EVERY).await;
+            let Ok(_lock) = self.vault.lock(LONGEST_WAIT).await else { continue };
+            let mut state = self.state.lock().await;
+            if let Err(error) = self.save(&mut state).await {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    /// No refresh token is sent while a newer one is in memory alone.
+    pub(super) async fn save(&self, state: &mut State) -> Result<(), SourceError> {
+        let Some(record) = state.unsaved.clone() else { return Ok(()) };
+        let saved = async {
+            let there = self.vault.load().await?;
+            let is_older = there.as_ref().is_some_and(|there| {
+                there.record().login() == record.login() && there.record().generation() < record.generation()
+            });
+            if !is_older {
+                // A new login, or the record itself, written by a try that was said to have failed.
+                return Ok(true);
+            }
+            let stamp = there.as_ref().map(vault::Stored::stamp);
+            Ok::<_, VaultError>(matches!(self.vault.swap(stamp, &record).await?, Swap::Done(_)))
+        };
+        match saved.await {
+            Ok(true) => {
+                log::info!("the new refresh token is in the vault at last");
+                state.unsaved = None;
+                Ok(())
+            }
+            Ok(false) => {
+                Err(SourceError::transient("the vault was written by somebody else at the same time"))
+            }
+            Err(error) => Err(vault_failed(
+                error,
+                "the newest refresh token is in memory alone, since the vault failed",
+            )),
+        }
+    }
+}

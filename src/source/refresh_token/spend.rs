@@ -1,0 +1,306 @@
+//! One exchange of a refresh token: performs what the machine says.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Inner, NeedsLogin, Outcome, State};
+use crate::error::{Reach, SourceError};
+use crate::oauth::rotation::{self, Answer, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
+use crate::oauth::{OAuthError, TokenResponse};
+use crate::secret::Secret;
+use crate::source::FetchContext;
+use crate::token::Token;
+use crate::transport::Form;
+use crate::vault::{self, Access, Record, RefreshTokenStore, Swap, VaultError};
+
+const GRANT: &str = "refresh_token";
+/// How long an answer is waited for, in the background.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(110);
+/// How long the vault's lock is waited for.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(8);
+/// An access token in the vault that lasts for less is no news.
+const SHORTEST_LIFE: Duration = Duration::from_secs(5);
+/// By how long an access token lasts whose end the server does not say.
+const MISSING_LIFETIME: Duration = Duration::from_secs(300);
+/// Of how many of its own writes a process knows.
+const KNOWN_WRITES: usize = 8;
+
+/// What one exchange gathers on its way.
+struct Run<'a, V> {
+    inner: &'a Inner<V>,
+    cx: &'a FetchContext,
+    state: &'a mut State,
+    /// What stands in the vault, as far as is known.
+    stored: Option<vault::Stored>,
+    /// What the server has answered.
+    response: Option<(Option<Secret>, Option<TokenResponse>)>,
+    /// The record of the last write that failed: the same write may be repeated.
+    pending: Option<(Change, Record)>,
+    sent: SystemTime,
+    failure: Option<SourceError>,
+}
+
+impl<V: RefreshTokenStore> Inner<V> {
+    pub(super) async fn exchange(&self, cx: &FetchContext) -> Outcome {
+        let lock = self.vault.lock(LONGEST_WAIT).await;
+        let _lock = lock.map_err(|error| SourceError::transient(error).within("the vault's lock"))?;
+        // Nobody else is in here: a fetch that finds an exchange under way waits for it.
+        let mut state = self.state.lock().await;
+        let now = cx.clock().now().wall;
+        let run = Run {
+            inner: self,
+            cx,
+            state: &mut state,
+            stored: None,
+            response: None,
+            pending: None,
+            sent: now,
+            failure: None,
+        };
+        run.run().await
+    }
+}
+
+impl<V: RefreshTokenStore> Run<'_, V> {
+    async fn run(mut self) -> Outcome {
+        self.inner.save(self.state).await?;
+        let (mut rotation, mut effect) = Rotation::begin(self.inner.rules, self.state.memory);
+        loop {
+            let event = match effect {
+                Effect::Load => self.load().await,
+                Effect::Write(change) => self.write(change).await,
+                Effect::Send => Event::Answered(self.send().await),
+                Effect::Wait(time) => {
+                    tokio::time::sleep(time).await;
+                    Event::Waited
+                }
+                Effect::Done(outcome) => return self.end(outcome),
+            };
+            effect = rotation.on(event, self.cx.clock().now());
+            self.state.memory = rotation.memory();
+        }
+    }
+
+    async fn load(&mut self) -> Event {
+        match self.loaded().await {
+            Ok(stored) => {
+                if let Some(stored) = &stored
+                    && let Some(foreign) = self.inner.foreign(stored.record())
+                {
+                    self.failure = Some(SourceError::terminal(foreign));
+                    return Event::NotLoaded;
+                }
+                self.stored = stored;
+                Event::Loaded(self.view())
+            }
+            Err(error) => {
+                self.failure = Some(vault_failed(error, "nothing was sent: the vault"));
+                Event::NotLoaded
+            }
+        }
+    }
+
+    /// With the first refresh token, if there is nothing yet.
+    async fn loaded(&self) -> Result<Option<vault::Stored>, VaultError> {
+        let inner = self.inner;
+        let there = inner.vault.load().await?;
+        let Some(first) = inner.first.as_ref().filter(|_| there.is_none()) else { return Ok(there) };
+        let record = inner.first(first.expose())?;
+        match inner.vault.swap(None, &record).await? {
+            Swap::Done(stamp) => Ok(Some(vault::Stored::new(record, stamp))),
+            Swap::Moved(there) => Ok(there),
+        }
+    }
+
+    fn view(&self) -> Option<View> {
+        let record = self.stored.as_ref()?.record();
+        let state = match record.state() {
+            vault::State::Idle => Stored::Idle,
+            vault::State::Spending { since, tries } => {
+                let is_own = self.state.writes.iter().any(|write| write == record.write());
+                Stored::Spending { since: *since, tries: *tries, by: u64::from(!is_own) }
+            }
+            vault::State::Dead { .. } => Stored::Dead,
+        };
+        Some(View { key: self.key(record), state, has_news: self.news(record).is_some() })
+    }
+
+    /// The login is told from others by its name, of which a part is enough.
+    #[allow(clippy::unused_self)]
+    fn key(&self, record: &Record) -> Key {
+        let login = record.login().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
+        Key { login, generation: record.generation() }
+    }
+
+    /// The access token in the vault, if it is good for a while, and not the one that is to be replaced.
+    fn news(&self, record: &Record) -> Option<Token> {
+        let token = record.access()?.token(self.cx.clock().now().wall)?;
+        let is_old = self.cx.previous.as_ref().is_some_and(|previous| previous.is_same(&token));
+        let lasts = token.remaining().is_some_and(|left| left > SHORTEST_LIFE);
+        (!is_old && lasts).then_some(token)
+    }
+
+    async fn write(&mut self, change: Change) -> Event {
+        let record = match self.pending.take() {
+            Some((pending, record)) if pending == change => Ok(record),
+            _ => self.changed(change),
+        };
+        let swapped = match record {
+            Ok(record) => {
+                self.state.writes.insert(0, record.write().to_owned());
+                self.state.writes.truncate(KNOWN_WRITES);
+                let stamp = self.stored.as_ref().map(|stored| stored.stamp().clone());
+                let swapped = self.inner.vault.swap(stamp.as_ref(), &record).await;
+                if swapped.is_err() {
+                    self.pending = Some((change, record.clone()));
+                }
+                swapped.map(|swap| (swap, record))
+            }
+            Err(error) => Err(error),
+        };
+        match swapped {
+            Ok((Swap::Done(stamp), record)) => {
+                self.stored = Some(vault::Stored::new(record, stamp));
+                Event::Written
+            }
+            Ok((Swap::Moved(there), _)) => {
+                self.stored = there;
+                Event::Moved(self.view())
+            }
+            Err(error) => {
+                let error = vault_failed(error, "the vault");
+                self.failure.get_or_insert(error);
+                Event::NotWritten
+            }
+        }
+    }
+
+    fn changed(&self, change: Change) -> Result<Record, VaultError> {
+        let now = self.cx.clock().now().wall;
+        let record = self.stored.as_ref().map(vault::Stored::record);
+        let record = record.ok_or_else(|| VaultError::unavailable("there is no record to change"))?;
+        match change {
+            Change::Spending { since, tries } => record.spending_since(since, tries),
+            Change::Idle => record.idle(),
+            Change::Next => {
+                let (refresh, response) = self
+                    .response
+                    .as_ref()
+                    .map(|(refresh, response)| (refresh.as_ref(), response.as_ref()))
+                    .unzip();
+                let access = response.flatten().map(|response| self.access(&response.token));
+                record.next(refresh.flatten().map(Secret::expose), access)
+            }
+            Change::Dead => {
+                let reason = self.failure.as_ref().map_or_else(
+                    || "it may have been spent by a request whose answer nobody has seen".to_owned(),
+                    ToString::to_string,
+                );
+                record.dead(&reason, now)
+            }
+        }
+    }
+
+    fn access(&self, token: &Token) -> Access {
+        let lifetime = token.remaining().unwrap_or(MISSING_LIFETIME);
+        let ends = self.sent.checked_add(lifetime).unwrap_or(self.sent);
+        let access = Access::new(token.secret(), self.sent, ends).with_type(token.token_type().clone());
+        access.with_scopes(token.scopes().iter().cloned())
+    }
+
+    async fn send(&mut self) -> Answer {
+        let Some(stored) = &self.stored else { return Answer::Unspent };
+        let mut form = Form::default();
+        form.secret("refresh_token", stored.record().refresh_token());
+        form.extend(&self.inner.common);
+        self.sent = self.cx.clock().now().wall;
+        let spent = self.inner.client.spend(GRANT, &form, &self.inner.expected, LONGEST_EXCHANGE, self.cx);
+        match spent.await {
+            (refresh, Ok(response)) => {
+                self.response = Some((refresh, Some(response)));
+                Answer::Token
+            }
+            (Some(refresh), Err(error)) if error.reach() == Reach::Used => {
+                self.response = Some((Some(refresh), None));
+                self.failure = Some(error);
+                Answer::Token
+            }
+            (_, Err(error)) => {
+                let answer = judged(&error);
+                self.failure = Some(error);
+                answer
+            }
+        }
+    }
+
+    fn end(mut self, outcome: rotation::Outcome) -> Outcome {
+        match outcome {
+            rotation::Outcome::Adopted => {
+                let token = self.stored.as_ref().and_then(|stored| self.news(stored.record()));
+                token.ok_or_else(|| {
+                    SourceError::transient("the access token in the vault has ended meanwhile")
+                })
+            }
+            rotation::Outcome::Published => self.published(),
+            rotation::Outcome::Unsaved => {
+                log::error!(
+                    "the new refresh token could not be written into the vault, and is in memory alone: {}",
+                    self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
+                );
+                self.state.unsaved = self.pending.take().map(|(_, record)| record);
+                self.published()
+            }
+            rotation::Outcome::Failed(failure) => Err(self.failed(failure)),
+        }
+    }
+
+    fn published(mut self) -> Outcome {
+        match self.response.take() {
+            Some((_, Some(response))) => Ok(response.token),
+            _ => Err(self.failure.take().unwrap_or_else(|| SourceError::transient("there was no answer"))),
+        }
+    }
+
+    fn failed(self, failure: Failure) -> SourceError {
+        let record = self.stored.as_ref().map(vault::Stored::record);
+        let cause = self.failure;
+        match failure {
+            Failure::Vault | Failure::Unspent => {
+                cause.unwrap_or_else(|| SourceError::transient("nothing was sent: the vault is not in order"))
+            }
+            Failure::Ambiguous => {
+                let what = "it is not known whether the server has spent the refresh token";
+                match cause {
+                    Some(cause) => cause.into_transient().within(what),
+                    None => SourceError::transient(what),
+                }
+            }
+            Failure::NeedsLogin => {
+                let (reason, at) = match record.map(Record::state) {
+                    Some(vault::State::Dead { reason, at }) => (reason.clone(), Some(*at)),
+                    Some(_) => (cause.map(|cause| cause.to_string()).unwrap_or_default(), None),
+                    None => ("there is no refresh token in the vault".to_owned(), None),
+                };
+                let needs = NeedsLogin { generation: record.map(Record::generation), reason, at };
+                log::error!("{needs}");
+                SourceError::terminal(needs)
+            }
+        }
+    }
+}
+
+/// RFC 9700 section 4.14: what an answer says of the refresh token.
+fn judged(error: &SourceError) -> Answer {
+    match error.reach() {
+        Reach::Unused => Answer::Unspent,
+        Reach::Lost => Answer::Ambiguous,
+        Reach::Used => Answer::Unreadable,
+        Reach::Refused => match error.cause::<OAuthError>() {
+            Some(error) if error.code == "invalid_grant" => Answer::InvalidGrant,
+            _ => Answer::Unspent,
+        },
+    }
+}
+
+pub(super) fn vault_failed(error: VaultError, what: &str) -> SourceError {
+    SourceError::transient(error).within(what)
+}
