@@ -207,9 +207,9 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>) -> 
         (None, None) => String::new(),
     };
     let way_out = match code {
-        "invalid_client" => "; check `client_id`, the client's secret or key, and `auth_method`",
+        "invalid_client" => "; check `client_id`, `client_secret` or the key, and `auth_method`",
         "" if status == StatusCode::UNAUTHORIZED => {
-            "; check `client_id`, the client's secret or key, and `auth_method`"
+            "; check `client_id`, `client_secret` or the key, and `auth_method`"
         }
         "" if status == StatusCode::NOT_FOUND => "; check `token_url`",
         "unauthorized_client" | "unsupported_grant_type" => "; this client may not use this grant there",

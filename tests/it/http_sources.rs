@@ -201,7 +201,7 @@ async fn a_success_without_a_token_is_an_error_that_names_what_is_missing() {
 #[actix::test]
 async fn what_the_server_refuses_says_which_setting_to_check() {
     for (status, body, wanted) in [
-        (401, r#"{"error":"invalid_client"}"#, "invalid_client; check `client_id`, the client's secret"),
+        (401, r#"{"error":"invalid_client"}"#, "invalid_client; check `client_id`, `client_secret`"),
         (200, r#"{"error":"invalid_request","error_description":"no\nway"}"#, "invalid_request (no?way)"),
         (401, "", "401 Unauthorized; check `client_id`"),
         (400, r#"{"error":"invalid_scope"}"#, "invalid_scope; check `scope`"),
