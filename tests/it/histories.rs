@@ -362,6 +362,8 @@ impl Run {
                 }
             }
             How::Discard => {
+                // A flight may have landed since the observer looked, and its token may be the one that goes now.
+                books.judge_observer(self.handle.watch().current().as_ref());
                 books.will_be_discarded(token);
                 if by_message {
                     let _ = self.handle.addr().send(Discard(token.clone())).await;
