@@ -26,6 +26,14 @@ pub(super) struct Sentinels {
 /// Host and port.
 type Named = (String, u16);
 
+/// Says whom it concerns, where the error itself speaks of a connection alone.
+fn of_a_sentinel(error: RedisError) -> RedisError {
+    if !error.is_io_error() {
+        return error;
+    }
+    RedisError::from((error.kind(), "a sentinel cannot be asked", error.to_string()))
+}
+
 impl Sentinels {
     /// The master. `servers`: the login of the servers.
     ///
@@ -65,7 +73,7 @@ impl Sentinels {
             let vote = match answer {
                 Ok(named) => Some(named),
                 Err(error) => {
-                    *last = error;
+                    *last = of_a_sentinel(error);
                     None
                 }
             };
