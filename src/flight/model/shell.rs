@@ -228,9 +228,7 @@ impl World {
     fn note(&mut self, note: &Note, said: &mut Said, rules: &Rules) {
         match note {
             Note::Retrying { .. } => {
-                let waits = said.action == Some(Action::Answer(Reply::Wait));
-                let requested = if waits { rules.requested() } else { Duration::ZERO };
-                self.books.retry_not_before = Some(self.now.boot + requested);
+                self.books.retry_not_before = Some(self.now.boot + said.pause);
             }
             Note::Landed { .. } => {
                 said.sights.push(Sight::Landed);
@@ -254,8 +252,7 @@ impl World {
         let pause = match reply {
             Some(Reply::Panic) if failures == 1 => Duration::ZERO,
             Some(Reply::Terminal) => usual.max(rules.terminal),
-            Some(Reply::Wait) => usual.max(rules.requested()),
-            _ => usual,
+            _ => usual.max(said.pause),
         };
         self.books.fail(pause, reply == Some(Reply::Terminal), self.now);
     }

@@ -87,6 +87,8 @@ pub(super) struct Said {
     pub(super) published: bool,
     /// The source has brought a reported secret, and is asked once more.
     pub(super) asks_again: bool,
+    /// The source is left alone for so long, whatever the policy says.
+    pub(super) pause: Duration,
     /// Who was to be told the token that is discarded now.
     pub(super) withdrawn: Vec<u64>,
     pub(super) sights: Vec<Sight>,
@@ -282,6 +284,13 @@ impl World {
             Reply::Wait => Err(SourceError::transient("wait").with_retry_after(rules.requested())),
             Reply::Terminal => Err(SourceError::terminal("terminal")),
             Reply::Panic => Err(SourceError::panic("panic")),
+        };
+        // A token that has expired on arrival is one that a server counts in whole seconds.
+        let has_expired = |token: &Token| token.flaw().is_none() && token.remaining_at(self.now).is_zero();
+        said.pause = match &result {
+            Ok(token) if has_expired(token) => Duration::from_secs(1),
+            Err(_) if reply == Reply::Wait => rules.requested(),
+            _ => Duration::ZERO,
         };
         let brought = result.as_ref().ok().filter(|token| self.is_good(token)).cloned();
         // Without anything usable meanwhile nobody is made to wait for a second answer.
