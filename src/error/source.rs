@@ -37,6 +37,7 @@ pub(crate) enum Reach {
     /// It was sent, and no answer came that says what became of it.
     Lost,
     /// The server said no to it.
+    #[cfg(feature = "oauth2")]
     Refused,
     /// The server accepted it, and the answer is of no use.
     Used,

@@ -56,6 +56,7 @@ impl Answer {
 
     /// How far the server's clock is ahead of one that shows `now` as the answer comes, in seconds. `None` if the server
     /// does not say.
+    #[cfg(feature = "oauth2")]
     pub(crate) fn clock_offset(&self, now: SystemTime) -> Option<i64> {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         self.date().map(|date| match date.duration_since(now) {
@@ -103,7 +104,6 @@ impl Answer {
     }
 
     /// Hides what was received, too.
-    #[cfg(feature = "oauth2")]
     pub(crate) fn hide(&mut self, secret: &str) {
         self.redactor.hide(Zeroizing::new(secret.to_owned()));
     }

@@ -59,7 +59,6 @@ impl Document {
         self.0.is_object()
     }
 
-    #[cfg(feature = "oauth2")]
     pub(crate) fn text(&self, pointer: &str) -> Option<&str> {
         self.get(pointer).and_then(Value::as_str)
     }
