@@ -1,6 +1,7 @@
 //! Real authorization servers in processes of their own: `oidc-provider` on node, and two on Python.
 
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -12,7 +13,7 @@ pub(crate) mod tls;
 
 /// A process that writes one line of addresses. The process ends when its standard input does. Therefore a test that is
 /// killed leaves no server behind.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     addresses: Value,
     client: reqwest::Client,
@@ -31,7 +32,7 @@ impl Server {
         Self { child, addresses, client: reqwest::Client::new() }
     }
 
-    fn address(&self, name: &str) -> &str {
+    pub(crate) fn address(&self, name: &str) -> &str {
         self.addresses[name].as_str().expect("an address of this name")
     }
 
@@ -39,7 +40,12 @@ impl Server {
         read(self.client.get(url)).await
     }
 
-    async fn introspect(&self, token: &str) -> Value {
+    pub(crate) async fn stats(&self) -> Value {
+        self.get(self.address("stats_endpoint")).await
+    }
+
+    /// What the server itself thinks of a token (RFC 7662).
+    pub(crate) async fn introspect(&self, token: &str) -> Value {
         let request = self
             .client
             .post(self.address("introspection_endpoint"))
@@ -77,6 +83,15 @@ fn tests_folder(name: &str) -> PathBuf {
 /// `oidc-provider`. Its clients and endpoints stand in `tests/oidc/README.md`.
 pub(crate) struct Provider(Server);
 
+/// What every server can be asked.
+impl Deref for Provider {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
 /// The private key of a client, and the public one for whoever verifies what the client signs.
 pub(crate) struct ClientKey {
     pub(crate) kid: String,
@@ -98,19 +113,6 @@ impl Provider {
             "run ./tests/run: it installs the authorization server"
         );
         Self(Server::start(Command::new("node").arg("server.mjs").current_dir(folder)))
-    }
-
-    pub(crate) fn address(&self, name: &str) -> &str {
-        self.0.address(name)
-    }
-
-    pub(crate) async fn stats(&self) -> Value {
-        self.0.get(self.address("stats_endpoint")).await
-    }
-
-    /// What the server itself thinks of a token (RFC 7662).
-    pub(crate) async fn introspect(&self, token: &str) -> Value {
-        self.0.introspect(token).await
     }
 
     /// The document at `/.well-known/openid-configuration`.
@@ -144,6 +146,14 @@ impl Provider {
 /// A server of `tests/pyservers`. Both have the same clients: `serving.py` names them.
 pub(crate) struct PythonServer(Server);
 
+impl Deref for PythonServer {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
 impl PythonServer {
     /// Authlib on Flask.
     #[track_caller]
@@ -160,19 +170,6 @@ impl PythonServer {
     #[track_caller]
     fn start(script: &str) -> Self {
         Self(Server::start(&mut python(script)))
-    }
-
-    pub(crate) fn address(&self, name: &str) -> &str {
-        self.0.address(name)
-    }
-
-    pub(crate) async fn stats(&self) -> Value {
-        self.0.get(self.address("stats_endpoint")).await
-    }
-
-    /// What the server itself thinks of a token (RFC 7662).
-    pub(crate) async fn introspect(&self, token: &str) -> Value {
-        self.0.introspect(token).await
     }
 }
 
