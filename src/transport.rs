@@ -11,6 +11,7 @@ mod identity;
 mod json;
 mod reason;
 mod request;
+mod setters;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) use form::Form;
 pub(crate) use http_client::{Configure, HttpClient, HttpSettings};
 pub(crate) use json::{Document, Pointer, lifetime, moment};
 pub(crate) use request::Request;
+pub(crate) use setters::http_setters;
 
 /// Just below the policy's `attempt_timeout` of 10 s, so that the source's own error is the one that is seen.
 const TIMEOUT: Duration = Duration::from_secs(9);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::duration;
@@ -11,7 +10,7 @@ use crate::secret::Secret;
 use crate::secret::origin::SecretOrigin;
 use crate::settings::settings;
 use crate::source::{BoxSource, TokenSource};
-use crate::transport::Configure;
+use crate::transport::{Configure, http_setters};
 
 use super::assertion::{Audience, Preset};
 use super::client_auth::{Certificate, ClientAuth};
@@ -40,6 +39,19 @@ settings! {
     /// let source = client.client_credentials().scope("orders.read").build()?;
     /// assert!(!format!("{client:?} {source:?}").contains("s3cret"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The HTTP client is built by the crate, and a closure changes it:
+    ///
+    /// ```
+    /// use tokenflight::oauth::Client;
+    ///
+    /// let client = Client::builder("https://auth.example.com/token", "my-app")
+    ///     .secret("s3cret")
+    ///     .http(|http| http.http1_only().user_agent("orders/1.0"))
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok::<(), tokenflight::BuildError>(())
     /// ```
     ///
     /// `Debug` hides the secrets, and the URL until it has been checked.
@@ -242,63 +254,9 @@ impl ClientBuilder {
         self.certificate = Some(certificate);
         self
     }
-
-    /// Allows a URL with `http`, in clear. Default: only for this machine itself.
-    pub fn allow_http(mut self) -> Self {
-        self.allow_http = true;
-        self
-    }
-
-    /// A proxy for https: `http://`, `https://` or `socks5://` with host and port. Nothing that goes in clear, and nothing for
-    /// this machine or its own network (loopback, link-local), goes through it. Default: the one that the environment names
-    /// (`HTTPS_PROXY`, `NO_PROXY`).
-    pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.proxy = Some(Secret::new(url));
-        self
-    }
-
-    /// Changes the HTTP client: a root certificate, a resolver. Whatever it sets, redirects are not followed, no referer is
-    /// sent, and no proxy sees what is for this machine or goes in clear.
-    ///
-    /// ```
-    /// use tokenflight::oauth::Client;
-    ///
-    /// let client = Client::builder("https://auth.example.com/token", "my-app")
-    ///     .secret("s3cret")
-    ///     .http(|http| http.http1_only().user_agent("orders/1.0"))
-    ///     .build()?;
-    /// # let _ = client;
-    /// # Ok::<(), tokenflight::BuildError>(())
-    /// ```
-    ///
-    /// Default: one client is shared by all sources of the process that have no settings for it.
-    pub fn http(
-        mut self,
-        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
-    ) -> Self {
-        self.http = Some(Arc::new(configure));
-        self
-    }
-
-    /// How long one request may take, from the connection to the last byte. Default 9 s, just below the policy's
-    /// `attempt_timeout`. It ends with the attempt in any case.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
-    }
-
-    /// How long it may take to connect. Default 5 s.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = Some(limit);
-        self
-    }
-
-    /// The longest answer that is read, in bytes. Default 65,536, at most 16 MiB.
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.max_body = Some(bytes);
-        self
-    }
 }
+
+http_setters!(ClientBuilder);
 
 /// Without the HTTP client, whose closure has none.
 impl fmt::Debug for ClientBuilder {

@@ -15,7 +15,7 @@ use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::files::FromFiles;
-use crate::transport::{Endpoint, HttpClient, HttpSettings, Limits, Transport};
+use crate::transport::{Endpoint, HttpClient, Transport};
 
 impl ClientBuilder {
     /// Checks the settings, and reads the files that they name.
@@ -77,11 +77,7 @@ impl ClientBuilder {
     }
 
     fn transport(&mut self) -> Result<Transport, BuildError> {
-        let settings = HttpSettings {
-            connect_timeout: self.connect_timeout,
-            proxy: self.proxy.take(),
-            configure: self.http.take(),
-        };
+        let (settings, limits) = self.http_settings();
         let files = match (self.certificate_file.take(), self.certificate_key_file.take()) {
             (Some(certificate), Some(key)) => Some(Certificate::from_files(certificate, key)),
             (Some(certificate), None) => Some(Certificate::from_files(&certificate, &certificate)),
@@ -98,7 +94,7 @@ impl ClientBuilder {
                 HttpClient::with_certificate_files(settings, paths)?
             }
         };
-        Transport::new(http, Limits { timeout: self.timeout, max_body: self.max_body })
+        Transport::new(http, limits)
     }
 
     /// The one proof that was given.

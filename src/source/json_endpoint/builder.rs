@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use crate::settings::{secret_table, settings};
 use crate::token::TokenType;
 use crate::transport::{
-    Configure, Document, Endpoint, HttpClient, HttpSettings, Limits, Pointer, Redactor, Transport, form,
+    Configure, Document, Endpoint, HttpClient, Pointer, Redactor, Transport, form, http_setters,
 };
 
 use super::answer::{Ends, Shape};
@@ -161,25 +161,6 @@ impl JsonEndpointBuilder {
         self
     }
 
-    /// How long one request may take, from the connection to the last byte. Default 9 s, just below the
-    /// policy's `attempt_timeout`. It ends with the attempt in any case.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
-    }
-
-    /// How long it may take to connect. Default 5 s.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = Some(limit);
-        self
-    }
-
-    /// The longest answer that is read, in bytes. Default 65,536.
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.max_body = Some(bytes);
-        self
-    }
-
     /// Adds a status that time alone may change, beside 408, 425, 429 and 5xx. Default: none.
     pub fn transient_status(mut self, status: u16) -> Self {
         self.transient_status.push(status);
@@ -194,31 +175,6 @@ impl JsonEndpointBuilder {
         self
     }
 
-    /// Allows a URL with `http`, in clear. Default: only for this machine itself. A cloud's metadata server needs it.
-    pub fn allow_http(mut self) -> Self {
-        self.allow_http = true;
-        self
-    }
-
-    /// A proxy for https: `http://`, `https://` or `socks5://` with host and port. Nothing that goes in clear, and nothing for
-    /// this machine or its own network (loopback, link-local), goes through it. Default: the one that the environment names
-    /// (`HTTPS_PROXY`, `NO_PROXY`).
-    pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.proxy = Some(Secret::new(url));
-        self
-    }
-
-    /// Changes the HTTP client: a root certificate, a resolver. Whatever it sets, redirects are not followed, no referer is
-    /// sent, and no proxy sees what is for this machine or goes in clear. Default: one client is shared by all sources of
-    /// the process that have no settings for it.
-    pub fn http(
-        mut self,
-        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
-    ) -> Self {
-        self.http = Some(Arc::new(configure));
-        self
-    }
-
     /// Checks the settings.
     ///
     /// # Errors
@@ -229,12 +185,7 @@ impl JsonEndpointBuilder {
         let headers = self.headers()?;
         let endpoint = Endpoint::parse("url", self.url.expose())?;
         endpoint.check_plaintext(self.allow_http)?;
-        let settings = HttpSettings {
-            connect_timeout: self.connect_timeout,
-            proxy: self.proxy.take(),
-            configure: self.http.take(),
-        };
-        let limits = Limits { timeout: self.timeout, max_body: self.max_body };
+        let (settings, limits) = self.http_settings();
         let transport = Transport::new(HttpClient::new(settings)?, limits)?;
         transport.check(&endpoint)?;
         let redactor = self.redactor();
@@ -338,6 +289,8 @@ impl JsonEndpointBuilder {
         Ok(headers)
     }
 }
+
+http_setters!(JsonEndpointBuilder);
 
 impl fmt::Debug for JsonEndpointBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
