@@ -77,5 +77,5 @@ pub(crate) use assertion::Claims;
 pub(crate) use discovery::Discovery;
 pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
-pub(crate) use params::Expected;
+pub(crate) use params::{Expected, GrantSettings};
 pub(crate) use response::TokenResponse;

@@ -129,7 +129,7 @@ impl Client {
     ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
         let transport = self.0.transport.patient(limit);
         match self.send(&transport, grant, parameters, cx, None).await {
-            Ok((answer, _)) => (response::refresh_token(&answer), response::read(answer, expected)),
+            Ok((answer, _)) => response::read_all(answer, expected),
             Err(error) => (None, Err(error)),
         }
     }

@@ -25,14 +25,16 @@ pub(crate) struct TokenResponse {
 /// Where a token stands that must not be quoted.
 const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
 
-/// The refresh token of a success, also of one whose access token is of no use.
-pub(super) fn refresh_token(answer: &Answer) -> Option<Secret> {
-    let document = answer.json().ok().filter(|_| answer.is_success())?;
-    document.text("/refresh_token").filter(|text| !text.is_empty()).map(Secret::new)
+/// A token, or an error; never a success without a token in it.
+pub(super) fn read(answer: Answer, expected: &Expected) -> Result<TokenResponse, SourceError> {
+    read_all(answer, expected).1
 }
 
-/// A token, or an error; never a success without a token in it.
-pub(super) fn read(mut answer: Answer, expected: &Expected) -> Result<TokenResponse, SourceError> {
+/// The same, and the refresh token of a success, also of one whose access token is of no use.
+pub(super) fn read_all(
+    mut answer: Answer,
+    expected: &Expected,
+) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
     let document = answer.json();
     // Before anything is quoted: some servers send a token along with an error.
     for place in TOKENS {
@@ -41,15 +43,28 @@ pub(super) fn read(mut answer: Answer, expected: &Expected) -> Result<TokenRespo
         }
     }
     if !answer.is_success() {
-        return Err(refused(&answer, answer.status(), document.ok().as_ref()));
+        return (None, Err(refused(&answer, answer.status(), document.ok().as_ref())));
     }
-    let document = document?;
-    if has_error(&document) {
-        return Err(refused(&answer, StatusCode::BAD_REQUEST, Some(&document)));
+    let document = match document {
+        Ok(document) => document,
+        Err(error) => return (None, Err(error)),
+    };
+    let refresh_token = filled(&document, "/refresh_token").map(Secret::new);
+    (refresh_token, success(&answer, &document, expected))
+}
+
+fn success(answer: &Answer, document: &Document, expected: &Expected) -> Result<TokenResponse, SourceError> {
+    if has_error(document) {
+        return Err(refused(answer, StatusCode::BAD_REQUEST, Some(document)));
     }
-    let token = token(&answer, &document, expected)?;
-    let text = |place| document.text(place).filter(|text| !text.is_empty());
-    Ok(TokenResponse { token, issued_token_type: text("/issued_token_type").map(Into::into) })
+    let token = token(answer, document, expected)?;
+    let issued_token_type = filled(document, "/issued_token_type").map(Into::into);
+    Ok(TokenResponse { token, issued_token_type })
+}
+
+/// A text that says something.
+fn filled<'a>(document: &'a Document, place: &str) -> Option<&'a str> {
+    document.text(place).filter(|text| !text.is_empty())
 }
 
 /// Section 5.1.

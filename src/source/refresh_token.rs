@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::error::{BuildError, SourceError};
 use crate::oauth::rotation::{Memory, Rules};
-use crate::oauth::{Client, Expected, GrantBuilder};
+use crate::oauth::{Client, Expected, GrantBuilder, GrantSettings};
 use crate::secret::Secret;
 use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
@@ -67,7 +67,7 @@ struct Inner<V> {
     expected: Expected,
     rules: Rules,
     first: Option<Secret>,
-    asked_for: Vec<(String, String)>,
+    settings: GrantSettings,
     /// The exchange that is under way, or the last one. Held for a moment.
     running: Mutex<Option<watch::Receiver<Option<Outcome>>>>,
     /// Held for a whole exchange.
@@ -139,12 +139,10 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
             ));
         }
         let (common, expected) = settings.checked(&["refresh_token"])?;
-        let mut asked_for = Vec::new();
-        settings.identify(&mut |name, value| asked_for.push((name.to_owned(), value.to_owned())));
         let state = State { memory: Memory::new(0), writes: Vec::new(), unsaved: None };
         let (state, running) = (tokio::sync::Mutex::new(state), Mutex::default());
         let RefreshTokenGrant { vault, first, rules } = grant;
-        let inner = Inner { client, vault, common, expected, rules, first, asked_for, running, state };
+        let inner = Inner { client, vault, common, expected, rules, first, settings, running, state };
         Ok(RefreshToken { inner: Arc::new(inner) })
     }
 }
@@ -202,7 +200,7 @@ impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("grant_type", "refresh_token");
         self.inner.client.identify(part);
-        self.inner.asked_for.iter().for_each(|(name, value)| part(name, value));
+        self.inner.settings.identify(part);
         part(super::UNNAMED, "the login in the vault");
     }
 

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{Inner, NeedsLogin, Outcome, State};
 use crate::error::{Reach, SourceError};
+use crate::oauth::OAuthError;
 use crate::oauth::rotation::{self, Answer, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
-use crate::oauth::{OAuthError, TokenResponse};
 use crate::secret::Secret;
 use crate::source::FetchContext;
 use crate::token::Token;
@@ -31,8 +31,9 @@ struct Run<'a, V> {
     state: &'a mut State,
     /// What stands in the vault, as far as is known.
     stored: Option<vault::Stored>,
-    /// What the server has answered.
-    response: Option<(Option<Secret>, Option<TokenResponse>)>,
+    /// What the server has answered: the next refresh token, if it is another one, and the access token, if it is of use.
+    refresh_token: Option<Secret>,
+    token: Option<Token>,
     /// The record of the last write that failed: the same write may be repeated.
     pending: Option<(Change, Record)>,
     sent: SystemTime,
@@ -51,7 +52,8 @@ impl<V: RefreshTokenStore> Inner<V> {
             cx,
             state: &mut state,
             stored: None,
-            response: None,
+            refresh_token: None,
+            token: None,
             pending: None,
             sent: now,
             failure: None,
@@ -121,14 +123,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
             vault::State::Dead { .. } => Stored::Dead,
         };
-        Some(View { key: self.key(record), state, has_news: self.news(record).is_some() })
-    }
-
-    /// The login is told from others by its name, of which a part is enough.
-    #[allow(clippy::unused_self)]
-    fn key(&self, record: &Record) -> Key {
-        let login = record.login().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
-        Key { login, generation: record.generation() }
+        Some(View { key: key(record), state, has_news: self.news(record).is_some() })
     }
 
     /// The access token in the vault, if it is good for a while, and not the one that is to be replaced.
@@ -140,36 +135,38 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     async fn write(&mut self, change: Change) -> Event {
-        let record = match self.pending.take() {
-            Some((pending, record)) if pending == change => Ok(record),
-            _ => self.changed(change),
-        };
-        let swapped = match record {
-            Ok(record) => {
-                self.state.writes.insert(0, record.write().to_owned());
-                self.state.writes.truncate(KNOWN_WRITES);
-                let stamp = self.stored.as_ref().map(|stored| stored.stamp().clone());
-                let swapped = self.inner.vault.swap(stamp.as_ref(), &record).await;
-                if swapped.is_err() {
-                    self.pending = Some((change, record.clone()));
-                }
-                swapped.map(|swap| (swap, record))
-            }
-            Err(error) => Err(error),
-        };
-        match swapped {
-            Ok((Swap::Done(stamp), record)) => {
-                self.stored = Some(vault::Stored::new(record, stamp));
-                Event::Written
-            }
-            Ok((Swap::Moved(there), _)) => {
-                self.stored = there;
-                Event::Moved(self.view())
-            }
+        match self.swap(change).await {
+            Ok(true) => Event::Written,
+            Ok(false) => Event::Moved(self.view()),
             Err(error) => {
                 let error = vault_failed(error, "the vault");
                 self.failure.get_or_insert(error);
                 Event::NotWritten
+            }
+        }
+    }
+
+    /// Whether it is written; if not, somebody else has written.
+    async fn swap(&mut self, change: Change) -> Result<bool, VaultError> {
+        let record = match self.pending.take() {
+            Some((pending, record)) if pending == change => record,
+            _ => self.changed(change)?,
+        };
+        self.state.writes.insert(0, record.write().to_owned());
+        self.state.writes.truncate(KNOWN_WRITES);
+        let stamp = self.stored.as_ref().map(vault::Stored::stamp);
+        match self.inner.vault.swap(stamp, &record).await {
+            Ok(Swap::Done(stamp)) => {
+                self.stored = Some(vault::Stored::new(record, stamp));
+                Ok(true)
+            }
+            Ok(Swap::Moved(there)) => {
+                self.stored = there;
+                Ok(false)
+            }
+            Err(error) => {
+                self.pending = Some((change, record));
+                Err(error)
             }
         }
     }
@@ -182,13 +179,8 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             Change::Spending { since, tries } => record.spending_since(since, tries),
             Change::Idle => record.idle(),
             Change::Next => {
-                let (refresh, response) = self
-                    .response
-                    .as_ref()
-                    .map(|(refresh, response)| (refresh.as_ref(), response.as_ref()))
-                    .unzip();
-                let access = response.flatten().map(|response| self.access(&response.token));
-                record.next(refresh.flatten().map(Secret::expose), access)
+                let access = self.token.as_ref().map(|token| self.access(token));
+                record.next(self.refresh_token.as_ref().map(Secret::expose), access)
             }
             Change::Dead => {
                 let reason = self.failure.as_ref().map_or_else(
@@ -215,18 +207,14 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         self.sent = self.cx.clock().now().wall;
         let spent = self.inner.client.spend(GRANT, &form, &self.inner.expected, LONGEST_EXCHANGE, self.cx);
         match spent.await {
-            (refresh, Ok(response)) => {
-                self.response = Some((refresh, Some(response)));
+            (refresh_token, Ok(response)) => {
+                (self.refresh_token, self.token) = (refresh_token, Some(response.token));
                 Answer::Token
             }
-            (Some(refresh), Err(error)) if error.reach() == Reach::Used => {
-                self.response = Some((Some(refresh), None));
-                self.failure = Some(error);
-                Answer::Token
-            }
-            (_, Err(error)) => {
-                let answer = judged(&error);
-                self.failure = Some(error);
+            (refresh_token, Err(error)) => {
+                let is_rotated = refresh_token.is_some() && error.reach() == Reach::Used;
+                let answer = if is_rotated { Answer::Token } else { judged(&error) };
+                (self.refresh_token, self.failure) = (refresh_token, Some(error));
                 answer
             }
         }
@@ -254,10 +242,9 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     fn published(mut self) -> Outcome {
-        match self.response.take() {
-            Some((_, Some(response))) => Ok(response.token),
-            _ => Err(self.failure.take().unwrap_or_else(|| SourceError::transient("there was no answer"))),
-        }
+        let failure = self.failure.take();
+        let no_answer = || failure.unwrap_or_else(|| SourceError::transient("there was no answer"));
+        self.token.take().ok_or_else(no_answer)
     }
 
     fn failed(self, failure: Failure) -> SourceError {
@@ -286,6 +273,12 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
         }
     }
+}
+
+/// The login is told from others by its name, of which a part is enough.
+fn key(record: &Record) -> Key {
+    let login = record.login().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
+    Key { login, generation: record.generation() }
 }
 
 /// RFC 9700 section 4.14: what an answer says of the refresh token.
