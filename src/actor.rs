@@ -31,7 +31,7 @@ use call::{Call, Calling};
 use delivery::Delivery;
 use look::Looks;
 pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
-pub(crate) use message::{Join, NearEnd, Reported};
+pub(crate) use message::{Join, NearEnd, Rejected, Reported};
 use observe::Meters;
 use ticket::Parked;
 pub(crate) use ticket::Ticket;

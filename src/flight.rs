@@ -27,10 +27,10 @@ use crate::clock::Timestamp;
 use crate::error::TokenError;
 use crate::policy::{Margins, RefreshPolicy};
 use crate::queue::Waiters;
-use crate::source::Reason;
+use crate::source::{Challenge, Reason};
 use crate::token::Token;
 
-pub(crate) use event::{Caller, Effect, Event, Note, Outcome, Repeat, ReportAnswer, ReportKind};
+pub(crate) use event::{Caller, Effect, Event, Note, Outcome, Rejection, Repeat, ReportAnswer, ReportKind};
 pub use event::{Counters, FlightState};
 use reports::Reports;
 use telling::Telling;
@@ -83,6 +83,8 @@ struct Flight {
     deadline: Duration,
     phase: Phase,
     report: ReportShare,
+    /// What the API of a report asks of the token, from the next attempt on.
+    challenge: Option<Challenge>,
     withholding: Withholding,
 }
 
@@ -179,7 +181,7 @@ impl<W: Caller> Machine<W> {
         match event {
             Event::Want { waiter, timeout } => self.want(waiter, timeout, now, out),
             Event::Refresh { waiter } => self.refresh(waiter, now, out),
-            Event::Replace { waiter, token } => self.replace(waiter, &token, now, out),
+            Event::Replace { waiter, token, rejection } => self.replace(waiter, &token, rejection, now, out),
             Event::Invalidate(token) => self.invalidate(&token, now, out),
             Event::Discard(token) => self.discard(&token, now, out),
             Event::NearEnd => self.near_end(now, out),

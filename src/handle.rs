@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use actix::Addr;
 
 use crate::actor::{
-    GetStatus, Invalidate, Join, NearEnd, Refresh, Replace, Reported, Shared, Shutdown, Status, Subscribe,
+    GetStatus, Invalidate, Join, NearEnd, Refresh, Rejected, Reported, Shared, Shutdown, Status, Subscribe,
     Ticket, TokenActor, gone,
 };
 use crate::error::{SourceError, TokenError};
+use crate::flight::Rejection;
 use crate::lobby::{Round, Wait};
 pub use crate::slot::TokenWatch;
 use crate::source::{FetchContext, TokenSource, UNNAMED};
@@ -107,7 +108,12 @@ impl TokenHandle {
     /// # Errors
     /// As for [`get`](Self::get). If the flight fails, those who reported get its error, and the token stays in use.
     pub async fn replace(&self, token: &Token) -> Result<Token, TokenError> {
-        self.0.addr.send(Replace(token.clone())).await.map_err(gone)?
+        self.rejected(token, Rejection::default()).await
+    }
+
+    /// [`replace`](Self::replace), for a client that knows more of the rejection.
+    pub(crate) async fn rejected(&self, token: &Token, rejection: Rejection) -> Result<Token, TokenError> {
+        self.0.addr.send(Rejected { token: token.clone(), rejection }).await.map_err(gone)?
     }
 
     /// "An API answered 401 to this token", from a handler that does [`get`](Self::get) again afterwards.

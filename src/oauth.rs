@@ -54,6 +54,7 @@
 
 mod assertion;
 mod builder;
+pub(crate) mod claims;
 mod client;
 mod client_auth;
 mod discovery;

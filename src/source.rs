@@ -10,6 +10,7 @@ use crate::error::SourceError;
 use crate::token::Token;
 
 mod boxed;
+mod challenge;
 #[cfg(feature = "oauth2")]
 mod client_credentials;
 #[cfg(feature = "http")]
@@ -29,6 +30,7 @@ mod token_exchange;
 pub use crate::oauth::ClientAuth;
 pub use boxed::BoxSource;
 pub(crate) use boxed::Fetching;
+pub use challenge::Challenge;
 #[cfg(feature = "oauth2")]
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder, ClientCredentialsGrant};
 #[cfg(feature = "http")]
@@ -157,6 +159,7 @@ pub struct FetchContext {
     /// Which attempt of the flight this is, from 1.
     pub attempt: u32,
     discarded: bool,
+    challenge: Option<Challenge>,
     clock: Arc<dyn Clock>,
     deadline: Option<Duration>,
 }
@@ -165,7 +168,7 @@ impl FetchContext {
     /// A first attempt without a previous token and without a deadline, by the [`SystemClock`].
     pub fn new(reason: Reason) -> Self {
         let clock = Arc::new(SystemClock);
-        Self { reason, previous: None, attempt: 1, discarded: false, clock, deadline: None }
+        Self { reason, previous: None, attempt: 1, discarded: false, challenge: None, clock, deadline: None }
     }
 
     /// Replaces this token. Default: there is none.
@@ -177,6 +180,12 @@ impl FetchContext {
     /// The previous token is compromised ([`discard`](crate::TokenHandle::discard)). Default: it is not.
     pub fn with_discarded(mut self, discarded: bool) -> Self {
         self.discarded = discarded;
+        self
+    }
+
+    /// The API that rejected the previous token asks this of the next one. Default: nothing.
+    pub fn with_challenge(mut self, challenge: Challenge) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
@@ -205,6 +214,11 @@ impl FetchContext {
         self.discarded
     }
 
+    /// What the API that rejected the previous token asks of the next one.
+    pub fn challenge(&self) -> Option<&Challenge> {
+        self.challenge.as_ref()
+    }
+
     /// The clock of the actor that asks.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
@@ -226,7 +240,7 @@ impl FetchContext {
     #[cfg(feature = "oauth2")]
     pub(crate) fn for_link(&self) -> Self {
         let (clock, deadline) = (Arc::clone(&self.clock), self.deadline);
-        Self { reason: self.reason, previous: None, attempt: self.attempt, discarded: false, clock, deadline }
+        Self { clock, deadline, attempt: self.attempt, ..Self::new(self.reason) }
     }
 
     /// `limit`, or the time that is left, if that is less.

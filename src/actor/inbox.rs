@@ -6,10 +6,11 @@ use actix::{Handler, MessageResult};
 
 use super::TokenActor;
 use super::message::{
-    Discard, GetStatus, GetToken, Invalidate, Join, NearEnd, Refresh, Replace, Reported, Shutdown, Subscribe,
+    Discard, GetStatus, GetToken, Invalidate, Join, NearEnd, Refresh, Rejected, Replace, Reported, Shutdown,
+    Subscribe,
 };
 use super::ticket::{Parked, Ticket};
-use crate::flight::{Event, Outcome};
+use crate::flight::{Event, Outcome, Rejection};
 
 impl Handler<GetToken> for TokenActor {
     type Result = Parked<Outcome>;
@@ -60,8 +61,17 @@ impl Handler<Replace> for TokenActor {
     type Result = Parked<Outcome>;
 
     fn handle(&mut self, msg: Replace, ctx: &mut Self::Context) -> Self::Result {
+        self.handle(Rejected { token: msg.0, rejection: Rejection::default() }, ctx)
+    }
+}
+
+impl Handler<Rejected> for TokenActor {
+    type Result = Parked<Outcome>;
+
+    fn handle(&mut self, msg: Rejected, ctx: &mut Self::Context) -> Self::Result {
+        let Rejected { token, rejection } = msg;
         let (ticket, parked) = Ticket::asker();
-        self.on(Event::Replace { waiter: ticket, token: msg.0 }, ctx);
+        self.on(Event::Replace { waiter: ticket, token, rejection }, ctx);
         parked
     }
 }

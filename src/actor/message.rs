@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::ticket::{Ticket, TokenReady};
 use crate::duration;
 use crate::error::TokenError;
-use crate::flight::{Counters, FlightState};
+use crate::flight::{Counters, FlightState, Rejection};
 use crate::token::Token;
 
 /// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
@@ -168,6 +168,17 @@ pub struct Shutdown;
 
 impl Message for Shutdown {
     type Result = ();
+}
+
+/// A [`Replace`] by a client that knows more of the rejection.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) token: Token,
+    pub(crate) rejection: Rejection,
+}
+
+impl Message for Rejected {
+    type Result = Result<Token, TokenError>;
 }
 
 /// A round of handle waiters has opened.

@@ -8,15 +8,27 @@ use super::{
 use crate::clock::Timestamp;
 use crate::error::{SourceError, TokenError};
 use crate::queue::CHUNK;
-use crate::source::{FetchContext, Reason};
+use crate::source::{Challenge, FetchContext, Reason};
 use crate::token::Token;
 
 /// What the flight does.
 impl<W: Caller> Machine<W> {
     /// Starts a flight, or joins the one under way.
     pub(super) fn fly(&mut self, reason: Reason, now: Timestamp, out: &mut Out<W>) {
-        if self.flight.is_some() {
+        self.fly_for(reason, None, now, out);
+    }
+
+    /// The same for an API that asks something of the token.
+    pub(super) fn fly_for(
+        &mut self,
+        reason: Reason,
+        challenge: Option<Challenge>,
+        now: Timestamp,
+        out: &mut Out<W>,
+    ) {
+        if let Some(flight) = &mut self.flight {
             self.counters.coalesced += 1;
+            flight.challenge = flight.challenge.take().or(challenge);
             return;
         }
         self.counters.flights += 1;
@@ -27,6 +39,7 @@ impl<W: Caller> Machine<W> {
             deadline: now.boot.saturating_add(self.policy.flight_limit()),
             phase: Phase::Pausing { until: now.boot },
             report: ReportShare::None,
+            challenge,
             withholding: Withholding::NotYet,
         });
         out.push(Effect::Note(Note::Started { reason }));
@@ -52,6 +65,10 @@ impl<W: Caller> Machine<W> {
         let until = own_end.min(flight.deadline);
         flight.phase = Phase::Fetching { id: self.fetches, until, cut: until < own_end };
         let cx = FetchContext::new(flight.reason).with_attempt(flight.attempt).with_deadline(until);
+        let cx = match &flight.challenge {
+            Some(challenge) => cx.with_challenge(challenge.clone()),
+            None => cx,
+        };
         let cx = match previous {
             Some(previous) => {
                 let discarded = self.reports.is_discarded(&previous);

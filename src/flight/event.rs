@@ -8,7 +8,7 @@ use crate::duration;
 use crate::error::{SourceError, TokenError};
 use crate::policy::Margins;
 use crate::queue::Waiter;
-use crate::source::{FetchContext, Reason};
+use crate::source::{Challenge, FetchContext, Reason};
 use crate::token::Token;
 
 pub(crate) type Outcome = Result<Token, TokenError>;
@@ -28,7 +28,7 @@ pub(crate) enum Event<W> {
     /// Somebody wants a new token, whatever the old one is worth.
     Refresh { waiter: W },
     /// An API did not take this token, and the reporter waits for another one.
-    Replace { waiter: W, token: Token },
+    Replace { waiter: W, token: Token, rejection: Rejection },
     /// An API did not take this token.
     Invalidate(Token),
     /// This token is compromised.
@@ -127,6 +127,22 @@ pub(crate) enum Repeat {
     No,
     /// It had been reported, and the source has the last word. For the first time with this secret, or again.
     Confirmed { first: bool },
+}
+
+/// What is known of a rejection beside the token.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rejection {
+    /// Several APIs that had accepted the token reject it now: its report needs no budget.
+    pub(crate) is_confirmed: bool,
+    /// The API asks for another kind of token. It knows this one well.
+    pub(crate) challenge: Option<Challenge>,
+}
+
+impl Rejection {
+    /// Whether the API knew the token, so that it is not too new for that API.
+    pub(super) fn knows_the_token(&self) -> bool {
+        self.is_confirmed || self.challenge.is_some()
+    }
 }
 
 /// The kinds of report.

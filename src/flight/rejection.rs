@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Caller, Effect, Flight, Held, Machine, Note, Out, ReportAnswer, ReportKind, ReportShare, Withholding,
+    Caller, Effect, Flight, Held, Machine, Note, Out, Rejection, ReportAnswer, ReportKind, ReportShare,
+    Withholding,
 };
 use crate::clock::Timestamp;
 use crate::error::TokenError;
@@ -17,7 +18,14 @@ const FIRST_MINUTE: Duration = Duration::from_secs(60);
 impl<W: Caller> Machine<W> {
     /// The reporter waits for the flight. Where none may start, it gets the predecessor or the same token at once.
     /// All others keep the token.
-    pub(super) fn replace(&mut self, waiter: W, token: &Token, now: Timestamp, out: &mut Out<W>) {
+    pub(super) fn replace(
+        &mut self,
+        waiter: W,
+        token: &Token,
+        rejection: Rejection,
+        now: Timestamp,
+        out: &mut Out<W>,
+    ) {
         self.counters.replaces += 1;
         if self.stopped {
             return out.push(Effect::Tell(waiter, Err(TokenError::stopped())));
@@ -27,10 +35,11 @@ impl<W: Caller> Machine<W> {
             return self.want(waiter, None, now, out);
         };
         let same = held.token.clone();
-        let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE);
+        let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE) && !rejection.is_confirmed;
         self.counters.requests += 1;
-        let predecessor = self.reports.offer(&same, now).cloned();
-        let answer = self.report(ReportKind::Replace, now, out);
+        let may_help = rejection.challenge.is_none();
+        let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();
+        let answer = self.report(ReportKind::Replace, rejection, now, out);
         match predecessor {
             Some(predecessor) if is_young || answer != ReportAnswer::Flight => {
                 out.push(Effect::Tell(waiter, Ok(predecessor)));
@@ -45,7 +54,7 @@ impl<W: Caller> Machine<W> {
         self.counters.invalidates += 1;
         if self.named(token, now).is_none() {
             self.remember_late(token);
-        } else if self.report(ReportKind::Invalidate, now, out) == ReportAnswer::Flight
+        } else if self.report(ReportKind::Invalidate, Rejection::default(), now, out) == ReportAnswer::Flight
             && let Some(flight) = &mut self.flight
         {
             flight.withhold(now.boot);
@@ -125,7 +134,13 @@ impl<W: Caller> Machine<W> {
     }
 
     /// A report about the token in use.
-    fn report(&mut self, kind: ReportKind, now: Timestamp, out: &mut Out<W>) -> ReportAnswer {
+    fn report(
+        &mut self,
+        kind: ReportKind,
+        rejection: Rejection,
+        now: Timestamp,
+        out: &mut Out<W>,
+    ) -> ReportAnswer {
         let Some(held) = &self.held else { return ReportAnswer::Flight };
         let token = held.token.clone();
         let is_settling = now.boot < self.settled_at(held);
@@ -134,8 +149,10 @@ impl<W: Caller> Machine<W> {
             ReportAnswer::Flight
         } else if self.running_cooldown(now).is_some() {
             ReportAnswer::CoolingDown
-        } else if is_settling {
+        } else if is_settling && rejection.challenge.is_none() {
             ReportAnswer::Settling
+        } else if rejection.is_confirmed {
+            ReportAnswer::Flight
         } else if now.boot < self.reports.budget.next_at(&self.policy) {
             ReportAnswer::OverBudget
         } else {
@@ -143,13 +160,13 @@ impl<W: Caller> Machine<W> {
             ReportAnswer::Flight
         };
         self.count_report(answer);
-        self.reports.remember(&token, is_settling);
+        self.reports.remember(&token, is_settling && !rejection.knows_the_token());
         if let Some(held) = &mut self.held {
             held.suspect = true;
         }
         self.note_report(kind, answer, now, out);
         if answer == ReportAnswer::Flight {
-            self.fly(Reason::Rejected, now, out);
+            self.fly_for(Reason::Rejected, rejection.challenge, now, out);
             if let Some(flight) = &mut self.flight {
                 flight.join_report(is_settled_by_source);
             }

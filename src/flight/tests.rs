@@ -72,7 +72,11 @@ impl Bench {
     }
 
     fn replace(&mut self, name: u64, secret: &str) -> Vec<String> {
-        self.on(Event::Replace { waiter: Name(name), token: Token::new(secret) })
+        self.rejected(name, secret, Rejection::default())
+    }
+
+    fn rejected(&mut self, name: u64, secret: &str, rejection: Rejection) -> Vec<String> {
+        self.on(Event::Replace { waiter: Name(name), token: Token::new(secret), rejection })
     }
 
     fn discard(&mut self, secret: &str) -> Vec<String> {
@@ -114,7 +118,10 @@ fn outcome(outcome: Outcome) -> String {
 
 fn short(effect: Effect<Name>) -> Option<String> {
     Some(match effect {
-        Effect::Fetch { id, cx } => format!("fetch {id} {}", cx.reason.as_str()),
+        Effect::Fetch { id, cx } => {
+            let asked = cx.challenge().map(|asked| format!(" {}", asked.claims())).unwrap_or_default();
+            format!("fetch {id} {}{asked}", cx.reason.as_str())
+        }
         Effect::Abort => "abort".into(),
         Effect::Publish(token) => {
             format!("publish {}", token.map_or("none".into(), |(token, _)| token.secret().to_owned()))

@@ -13,6 +13,7 @@ use crate::token::{Token, TokenType};
 use crate::transport::Form;
 
 use super::builder::ClientBuilder;
+use super::claims;
 use super::client::Client;
 use super::client_auth::ClientAuth;
 use super::params::{Expected, GrantSettings, client_and_grant};
@@ -243,6 +244,7 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         let mut form = Form::default();
         self.grant.parameters(&mut form, &self.client.dated(&cx)).await?;
         form.extend(&self.common);
+        claims::ask(&mut form, cx.challenge());
         let response = self.client.ask(G::TYPE, &form, &self.expected, G::IS_DATED, &cx).await?;
         match self.grant.check_response(&response) {
             Ok(()) => Ok(response.token),

@@ -58,6 +58,16 @@ impl Form {
         self.0.extend(other.0.iter().cloned());
     }
 
+    /// The value of the first parameter of this name.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.text.expose())
+    }
+
+    /// Takes out the parameters of this name.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
+    }
+
     /// Hides what nothing may show.
     pub(super) fn hide_secrets(&self, redactor: &mut Redactor) {
         for (_, value) in self.0.iter().filter(|(_, value)| value.is_secret) {

@@ -43,6 +43,8 @@ pub(super) struct Flight {
     pub(super) withheld_until: Option<Duration>,
     /// It has been withheld, and is in use again.
     pub(super) released: bool,
+    /// An API has asked for another kind of token: the next attempt says so, and each one after it.
+    pub(super) demanded: bool,
 }
 
 /// What reports have to do with a flight.
@@ -61,6 +63,16 @@ pub(super) struct Cooldown {
     pub(super) until: Duration,
     /// The auth server refused.
     pub(super) refused: bool,
+}
+
+/// What a report says beside its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    Plain,
+    /// Several APIs had accepted the token, and reject it now: it takes nothing from the purse.
+    Confirmed,
+    /// The API knows the token, and asks for another kind: it need not settle.
+    Demand,
 }
 
 /// What has to become of a report.
@@ -107,23 +119,36 @@ impl Books {
     }
 
     /// A report about the token in use, which was published `lived` ago.
-    pub(super) fn report(&mut self, token: &Token, lived: Duration, now: Timestamp, rules: &Rules) -> Due {
-        let interval = rules.budget.map_or(Duration::ZERO, |(_, interval)| interval);
+    pub(super) fn report(
+        &mut self,
+        token: &Token,
+        weight: Weight,
+        lived: Duration,
+        now: Timestamp,
+        rules: &Rules,
+    ) -> Due {
         let settling = lived < rules.settle();
         let due = if self.flight.is_some() {
             Due::Joins
         } else if self.cools(now) {
             Due::CoolingDown
-        } else if settling {
+        } else if settling && weight != Weight::Demand {
             Due::Settling
-        } else if self.purse < interval {
+        } else if weight == Weight::Confirmed {
+            Due::Starts
+        } else if self.is_broke(rules) {
             Due::OverBudget
         } else {
-            self.purse -= interval;
+            self.purse -= price(rules);
             Due::Starts
         };
-        self.remember(token, settling);
+        self.remember(token, settling && weight == Weight::Plain);
         due
+    }
+
+    /// Whether no report may be paid for.
+    pub(super) fn is_broke(&self, rules: &Rules) -> bool {
+        self.purse < price(rules)
     }
 
     pub(super) fn remember(&mut self, token: &Token, from_birth: bool) {
@@ -214,6 +239,11 @@ impl Books {
         self.flight = None;
         self.last_flight = Some(now.boot);
     }
+}
+
+/// Of a flight for a report.
+fn price(rules: &Rules) -> Duration {
+    rules.budget.map_or(Duration::ZERO, |(_, interval)| interval)
 }
 
 fn full(rules: &Rules) -> Duration {

@@ -115,6 +115,7 @@ impl<'a> Writer<'a> {
             ReportShare::AsksAgain => 1,
             ReportShare::Takes => 2,
         });
+        self.push(flight.challenge.is_some());
         match flight.withholding {
             Withholding::NotYet => self.push(-1),
             Withholding::Now { until, .. } => self.until(until),
@@ -182,6 +183,7 @@ impl<'a> Writer<'a> {
                 self.until(flight.withheld_until.unwrap_or_default());
                 self.push(flight.withheld_until.is_some());
                 self.push(flight.released);
+                self.push(flight.demanded);
             }
         }
     }

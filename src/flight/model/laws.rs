@@ -47,6 +47,7 @@ laws! {
     Reporter "who reported gets the flight's outcome, or at once the same token or a predecessor that helps",
     Honoured "a report that may have a flight has one",
     Budget "flights for reports keep to settle and budget, forced ones to settle",
+    Demanded "what an API asks of the token stands in each attempt from then on",
     LastWord "the source has the last word, and is asked once more at most",
     Offered "what others have fetched is taken where no flight is under way, and only there",
     Suspect "a token is suspect from the report until it is replaced or confirmed",
@@ -163,7 +164,8 @@ impl World {
         }
         let waits = self.waiting.iter().any(|waiting| waiting.number == number);
         self.law(Law::Kept, waits || said.answered);
-        let reports = matches!(said.action, Some(Action::Replace(_)));
+        let reports =
+            matches!(said.action, Some(Action::Replace(_) | Action::Confirm(_) | Action::Demand(_)));
         let Some(due) = said.due.filter(|due| reports && *due != Due::Late) else { return };
         let offered = said.offer.is_some() && said.is_young;
         self.law(Law::Reporter, said.answered || (due.has_flight() && !offered));

@@ -42,6 +42,9 @@ const REPORT: &[Action] = &[Action::Invalidate(Which::Current)];
 const REPLACE: &[Action] =
     &[Action::Replace(Which::Current), Action::Replace(Which::Old), Action::Replace(Which::Again)];
 
+/// Reports by those who know more of the rejection.
+const KNOWING: &[Action] = &[Action::Confirm(Which::Current), Action::Demand(Which::Current)];
+
 /// Reports of other tokens than the one in use.
 const LATE: &[Action] =
     &[Action::Invalidate(Which::Old), Action::Invalidate(Which::Again), Action::Invalidate(Which::Unknown)];
@@ -138,9 +141,16 @@ pub(super) fn all() -> Vec<Rules> {
             ..lazy()
         },
         Rules {
+            name: "knowing",
+            attempts: 2,
+            budget: Some((1, second * 3)),
+            actions: [asker, ENDS, REPLACE, KNOWING, AGAIN].concat(),
+            ..lazy()
+        },
+        Rules {
             name: "predecessor",
             secrets: 2,
-            actions: [asker_and_forcer, ENDS, REPLACE, AGAIN].concat(),
+            actions: [asker_and_forcer, ENDS, REPLACE, KNOWING, AGAIN].concat(),
             ..by_minutes()
         },
         Rules { name: "stale", grace: second, actions: [ALONE, SOURCE, TIME, REPORT].concat(), ..lazy() },

@@ -1,11 +1,11 @@
 //! Reports in the model: what APIs and people say of tokens, and what has to become of it.
 
-use super::books::Due;
+use super::books::{Due, Weight};
 use super::laws::Law;
 use super::rules::{Name, Rules, Which};
 use super::sights::Sight;
 use super::world::{Said, World, left};
-use crate::flight::{Event, Outcome};
+use crate::flight::{Event, Outcome, Rejection};
 use crate::token::Token;
 
 impl World {
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// What has to become of a report. To be asked before the machine is.
-    fn reckon_report(&mut self, token: &Token, said: &mut Said, rules: &Rules) {
+    fn reckon_report(&mut self, token: &Token, weight: Weight, said: &mut Said, rules: &Rules) {
         let hit = self.usable().is_some_and(|usable| usable.is_same(token));
         let Some(shown) = self.slot.as_mut().filter(|_| hit) else {
             // One that has ended is not given for an error either, once it was reported.
@@ -47,10 +47,14 @@ impl World {
         let lived = self.now.boot.saturating_sub(shown.since);
         let token = shown.token.clone();
         let left = |token: &Token| left(token, self.now);
-        said.offer = self.books.offer(&token, left, rules).cloned();
-        said.is_young = lived < Rules::FIRST_MINUTE;
-        let due = self.books.report(&token, lived, self.now, rules);
+        // Whoever asks for another kind of token is not helped by an old one; a revoked token is not too young.
+        said.offer = self.books.offer(&token, left, rules).filter(|_| weight != Weight::Demand).cloned();
+        said.is_young = lived < Rules::FIRST_MINUTE && weight != Weight::Confirmed;
+        let due = self.books.report(&token, weight, lived, self.now, rules);
         said.due = Some(due);
+        if due == Due::Starts && weight == Weight::Confirmed && self.books.is_broke(rules) {
+            said.sights.push(Sight::OnTheHouse);
+        }
         said.sights.push(match due {
             Due::Late => Sight::LateReport,
             Due::Joins => Sight::Joined,
@@ -65,22 +69,39 @@ impl World {
         self.books.entry(token).is_some_and(|entry| entry.confirmed)
     }
 
-    pub(super) fn replace(&mut self, which: Which, mut said: Said, rules: &Rules) -> Vec<Sight> {
+    pub(super) fn replace(
+        &mut self,
+        which: Which,
+        rejection: Rejection,
+        mut said: Said,
+        rules: &Rules,
+    ) -> Vec<Sight> {
         let Some(token) = self.named(which) else { return Vec::new() };
         let was_confirmed = self.was_confirmed(&token);
-        self.reckon_report(&token, &mut said, rules);
+        let weight = match &rejection {
+            Rejection { challenge: Some(_), .. } => Weight::Demand,
+            Rejection { is_confirmed: true, .. } => Weight::Confirmed,
+            Rejection { .. } => Weight::Plain,
+        };
+        self.reckon_report(&token, weight, &mut said, rules);
         let hit = said.due != Some(Due::Late);
         let waiter = self.sit(Name::Reporter, hit, &mut said, rules);
         let due = said.due;
-        let sights = self.on(Event::Replace { waiter, token }, said, rules);
+        let sights = self.on(Event::Replace { waiter, token, rejection }, said, rules);
         self.judge_report(due, was_confirmed);
+        if weight == Weight::Demand
+            && due.is_some_and(Due::has_flight)
+            && let Some(flight) = &mut self.books.flight
+        {
+            flight.demanded = true;
+        }
         sights
     }
 
     pub(super) fn invalidate(&mut self, which: Which, mut said: Said, rules: &Rules) -> Vec<Sight> {
         let Some(token) = self.named(which) else { return Vec::new() };
         let was_confirmed = self.was_confirmed(&token);
-        self.reckon_report(&token, &mut said, rules);
+        self.reckon_report(&token, Weight::Plain, &mut said, rules);
         // The handle withholds the token, before the machine has heard of the report.
         let until = self.now.boot + Rules::WITHHELD;
         let may = self.machine.reports_from() <= self.now.boot;

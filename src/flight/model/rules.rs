@@ -102,6 +102,10 @@ pub(super) enum Action {
     Leave(Name),
     Refresh,
     Replace(Which),
+    /// The same, by several APIs that had accepted the token.
+    Confirm(Which),
+    /// The same, by an API that asks for another kind of token.
+    Demand(Which),
     Invalidate(Which),
     Discard(Which),
     /// A reader reports that the end is near, or past.

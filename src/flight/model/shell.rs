@@ -76,6 +76,13 @@ impl World {
         } else {
             self.law(Law::Attempts, false);
         }
+        let is_due = said.due.is_some_and(Due::has_flight);
+        let demanded = (matches!(said.action, Some(Action::Demand(_))) && is_due)
+            || self.books.flight.as_ref().is_some_and(|flight| flight.demanded);
+        self.law(Law::Demanded, cx.challenge().is_some() == demanded);
+        if demanded {
+            said.sights.push(Sight::Demanded);
+        }
         match cx.reason {
             Reason::Ahead => said.sights.push(Sight::Ahead),
             Reason::Forced => said.sights.push(Sight::Forced),
@@ -102,6 +109,7 @@ impl World {
             asks: Asks::No,
             withheld_until: None,
             released: false,
+            demanded: false,
         });
     }
 

@@ -9,8 +9,9 @@ use super::rules::{Action, Name, Reply, Rules, Seat, Which};
 use super::sights::Sight;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::SourceError;
-use crate::flight::{Event, FlightState, Machine};
+use crate::flight::{Event, FlightState, Machine, Rejection};
 use crate::policy::Margins;
+use crate::source::Challenge;
 use crate::token::Token;
 
 /// A state of the model.
@@ -135,7 +136,10 @@ impl World {
             Action::Answer(Reply::Discarded) => self.call.is_some() && !self.books.discarded.is_empty(),
             Action::Answer(_) => self.call.is_some(),
             Action::Late => self.late.is_some(),
-            Action::Replace(which) | Action::Invalidate(which) => {
+            Action::Replace(which)
+            | Action::Confirm(which)
+            | Action::Demand(which)
+            | Action::Invalidate(which) => {
                 let few = self.books.reported.len() < rules.secrets;
                 self.named(which).is_some_and(|token| few || !self.is_new_report(&token))
             }
@@ -163,7 +167,15 @@ impl World {
             }
             Action::Refresh => self.refresh(said, rules),
             Action::Leave(name) => self.leave(name),
-            Action::Replace(which) => self.replace(which, said, rules),
+            Action::Replace(which) => self.replace(which, Rejection::default(), said, rules),
+            Action::Confirm(which) => {
+                let rejection = Rejection { is_confirmed: true, ..Rejection::default() };
+                self.replace(which, rejection, said, rules)
+            }
+            Action::Demand(which) => {
+                let challenge = Some(Challenge::new("{}"));
+                self.replace(which, Rejection { challenge, ..Rejection::default() }, said, rules)
+            }
             Action::Invalidate(which) => self.invalidate(which, said, rules),
             Action::Discard(which) => self.discard(which, said, rules),
             Action::NearEnd => {

@@ -1,6 +1,7 @@
 //! What a report does, step by step: what the machine says, in which order.
 
 use super::*;
+use crate::source::Challenge;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -156,6 +157,53 @@ fn the_predecessor_helps_in_the_first_minute() {
     assert_eq!(bench.replace(2, "c"), ["tell 2 a"], "where no flight may start it helps later too");
     bench.report("a");
     assert_eq!(bench.replace(2, "c"), ["tell 2 c"], "reported itself");
+}
+
+#[test]
+fn a_confirmed_report_needs_no_budget_and_takes_nothing_from_it() {
+    let confirmed = || Rejection { is_confirmed: true, ..Rejection::default() };
+    let mut bench = holding(plain().reports(1));
+    assert_eq!(bench.replace(1, "a"), ["fetch 2 rejected"]);
+    bench.fetched(2, "b");
+    bench.machine.reports.predecessor = None;
+    assert_eq!(bench.replace(1, "b"), ["tell 1 b"], "the budget is spent");
+    let spent = bench.machine.reports.budget.full_at;
+    assert_eq!(bench.rejected(1, "b", confirmed()), ["fetch 3 rejected"]);
+    assert_eq!(bench.fetched(3, "c"), ["publish c", "tell [1] c"]);
+    assert_eq!(bench.machine.reports.budget.full_at, spent);
+    bench.machine.policy = plain().reports(1).settle(2 * SECOND);
+    assert_eq!(bench.rejected(1, "c", confirmed()), ["tell 1 c"], "one flight a settle");
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.rejected(1, "c", confirmed()), ["fetch 4 rejected"]);
+    bench.failed(4, SourceError::terminal("no"));
+    assert_eq!(bench.rejected(1, "c", confirmed()), ["tell 1 c"], "a cooldown runs");
+}
+
+#[test]
+fn a_token_that_was_revoked_gives_its_reporters_no_predecessor_to_try() {
+    let mut bench = holding(plain());
+    bench.on(Event::Refresh { waiter: Name(1) });
+    bench.fetched(2, "b");
+    let confirmed = Rejection { is_confirmed: true, ..Rejection::default() };
+    assert_eq!(bench.rejected(1, "b", confirmed), ["fetch 3 rejected"]);
+    assert_eq!(bench.replace(2, "b"), ["tell 2 a"], "others may have the young token's predecessor");
+    assert_eq!(bench.fetched(3, "c"), ["publish c", "tell [1] c"]);
+}
+
+#[test]
+fn what_an_api_asks_of_the_token_is_asked_in_each_attempt_of_the_flight() {
+    let asked = || Rejection { challenge: Some(Challenge::new("{1}")), ..Rejection::default() };
+    let mut bench = holding(plain().attempts(2).settle(7_200 * SECOND));
+    bench.machine.policy = plain().attempts(2).jitter(0.0).settle(7_200 * SECOND);
+    assert_eq!(bench.replace(1, "a"), ["tell 1 a"], "it settles");
+    assert_eq!(bench.rejected(1, "a", asked()), ["fetch 2 rejected {1}"], "the API knows it well");
+    bench.failed(2, SourceError::transient("no"));
+    assert_eq!(bench.pass(SECOND), ["fetch 3 rejected {1}"]);
+    bench.fetched(3, "b");
+    bench.on(Event::Refresh { waiter: Name(2) });
+    bench.pass(7_200 * SECOND);
+    assert_eq!(bench.want(3), ["fetch 4 expired"], "the next flight asks for nothing");
+    assert_eq!(bench.rejected(1, "b", asked()), [""; 0], "late");
 }
 
 #[test]

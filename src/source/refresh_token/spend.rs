@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{Inner, NeedsLogin, Outcome, State};
 use crate::error::{Reach, SourceError};
-use crate::oauth::OAuthError;
 use crate::oauth::rotation::{self, Answer, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
+use crate::oauth::{OAuthError, claims};
 use crate::secret::Secret;
 use crate::source::FetchContext;
 use crate::token::Token;
@@ -204,6 +204,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         let mut form = Form::default();
         form.secret("refresh_token", stored.record().refresh_token());
         form.extend(&self.inner.common);
+        claims::ask(&mut form, self.cx.challenge());
         self.sent = self.cx.clock().now().wall;
         let spent = self.inner.client.spend(GRANT, &form, &self.inner.expected, LONGEST_EXCHANGE, self.cx);
         match spent.await {
