@@ -11,6 +11,7 @@ mod observe;
 mod ticket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
 
@@ -37,6 +38,9 @@ use ticket::Parked;
 pub(crate) use ticket::Ticket;
 pub use ticket::TokenReady;
 
+/// The longest exchange of a credential that may be used once, and then some.
+const LONGEST_PARTING: Duration = Duration::from_secs(120);
+
 /// Keeps a token, and the queue of those who wait for one.
 ///
 /// The first request that finds no usable token starts one call to the source; everybody else waits for it,
@@ -60,10 +64,20 @@ pub struct TokenActor {
     delivery: Delivery,
     /// Those who await the end.
     leaving: Vec<Parked<()>>,
+    parting: Parting,
     meters: Meters,
     looks: Looks,
     /// Events since the last pause for the arbiter's other tasks.
     busy: usize,
+}
+
+/// How far the source has come with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parting {
+    No,
+    /// It ends what must not be cut off.
+    Ends,
+    Over,
 }
 
 /// What the actor shares with its handles: it writes the slot, they fill the lobby.
@@ -96,6 +110,7 @@ impl TokenActor {
             alarms: 0,
             delivery: Delivery::default(),
             leaving: Vec::new(),
+            parting: Parting::No,
             meters,
             looks: Looks::default(),
             busy: 0,
@@ -274,9 +289,25 @@ impl TokenActor {
         }));
     }
 
-    /// Stops, once everybody has been told.
+    /// Lets the source end what must not be cut off, and then leaves.
+    fn part(&mut self, ctx: &mut Context<Self>) {
+        if self.parting != Parting::No {
+            return;
+        }
+        self.parting = Parting::Ends;
+        let end = tokio::time::timeout(LONGEST_PARTING, Contained::new(self.source.finish_later()));
+        ctx.spawn(end.into_actor(self).map(|ended, actor, ctx| {
+            if ended.is_err() {
+                actor.meters.source_does_not_end(LONGEST_PARTING);
+            }
+            actor.parting = Parting::Over;
+            actor.leave(ctx);
+        }));
+    }
+
+    /// Stops, once everybody has been told, and the source has come to its end.
     fn leave(&mut self, ctx: &mut Context<Self>) {
-        if !self.delivery.is_under_way && !self.leaving.is_empty() {
+        if !self.delivery.is_under_way && self.parting == Parting::Over {
             for parked in self.leaving.drain(..) {
                 parked.tell(());
             }
@@ -327,6 +358,7 @@ impl Supervised for TokenActor {
         (self.call, self.alarm) = (None, None);
         self.looks.end();
         self.delivery.is_under_way = false;
+        self.parting = Parting::No;
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
         self.on(Event::Restart, ctx);
         self.on(Event::Tick, ctx);

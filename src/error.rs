@@ -61,6 +61,7 @@ struct Inner {
 enum Kind {
     Rejected,
     Unavailable,
+    Ambiguous,
     Timeout,
     Overloaded,
     Stopped,
@@ -76,6 +77,12 @@ impl TokenError {
     /// The auth server could not be reached, or answered nonsense, in every attempt of the flight.
     pub fn is_unavailable(&self) -> bool {
         self.inner.kind == Kind::Unavailable
+    }
+
+    /// It is not known whether the auth server has spent a credential that may be used once
+    /// ([`SourceError::ambiguous`]). The source's own state says whether it can go on.
+    pub fn is_ambiguous(&self) -> bool {
+        self.inner.kind == Kind::Ambiguous
     }
 
     /// Time ran out: the source's (attempt or flight), or the caller's own (`wait_timeout`).
@@ -111,12 +118,13 @@ impl TokenError {
         self.inner.cause.as_ref().and_then(|cause| chain::find(cause))
     }
 
-    /// The name of the error's kind, for a status page or a metric: `"rejected"`, `"unavailable"`, `"timeout"`,
-    /// `"overloaded"`, `"stopped"` or `"panic"`. There may be more kinds in a later version.
+    /// The name of the error's kind, for a status page or a metric: `"rejected"`, `"unavailable"`, `"ambiguous"`,
+    /// `"timeout"`, `"overloaded"`, `"stopped"` or `"panic"`. There may be more kinds in a later version.
     pub fn kind(&self) -> &'static str {
         match self.inner.kind {
             Kind::Rejected => "rejected",
             Kind::Unavailable => "unavailable",
+            Kind::Ambiguous => "ambiguous",
             Kind::Timeout => "timeout",
             Kind::Overloaded => "overloaded",
             Kind::Stopped => "stopped",
@@ -154,6 +162,7 @@ impl TokenError {
         let (kind, what) = match cause.kind() {
             Failure::Terminal => (Kind::Rejected, "token refresh was refused"),
             Failure::Transient => (Kind::Unavailable, "token refresh failed"),
+            Failure::Ambiguous => (Kind::Ambiguous, "token refresh ended without a clear answer"),
             Failure::Timeout => (Kind::Timeout, "token refresh timed out"),
             Failure::Panic => (Kind::Panic, "token source panicked"),
         };

@@ -140,6 +140,14 @@
 //! | `tokenflight_shared_store_errors_total` | counter | operations of the store that failed or took too long |
 //! | `tokenflight_shared_mended_total` | counter | things in the store that no process with a key had written |
 //!
+//! A source of refresh tokens ([`source::RefreshToken`]) says how its login stands, under the label `client` with the
+//! client's id.
+//!
+//! | metric | kind | what |
+//! |---|---|---|
+//! | `tokenflight_needs_login` | gauge | 1 while the login is of no use and somebody has to log in |
+//! | `tokenflight_refresh_token_unsaved` | gauge | 1 while the newest refresh token is in memory alone |
+//!
 //! # Features
 //!
 //! | feature | gives |

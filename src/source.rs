@@ -91,6 +91,15 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
+    /// Ends what must not be cut off when the process ends: a request that may spend a credential which may be used only
+    /// once, and the write of what it brings. The actor awaits it before it answers a [`Shutdown`](crate::Shutdown), for
+    /// at most 2 min. A source that wraps another one passes this on.
+    ///
+    /// Default: there is nothing.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Names, part by part, whatever decides which token comes: the issuer, the client, the grant, scopes,
     /// audiences, resources. So sources that get different tokens never share one (`SharedSource`, which keeps
     /// nothing of it but a hash). A client's own secret is not among them: a new one gets the same tokens.
@@ -331,6 +340,10 @@ impl<S: TokenSource> TokenSource for Arc<S> {
 
     fn can_look(&self) -> bool {
         S::can_look(self)
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        S::finish(self)
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -119,7 +119,7 @@ impl Handler<Shutdown> for TokenActor {
         let parked = Parked::new();
         self.leaving.push(parked.clone());
         self.on(Event::Stop, ctx);
-        self.leave(ctx);
+        self.part(ctx);
         parked
     }
 }

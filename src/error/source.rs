@@ -10,7 +10,7 @@ use super::{BoxError, TokenError, chain};
 /// Why a source got no token, and whether trying again can help.
 ///
 /// A [transient](SourceError::transient) failure is retried within the flight; a
-/// [terminal](SourceError::terminal) one ends it.
+/// [terminal](SourceError::terminal) or [ambiguous](SourceError::ambiguous) one ends it.
 ///
 /// Its text is one line that holds the text of the error that it was made of, and of all sources of that error,
 /// each once; line breaks and control characters are escaped. Therefore [`source()`](StdError::source) is
@@ -22,6 +22,8 @@ pub struct SourceError(Arc<SourceInner>);
 struct SourceInner {
     kind: Failure,
     retry_after: Option<Duration>,
+    /// For an ambiguous failure: another attempt does no harm.
+    repeatable: bool,
     #[cfg(feature = "oauth2")]
     reach: Reach,
     cause: Arc<BoxError>,
@@ -47,6 +49,7 @@ pub(crate) enum Reach {
 pub(super) enum Failure {
     Transient,
     Terminal,
+    Ambiguous,
     Timeout,
     Panic,
 }
@@ -66,6 +69,7 @@ impl SourceError {
         Self(Arc::new(SourceInner {
             kind,
             retry_after: None,
+            repeatable: false,
             #[cfg(feature = "oauth2")]
             reach: Reach::default(),
             cause: Arc::new(cause),
@@ -82,6 +86,22 @@ impl SourceError {
         Self::new(Failure::Terminal, err.into())
     }
 
+    /// It is not known whether the server has spent a credential that may be used once: the answer was lost, or did not
+    /// come in time. (A failure before anything was sent is [transient](Self::transient).)
+    ///
+    /// The flight makes no second attempt, unless the source says that it is [`repeatable`](Self::repeatable).
+    pub fn ambiguous(err: impl Into<BoxError>) -> Self {
+        Self::new(Failure::Ambiguous, err.into())
+    }
+
+    /// Another attempt does no harm after this [ambiguous](Self::ambiguous) failure: the source knows what it has sent, or
+    /// the server accepts the credential once more. Then the flight goes on as after a transient failure. Default: the
+    /// flight ends.
+    pub fn repeatable(mut self) -> Self {
+        Arc::make_mut(&mut self.0).repeatable = true;
+        self
+    }
+
     /// The server asks not to be called again for so long (RFC 9110 section 10.2.3).
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(delay);
@@ -91,6 +111,20 @@ impl SourceError {
     /// Whether it was made by [`terminal`](Self::terminal).
     pub fn is_terminal(&self) -> bool {
         self.0.kind == Failure::Terminal
+    }
+
+    /// Whether it was made by [`ambiguous`](Self::ambiguous).
+    pub fn is_ambiguous(&self) -> bool {
+        self.0.kind == Failure::Ambiguous
+    }
+
+    /// Whether another attempt of the same flight would be of no use, or do harm.
+    pub(crate) fn ends_the_flight(&self) -> bool {
+        match self.0.kind {
+            Failure::Terminal | Failure::Panic => true,
+            Failure::Ambiguous => !self.0.repeatable,
+            Failure::Transient | Failure::Timeout => false,
+        }
     }
 
     /// What [`with_retry_after`](Self::with_retry_after) was given.
@@ -123,18 +157,22 @@ impl SourceError {
     /// The same, for somebody else who depends on what failed. `link` names what that was.
     #[cfg(feature = "oauth2")]
     pub(crate) fn within(self, link: &str) -> Self {
-        let (kind, retry_after) = (self.0.kind, self.0.retry_after);
-        let failed = Self::new(kind, Box::new(Within { link: link.to_owned(), cause: self }));
-        match retry_after {
-            Some(delay) => failed.with_retry_after(delay),
-            None => failed,
-        }
+        let whole = Within { link: link.to_owned(), cause: self.clone() };
+        let cause = Arc::new(Box::new(whole) as BoxError);
+        Self(Arc::new(SourceInner { cause, reach: Reach::default(), ..SourceInner::clone(&self.0) }))
     }
 
     /// The same, where another attempt may help after all.
     #[cfg(feature = "oauth2")]
     pub(crate) fn into_transient(mut self) -> Self {
         Arc::make_mut(&mut self.0).kind = Failure::Transient;
+        self
+    }
+
+    /// The same, where the credential may have been spent by it.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn into_ambiguous(mut self) -> Self {
+        Arc::make_mut(&mut self.0).kind = Failure::Ambiguous;
         self
     }
 

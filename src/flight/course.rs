@@ -218,8 +218,8 @@ impl<W: Caller> Machine<W> {
         let requested = error.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
         let pause = self.policy.backoff_after(flight.attempt, dice).max(requested);
         let until = now.boot.saturating_add(pause);
-        let hopeless = error.is_terminal() || error.is_panic();
-        if hopeless || flight.attempt >= self.policy.max_attempts() || until >= flight.deadline {
+        if error.ends_the_flight() || flight.attempt >= self.policy.max_attempts() || until >= flight.deadline
+        {
             return self.fail(error, now, out);
         }
         flight.phase = Phase::Pausing { until };

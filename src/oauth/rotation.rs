@@ -43,6 +43,13 @@ pub(crate) struct Rules {
     pub(crate) after_crash: AfterCrash,
 }
 
+impl Rules {
+    /// Whether a refresh token that may have been spent is ever sent again.
+    pub(crate) fn may_repeat(self) -> bool {
+        !self.grace.is_zero() || self.after_crash == AfterCrash::TryOnce
+    }
+}
+
 /// What is done with a refresh token of which nobody knows whether the server has spent it, outside its grace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -50,6 +50,11 @@ impl BoxSource {
         });
     }
 
+    /// The same for its end.
+    pub(crate) fn finish_later(&self) -> Finishing {
+        Arc::clone(&self.0).finish_erased()
+    }
+
     /// The same for a look.
     pub(crate) fn look_later(&self, cx: FetchContext) -> Looking {
         Arc::clone(&self.0).look_erased(cx)
@@ -67,6 +72,10 @@ impl TokenSource for BoxSource {
 
     fn can_look(&self) -> bool {
         self.0.can_look_erased()
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.finish_later()
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
@@ -90,6 +99,9 @@ pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError
 /// A look at a source.
 type Looking = Pin<Box<dyn Future<Output = Option<Token>> + Send>>;
 
+/// The end of a source.
+type Finishing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// [`TokenSource`] in a form that can stand behind a pointer.
 trait ErasedSource: Send + Sync {
     fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching;
@@ -97,6 +109,8 @@ trait ErasedSource: Send + Sync {
     fn look_erased(self: Arc<Self>, cx: FetchContext) -> Looking;
 
     fn can_look_erased(&self) -> bool;
+
+    fn finish_erased(self: Arc<Self>) -> Finishing;
 
     fn identify_erased(&self, part: &mut dyn FnMut(&str, &str));
 
@@ -114,6 +128,10 @@ impl<S: TokenSource> ErasedSource for S {
 
     fn can_look_erased(&self) -> bool {
         self.can_look()
+    }
+
+    fn finish_erased(self: Arc<Self>) -> Finishing {
+        Box::pin(async move { S::finish(&self).await })
     }
 
     fn identify_erased(&self, part: &mut dyn FnMut(&str, &str)) {

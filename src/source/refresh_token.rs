@@ -2,9 +2,11 @@
 
 mod login;
 mod needs_login;
+mod observe;
 mod spend;
 
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +20,13 @@ use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::Form;
 use crate::vault::{Record, RefreshTokenStore, VaultError};
+use observe::{Observer, OnNeedsLogin};
 
 pub use crate::oauth::rotation::AfterCrash;
 pub use needs_login::NeedsLogin;
+
+/// By how much an attempt ends before its time, so that its own error is the one that is seen.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Tokens for a user who has logged in elsewhere (RFC 6749 section 6), whose refresh token may rotate (RFC 9700 section
 /// 4.14).
@@ -53,7 +59,11 @@ pub use needs_login::NeedsLogin;
 ///   sent until somebody [logs in](Self::log_in).
 /// - The vault holds the login of another client, or at another server: terminal, and nothing was sent.
 /// - The vault cannot be read or written, or another process holds its lock: transient, and nothing was sent.
-/// - It is not known whether the server has spent the refresh token: transient. The next attempt decides as above.
+/// - It is not known whether the server has spent the refresh token: [ambiguous](SourceError::is_ambiguous). Another
+///   attempt of the same flight follows only inside the grace, or with [`AfterCrash::TryOnce`].
+/// - The attempt's time has ended, and the exchange goes on: ambiguous too, if the refresh token was sent by then.
+///
+/// A clone is the same source.
 pub struct RefreshToken<V> {
     inner: Arc<Inner<V>>,
 }
@@ -69,7 +79,7 @@ struct Inner<V> {
     first: Option<Secret>,
     settings: GrantSettings,
     /// The exchange that is under way, or the last one. Held for a moment.
-    running: Mutex<Option<watch::Receiver<Option<Outcome>>>>,
+    running: Mutex<Option<watch::Receiver<Exchange>>>,
     /// Held for a whole exchange.
     state: tokio::sync::Mutex<State>,
 }
@@ -81,9 +91,26 @@ struct State {
     writes: Vec<String>,
     /// A record that could not be written, with the newest refresh token in it.
     unsaved: Option<Record>,
+    observer: Observer,
 }
 
 type Outcome = Result<Token, SourceError>;
+
+/// How far an exchange has come.
+#[derive(Clone, Debug)]
+enum Exchange {
+    /// Nothing was sent.
+    Begun,
+    /// The refresh token may have been spent.
+    Sent,
+    Over(Outcome),
+}
+
+impl Exchange {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Over(_))
+    }
+}
 
 /// The settings of [`RefreshToken`] beside the common ones.
 #[derive(Clone)]
@@ -91,12 +118,14 @@ pub struct RefreshTokenGrant<V> {
     vault: V,
     first: Option<Secret>,
     rules: Rules,
+    on_needs_login: Option<OnNeedsLogin>,
 }
 
 impl Client {
     /// Tokens by the refresh token in `vault` (RFC 6749 section 6).
     pub fn refresh_token<V: RefreshTokenStore>(&self, vault: V) -> GrantBuilder<RefreshTokenGrant<V>> {
-        GrantBuilder::new(self, RefreshTokenGrant { vault, first: None, rules: Rules::default() })
+        let grant = RefreshTokenGrant { vault, first: None, rules: Rules::default(), on_needs_login: None };
+        GrantBuilder::new(self, grant)
     }
 }
 
@@ -122,6 +151,13 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
         self
     }
 
+    /// Calls this when somebody has to log in: once, and again when the need is another one. It runs where the source runs,
+    /// so it must not block. Default: nothing is called; there is an ERROR line in the log in any case.
+    pub fn on_needs_login(mut self, callback: impl Fn(&NeedsLogin) + Send + Sync + 'static) -> Self {
+        self.grant.on_needs_login = Some(Arc::new(callback));
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -139,9 +175,10 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
             ));
         }
         let (common, expected) = settings.checked(&["refresh_token"])?;
-        let state = State { memory: Memory::new(0), writes: Vec::new(), unsaved: None };
+        let RefreshTokenGrant { vault, first, rules, on_needs_login } = grant;
+        let observer = Observer::new(client.id(), on_needs_login);
+        let state = State { memory: Memory::new(0), writes: Vec::new(), unsaved: None, observer };
         let (state, running) = (tokio::sync::Mutex::new(state), Mutex::default());
-        let RefreshTokenGrant { vault, first, rules } = grant;
         let inner = Inner { client, vault, common, expected, rules, first, settings, running, state };
         Ok(RefreshToken { inner: Arc::new(inner) })
     }
@@ -156,45 +193,83 @@ impl<V: RefreshTokenStore> RefreshToken<V> {
     pub async fn log_in(&self, refresh_token: impl Into<String>) -> Result<(), VaultError> {
         self.inner.log_in(Secret::new(refresh_token).expose()).await
     }
+
+    /// Whether the newest refresh token is in memory alone, since the vault cannot be written. It is tried again each
+    /// second. A process that is killed meanwhile loses the login; a [shutdown](crate::TokenHandle::shutdown) waits.
+    pub async fn is_unsaved(&self) -> bool {
+        self.inner.state.lock().await.unsaved.is_some()
+    }
 }
 
 impl<V: RefreshTokenStore> Inner<V> {
-    fn join_or_start(
-        self: &Arc<Self>,
-        cx: FetchContext,
-    ) -> Result<watch::Receiver<Option<Outcome>>, SourceError> {
+    fn join_or_start(self: &Arc<Self>, cx: FetchContext) -> Result<watch::Receiver<Exchange>, SourceError> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| SourceError::terminal("an exchange needs a tokio runtime to go on in"))?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // One whose sender is gone has died with its runtime.
-        let is_under_way = |running: &watch::Receiver<Option<Outcome>>| {
-            running.borrow().is_none() && running.has_changed().is_ok()
+        let is_under_way = |running: &watch::Receiver<Exchange>| {
+            !running.borrow().is_over() && running.has_changed().is_ok()
         };
         if let Some(running) = running.as_ref().filter(|running| is_under_way(running)) {
             return Ok(running.clone());
         }
-        let (done, outcome) = watch::channel(None);
+        let (course, followed) = watch::channel(Exchange::Begun);
         let inner = Arc::clone(self);
         runtime.spawn(async move {
-            let outcome = inner.exchange(&cx).await;
-            done.send_replace(Some(outcome));
+            let outcome = inner.exchange(&cx, &course).await;
+            course.send_replace(Exchange::Over(outcome));
             inner.save_at_last().await;
         });
-        *running = Some(outcome.clone());
-        Ok(outcome)
+        *running = Some(followed.clone());
+        Ok(followed)
+    }
+
+    /// Until the exchange that is under way is over, and what it has brought is written.
+    async fn at_rest(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(mut running) = running else { return };
+        // The sender goes when the task ends.
+        while running.changed().await.is_ok() {}
+    }
+}
+
+/// The outcome of an exchange, if it comes in time: a little before the attempt's own time is over.
+async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Duration>) -> Outcome {
+    let margin = |limit: Duration| (limit / 10).min(MARGIN);
+    let over = async {
+        let over = exchange.wait_for(Exchange::is_over).await;
+        over.map(|over| over.clone()).ok()
+    };
+    let over = match limit {
+        Some(limit) => tokio::time::timeout(limit.saturating_sub(margin(limit)), over).await,
+        None => Ok(over.await),
+    };
+    let was_sent = matches!(*exchange.borrow(), Exchange::Sent);
+    match over {
+        Ok(Some(Exchange::Over(outcome))) => outcome,
+        Ok(_) => Err(SourceError::transient(
+            "the runtime has ended, and with it the exchange of the refresh token",
+        )),
+        Err(_) if was_sent => Err(SourceError::ambiguous(
+            "the refresh token was sent, and there is no answer yet: it is waited for in the background, and the next \
+             fetch has what it brings",
+        )),
+        Err(_) => Err(SourceError::transient(
+            "the vault has not answered in time, and nothing was sent: the exchange goes on in the background",
+        )),
     }
 }
 
 impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
     /// Starts an exchange, or waits for the one that an earlier fetch has started. It goes on if this future is dropped.
     async fn fetch(&self, cx: FetchContext) -> Outcome {
-        let mut running = self.inner.join_or_start(cx)?;
-        let outcome = running.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| {
-            Err(SourceError::transient(
-                "the runtime has ended, and with it the exchange of the refresh token",
-            ))
-        })
+        let limit = cx.time_left();
+        outcome_of(self.inner.join_or_start(cx)?, limit).await
+    }
+
+    /// Waits for an exchange that is under way, and until its refresh token is in the vault.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.inner.at_rest()
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
@@ -206,6 +281,12 @@ impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         self.inner.client.credential(part);
+    }
+}
+
+impl<V> Clone for RefreshToken<V> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 

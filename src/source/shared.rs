@@ -177,6 +177,10 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
         true
     }
 
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.0.source.finish()
+    }
+
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         self.0.source.identify(part);
     }

@@ -12,6 +12,7 @@ use tokenflight::{
 use crate::servers::{ClientKey, Provider};
 use crate::support::*;
 
+mod ambiguous;
 mod answer_times;
 mod answers;
 mod discovery;

@@ -350,3 +350,58 @@ async fn a_restart_in_any_state_and_mode_leaves_an_actor_that_works() {
         }
     }
 }
+
+/// A source that has something to end.
+struct Busy {
+    end: std::sync::Mutex<Option<oneshot::Receiver<()>>>,
+    panics: bool,
+}
+
+impl tokenflight::TokenSource for Busy {
+    async fn fetch(&self, _: tokenflight::FetchContext) -> Result<tokenflight::Token, SourceError> {
+        Ok(tokenflight::Token::new("abc"))
+    }
+
+    async fn finish(&self) {
+        assert!(!self.panics, "at the end");
+        let end = self.end.lock().unwrap().take();
+        if let Some(end) = end {
+            let _ = end.await;
+        }
+    }
+}
+
+fn busy(panics: bool) -> (oneshot::Sender<()>, TokenHandle) {
+    let (end, ends) = oneshot::channel();
+    let source = Busy { end: std::sync::Mutex::new(Some(ends)), panics };
+    // By way of a box and an `Arc`, which pass it on.
+    let source = tokenflight::source::BoxSource::new(std::sync::Arc::new(source));
+    (end, TokenActor::builder(source).start().unwrap())
+}
+
+#[actix::test]
+async fn a_shutdown_waits_for_what_the_source_has_to_end() {
+    tokio::time::pause();
+    let (end, handle) = busy(false);
+    handle.get().await.unwrap();
+    let (one, other) = (handle.shutdown(), handle.addr().send(Shutdown));
+    tokio::pin!(one, other);
+    assert!(tokio::time::timeout(secs(60), &mut one).await.is_err());
+    assert!(handle.get().await.unwrap_err().is_stopped(), "nobody else waits");
+    end.send(()).unwrap();
+    one.await;
+    other.await.unwrap();
+}
+
+#[actix::test]
+async fn a_shutdown_waits_for_two_minutes_at_most_and_not_for_a_panic() {
+    tokio::time::pause();
+    let (_end, handle) = busy(false);
+    let began = tokio::time::Instant::now();
+    handle.shutdown().await;
+    assert_eq!(began.elapsed().as_secs(), 120);
+    let (_end, handle) = busy(true);
+    let began = tokio::time::Instant::now();
+    handle.shutdown().await;
+    assert_eq!(began.elapsed(), secs(0));
+}

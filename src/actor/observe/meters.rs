@@ -37,6 +37,11 @@ impl Meters {
         self.journal.note(note, in_rounds, now.boot);
     }
 
+    /// At a shutdown.
+    pub(crate) fn source_does_not_end(&self, limit: Duration) {
+        self.journal.source_does_not_end(limit);
+    }
+
     /// After each event.
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     pub(crate) fn observe<W: Caller>(&mut self, machine: &Machine<W>, lobby: &Lobby, lost: u64) {

@@ -106,6 +106,13 @@ impl Journal {
         }
     }
 
+    /// At a shutdown.
+    pub(super) fn source_does_not_end(&self, limit: Duration) {
+        let name = self.name.as_str();
+        log::warn!(target: TARGET, token = name;
+            "token {name}: its source has not come to its end within {limit:?}: what it was doing is cut off");
+    }
+
     fn failed(&mut self, error: &TokenError, cooldown: Duration, now: Duration) {
         let (name, is_refusal) = (self.name.as_str(), error.is_rejected());
         let level = if is_refusal { log::Level::Error } else { log::Level::Warn };

@@ -56,6 +56,7 @@ laws! {
     Cooldown "no flight begins in a cooldown",
     RetryAfter "no retry before the source's Retry-After",
     Attempts "a flight has its number of attempts and no more",
+    Once "no second attempt follows where a credential may have been spent",
     FlightTime "no call begins after the flight's time",
     Queue "the queue is bounded, and those who are being told count",
     Reader "a reader that reports is told when to report again",

@@ -17,6 +17,7 @@ const SOURCE: &[Action] = &[
     Action::Answer(Reply::Faceless),
     Action::Answer(Reply::Transient),
     Action::Answer(Reply::Wait),
+    Action::Answer(Reply::Ambiguous),
     Action::Answer(Reply::Terminal),
     Action::Answer(Reply::Panic),
     Action::Late,

@@ -81,6 +81,8 @@ pub(super) enum Reply {
     Transient,
     /// Transient, with `Retry-After`.
     Wait,
+    /// The credential may have been spent.
+    Ambiguous,
     Terminal,
     Panic,
 }

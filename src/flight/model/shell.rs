@@ -236,6 +236,7 @@ impl World {
     fn note(&mut self, note: &Note, said: &mut Said, rules: &Rules) {
         match note {
             Note::Retrying { .. } => {
+                self.law(Law::Once, said.action != Some(Action::Answer(Reply::Ambiguous)));
                 self.books.retry_not_before = Some(self.now.boot + said.pause);
             }
             Note::Landed { .. } => {

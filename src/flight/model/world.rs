@@ -294,6 +294,7 @@ impl World {
             Reply::Faceless => Ok(with_life("", rules.lifetime())),
             Reply::Transient => Err(SourceError::transient("transient")),
             Reply::Wait => Err(SourceError::transient("wait").with_retry_after(rules.requested())),
+            Reply::Ambiguous => Err(SourceError::ambiguous("ambiguous")),
             Reply::Terminal => Err(SourceError::terminal("terminal")),
             Reply::Panic => Err(SourceError::panic("panic")),
         };

@@ -125,3 +125,16 @@ fn the_length_of_an_outage_is_noted_when_it_ends() {
     }
     assert_eq!(notes, [2, 0]);
 }
+
+#[test]
+fn an_ambiguous_failure_is_the_last_of_its_flight_unless_it_may_be_repeated() {
+    let policy = RefreshPolicy::default().attempts(2).backoff(Duration::ZERO);
+    let mut bench = Bench::new(policy);
+    bench.want(1);
+    let told = bench.failed(1, SourceError::ambiguous("lost"));
+    assert_eq!(told, ["tell [1] token refresh ended without a clear answer: lost"]);
+    bench.pass(Duration::from_secs(60));
+    bench.want(2);
+    assert_eq!(bench.failed(2, SourceError::ambiguous("lost").repeatable()), [""; 0]);
+    assert_eq!(bench.pass(Duration::from_secs(1)), ["fetch 3 first"]);
+}

@@ -44,6 +44,8 @@ impl<V: RefreshTokenStore> Inner<V> {
         }
         // It belonged to the old login.
         state.unsaved = None;
+        state.observer.unsaved(false);
+        state.observer.is_logged_in();
         Ok(())
     }
 
@@ -64,10 +66,10 @@ impl<V: RefreshTokenStore> Inner<V> {
         let Some(record) = state.unsaved.clone() else { return Ok(()) };
         let saved = async {
             let there = self.vault.load().await?;
-            let is_older = there.as_ref().is_some_and(|there| {
-                there.record().login() == record.login() && there.record().generation() < record.generation()
+            let is_newer = there.as_ref().is_some_and(|there| {
+                there.record().login() != record.login() || there.record().generation() >= record.generation()
             });
-            if !is_older {
+            if is_newer {
                 // A new login, or the record itself, written by a try that was said to have failed.
                 return Ok(true);
             }
@@ -78,6 +80,7 @@ impl<V: RefreshTokenStore> Inner<V> {
             Ok(true) => {
                 log::info!("the new refresh token is in the vault at last");
                 state.unsaved = None;
+                state.observer.unsaved(false);
                 Ok(())
             }
             Ok(false) => {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Inner, NeedsLogin, Outcome, State};
+use tokio::sync::watch;
+
+use super::{Exchange, Inner, NeedsLogin, Outcome, State};
 use crate::error::{Reach, SourceError};
 use crate::oauth::rotation::{self, Answer, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
 use crate::oauth::{OAuthError, claims};
@@ -28,6 +30,7 @@ const KNOWN_WRITES: usize = 8;
 struct Run<'a, V> {
     inner: &'a Inner<V>,
     cx: &'a FetchContext,
+    course: &'a watch::Sender<Exchange>,
     state: &'a mut State,
     /// What stands in the vault, as far as is known.
     stored: Option<vault::Stored>,
@@ -41,7 +44,7 @@ struct Run<'a, V> {
 }
 
 impl<V: RefreshTokenStore> Inner<V> {
-    pub(super) async fn exchange(&self, cx: &FetchContext) -> Outcome {
+    pub(super) async fn exchange(&self, cx: &FetchContext, course: &watch::Sender<Exchange>) -> Outcome {
         let lock = self.vault.lock(LONGEST_WAIT).await;
         let _lock = lock.map_err(|error| SourceError::transient(error).within("the vault's lock"))?;
         // Nobody else is in here: a fetch that finds an exchange under way waits for it.
@@ -50,6 +53,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         let run = Run {
             inner: self,
             cx,
+            course,
             state: &mut state,
             stored: None,
             refresh_token: None,
@@ -206,6 +210,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         form.extend(&self.inner.common);
         claims::ask(&mut form, self.cx.challenge());
         self.sent = self.cx.clock().now().wall;
+        self.course.send_replace(Exchange::Sent);
         let spent = self.inner.client.spend(GRANT, &form, &self.inner.expected, LONGEST_EXCHANGE, self.cx);
         match spent.await {
             (refresh_token, Ok(response)) => {
@@ -222,6 +227,9 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     fn end(mut self, outcome: rotation::Outcome) -> Outcome {
+        if !matches!(outcome, rotation::Outcome::Failed(_)) {
+            self.state.observer.is_logged_in();
+        }
         match outcome {
             rotation::Outcome::Adopted => {
                 let token = self.stored.as_ref().and_then(|stored| self.news(stored.record()));
@@ -236,6 +244,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                     self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
                 );
                 self.state.unsaved = self.pending.take().map(|(_, record)| record);
+                self.state.observer.unsaved(true);
                 self.published()
             }
             rotation::Outcome::Failed(failure) => Err(self.failed(failure)),
@@ -257,10 +266,11 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
             Failure::Ambiguous => {
                 let what = "it is not known whether the server has spent the refresh token";
-                match cause {
-                    Some(cause) => cause.into_transient().within(what),
-                    None => SourceError::transient(what),
-                }
+                let error = match cause {
+                    Some(cause) => cause.into_ambiguous().within(what),
+                    None => SourceError::ambiguous(what),
+                };
+                if self.inner.rules.may_repeat() { error.repeatable() } else { error }
             }
             Failure::NeedsLogin => {
                 let (reason, at) = match record.map(Record::state) {
@@ -269,7 +279,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                     None => ("there is no refresh token in the vault".to_owned(), None),
                 };
                 let needs = NeedsLogin { generation: record.map(Record::generation), reason, at };
-                log::error!("{needs}");
+                self.state.observer.needs_login(&needs);
                 SourceError::terminal(needs)
             }
         }

@@ -1,0 +1,141 @@
+//! What is told of a login: an ERROR line, the user's own callback, and with feature `metrics` two gauges. Their names are
+//! part of the crate's interface; the [crate's documentation](crate#metrics) lists them.
+
+use std::sync::Arc;
+
+use super::NeedsLogin;
+use crate::panics::contain;
+
+/// A function of the user's own.
+pub(super) type OnNeedsLogin = Arc<dyn Fn(&NeedsLogin) + Send + Sync>;
+
+/// The client's id.
+pub(super) struct Observer {
+    client: Arc<str>,
+    callback: Option<OnNeedsLogin>,
+    /// What was told last. The same is told once.
+    told: Option<(Option<u64>, String)>,
+}
+
+impl Observer {
+    pub(super) fn new(client: &str, callback: Option<OnNeedsLogin>) -> Self {
+        Self { client: client.into(), callback, told: None }
+    }
+
+    /// Somebody has to log in.
+    pub(super) fn needs_login(&mut self, needs: &NeedsLogin) {
+        self.gauge(Gauge::NeedsLogin, true);
+        let what = (needs.generation, needs.reason.clone());
+        if self.told.as_ref() == Some(&what) {
+            return;
+        }
+        self.told = Some(what);
+        log::error!(target: "tokenflight", "client {}: {needs}", self.client);
+        if let Some(callback) = &self.callback {
+            // A panic is the user's own, and its message went to the panic hook.
+            let _ = contain(|| callback(needs));
+        }
+    }
+
+    /// The login is good.
+    pub(super) fn is_logged_in(&mut self) {
+        self.told = None;
+        self.gauge(Gauge::NeedsLogin, false);
+    }
+
+    /// Whether the newest refresh token is in memory alone.
+    pub(super) fn unsaved(&self, is_unsaved: bool) {
+        self.gauge(Gauge::Unsaved, is_unsaved);
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::unused_self))]
+    fn gauge(&self, gauge: Gauge, value: bool) {
+        #[cfg(feature = "metrics")]
+        {
+            let (name, description) = gauge.described();
+            metrics::describe_gauge!(name, description);
+            metrics::gauge!(name, "client" => Arc::clone(&self.client)).set(f64::from(u8::from(value)));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Gauge {
+    NeedsLogin,
+    Unsaved,
+}
+
+#[cfg(feature = "metrics")]
+impl Gauge {
+    fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NeedsLogin => {
+                ("tokenflight_needs_login", "1 while the login is of no use and somebody has to log in.")
+            }
+            Self::Unsaved => (
+                "tokenflight_refresh_token_unsaved",
+                "1 while the newest refresh token is in memory alone, since the vault cannot be written.",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn needs(reason: &str) -> NeedsLogin {
+        NeedsLogin { generation: Some(1), reason: reason.into(), at: None }
+    }
+
+    #[test]
+    fn the_same_need_is_told_once_and_a_panic_is_contained() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let mut observer = Observer::new(
+            "orders",
+            Some(Arc::new(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                panic!("the user's own");
+            })),
+        );
+        observer.needs_login(&needs("spent"));
+        observer.needs_login(&needs("spent"));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        observer.needs_login(&needs("refused"));
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+        observer.is_logged_in();
+        observer.needs_login(&needs("refused"));
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+    }
+
+    #[cfg(feature = "metrics")]
+    #[test]
+    fn each_gauge_says_how_things_stand() {
+        use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+        let recorder = DebuggingRecorder::new();
+        let mut observer = Observer::new("orders", None);
+        let gauges = || {
+            let told = recorder.snapshotter().snapshot().into_hashmap();
+            let mut told: Vec<_> =
+                told.into_iter().map(|(key, (_, _, value))| (key.key().name().to_owned(), value)).collect();
+            told.sort_by(|one, other| one.0.cmp(&other.0));
+            told
+        };
+        let both = |value: f64| {
+            ["tokenflight_needs_login", "tokenflight_refresh_token_unsaved"]
+                .map(|name| (name.to_owned(), DebugValue::Gauge(value.into())))
+        };
+        metrics::with_local_recorder(&recorder, || {
+            observer.needs_login(&needs("spent"));
+            observer.unsaved(true);
+            assert_eq!(gauges(), both(1.0));
+            observer.is_logged_in();
+            observer.unsaved(false);
+            assert_eq!(gauges(), both(0.0));
+        });
+    }
+}
