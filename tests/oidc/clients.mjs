@@ -39,12 +39,15 @@ function withX5c({ cert_pem: pem }) {
 
 const idFor = (alg) => `jwt-${alg.toLowerCase()}`;
 
-// The provider's own store, which also knows the clients with RSA keys.
+// The provider's own place for it keeps the last thousand things, and so forgets which refresh tokens were used.
+const everything = new Map();
+
+// The provider's own store without that limit, which also knows the clients with RSA keys.
 export class Store extends MemoryAdapter {
   #model;
 
   constructor(model) {
-    super(model);
+    super(model, everything);
     this.#model = model;
   }
 

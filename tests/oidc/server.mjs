@@ -111,7 +111,7 @@ registerGrants(provider, keys, {
 });
 
 const emptyStats = () => ({
-  token_calls: 0, by_client: {}, ok: 0, errors: {},
+  token_calls: 0, by_client: {}, ok: 0, errors: {}, revoked: 0,
 });
 let stats = emptyStats();
 
@@ -123,6 +123,9 @@ function countClient(ctx) {
   count(stats.by_client, ctx.oidc.entities.Client?.clientId ?? 'unknown');
 }
 
+provider.on('grant.revoked', () => {
+  stats.revoked += 1;
+});
 provider.on('grant.success', (ctx) => {
   stats.ok += 1;
   countClient(ctx);

@@ -1,7 +1,14 @@
-"""An authorization server of django-oauth-toolkit, with a database in memory."""
+"""An authorization server of django-oauth-toolkit, with a database in memory.
 
+Its refresh tokens rotate, and it ends the family of one that comes too late. For `GRACE` seconds (0) one is accepted
+again. `/clock?forward=SECONDS` moves its clock, and `/stats` counts the families that ended, as `revoked`.
+"""
+
+import datetime
+import os
 import secrets
 import threading
+from urllib.parse import parse_qs
 
 import django
 from django.conf import settings
@@ -20,7 +27,12 @@ settings.configure(
         "ACCESS_TOKEN_EXPIRE_SECONDS": TOKEN_SECONDS,
         "SCOPES": {**{scope: scope for scope in SCOPES}, "introspection": "introspection"},
         "DEFAULT_SCOPES": SCOPES,
+        "ROTATE_REFRESH_TOKEN": True,
+        "REFRESH_TOKEN_REUSE_PROTECTION": True,
+        "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": int(os.environ.get("GRACE", "0")),
     },
+    # The one user of this server logs in each time that a test does.
+    PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     ROOT_URLCONF=__name__,
     SECRET_KEY=secrets.token_hex(),
     USE_TZ=True,
@@ -31,7 +43,8 @@ from django.core.management import call_command  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.urls import path  # noqa: E402
-from oauth2_provider.models import get_application_model  # noqa: E402
+from django.utils import timezone  # noqa: E402
+from oauth2_provider.models import get_application_model, get_refresh_token_model  # noqa: E402
 from oauth2_provider.views import IntrospectTokenView, TokenView  # noqa: E402
 
 urlpatterns = [
@@ -52,6 +65,36 @@ for client_id, secret in CLIENTS.items():
         authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
     )
 
+# Whoever logs in here gets a refresh token (RFC 6749 section 4.3 stands in for the browser).
+from django.contrib.auth.models import User  # noqa: E402
+
+User.objects.create_user("alice", password="wonderland")
+Application.objects.create(
+    name="rotating",
+    client_id="rotating",
+    client_secret="rotating-secret",
+    hash_client_secret=False,
+    client_type=Application.CLIENT_CONFIDENTIAL,
+    authorization_grant_type=Application.GRANT_PASSWORD,
+)
+
+forward = datetime.timedelta()
+real_now = timezone.now
+timezone.now = lambda: real_now() + forward
+
+RefreshToken = get_refresh_token_model()
+revoke_family = RefreshToken.revoke_family
+revoked = 0
+
+
+def counted(family):
+    global revoked
+    revoked += 1
+    revoke_family(family)
+
+
+RefreshToken.revoke_family = counted
+
 # A database in memory belongs to one connection. All threads share it, one request at a time.
 connection = connections["default"]
 connection.inc_thread_sharing()
@@ -59,7 +102,16 @@ one_at_a_time = threading.Lock()
 django_app = get_wsgi_application()
 
 
+def move_clock(environ, start_response):
+    global forward
+    forward += datetime.timedelta(seconds=int(parse_qs(environ["QUERY_STRING"])["forward"][0]))
+    start_response("204 No Content", [])
+    return [b""]
+
+
 def app(environ, start_response):
+    if environ["PATH_INFO"] == "/clock":
+        return move_clock(environ, start_response)
     with one_at_a_time:
         connections["default"] = connection
         response = django_app(environ, start_response)
@@ -69,4 +121,4 @@ def app(environ, start_response):
             response.close()
 
 
-serve(app, "/token", "/introspect")
+serve(app, "/token", "/introspect", lambda: {"revoked": revoked})

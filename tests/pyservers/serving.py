@@ -25,8 +25,9 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 class Stats:
     """Counts what arrives at the token endpoint, before the framework sees it."""
 
-    def __init__(self, app, token_path):
+    def __init__(self, app, token_path, more):
         self.app = app
+        self.more = more
         self.token_path = token_path
         self.token_calls = 0
         self.lock = threading.Lock()
@@ -34,7 +35,7 @@ class Stats:
     def __call__(self, environ, start_response):
         path = environ["PATH_INFO"]
         if path == "/stats":
-            body = json.dumps({"token_calls": self.token_calls}).encode()
+            body = json.dumps({"token_calls": self.token_calls, **self.more()}).encode()
             start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
             return [body]
         if path == self.token_path and environ["REQUEST_METHOD"] == "POST":
@@ -43,9 +44,9 @@ class Stats:
         return self.app(environ, start_response)
 
 
-def serve(app, token_path, introspection_path):
+def serve(app, token_path, introspection_path, more=dict):
     """Serves until standard input ends. A killed test closes it, so no server is left behind."""
-    server = make_server("127.0.0.1", 0, Stats(app, token_path), threaded=True)
+    server = make_server("127.0.0.1", 0, Stats(app, token_path, more), threaded=True)
     base = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     addresses = {

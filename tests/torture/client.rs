@@ -1,0 +1,137 @@
+//! The program that uses the crate, and is killed. Its orders come on its standard input.
+
+use std::io::BufRead;
+use std::time::{Duration, Instant};
+
+use tokenflight::oauth::Client;
+use tokenflight::source::{AfterCrash, NeedsLogin, RefreshToken, SealKey};
+use tokenflight::store::RedisStore;
+use tokenflight::vault::{
+    FileVault, Record, RedisVault, RefreshTokenStore, Stamp, State, Stored, Swap, VaultError, VaultLock,
+};
+use tokenflight::{FetchContext, Reason, Token, TokenSource};
+
+/// Where a program finds its server, its vault and its rules.
+pub(crate) const URL: &str = "TORTURE_URL";
+pub(crate) const VAULT: &str = "TORTURE_VAULT";
+pub(crate) const GRACE: &str = "TORTURE_GRACE";
+pub(crate) const RULE: &str = "TORTURE_RULE";
+
+pub(crate) const ID: &str = "rotating";
+pub(crate) const SECRET: &str = "rotating-secret";
+
+/// A caller's patience. The exchange goes on without the caller.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one who is told to rest goes on, for a token that nobody has taken care of.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// One of the two.
+pub(crate) enum Vault {
+    File(FileVault),
+    Redis(RedisVault),
+}
+
+impl Vault {
+    pub(crate) fn open(place: &str) -> Self {
+        if !place.starts_with("redis:") {
+            return Self::File(FileVault::new(place).unwrap());
+        }
+        let key = SealKey::new("k1", std::array::from_fn::<u8, 32, _>(|at| at as u8 * 7 + 1)).unwrap();
+        Self::Redis(RedisVault::new(&RedisStore::builder(place).build().unwrap(), "torture", [key]).unwrap())
+    }
+
+    pub(crate) async fn record(&self) -> Option<Record> {
+        loop {
+            if let Ok(there) = self.load().await {
+                return there.map(|there| there.record().clone());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl RefreshTokenStore for Vault {
+    async fn lock(&self, limit: Duration) -> Result<VaultLock, VaultError> {
+        match self {
+            Self::File(vault) => vault.lock(limit).await,
+            Self::Redis(vault) => vault.lock(limit).await,
+        }
+    }
+
+    async fn load(&self) -> Result<Option<Stored>, VaultError> {
+        match self {
+            Self::File(vault) => vault.load().await,
+            Self::Redis(vault) => vault.load().await,
+        }
+    }
+
+    async fn swap(&self, expected: Option<&Stamp>, record: &Record) -> Result<Swap, VaultError> {
+        match self {
+            Self::File(vault) => vault.swap(expected, record).await,
+            Self::Redis(vault) => vault.swap(expected, record).await,
+        }
+    }
+}
+
+pub(crate) fn source(url: &str, place: &str, grace: Duration, rule: AfterCrash) -> RefreshToken<Vault> {
+    let client = Client::with_token_url(url, ID).secret(SECRET).build().unwrap();
+    client.refresh_token(Vault::open(place)).grace(grace).after_crash(rule).build().unwrap()
+}
+
+/// `None`: this program is the one that gives the orders.
+pub(crate) fn is_told() -> bool {
+    std::env::var_os(URL).is_some()
+}
+
+/// `go 300`: rotates for 300 ms from its first token on, and a little longer if the vault says that a token is being spent. One line a token.
+/// Then it says that it rests.
+pub(crate) fn obey() {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let (url, place) = (variable(URL), variable(VAULT));
+    let grace = Duration::from_secs(variable(GRACE).parse().unwrap());
+    let rule = if variable(RULE) == "try_once" { AfterCrash::TryOnce } else { AfterCrash::NeedsLogin };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (source, vault) =
+        runtime.block_on(async { (source(&url, &place, grace, rule), Vault::open(&place)) });
+    let mut last = None;
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let time = line.strip_prefix("go ").and_then(|time| time.parse().ok()).expect("an order");
+        runtime.block_on(rotate(&source, &vault, Duration::from_millis(time), &mut last));
+        println!("rest");
+    }
+}
+
+async fn rotate(source: &RefreshToken<Vault>, vault: &Vault, time: Duration, last: &mut Option<Token>) {
+    let (begin, mut first) = (Instant::now(), None);
+    loop {
+        let cx = FetchContext::new(Reason::Forced);
+        let cx = match &last {
+            Some(last) => cx.with_previous(last.clone()),
+            None => cx,
+        };
+        match tokio::time::timeout(PATIENCE, source.fetch(cx)).await {
+            Ok(Ok(token)) => {
+                println!("token");
+                first = first.or(Some(Instant::now()));
+                *last = Some(token);
+            }
+            Ok(Err(error)) if error.cause::<NeedsLogin>().is_some() => {
+                println!("needs_login");
+                return;
+            }
+            Ok(Err(error)) => {
+                println!("failed {error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(_) => println!("late"),
+        }
+        let is_over = first.is_some_and(|first| first.elapsed() >= time) && is_at_rest(vault).await;
+        if is_over || begin.elapsed() > LONGEST {
+            return;
+        }
+    }
+}
+
+async fn is_at_rest(vault: &Vault) -> bool {
+    !vault.record().await.is_some_and(|record| matches!(record.state(), State::Spending { .. }))
+}
