@@ -243,6 +243,8 @@ impl Rotation {
             (Step::WritingNext { key, writes }, Event::Moved(Some(view))) if view.key == key => {
                 self.write_next(key, writes + 1)
             }
+            // The vault has lost what was there: nobody else has anything newer.
+            (Step::WritingNext { key, writes }, Event::Moved(None)) => self.write_next(key, writes + 1),
             (Step::Loading, Event::Loaded(view))
             | (
                 Step::WritingSpending(..) | Step::WritingNext { .. } | Step::WritingDead,

@@ -7,7 +7,7 @@ mod spend;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -91,6 +91,10 @@ struct State {
     writes: Vec<String>,
     /// A record that could not be written, with the newest refresh token in it.
     unsaved: Option<Record>,
+    /// Somebody has logged in: if the vault is empty now, it has lost what was there, and the first refresh token was spent.
+    has_login: bool,
+    /// Alive as long as a task goes on writing what is unsaved.
+    saver: Weak<()>,
     observer: Observer,
 }
 
@@ -132,6 +136,9 @@ impl Client {
 impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
     /// The first refresh token, from a login of the user. It is put into the vault if there is nothing yet; what is there
     /// has precedence, for it is newer. For a new login there is [`log_in`](RefreshToken::log_in). Default: none.
+    ///
+    /// A vault that is emptied later is not given it again by this source. A program that starts again with an empty vault
+    /// cannot know that it was used: where the vault may lose its contents, log in by `log_in` and leave this out.
     pub fn login(mut self, refresh_token: impl Into<String>) -> Self {
         self.grant.first = Some(Secret::new(refresh_token));
         self
@@ -176,8 +183,14 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
         }
         let (common, expected) = settings.checked(&["refresh_token"])?;
         let RefreshTokenGrant { vault, first, rules, on_needs_login } = grant;
-        let observer = Observer::new(client.id(), on_needs_login);
-        let state = State { memory: Memory::new(0), writes: Vec::new(), unsaved: None, observer };
+        let state = State {
+            memory: Memory::new(0),
+            writes: Vec::new(),
+            unsaved: None,
+            has_login: false,
+            saver: Weak::new(),
+            observer: Observer::new(client.id(), on_needs_login),
+        };
         let (state, running) = (tokio::sync::Mutex::new(state), Mutex::default());
         let inner = Inner { client, vault, common, expected, rules, first, settings, running, state };
         Ok(RefreshToken { inner: Arc::new(inner) })

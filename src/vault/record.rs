@@ -109,7 +109,8 @@ impl Record {
     /// server's grace begins with the first one.
     ///
     /// # Errors
-    /// The record is dead; the system has no random bytes.
+    /// The record is dead; it has the last possible generation, so that no answer could be kept; the system has no random
+    /// bytes.
     pub fn spending(&self, now: SystemTime) -> Result<Self, VaultError> {
         let state = match &self.state {
             State::Idle => State::Spending { since: whole_millis(now), tries: 1 },
@@ -120,11 +121,13 @@ impl Record {
                 return Err(VaultError::unavailable("the refresh token was refused: log in again"));
             }
         };
+        self.next_generation()?;
         self.in_state(state)
     }
 
     /// It is about to be sent for the `tries`-th time; for the first time it was sent at `since`.
     pub(crate) fn spending_since(&self, since: SystemTime, tries: u32) -> Result<Self, VaultError> {
+        self.next_generation()?;
         self.in_state(State::Spending { since: whole_millis(since), tries })
     }
 
@@ -148,12 +151,11 @@ impl Record {
     /// # Errors
     /// An empty refresh token; the last possible generation; the system has no random bytes.
     pub fn next(&self, refresh_token: Option<&str>, access: Option<Access>) -> Result<Self, VaultError> {
-        let last = || VaultError::damaged("no generation can follow the one in the record");
         let refresh_token = match refresh_token {
             Some(new) => sound(Secret::new(new))?,
             None => self.refresh_token.clone(),
         };
-        let generation = self.generation.checked_add(1).ok_or_else(last)?;
+        let generation = self.next_generation()?;
         Ok(Self { generation, refresh_token, access, ..self.in_state(State::Idle)? })
     }
 
@@ -170,6 +172,11 @@ impl Record {
         }
         let reason = redactor.quoted(reason, LONGEST_REASON).unwrap_or_else(|| "[redacted]".to_owned());
         self.in_state(State::Dead { reason, at: whole_millis(now) })
+    }
+
+    fn next_generation(&self) -> Result<u64, VaultError> {
+        let last = || VaultError::damaged("no generation can follow the one in the record: log in again");
+        self.generation.checked_add(1).ok_or_else(last)
     }
 
     fn in_state(&self, state: State) -> Result<Self, VaultError> {

@@ -20,6 +20,7 @@ mod exchange;
 mod killed;
 mod kinds;
 mod loopback;
+mod meddled;
 mod odd_answers;
 mod odd_discovery;
 mod quoted;

@@ -1,5 +1,6 @@
 //! The login in the vault: whose it is, a new one, and one that could not be written.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::spend::{LONGEST_WAIT, vault_failed};
@@ -44,14 +45,31 @@ impl<V: RefreshTokenStore> Inner<V> {
         }
         // It belonged to the old login.
         state.unsaved = None;
+        state.has_login = true;
         state.observer.unsaved(false);
         state.observer.is_logged_in();
         Ok(())
     }
 
-    /// Goes on writing what could not be written, each second. As long as this is under way, the process must not end.
+    /// Goes on writing what could not be written, each second, if nobody does. As long as this is under way, the process must
+    /// not end.
     pub(super) async fn save_at_last(&self) {
-        while self.state.lock().await.unsaved.is_some() {
+        let alive = Arc::new(());
+        {
+            let mut state = self.state.lock().await;
+            if state.saver.strong_count() > 0 {
+                return;
+            }
+            state.saver = Arc::downgrade(&alive);
+        }
+        loop {
+            let mut state = self.state.lock().await;
+            if state.unsaved.is_none() {
+                // Whoever has something to save from now on starts another one.
+                state.saver = Weak::new();
+                return;
+            }
+            drop(state);
             tokio::time::sleep(SAVE_EVERY).await;
             let Ok(_lock) = self.vault.lock(LONGEST_WAIT).await else { continue };
             let mut state = self.state.lock().await;

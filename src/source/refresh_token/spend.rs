@@ -89,14 +89,8 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     async fn load(&mut self) -> Event {
         match self.loaded().await {
             Ok(stored) => {
-                if let Some(stored) = &stored
-                    && let Some(foreign) = self.inner.foreign(stored.record())
-                {
-                    self.failure = Some(SourceError::terminal(foreign));
-                    return Event::NotLoaded;
-                }
                 self.stored = stored;
-                Event::Loaded(self.view())
+                self.checked(Event::Loaded(self.view()))
             }
             Err(error) => {
                 self.failure = Some(vault_failed(error, "nothing was sent: the vault"));
@@ -105,14 +99,29 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         }
     }
 
+    /// What is there may be no business of this client.
+    fn checked(&mut self, seen: Event) -> Event {
+        match self.stored.as_ref().and_then(|stored| self.inner.foreign(stored.record())) {
+            Some(foreign) => {
+                self.failure = Some(SourceError::terminal(foreign));
+                Event::NotLoaded
+            }
+            None => seen,
+        }
+    }
+
     /// With the first refresh token, if there is nothing yet.
-    async fn loaded(&self) -> Result<Option<vault::Stored>, VaultError> {
+    async fn loaded(&mut self) -> Result<Option<vault::Stored>, VaultError> {
         let inner = self.inner;
         let there = inner.vault.load().await?;
-        let Some(first) = inner.first.as_ref().filter(|_| there.is_none()) else { return Ok(there) };
+        self.state.has_login |= there.is_some();
+        let Some(first) = inner.first.as_ref().filter(|_| !self.state.has_login) else { return Ok(there) };
         let record = inner.first(first.expose())?;
         match inner.vault.swap(None, &record).await? {
-            Swap::Done(stamp) => Ok(Some(vault::Stored::new(record, stamp))),
+            Swap::Done(stamp) => {
+                self.state.has_login = true;
+                Ok(Some(vault::Stored::new(record, stamp)))
+            }
             Swap::Moved(there) => Ok(there),
         }
     }
@@ -141,7 +150,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     async fn write(&mut self, change: Change) -> Event {
         match self.swap(change).await {
             Ok(true) => Event::Written,
-            Ok(false) => Event::Moved(self.view()),
+            Ok(false) => self.checked(Event::Moved(self.view())),
             Err(error) => {
                 let error = vault_failed(error, "the vault");
                 self.failure.get_or_insert(error);
@@ -165,6 +174,10 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 Ok(true)
             }
             Ok(Swap::Moved(there)) => {
+                if there.is_none() && change == Change::Next {
+                    // It was taken away. The new record is the same, whatever was there.
+                    self.pending = Some((change, record));
+                }
                 self.stored = there;
                 Ok(false)
             }

@@ -31,7 +31,7 @@ pub(super) enum Fate {
 /// An authorization server that rotates, with a grace, and revokes the family of a token that comes too often.
 #[derive(Default)]
 pub(super) struct Family {
-    current: u32,
+    pub(super) current: u32,
     previous: Option<(u32, std::time::Duration)>,
     grace: std::time::Duration,
     pub(super) is_revoked: bool,
@@ -44,6 +44,11 @@ pub(super) struct Family {
 impl Family {
     pub(super) fn new(grace: std::time::Duration) -> Shared {
         Arc::new(Mutex::new(Self { current: 1, grace, ..Self::default() }))
+    }
+
+    /// Without a grace.
+    pub(super) fn at(current: u32) -> Self {
+        Self { current, ..Self::default() }
     }
 }
 
