@@ -117,6 +117,11 @@ impl Client {
         }
     }
 
+    /// Finds the server, so that the next request does not have to.
+    pub(crate) async fn ready(&self, cx: &FetchContext) -> Result<(), SourceError> {
+        self.server(cx).await.map(drop)
+    }
+
     /// The same for a credential that may be used only once: an answer is waited for as long as `limit`, whatever the
     /// caller's own time, and a new refresh token is kept also where the access token beside it is of no use.
     pub(crate) async fn spend(

@@ -49,6 +49,10 @@ pub(super) fn read_all(
         Ok(document) => document,
         Err(error) => return (None, Err(error)),
     };
+    if matches!(document.get("/refresh_token"), Some(value) if !value.is_string() && !value.is_null()) {
+        // To keep the old one would be to use it twice.
+        return (None, Err(answer.nonsense("with a `refresh_token` that is not a string")));
+    }
     let refresh_token = filled(&document, "/refresh_token").map(Secret::new);
     (refresh_token, success(&answer, &document, expected))
 }

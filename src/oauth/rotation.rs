@@ -12,8 +12,7 @@
 //!
 //! - It holds the lock from before [`Rotation::begin`] until after [`Effect::Done`].
 //! - A [`Event::Written`] is durable, and nobody has written between the load and the write.
-//! - It sends at once: between the answer to [`Event::Written`] and the request nothing is awaited. [`Effect::Send`] sends
-//!   one request, on a new connection, that nothing below repeats.
+//! - After [`Event::Written`] it sends at once. [`Effect::Send`] is one request, on a new connection, never repeated below.
 //! - What it does not know of a request is [`Answer::Ambiguous`], never [`Answer::Unspent`].
 //! - After [`Outcome::Unsaved`] it begins no fetch before the new token is written.
 
@@ -96,7 +95,7 @@ pub(crate) enum Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     Loaded(Option<View>),
-    /// The vault cannot be read.
+    /// There is nothing to go on with. Nothing was written.
     NotLoaded,
     Written,
     /// Somebody else has written since the load; nothing was changed. This stands there now.
@@ -208,9 +207,9 @@ enum Step {
     Loading,
     /// After `invalid_grant`: has somebody else spent it?
     LookingAgain(Key),
-    /// Decided at this moment of the boot clock.
+    /// This and the next: decided at this moment of the boot clock.
     WritingSpending(Spending, Duration),
-    Sending(Spending),
+    Sending(Spending, Duration),
     /// It was not sent after all, or not for the second time.
     WritingBack {
         change: Change,
@@ -261,14 +260,16 @@ impl Rotation {
             {
                 self.take_back(spending)
             }
-            (Step::WritingSpending(spending, _), Event::Written) => {
+            (Step::WritingSpending(spending, decided), Event::Written) => {
                 self.memory.unsent = None;
-                self.step = Step::Sending(spending);
+                self.step = Step::Sending(spending, decided);
                 Effect::Send
             }
             // It may have been written, and nothing was sent.
             (Step::WritingSpending(spending, _), Event::NotWritten) => self.take_back(spending),
-            (Step::Sending(spending), Event::Answered(answer)) => self.answered(answer, spending, now),
+            (Step::Sending(spending, decided), Event::Answered(answer)) => {
+                self.answered(answer, spending, now.boot.saturating_sub(decided), now)
+            }
             // What stands there is its own business: this fetch has failed.
             (Step::WritingBack { .. }, Event::Moved(Some(view))) if view.has_news => {
                 self.end(Outcome::Adopted)
@@ -292,14 +293,14 @@ impl Rotation {
                 self.step = Step::Loading;
                 Effect::Load
             }
-            // The vault cannot be read. (Any other event is none that the driver owes.)
+            // `NotLoaded`. (Any other event is none that the driver owes.)
             _ => self.fail(Failure::Vault),
         }
     }
 
     fn seen(&mut self, view: Option<View>, now: Timestamp) -> Effect {
         let Some(View { key, state, has_news }) = view else { return self.fail(Failure::NeedsLogin) };
-        if has_news {
+        if has_news && !self.is_urgent(state, now) {
             return self.end(Outcome::Adopted);
         }
         let first = Spending { key, tries: 1, since: now.wall };
@@ -328,6 +329,11 @@ impl Rotation {
         }
     }
 
+    /// Whether it may be sent again now, and not any more when the access token beside it ends.
+    fn is_urgent(&self, state: Stored, now: Timestamp) -> bool {
+        matches!(state, Stored::Spending { since, tries, .. } if tries < MOST_TRIES && self.has_grace(since, now))
+    }
+
     /// Whether the server still accepts a token that was first sent at `since`. A wall clock that went back is outside of
     /// any grace.
     fn has_grace(&self, since: SystemTime, now: Timestamp) -> bool {
@@ -335,8 +341,11 @@ impl Rotation {
         age.is_ok_and(|age| age.saturating_add(GRACE_MARGIN) < self.rules.grace)
     }
 
-    fn answered(&mut self, answer: Answer, spending: Spending, now: Timestamp) -> Effect {
+    fn answered(&mut self, answer: Answer, spending: Spending, waited: Duration, now: Timestamp) -> Effect {
         let Spending { key, tries, since } = spending;
+        // The wall clock may have been set back meanwhile.
+        let first = since.min(now.wall.checked_sub(waited).unwrap_or(since));
+        let may_repeat = tries < MOST_TRIES && self.has_grace(first, now);
         match answer {
             Answer::Token => self.write_next(key, 1),
             Answer::Unspent => self.take_back(spending),
@@ -344,9 +353,7 @@ impl Rotation {
                 self.step = Step::LookingAgain(key);
                 Effect::Load
             }
-            Answer::Ambiguous if tries < MOST_TRIES && self.has_grace(since, now) => {
-                self.spend(Spending { tries: tries + 1, ..spending }, now)
-            }
+            Answer::Ambiguous if may_repeat => self.spend(Spending { tries: tries + 1, ..spending }, now),
             Answer::Ambiguous => self.fail(Failure::Ambiguous),
             Answer::Unreadable => self.bury(),
         }

@@ -7,7 +7,7 @@ use tokenflight::oauth::Client;
 use tokenflight::source::{AfterCrash, NeedsLogin, RefreshToken, SealKey};
 use tokenflight::store::RedisStore;
 use tokenflight::vault::{
-    FileVault, Record, RedisVault, RefreshTokenStore, Stamp, State, Stored, Swap, VaultError, VaultLock,
+    FileVault, Record, RedisVault, RefreshTokenStore, Stamp, Stored, Swap, VaultError, VaultLock,
 };
 use tokenflight::{FetchContext, Reason, Token, TokenSource};
 
@@ -22,7 +22,7 @@ pub(crate) const SECRET: &str = "rotating-secret";
 
 /// A caller's patience. The exchange goes on without the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long one who is told to rest goes on, for a token that nobody has taken care of.
+/// Whoever gets no token for so long rests all the same.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// One of the two.
@@ -84,25 +84,23 @@ pub(crate) fn is_told() -> bool {
     std::env::var_os(URL).is_some()
 }
 
-/// `go 300`: rotates for 300 ms from its first token on, and a little longer if the vault says that a token is being spent. One line a token.
-/// Then it says that it rests.
+/// `go 300`: rotates for 300 ms from its first token on. One line a token. Then it says that it rests.
 pub(crate) fn obey() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let (url, place) = (variable(URL), variable(VAULT));
     let grace = Duration::from_secs(variable(GRACE).parse().unwrap());
     let rule = if variable(RULE) == "try_once" { AfterCrash::TryOnce } else { AfterCrash::NeedsLogin };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (source, vault) =
-        runtime.block_on(async { (source(&url, &place, grace, rule), Vault::open(&place)) });
+    let source = runtime.block_on(async { source(&url, &place, grace, rule) });
     let mut last = None;
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let time = line.strip_prefix("go ").and_then(|time| time.parse().ok()).expect("an order");
-        runtime.block_on(rotate(&source, &vault, Duration::from_millis(time), &mut last));
+        runtime.block_on(rotate(&source, Duration::from_millis(time), &mut last));
         println!("rest");
     }
 }
 
-async fn rotate(source: &RefreshToken<Vault>, vault: &Vault, time: Duration, last: &mut Option<Token>) {
+async fn rotate(source: &RefreshToken<Vault>, time: Duration, last: &mut Option<Token>) {
     let (begin, mut first) = (Instant::now(), None);
     loop {
         let cx = FetchContext::new(Reason::Forced);
@@ -126,13 +124,8 @@ async fn rotate(source: &RefreshToken<Vault>, vault: &Vault, time: Duration, las
             }
             Err(_) => println!("late"),
         }
-        let is_over = first.is_some_and(|first| first.elapsed() >= time) && is_at_rest(vault).await;
-        if is_over || begin.elapsed() > LONGEST {
+        if first.is_some_and(|first| first.elapsed() >= time) || begin.elapsed() > LONGEST {
             return;
         }
     }
-}
-
-async fn is_at_rest(vault: &Vault) -> bool {
-    !vault.record().await.is_some_and(|record| matches!(record.state(), State::Spending { .. }))
 }

@@ -165,13 +165,21 @@ impl Stage {
         std::thread::sleep(time.mul_f64(fastrand::f64()));
         let all = self.scenario.processes;
         self.fleet.kill([1, 1, all / 2 + 1, all][fastrand::usize(..4)]);
+        // No token is harmed twice.
+        self.proxy.harm(0, None);
         if self.fleet.is_empty() {
             row.spending += usize::from(self.is_own() && is_spending(&self.record()));
             self.fleet.fill();
             self.fleet.go(Duration::ZERO);
         }
         self.fleet.rest(&mut said);
-        self.proxy.harm(0, None);
+        // Those who live may have rested before the kill, and one who is new may have taken the access token that is there.
+        for _ in 0..3 {
+            if self.is_own() && is_spending(&self.record()) {
+                self.fleet.go(Duration::ZERO);
+                self.fleet.rest(&mut said);
+            }
+        }
         if self.is_own() {
             self.judge(row, &said)
         } else {

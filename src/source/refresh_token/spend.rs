@@ -103,7 +103,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     fn checked(&mut self, seen: Event) -> Event {
         match self.stored.as_ref().and_then(|stored| self.inner.foreign(stored.record())) {
             Some(foreign) => {
-                self.failure = Some(SourceError::terminal(foreign));
+                (self.stored, self.failure) = (None, Some(SourceError::terminal(foreign)));
                 Event::NotLoaded
             }
             None => seen,
@@ -136,7 +136,11 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
             vault::State::Dead { .. } => Stored::Dead,
         };
-        Some(View { key: key(record), state, has_news: self.news(record).is_some() })
+        Some(View { key: key(record), state, has_news: self.has_news() })
+    }
+
+    fn has_news(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| self.news(stored.record()).is_some())
     }
 
     /// The access token in the vault, if it is good for a while, and not the one that is to be replaced.
@@ -148,6 +152,13 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     async fn write(&mut self, change: Change) -> Event {
+        // A server's document is asked for before, and not between the write and the request.
+        if matches!(change, Change::Spending { .. })
+            && let Err(error) = self.inner.client.ready(self.cx).await
+        {
+            self.failure = Some(error);
+            return Event::NotLoaded;
+        }
         match self.swap(change).await {
             Ok(true) => Event::Written,
             Ok(false) => self.checked(Event::Moved(self.view())),
@@ -259,6 +270,10 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 self.state.unsaved = self.pending.take().map(|(_, record)| record);
                 self.state.observer.unsaved(true);
                 self.published()
+            }
+            // The access token in the vault is as good as before.
+            rotation::Outcome::Failed(failure) if failure != Failure::NeedsLogin && self.has_news() => {
+                self.end(rotation::Outcome::Adopted)
             }
             rotation::Outcome::Failed(failure) => Err(self.failed(failure)),
         }

@@ -3,12 +3,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::source::{AfterCrash, NeedsLogin};
+use tokenflight::testing::ManualClock;
 use tokenflight::vault::{
-    MemoryVault, Record, RefreshTokenStore, Stamp, State, Stored, Swap, VaultError, VaultLock,
+    Access, MemoryVault, Record, RefreshTokenStore, Stamp, State, Stored, Swap, VaultError, VaultLock,
 };
+use tokenflight::{FetchContext, Reason, TokenSource};
 
-use super::rotation::{Family, family, lock, next, source, stored};
+use tokenflight::oauth::Client;
+
+use super::loopback::{Loopback, Reply};
+use super::rotation::{Family, family, lock, next, slow_family, source, stored};
 
 /// What happens just before a swap.
 #[derive(Clone)]
@@ -208,4 +214,155 @@ async fn the_last_possible_generation_is_not_spent() {
     assert!(error.to_string().contains("no generation can follow"), "{error}");
     assert!(lock(&family).arrived.is_empty());
     assert_eq!(stored(&vault).await.state(), &State::Idle);
+}
+
+#[actix::test]
+async fn a_wall_clock_that_is_set_back_while_an_answer_is_awaited_prolongs_no_grace() {
+    let clock = ManualClock::new();
+    let (moved, arrived) = (clock.clone(), Arc::new(Mutex::new(0)));
+    let count = Arc::clone(&arrived);
+    let server = Loopback::start(move |_, _| {
+        *count.lock().unwrap() += 1;
+        moved.suspend(Duration::from_secs(100));
+        moved.set_back(Duration::from_secs(95));
+        Reply::lost()
+    });
+    let source = source(&server, MemoryVault::new(), 30, AfterCrash::NeedsLogin);
+    let cx = || FetchContext::new(Reason::Forced).with_clock(Arc::new(clock.clone()));
+    let error = source.fetch(cx()).await.unwrap_err();
+    assert!(error.to_string().contains("it is not known"), "{error}");
+    assert_eq!(*arrived.lock().unwrap(), 1, "the server's grace has ended");
+}
+
+/// A record with an access token that is good for ten minutes, and that its process has left in the middle.
+async fn left_with_access(url: &str) -> MemoryVault {
+    let (vault, now) = (MemoryVault::new(), SystemClock.now().wall);
+    let access = Access::new("access-0", now, now + Duration::from_secs(600));
+    let first = Record::first("refresh-1", url, "app").unwrap().with_access(access);
+    let Swap::Done(stamp) = vault.swap(None, &first).await.unwrap() else { panic!("it was empty") };
+    let spending = first.spending(now - Duration::from_secs(3)).unwrap();
+    assert!(matches!(vault.swap(Some(&stamp), &spending).await.unwrap(), Swap::Done(_)));
+    vault
+}
+
+#[actix::test]
+async fn a_start_inside_the_grace_repeats_what_a_crash_has_left_though_an_access_token_is_there() {
+    // When the access token ends, the grace is over.
+    let (family, server) = family(30);
+    let vault = left_with_access(&server.token_url()).await;
+    let token = next(&source(&server, vault.clone(), 30, AfterCrash::NeedsLogin), None).await.unwrap();
+    assert_eq!(token.secret(), "access-1");
+    assert_eq!((stored(&vault).await.generation(), lock(&family).arrived[&1]), (2, 1));
+    // Without a grace nothing is gained by it.
+    let (family, server) = super::rotation::family(0);
+    let vault = left_with_access(&server.token_url()).await;
+    let token = next(&source(&server, vault, 0, AfterCrash::TryOnce), None).await.unwrap();
+    assert_eq!(token.secret(), "access-0");
+    assert!(lock(&family).arrived.is_empty());
+}
+
+#[actix::test]
+async fn where_it_cannot_be_repeated_the_access_token_is_as_good_as_before() {
+    let server = Loopback::start(|_, _| Reply::json(503, serde_json::json!({})));
+    let vault = left_with_access(&server.token_url()).await;
+    let token = next(&source(&server, vault.clone(), 30, AfterCrash::NeedsLogin), None).await.unwrap();
+    assert_eq!(token.secret(), "access-0");
+    assert!(
+        matches!(stored(&vault).await.state(), State::Spending { tries: 1, .. }),
+        "it was not sent again"
+    );
+}
+
+#[actix::test]
+async fn a_refresh_token_that_is_no_text_has_spent_the_old_one() {
+    let arrived = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&arrived);
+    let server = Loopback::start(move |_, _| {
+        *count.lock().unwrap() += 1;
+        let odd = serde_json::json!({ "access_token": "access-1", "expires_in": 600, "refresh_token": { "value": "r" } });
+        Reply::json(200, odd)
+    });
+    let source = source(&server, MemoryVault::new(), 0, AfterCrash::NeedsLogin);
+    for _ in 0..2 {
+        let error = next(&source, None).await.unwrap_err();
+        assert!(error.cause::<NeedsLogin>().unwrap().reason.contains("`refresh_token`"), "{error}");
+    }
+    assert_eq!(*arrived.lock().unwrap(), 1);
+}
+
+/// What a server may send beside a good access token, and the refresh token that is in the vault then.
+#[actix::test]
+async fn an_answer_without_a_new_refresh_token_keeps_the_old_one() {
+    for (sent, kept) in [
+        (serde_json::json!({}), "refresh-1"),
+        (serde_json::json!({ "refresh_token": "" }), "refresh-1"),
+        (serde_json::json!({ "refresh_token": null }), "refresh-1"),
+        (serde_json::json!({ "refresh_token": "refresh-1" }), "refresh-1"),
+        (serde_json::json!({ "refresh_token": "x".repeat(40_000) }), &*"x".repeat(40_000)),
+    ] {
+        let server = Loopback::start(move |_, _| {
+            let mut answer = serde_json::json!({ "access_token": "access-1", "expires_in": 0 });
+            answer.as_object_mut().unwrap().extend(sent.as_object().unwrap().clone());
+            Reply::json(200, answer)
+        });
+        let vault = MemoryVault::new();
+        let source = source(&server, vault.clone(), 0, AfterCrash::NeedsLogin);
+        next(&source, None).await.unwrap();
+        assert_eq!((stored(&vault).await.generation(), stored(&vault).await.refresh_token()), (2, kept));
+        // It has ended already, so it is no news for anybody.
+        next(&source, None).await.unwrap();
+        assert_eq!(stored(&vault).await.generation(), 3);
+    }
+}
+
+#[actix::test]
+async fn a_runtime_that_ends_in_the_middle_leaves_a_source_that_goes_on() {
+    let (family, server) = slow_family(0, Duration::from_millis(200));
+    let vault = MemoryVault::new();
+    let source = Arc::new(source(&server, vault.clone(), 0, AfterCrash::NeedsLogin));
+    let (cut, shared) = (Arc::clone(&source), Arc::clone(&family));
+    std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move { next(&*cut, None).await });
+        while lock(&shared).arrived.is_empty() {
+            std::thread::yield_now();
+        }
+        runtime.shutdown_background();
+    })
+    .join()
+    .unwrap();
+    let error = next(&*source, None).await.unwrap_err();
+    assert_eq!(
+        error.cause::<NeedsLogin>().unwrap().generation,
+        Some(1),
+        "it was sent, and the answer is lost"
+    );
+    assert_eq!(lock(&family).arrived[&1], 1);
+}
+
+#[actix::test]
+async fn a_server_that_cannot_be_found_is_asked_for_before_anything_is_written() {
+    let is_gone = Arc::new(Mutex::new(true));
+    let gone = Arc::clone(&is_gone);
+    let server = Loopback::start(move |origin, question| match &*question.path {
+        "/token" => {
+            Reply::json(200, serde_json::json!({ "access_token": "access-1", "refresh_token": "refresh-2" }))
+        }
+        _ if *gone.lock().unwrap() => Reply::lost(),
+        _ => Reply::json(
+            200,
+            serde_json::json!({ "issuer": origin, "token_endpoint": format!("{origin}/token") }),
+        ),
+    });
+    let vault = MemoryVault::new();
+    let client = Client::with_issuer(server.origin(), "app").secret("s3cret").build().unwrap();
+    let source = client.refresh_token(vault.clone()).login("refresh-1").build().unwrap();
+    let error = next(&source, None).await.unwrap_err();
+    assert!(!error.is_terminal() && error.to_string().contains("discovery"), "{error}");
+    let login = vault.load().await.unwrap();
+    next(&source, None).await.unwrap_err();
+    assert_eq!(vault.load().await.unwrap(), login, "nothing was written");
+    *is_gone.lock().unwrap() = false;
+    next(&source, None).await.unwrap();
 }
