@@ -32,6 +32,8 @@ mod rotation;
 mod routes;
 mod settings;
 mod shared_client;
+#[cfg(feature = "redis")]
+mod shared_login;
 mod strict;
 mod strict_server;
 

@@ -22,6 +22,8 @@ pub(crate) const SECRET: &str = "rotating-secret";
 
 /// A caller's patience. The exchange goes on without the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tokens. Still an exchange is under way for a fifth of the time.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Whoever gets no token for so long rests all the same.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -84,7 +86,8 @@ pub(crate) fn is_told() -> bool {
     std::env::var_os(URL).is_some()
 }
 
-/// `go 300`: rotates for 300 ms from its first token on. One line a token. Then it says that it rests.
+/// `go 300`: rotates for 300 ms from its first token on, with a pause after each one. One line a token. Then it says that it
+/// rests.
 pub(crate) fn obey() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let (url, place) = (variable(URL), variable(VAULT));
@@ -123,6 +126,9 @@ async fn rotate(source: &RefreshToken<Vault>, time: Duration, last: &mut Option<
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(_) => println!("late"),
+        }
+        if !time.is_zero() {
+            tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
         }
         if first.is_some_and(|first| first.elapsed() >= time) || begin.elapsed() > LONGEST {
             return;

@@ -11,7 +11,7 @@
 //!   30 s, whose clock is moved by 60 s after each kill, when all rest. And `redis-server`.
 //! * `proxy`: before the server. It loses requests, loses answers, delays both (answers by up to 10 s), and counts each
 //!   refresh token that it sees twice, inside the grace and outside of it.
-//! * `client`: the program that uses the crate. It rotates without a pause.
+//! * `client`: the program that uses the crate. It rotates, with a pause of up to 200 ms after each token.
 //! * `fleet`: one such process, or 16 with one vault; and programs of other libraries (`peers`).
 //! * `scenario`: a row of the table: kills at random moments, and what has become of the login each time.
 //!

@@ -158,7 +158,7 @@ impl Stage {
         let mut said = Said::default();
         self.fleet.fill();
         self.proxy.harm(fastrand::usize(..8), harm());
-        let time = Duration::from_micros(fastrand::u64(20_000..300_000));
+        let time = Duration::from_micros(fastrand::u64(50_000..1_000_000));
         self.fleet.go(time);
         self.fleet.first_word(&mut said);
         // No event tells where: at any moment.

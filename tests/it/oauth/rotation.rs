@@ -408,24 +408,29 @@ async fn a_slow_answer_is_waited_for_in_the_background_and_used() {
     assert_used_once(&family, &[]);
 }
 
-#[actix::test]
-async fn a_real_server_that_rotates_and_detects_reuse_is_served_two_hundred_times() {
-    let provider = Provider::start();
-    let url = provider.address("token_endpoint").to_owned();
-    let seeded = reqwest::Client::new()
-        .post(&url)
+/// The first refresh token of a login at the real server.
+pub(super) async fn seeded(provider: &Provider) -> String {
+    let answer = reqwest::Client::new()
+        .post(provider.address("token_endpoint"))
         .basic_auth("rotating", Some("rotating-secret"))
         .header("content-type", "application/x-www-form-urlencoded")
         .body("grant_type=urn:test:seed-refresh-token")
         .send()
         .await
         .unwrap();
-    let seeded: serde_json::Value = serde_json::from_slice(&seeded.bytes().await.unwrap()).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    answer["refresh_token"].as_str().unwrap().to_owned()
+}
+
+#[actix::test]
+async fn a_real_server_that_rotates_and_detects_reuse_is_served_two_hundred_times() {
+    let provider = Provider::start();
+    let url = provider.address("token_endpoint");
+    let seeded = seeded(&provider).await;
     let client = Client::builder(url, "rotating").secret("rotating-secret").build().unwrap();
     let folder = Folder::new();
     let vault = FileVault::new(folder.path("login")).unwrap();
-    let source =
-        client.refresh_token(vault.clone()).login(seeded["refresh_token"].as_str().unwrap()).build().unwrap();
+    let source = client.refresh_token(vault.clone()).login(&*seeded).build().unwrap();
     let mut last: Option<Token> = None;
     for _ in 0..200 {
         let token = next(&source, last.as_ref()).await.unwrap();
@@ -435,11 +440,7 @@ async fn a_real_server_that_rotates_and_detects_reuse_is_served_two_hundred_time
     assert_eq!(stored(&vault).await.generation(), 201);
     assert_eq!(provider.stats().await["errors"], json!({}));
     // It is a real one: what was spent is refused, and the whole family with it.
-    let spent = client
-        .refresh_token(MemoryVault::new())
-        .login(seeded["refresh_token"].as_str().unwrap())
-        .build()
-        .unwrap();
+    let spent = client.refresh_token(MemoryVault::new()).login(&*seeded).build().unwrap();
     assert!(next(&spent, None).await.unwrap_err().cause::<NeedsLogin>().is_some());
     assert!(next(&source, last.as_ref()).await.unwrap_err().cause::<NeedsLogin>().is_some());
 }

@@ -43,6 +43,7 @@ async function rotate(time) {
     try {
       last = await accessToken();
       end = Math.min(end, Date.now() + time);
+      await pause(time && 200 * Math.random());
       console.log('token');
     } catch (error) {
       if (error.error === 'invalid_grant') {

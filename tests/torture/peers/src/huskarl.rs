@@ -84,6 +84,9 @@ async fn rotate(source: &impl TokenSource, time: Duration) {
             Ok(_) => {
                 println!("token");
                 first = first.or(Some(Instant::now()));
+                if !time.is_zero() {
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(..200))).await;
+                }
             }
             Err(error) => {
                 let told = format!("{error:?}");
