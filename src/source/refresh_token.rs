@@ -7,7 +7,7 @@ mod spend;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -94,7 +94,7 @@ struct State {
     /// Somebody has logged in: if the vault is empty now, it has lost what was there, and the first refresh token was spent.
     has_login: bool,
     /// Alive as long as a task goes on writing what is unsaved.
-    saver: Weak<()>,
+    saver: Option<watch::Receiver<()>>,
     observer: Observer,
 }
 
@@ -188,7 +188,7 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
             writes: Vec::new(),
             unsaved: None,
             has_login: false,
-            saver: Weak::new(),
+            saver: None,
             observer: Observer::new(client.id(), on_needs_login),
         };
         let (state, running) = (tokio::sync::Mutex::new(state), Mutex::default());
@@ -240,14 +240,24 @@ impl<V: RefreshTokenStore> Inner<V> {
     /// Until the exchange that is under way is over, and what it has brought is written.
     async fn at_rest(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(mut running) = running else { return };
-        // The sender goes when the task ends.
-        while running.changed().await.is_ok() {}
+        if let Some(running) = running {
+            ended(running).await;
+        }
+        let saver = self.state.lock().await.saver.clone();
+        if let Some(saver) = saver {
+            ended(saver).await;
+        }
     }
 }
 
-/// The outcome of an exchange, if it comes in time: a little before the attempt's own time is over.
-async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Duration>) -> Outcome {
+/// Until the task has ended that has the sender.
+async fn ended<T>(mut task: watch::Receiver<T>) {
+    while task.changed().await.is_ok() {}
+}
+
+/// The outcome of an exchange, if it comes in time: a little before the attempt's own time is over. `None`: the exchange has
+/// ended with its runtime.
+async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Duration>) -> Option<Outcome> {
     let margin = |limit: Duration| (limit / 10).min(MARGIN);
     let over = async {
         let over = exchange.wait_for(Exchange::is_over).await;
@@ -258,11 +268,9 @@ async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Durat
         None => Ok(over.await),
     };
     let was_sent = matches!(*exchange.borrow(), Exchange::Sent);
-    match over {
+    Some(match over {
         Ok(Some(Exchange::Over(outcome))) => outcome,
-        Ok(_) => Err(SourceError::transient(
-            "the runtime has ended, and with it the exchange of the refresh token",
-        )),
+        Ok(_) => return None,
         Err(_) if was_sent => Err(SourceError::ambiguous(
             "the refresh token was sent, and there is no answer yet: it is waited for in the background, and the next \
              fetch has what it brings",
@@ -270,14 +278,20 @@ async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Durat
         Err(_) => Err(SourceError::transient(
             "the vault has not answered in time, and nothing was sent: the exchange goes on in the background",
         )),
-    }
+    })
 }
 
 impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
     /// Starts an exchange, or waits for the one that an earlier fetch has started. It goes on if this future is dropped.
     async fn fetch(&self, cx: FetchContext) -> Outcome {
-        let limit = cx.time_left();
-        outcome_of(self.inner.join_or_start(cx)?, limit).await
+        // An exchange of another runtime's fetch may end with that runtime. The second one is this fetch's own.
+        for _ in 0..2 {
+            let exchange = self.inner.join_or_start(cx.clone())?;
+            if let Some(outcome) = outcome_of(exchange, cx.time_left()).await {
+                return outcome;
+            }
+        }
+        Err(SourceError::transient("the runtime has ended, and with it the exchange of the refresh token"))
     }
 
     /// Waits for an exchange that is under way, and until its refresh token is in the vault.

@@ -1,7 +1,8 @@
 //! The login in the vault: whose it is, a new one, and one that could not be written.
 
-use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::spend::{LONGEST_WAIT, vault_failed};
 use super::{Inner, State};
@@ -54,19 +55,19 @@ impl<V: RefreshTokenStore> Inner<V> {
     /// Goes on writing what could not be written, each second, if nobody does. As long as this is under way, the process must
     /// not end.
     pub(super) async fn save_at_last(&self) {
-        let alive = Arc::new(());
+        let (_alive, saver) = watch::channel(());
         {
             let mut state = self.state.lock().await;
-            if state.saver.strong_count() > 0 {
+            if state.saver.as_ref().is_some_and(|saver| saver.has_changed().is_ok()) {
                 return;
             }
-            state.saver = Arc::downgrade(&alive);
+            state.saver = Some(saver);
         }
         loop {
             let mut state = self.state.lock().await;
             if state.unsaved.is_none() {
                 // Whoever has something to save from now on starts another one.
-                state.saver = Weak::new();
+                state.saver = None;
                 return;
             }
             drop(state);

@@ -164,10 +164,13 @@ fn failing(times: usize) -> Failing {
 #[actix::test]
 async fn a_shutdown_waits_until_the_newest_refresh_token_is_written() {
     let (family, server) = family(0);
-    let vault = failing(3);
+    let vault = failing(4);
     let source = source(&server, vault.clone(), 0, AfterCrash::NeedsLogin);
-    let handle = TokenActor::builder(source.clone()).policy(once()).start().unwrap();
+    let handle = TokenActor::builder(source.clone()).policy(once().settle(Duration::ZERO)).start().unwrap();
     assert_eq!(handle.get().await.unwrap().secret(), "access-1");
+    assert!(source.is_unsaved().await);
+    // An exchange that ends at once, since the vault cannot be written still.
+    assert!(handle.refresh().await.unwrap_err().is_unavailable());
     assert!(source.is_unsaved().await);
     handle.shutdown().await;
     assert!(!source.is_unsaved().await);
