@@ -111,8 +111,7 @@ pub(crate) enum Event {
 pub(crate) enum Answer {
     /// A token; perhaps a new refresh token with it.
     Token,
-    /// Provably not spent: it was not sent, or the server said no for another reason (429, 503, an OAuth code other than
-    /// `invalid_grant`).
+    /// Provably not spent: not sent, or refused for another reason (429, 503, a code other than `invalid_grant`).
     Unspent,
     /// The server does not accept it any more.
     InvalidGrant,
@@ -242,8 +241,10 @@ impl Rotation {
             (Step::WritingNext { key, writes }, Event::Moved(Some(view))) if view.key == key => {
                 self.write_next(key, writes + 1)
             }
-            // The vault has lost what was there: nobody else has anything newer.
-            (Step::WritingNext { key, writes }, Event::Moved(None)) => self.write_next(key, writes + 1),
+            // The vault has failed, or has lost what was there: nobody else has anything newer.
+            (Step::WritingNext { key, writes }, Event::NotWritten | Event::Moved(None)) => {
+                self.write_next(key, writes + 1)
+            }
             (Step::Loading, Event::Loaded(view))
             | (
                 Step::WritingSpending(..) | Step::WritingNext { .. } | Step::WritingDead,
@@ -287,7 +288,6 @@ impl Rotation {
                 self.fail(Failure::Unspent)
             }
             (Step::WritingNext { .. }, Event::Written) => self.end(Outcome::Published),
-            (Step::WritingNext { key, writes }, Event::NotWritten) => self.write_next(key, writes + 1),
             (Step::WritingDead, Event::Written | Event::NotWritten) => self.fail(Failure::NeedsLogin),
             (Step::Waiting, Event::Waited) => {
                 self.step = Step::Loading;

@@ -1,8 +1,9 @@
 //! The program that uses the crate, and is killed. Its orders come on its standard input.
 
 use std::io::BufRead;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::now;
 use tokenflight::oauth::Client;
 use tokenflight::source::{AfterCrash, NeedsLogin, RefreshToken, SealKey};
 use tokenflight::store::RedisStore;
@@ -104,7 +105,7 @@ pub(crate) fn obey() {
 }
 
 async fn rotate(source: &RefreshToken<Vault>, time: Duration, last: &mut Option<Token>) {
-    let (begin, mut first) = (Instant::now(), None);
+    let (begin, mut first) = (now(), None);
     loop {
         let cx = FetchContext::new(Reason::Forced);
         let cx = match &last {
@@ -114,7 +115,7 @@ async fn rotate(source: &RefreshToken<Vault>, time: Duration, last: &mut Option<
         match tokio::time::timeout(PATIENCE, source.fetch(cx)).await {
             Ok(Ok(token)) => {
                 println!("token");
-                first = first.or(Some(Instant::now()));
+                first = first.or(Some(now()));
                 *last = Some(token);
             }
             Ok(Err(error)) if error.cause::<NeedsLogin>().is_some() => {
@@ -130,7 +131,7 @@ async fn rotate(source: &RefreshToken<Vault>, time: Duration, last: &mut Option<
         if !time.is_zero() {
             tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
         }
-        if first.is_some_and(|first| first.elapsed() >= time) || begin.elapsed() > LONGEST {
+        if first.is_some_and(|first| now() - first >= time) || now() - begin > LONGEST {
             return;
         }
     }

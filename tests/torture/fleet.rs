@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::now;
 
 /// An exchange ends within 110 s.
 const LONGEST: Duration = Duration::from_secs(150);
@@ -114,17 +116,16 @@ impl Fleet {
 
     /// Waits until all who live rest.
     pub(crate) fn rest(&mut self, said: &mut Said) {
-        let begin = Instant::now();
+        let begin = now();
         while self.processes.iter().any(|process| !process.is_resting) {
-            let left = LONGEST.checked_sub(begin.elapsed()).expect("a process hangs");
+            let left = LONGEST.checked_sub(now() - begin).expect("a process hangs");
             let Line { number, text } = self.lines.recv_timeout(left).expect("a process hangs");
             let process = self.processes.iter_mut().find(|process| process.number == number);
             match (text.as_deref(), process) {
                 (Some("rest"), Some(process)) => process.is_resting = true,
-                (Some("rest"), None) => {}
+                (Some("rest") | None, None) => {}
                 (Some(text), _) => said.add(text),
                 (None, Some(_)) => panic!("a process has ended: {:?}", said.failed.last()),
-                (None, None) => {}
             }
         }
     }

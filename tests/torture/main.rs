@@ -25,10 +25,17 @@ mod servers;
 
 use std::process::exit;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use scenario::{Program, Row, Scenario, Where};
 use servers::Kind;
+use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::source::AfterCrash;
+
+/// Since the machine's start.
+fn now() -> Duration {
+    SystemClock.now().boot
+}
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

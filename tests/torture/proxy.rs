@@ -5,8 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::now;
 use aws_lc_rs::digest::{SHA256, digest};
 
 /// The harm that is done to one exchange.
@@ -80,7 +81,6 @@ struct Inner {
     address: SocketAddr,
     server: String,
     grace: Duration,
-    begin: Instant,
     /// By how much the server's clock was moved.
     forward: Mutex<Duration>,
     book: Mutex<Book>,
@@ -94,7 +94,6 @@ impl Proxy {
             address: listener.local_addr().unwrap(),
             server: server.to_owned(),
             grace,
-            begin: Instant::now(),
             forward: Mutex::default(),
             book: Mutex::default(),
         };
@@ -132,7 +131,7 @@ impl Proxy {
         let (head, body) = read(&client)?;
         let field = form_urlencoded::parse(&body).find(|(name, _)| name == "refresh_token");
         let fault = field.and_then(|(_, token)| {
-            let now = self.0.begin.elapsed() + *self.0.forward.lock().unwrap();
+            let now = now() + *self.0.forward.lock().unwrap();
             self.book().note(&token, now, self.0.grace)
         });
         match fault {

@@ -14,7 +14,7 @@ use tokenflight::{FetchContext, Reason, TokenSource};
 use tokenflight::oauth::Client;
 
 use super::loopback::{Loopback, Reply};
-use super::rotation::{Family, family, lock, next, slow_family, source, stored};
+use super::rotation::{Family, family, lock, next, source, stored};
 
 /// What happens just before a swap.
 #[derive(Clone)]
@@ -317,28 +317,34 @@ async fn an_answer_without_a_new_refresh_token_keeps_the_old_one() {
 
 #[actix::test]
 async fn a_runtime_that_ends_in_the_middle_leaves_a_source_that_goes_on() {
-    let (family, server) = slow_family(0, Duration::from_millis(200));
-    let vault = MemoryVault::new();
-    let source = Arc::new(source(&server, vault.clone(), 0, AfterCrash::NeedsLogin));
-    let (cut, shared) = (Arc::clone(&source), Arc::clone(&family));
-    std::thread::spawn(move || {
+    let arrived = Arc::new(Mutex::new(0));
+    let (came, has_come) = std::sync::mpsc::channel();
+    let count = Arc::clone(&arrived);
+    let server = Loopback::start(move |_, _| {
+        *count.lock().unwrap() += 1;
+        came.send(()).unwrap();
+        // Until the client has gone.
+        std::thread::park();
+        Reply::lost()
+    });
+    let source = Arc::new(source(&server, MemoryVault::new(), 0, AfterCrash::NeedsLogin));
+    let cut = Arc::clone(&source);
+    let life = std::thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move { next(&*cut, None).await });
-        while lock(&shared).arrived.is_empty() {
-            std::thread::yield_now();
-        }
-        runtime.shutdown_background();
-    })
-    .join()
-    .unwrap();
+        has_come.recv().unwrap();
+        // Waits until its tasks are gone.
+        drop(runtime);
+    });
+    life.join().unwrap();
     let error = next(&*source, None).await.unwrap_err();
     assert_eq!(
         error.cause::<NeedsLogin>().unwrap().generation,
         Some(1),
         "it was sent, and the answer is lost"
     );
-    assert_eq!(lock(&family).arrived[&1], 1);
+    assert_eq!(*arrived.lock().unwrap(), 1);
 }
 
 #[actix::test]
