@@ -61,6 +61,7 @@
 //! | `flight/telling.rs` | a crowd has one outcome, and is told one after the other |
 //! | `policy.rs`, `policy/` | every number: margins, backoff, limits |
 //! | `token.rs`, `clock.rs` | how long a token lasts, on two clocks |
+//! | `token/present.rs` | what a request has to carry, or an error |
 //! | `queue.rs`, `queue/` | who waits, in which order, until when |
 //! | `slot.rs` | reading without a lock; what a report does at once |
 //! | `lobby.rs` | how handle callers share one outcome |
@@ -210,7 +211,7 @@ pub use flight::{Counters, FlightState};
 pub use handle::TokenHandle;
 pub use policy::RefreshPolicy;
 pub use source::{FetchContext, Reason, TokenSource, source_fn};
-pub use token::{Token, TokenType};
+pub use token::{PresentError, Token, TokenType};
 
 /// The README's programs, compiled and run as tests. Some need an HTTP client.
 #[cfg(all(doctest, feature = "oauth2"))]

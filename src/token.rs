@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 mod kind;
+mod present;
 
 pub use kind::TokenType;
+pub use present::PresentError;
 
 /// No token lives longer, unless the policy says so. Some servers say milliseconds where seconds are meant.
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -1,0 +1,150 @@
+//! Puts a token on a request, and fails closed where that cannot be done.
+
+use std::fmt;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, Method, Uri};
+
+use super::{Token, TokenType};
+
+/// The header of a proof (RFC 9449 section 4).
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+impl Token {
+    /// Puts the token on a request: the `Authorization` header (RFC 6750 section 2.1), and for a token that is
+    /// [bound](Self::is_bound) to a key a proof in the `DPoP` header (RFC 9449 section 7.1).
+    ///
+    /// Whatever the headers hold under these two names is replaced, so that no proof of another token stays behind.
+    /// A proof is good for one request to this method and URI. Therefore call it again for each request, also for a
+    /// repeated one.
+    ///
+    /// For a bearer token this costs what [`authorization`](Self::authorization) costs, and one insertion.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Uri};
+    /// use tokenflight::Token;
+    ///
+    /// let (method, uri) = (Method::GET, Uri::from_static("https://api.example.com/orders"));
+    /// let mut headers = HeaderMap::new();
+    /// Token::new("s3cret").apply(&method, &uri, &mut headers)?;
+    /// assert_eq!(headers["authorization"], "Bearer s3cret");
+    ///
+    /// let error = Token::new("two words").apply(&method, &uri, &mut headers).unwrap_err();
+    /// assert!(!error.to_string().contains("words"));
+    /// # Ok::<(), tokenflight::PresentError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The headers stay as they were, and the request must not be sent:
+    /// - the secret or the type cannot stand in a header (see [`new`](Self::new), [`TokenType::Other`]);
+    /// - the token is bound to a key, and this `Token` was made without the key: nothing can prove that the key is
+    ///   here, and no API takes such a token as a bearer token.
+    pub fn apply(&self, _method: &Method, _uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
+        let Some(value) = &self.0.header else { return Err(self.unpresentable()) };
+        if self.is_bound() {
+            return Err(PresentError::without_key());
+        }
+        headers.remove(DPOP);
+        headers.insert(AUTHORIZATION, value.clone());
+        Ok(())
+    }
+
+    /// Learns from the answer to a request what the next proof needs: the server's nonce (`DPoP-Nonce`, RFC 9449
+    /// section 8) and its `Date`. Call it with **every** answer, whatever the status.
+    ///
+    /// It returns whether the next proof has a nonce that the answered request did not have. Then one repetition of
+    /// a request that was answered with `use_dpop_nonce` is of use. For a bearer token it does nothing and returns
+    /// `false`.
+    pub fn learn(&self, _uri: &Uri, _headers: &HeaderMap) -> bool {
+        false
+    }
+
+    /// Whether the token is bound to a key (its type is [`TokenType::DPoP`]), so that it is of no use without a proof.
+    ///
+    /// ```
+    /// use tokenflight::{Token, TokenType};
+    ///
+    /// assert!(!Token::new("abc").is_bound());
+    /// assert!(Token::new("abc").with_type(TokenType::DPoP).is_bound());
+    /// ```
+    pub fn is_bound(&self) -> bool {
+        self.0.kind == TokenType::DPoP
+    }
+
+    #[cold]
+    fn unpresentable(&self) -> PresentError {
+        let flaw = self.flaw().unwrap_or_else(|| "cannot stand in a header".to_owned());
+        PresentError(format!("the token {flaw}"))
+    }
+}
+
+/// Why a token cannot be put on a request.
+///
+/// Its text says what is wrong and the way out, and never shows a secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PresentError(String);
+
+impl PresentError {
+    #[cold]
+    fn without_key() -> Self {
+        Self("the token is bound to a key (DPoP), and the key is not here: get it from a source that has the key".into())
+    }
+}
+
+impl fmt::Display for PresentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PresentError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(token: &Token, headers: &mut HeaderMap) -> Result<(), PresentError> {
+        token.apply(&Method::GET, &Uri::from_static("https://api.example/"), headers)
+    }
+
+    #[test]
+    fn a_bearer_token_replaces_all_that_another_token_left() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, "Basic abc".parse().unwrap());
+        headers.append(AUTHORIZATION, "DPoP old".parse().unwrap());
+        headers.append(DPOP, "a proof".parse().unwrap());
+        headers.insert("x-other", "stays".parse().unwrap());
+        apply(&Token::new("s3cret"), &mut headers).unwrap();
+        assert_eq!(headers.len(), 2);
+        assert_eq!(headers[AUTHORIZATION], "Bearer s3cret");
+        assert!(headers[AUTHORIZATION].is_sensitive());
+    }
+
+    #[test]
+    fn what_cannot_be_presented_is_an_error_that_changes_no_header_and_shows_no_secret() {
+        for (token, why) in [
+            (Token::new(""), "the token is empty, and no header can carry that"),
+            (Token::new("s3cret\n"), "the token has a line break at position 7 that no header can carry"),
+            (
+                Token::new("s3cret").with_type(TokenType::Other("two words".into())),
+                r#"the token has the token_type "two words", which is not a token (RFC 9110 section 5.6.2)"#,
+            ),
+            (
+                Token::new("s3cret").with_type(TokenType::DPoP),
+                "the token is bound to a key (DPoP), and the key is not here: get it from a source that has the key",
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            let error = apply(&token, &mut headers).unwrap_err();
+            assert_eq!(error.to_string(), why);
+            assert!(headers.is_empty() && !format!("{error:?}").contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_learns_nothing() {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("dpop-nonce"), "abc".parse().unwrap())]);
+        assert!(!Token::new("s3cret").learn(&Uri::from_static("https://api.example/"), &headers));
+    }
+}
