@@ -31,6 +31,7 @@
 //! | `oauth/rotation.rs`, `source/refresh_token.rs` | the order in which a refresh token is spent; the grant that performs it |
 //! | `oauth/response.rs`, `oauth/error.rs` | what an answer means |
 //! | `oauth/jws.rs` | signatures |
+//! | `oauth/dpop.rs`, `oauth/dpop/` | tokens that are bound to a key (feature `dpop`) |
 //!
 //! # Tolerated deviations
 //!
@@ -58,6 +59,11 @@ pub(crate) mod claims;
 mod client;
 mod client_auth;
 mod discovery;
+#[cfg(feature = "dpop")]
+pub(crate) mod dpop;
+#[cfg(not(feature = "dpop"))]
+#[path = "oauth/no_dpop.rs"]
+pub(crate) mod dpop;
 mod error;
 mod grant;
 pub(crate) mod jws;
@@ -69,6 +75,8 @@ pub use assertion::{Audience, Preset};
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use client_auth::{Certificate, ClientAuth};
+#[cfg(feature = "dpop")]
+pub use dpop::DpopKey;
 pub use error::OAuthError;
 pub use grant::{GrantBuilder, GrantSource};
 pub use jws::{Algorithm, PrivateKey};

@@ -50,6 +50,10 @@ pub use {
 /// token. The value is for people: what this is.
 pub const UNNAMED: &str = "unnamed";
 
+/// The part by which a source says that no other process can use its tokens. The value says why, and the way out.
+#[cfg(any(feature = "oauth2", feature = "shared"))]
+pub(crate) const UNSHARED: &str = "tokenflight:unshared";
+
 /// Gets a new token from somewhere: one call, one token or one error.
 ///
 /// The actor does all the rest: it never calls again before the last call ended, it retries, times out,
@@ -119,6 +123,13 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Default: nothing. Then all processes that share the source count as carriers of one credential.
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         let _ = part;
+    }
+
+    /// Gives a token of this source that was kept elsewhere, as bytes, the key that it is bound to. A source that wraps
+    /// another passes it on. Default: the token as it is.
+    #[doc(hidden)]
+    fn rebind(&self, token: Token) -> Token {
+        token
     }
 }
 
@@ -352,5 +363,9 @@ impl<S: TokenSource> TokenSource for Arc<S> {
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         S::credential(self, part);
+    }
+
+    fn rebind(&self, token: Token) -> Token {
+        S::rebind(self, token)
     }
 }

@@ -12,9 +12,13 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 
 mod kind;
 mod present;
+#[cfg(feature = "dpop")]
+mod proof;
 
 pub use kind::TokenType;
 pub use present::PresentError;
+#[cfg(feature = "dpop")]
+pub(crate) use proof::Binding;
 
 /// No token lives longer, unless the policy says so. Some servers say milliseconds where seconds are meant.
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -61,6 +65,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Whether an actor has said when it was sent.
     stamped: bool,
+    /// What proves that the key is here, for a token that is bound to one.
+    #[cfg(feature = "dpop")]
+    key: Option<Arc<dyn Binding>>,
 }
 
 impl Inner {
@@ -165,6 +172,7 @@ impl Token {
             inner.text.clone_from(&fresh.0.text);
             inner.start = fresh.0.start;
             inner.header.clone_from(&fresh.0.header);
+            inner.unbind_unless_dpop(&kind);
             inner.kind = kind;
         })
     }
@@ -250,6 +258,8 @@ impl Token {
             sent: clock.now(),
             clock,
             stamped: false,
+            #[cfg(feature = "dpop")]
+            key: None,
         }))
     }
 

@@ -14,6 +14,9 @@ use crate::transport::{Configure, http_setters};
 
 use super::assertion::{Audience, Preset};
 use super::client_auth::{Certificate, ClientAuth};
+#[cfg(feature = "dpop")]
+use super::dpop::DpopKey;
+use super::dpop::DpopSetting;
 use super::jws::{Algorithm, PrivateKey};
 
 mod check;
@@ -81,6 +84,8 @@ settings! {
         #[serde(default)]
         key_certificate_file: Option<PathBuf>,
         #[serde(default)]
+        dpop: Option<DpopSetting>,
+        #[serde(default)]
         preset: Option<Preset>,
         #[serde(default)]
         assertion_audience: Option<Audience>,
@@ -123,6 +128,7 @@ impl ClientBuilder {
             key_id: None,
             algorithm: None,
             key_certificate_file: None,
+            dpop: None,
             preset: None,
             assertion_audience: None,
             assertion_file: None,
@@ -218,6 +224,17 @@ impl ClientBuilder {
     /// The certificate of the key, in PEM, from which `x5t#S256` is made (RFC 7515 section 4.1.8). Default: none.
     pub fn key_certificate_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.key_certificate_file = Some(path.into());
+        self
+    }
+
+    /// Asks for tokens that are bound to this key (`DPoP`, RFC 9449). [`Token::apply`](crate::Token::apply) makes the
+    /// proof that each request with such a token needs. Default: bearer tokens.
+    ///
+    /// In a file: `"dpop": "generate"`, or `"dpop": { "key_file": "dpop.pem" }`, with `"algorithm"` beside it where an RSA
+    /// key is to sign `PS256`. The file is read once.
+    #[cfg(feature = "dpop")]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.dpop = Some(DpopSetting::Key(key));
         self
     }
 

@@ -3,19 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 
 use crate::clock::{Clock, Moved, SystemClock};
 use crate::error::SourceError;
 use crate::secret::Secret;
-use crate::source::{FetchContext, UNNAMED};
+use crate::source::{FetchContext, UNNAMED, UNSHARED};
+use crate::token::Token;
 use crate::transport::{Answer, Form, Request, Transport};
 
 use super::builder::ClientBuilder;
 use super::client_auth::{ClientAuth, ClientIdentity, Sent};
 use super::discovery::{Discovery, Server};
+use super::dpop::{ClientProofs, DpopKey};
 use super::error::OAuthError;
 use super::params::Expected;
 use super::response::{self, TokenResponse};
@@ -31,6 +33,8 @@ struct Inner {
     identity: ClientIdentity,
     server: ServerOrigin,
     transport: Transport,
+    /// How it proves that it has a key, if its tokens are to be bound to one.
+    proofs: Option<ClientProofs>,
     /// How far the server's clock is ahead of ours, in seconds, by the last `Date` that it sent.
     clock_offset: AtomicI64,
 }
@@ -43,6 +47,10 @@ pub(super) enum ServerOrigin {
 
 /// A difference between two clocks, in seconds, that is worth a second try.
 const LARGE_OFFSET: i64 = 30;
+
+/// Why its tokens are of no use to other processes.
+const GENERATED: &str = "are bound to a key (`dpop`) that this process has generated: other processes could not use them; \
+                         give all processes one key from a file (`DpopKey::from_pem_file`)";
 
 impl Client {
     /// Starts from what every client has: the authorization server, and its own id there.
@@ -73,8 +81,26 @@ impl Client {
         ClientBuilder::at(None, Some(issuer.into()), client_id.into())
     }
 
-    pub(super) fn new(identity: ClientIdentity, server: ServerOrigin, transport: Transport) -> Self {
-        Self(Arc::new(Inner { identity, server, transport, clock_offset: AtomicI64::new(0) }))
+    pub(super) fn new(
+        identity: ClientIdentity,
+        server: ServerOrigin,
+        transport: Transport,
+        proofs: Option<ClientProofs>,
+    ) -> Self {
+        Self(Arc::new(Inner { identity, server, transport, proofs, clock_offset: AtomicI64::new(0) }))
+    }
+
+    /// The key that its tokens are bound to.
+    pub(crate) fn dpop_key(&self) -> Option<&DpopKey> {
+        self.0.proofs.as_ref().map(ClientProofs::key)
+    }
+
+    /// A token of this client that was kept somewhere without its key.
+    pub(crate) fn rebind(&self, token: Token) -> Token {
+        match self.dpop_key() {
+            Some(key) if token.is_bound() && !token.has_key() => key.bind(token),
+            _ => token,
+        }
     }
 
     /// Whether it has a proof of its identity. A public client has none.
@@ -101,14 +127,17 @@ impl Client {
     ) -> Result<TokenResponse, SourceError> {
         let Inner { identity, transport, .. } = &*self.0;
         let offset = self.0.clock_offset.load(Ordering::Relaxed);
-        let (answer, sent) = self.send(transport, grant, parameters, cx, cx.time_left()).await?;
+        let key = self.dpop_key();
+        let (answer, sent) = self.send(transport, grant, parameters, cx, key, true).await?;
         let news = self.0.clock_offset.load(Ordering::Relaxed);
-        match response::read(answer, expected) {
+        match response::read(answer, expected, key) {
             Err(error) if error.is_terminal() => {
                 let is_refused = error.cause::<OAuthError>().is_none_or(|error| {
-                    matches!(error.code.as_str(), "invalid_client" | "unauthorized_client" | "invalid_grant")
+                    let timed =
+                        ["invalid_client", "unauthorized_client", "invalid_grant", "invalid_dpop_proof"];
+                    timed.contains(&error.code.as_str())
                 });
-                let is_timed = is_dated || identity.auth(None).is_timed();
+                let is_timed = is_dated || key.is_some() || identity.auth(None).is_timed();
                 let was_late = is_timed && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
                 let may_help = is_refused && (was_late || identity.has_changed(&sent).await);
                 Err(if may_help { error.into_transient() } else { error })
@@ -123,47 +152,76 @@ impl Client {
     }
 
     /// The same for a credential that may be used only once: an answer is waited for as long as `limit`, whatever the
-    /// caller's own time, and a new refresh token is kept also where the access token beside it is of no use.
+    /// caller's own time, and a new refresh token is kept also where the access token beside it is of no use. `key` is the
+    /// one that the credential is bound to.
     pub(crate) async fn spend(
         &self,
         grant: &str,
         parameters: &Form,
         expected: &Expected,
         limit: Duration,
+        key: Option<&DpopKey>,
         cx: &FetchContext,
     ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
         let transport = self.0.transport.patient(limit);
-        match self.send(&transport, grant, parameters, cx, None).await {
-            Ok((answer, _)) => response::read_all(answer, expected),
+        match self.send(&transport, grant, parameters, cx, key, false).await {
+            Ok((answer, _)) => response::read_all(answer, expected, key),
             Err(error) => (None, Err(error)),
         }
     }
 
-    /// One request, with a proof of the identity that is made for it.
+    /// One request. It is repeated once where the server wants a proof with a nonce that it gives (RFC 9449 section 8):
+    /// such an answer says that the request was not looked at.
     async fn send(
         &self,
         transport: &Transport,
         grant: &str,
         parameters: &Form,
         cx: &FetchContext,
-        time_left: Option<Duration>,
+        key: Option<&DpopKey>,
+        is_limited: bool,
     ) -> Result<(Answer, Sent), SourceError> {
-        let identity = &self.0.identity;
         let server = self.server(cx).await?;
-        let auth = identity.auth(Some(&server));
-        server.check(grant, auth, identity.algorithm(auth))?;
+        let auth = self.0.identity.auth(Some(&server));
+        let proof_algorithm = key.map(|key| key.algorithm().as_str());
+        server.check(grant, auth, self.0.identity.algorithm(auth), proof_algorithm)?;
+        let mut is_repeated = false;
+        loop {
+            let now = self.dated(cx).clock().now().wall;
+            let (mut request, sent) = self.request(grant, parameters, &server, now, cx).await?;
+            let proofs = self.0.proofs.as_ref().zip(key);
+            let proof = proofs
+                .map(|(proofs, key)| proofs.prove(key, &mut request, &server.token_endpoint, now))
+                .transpose()?;
+            let time_left = cx.time_left().filter(|_| is_limited);
+            let answer = transport.exchange(&server.token_endpoint, request, time_left).await?;
+            if let Some(offset) = answer.clock_offset(cx.clock().now().wall) {
+                self.0.clock_offset.store(offset, Ordering::Relaxed);
+            }
+            let wants_other =
+                proofs.zip(proof).is_some_and(|((proofs, _), proof)| proofs.learn(&answer, &proof));
+            if is_repeated || !wants_other {
+                return Ok((answer, sent));
+            }
+            is_repeated = true;
+        }
+    }
+
+    /// A request with a proof of the identity that is made for it.
+    async fn request(
+        &self,
+        grant: &str,
+        parameters: &Form,
+        server: &Server,
+        now: SystemTime,
+        cx: &FetchContext,
+    ) -> Result<(Request, Sent), SourceError> {
         let mut request = Request::new(Method::POST);
         let mut form = Form::default();
         form.plain("grant_type", grant);
-        let now = self.dated(cx).clock().now().wall;
-        let sent = identity.prove(&mut request, &mut form, &server, now, cx).await?;
+        let sent = self.0.identity.prove(&mut request, &mut form, server, now, cx).await?;
         form.extend(parameters);
-        let request = request.with_form(&form);
-        let answer = transport.exchange(&server.token_endpoint, request, time_left).await?;
-        if let Some(offset) = answer.clock_offset(cx.clock().now().wall) {
-            self.0.clock_offset.store(offset, Ordering::Relaxed);
-        }
-        Ok((answer, sent))
+        Ok((request.with_form(&form), sent))
     }
 
     async fn server(&self, cx: &FetchContext) -> Result<Server, SourceError> {
@@ -180,6 +238,12 @@ impl Client {
             ServerOrigin::Discovered(discovery) => part("issuer", discovery.text()),
         }
         part("client_id", &self.0.identity.id);
+        if let Some(key) = self.dpop_key() {
+            match key.generated() {
+                Some(_) => part(UNSHARED, GENERATED),
+                None => part("dpop_key", key.thumbprint()),
+            }
+        }
         if self.0.transport.is_configured() {
             part(UNNAMED, "`http`");
         }
@@ -189,6 +253,9 @@ impl Client {
     pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         let clock = Moved::new(Arc::new(SystemClock), self.0.clock_offset.load(Ordering::Relaxed));
         self.0.identity.credential(clock.now().wall, part);
+        if let Some(key) = self.dpop_key() {
+            part(key.thumbprint().as_bytes());
+        }
     }
 
     /// Its id at the server.
@@ -220,7 +287,7 @@ impl Client {
         self.0.identity.prove(&mut request, &mut form, server, now, &cx).await?;
         let redactor = request.with_form(&form).redactor;
         let answer = self.0.transport.parse_response(&server.token_endpoint, &redactor, response).await?;
-        response::read(answer, expected)
+        response::read(answer, expected, None)
     }
 }
 

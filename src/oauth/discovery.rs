@@ -33,6 +33,7 @@ struct Offers {
     grants: Option<Vec<String>>,
     auth_methods: Option<Vec<String>>,
     signing_algorithms: Option<Vec<String>>,
+    proof_algorithms: Option<Vec<String>>,
 }
 
 impl Server {
@@ -52,6 +53,7 @@ impl Server {
         grant: &str,
         auth: ClientAuth,
         algorithm: Option<&str>,
+        proof_algorithm: Option<&str>,
     ) -> Result<(), SourceError> {
         let issuer = self.issuer.as_deref().unwrap_or_default();
         let lacks = |offered: &Option<Vec<String>>, wanted: &str| {
@@ -76,6 +78,14 @@ impl Server {
             return Err(SourceError::terminal(format!(
                 "{issuer} does not offer the algorithm {algorithm:?}, but {offered:?} \
                  (`token_endpoint_auth_signing_alg_values_supported`); set `algorithm`, or use another key"
+            )));
+        }
+        if let Some(algorithm) = proof_algorithm
+            && let Some(offered) = lacks(&self.offers.proof_algorithms, algorithm)
+        {
+            return Err(SourceError::terminal(format!(
+                "{issuer} does not offer the algorithm {algorithm:?} for DPoP, but {offered:?} \
+                 (`dpop_signing_alg_values_supported`); use another key for `dpop`"
             )));
         }
         Ok(())
@@ -238,6 +248,7 @@ impl Discovery {
             grants: list("/grant_types_supported"),
             auth_methods: list("/token_endpoint_auth_methods_supported"),
             signing_algorithms: list("/token_endpoint_auth_signing_alg_values_supported"),
+            proof_algorithms: list("/dpop_signing_alg_values_supported"),
         };
         Ok(Server { token_endpoint, issuer: Some(self.text.clone()), offers })
     }

@@ -197,7 +197,7 @@ impl<G: Grant, C: IntoClient> GrantBuilder<G, C> {
         let Self { client, settings, grant } = self;
         let client = client.into_client()?;
         grant.check(&client)?;
-        let (common, expected) = settings.checked(G::PARAMETERS)?;
+        let (common, expected) = settings.checked(G::PARAMETERS, client.dpop_key().is_some())?;
         Ok(GrantSource { client, settings, common, expected, grant })
     }
 }
@@ -261,6 +261,10 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         self.client.credential(part);
+    }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.client.rebind(token)
     }
 }
 

@@ -23,8 +23,10 @@ pub(crate) mod verify;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "dpop")]
+pub(crate) use jwk::sha256;
 pub use key::PrivateKey;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "dpop"))]
 pub(crate) use sign::KeyHint;
 pub(crate) use sign::{Header, HmacKey, SigningKey};
 

@@ -37,8 +37,9 @@ pub(crate) struct Expected {
 }
 
 impl GrantSettings {
-    /// The parameters, and what they lead to. `taken` are the grant's own, which `extra` must not name.
-    pub(crate) fn checked(&self, taken: &[&str]) -> Result<(Form, Expected), BuildError> {
+    /// The parameters, and what they lead to. `taken` are the grant's own, which `extra` must not name. `is_bound`: the
+    /// client's tokens are bound to a key.
+    pub(crate) fn checked(&self, taken: &[&str], is_bound: bool) -> Result<(Form, Expected), BuildError> {
         let scopes = self.scope.as_deref().map(scopes).transpose()?.unwrap_or_default();
         let mut form = Form::default();
         if !scopes.is_empty() {
@@ -66,6 +67,19 @@ impl GrantSettings {
         {
             let message = format!("is {:?}, which is not a token (RFC 9110 section 5.6.2)", kind.as_str());
             return Err(BuildError::new("token_type", message));
+        }
+        let is_dpop = |kind: &TokenType| *kind == TokenType::DPoP;
+        match &self.token_type {
+            Some(kind) if is_bound && !is_dpop(kind) => {
+                let message = "excludes the client's `dpop`, by which each token has the type DPoP";
+                return Err(BuildError::new("token_type", message));
+            }
+            Some(kind) if !is_bound && is_dpop(kind) => {
+                let message =
+                    "is DPoP, which no API takes without proofs: set the client's `dpop` (feature `dpop`)";
+                return Err(BuildError::new("token_type", message));
+            }
+            _ => {}
         }
         let token_type = self.token_type.clone();
         Ok((form, Expected { scopes, require_scopes: self.require_scopes, token_type }))
@@ -194,13 +208,13 @@ mod tests {
 
     #[test]
     fn the_form_holds_what_was_asked_for_and_no_more() {
-        let (form, expected) = GrantSettings::default().checked(&[]).unwrap();
+        let (form, expected) = GrantSettings::default().checked(&[], false).unwrap();
         assert!(form.encode().is_empty() && expected.scopes.is_empty());
         let (form, expected) = settings(serde_json::json!({
             "scope": " read  write ", "audience": "api", "extra": {"tenant": "x y"},
             "resource": ["https://a.example/", "00000003-0000-0000-c000-000000000000"],
         }))
-        .checked(&[])
+        .checked(&[], false)
         .unwrap();
         let all = "scope=read+write&audience=api&resource=https%3A%2F%2Fa.example%2F\
                    &resource=00000003-0000-0000-c000-000000000000&tenant=x+y";
@@ -210,7 +224,7 @@ mod tests {
 
     #[track_caller]
     fn refused(json: serde_json::Value, field: &str) {
-        let error = settings(json).checked(&["assertion"]).map(|_| ()).unwrap_err();
+        let error = settings(json).checked(&["assertion"], false).map(|_| ()).unwrap_err();
         assert_eq!(error.field(), field, "{error}");
     }
 

@@ -12,6 +12,7 @@ use crate::secret::Secret;
 use crate::token::{Token, TokenType};
 use crate::transport::{Answer, Document, lifetime, moment};
 
+use super::dpop::DpopKey;
 use super::error::{OAuthError, Refusal};
 use super::params::Expected;
 
@@ -25,15 +26,20 @@ pub(crate) struct TokenResponse {
 /// Where a token stands that must not be quoted.
 const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
 
-/// A token, or an error; never a success without a token in it.
-pub(super) fn read(answer: Answer, expected: &Expected) -> Result<TokenResponse, SourceError> {
-    read_all(answer, expected).1
+/// A token, or an error; never a success without a token in it. `key`: the one that the token has to be bound to.
+pub(super) fn read(
+    answer: Answer,
+    expected: &Expected,
+    key: Option<&DpopKey>,
+) -> Result<TokenResponse, SourceError> {
+    read_all(answer, expected, key).1
 }
 
 /// The same, and the refresh token of a success, also of one whose access token is of no use.
 pub(super) fn read_all(
     mut answer: Answer,
     expected: &Expected,
+    key: Option<&DpopKey>,
 ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
     let document = answer.json();
     // Before anything is quoted: some servers send a token along with an error.
@@ -43,7 +49,7 @@ pub(super) fn read_all(
         }
     }
     if !answer.is_success() {
-        return (None, Err(refused(&answer, answer.status(), document.ok().as_ref())));
+        return (None, Err(refused(&answer, answer.status(), document.ok().as_ref(), key.is_some())));
     }
     let document = match document {
         Ok(document) => document,
@@ -54,14 +60,19 @@ pub(super) fn read_all(
         return (None, Err(answer.nonsense("with a `refresh_token` that is not a string")));
     }
     let refresh_token = filled(&document, "/refresh_token").map(Secret::new);
-    (refresh_token, success(&answer, &document, expected))
+    (refresh_token, success(&answer, &document, expected, key))
 }
 
-fn success(answer: &Answer, document: &Document, expected: &Expected) -> Result<TokenResponse, SourceError> {
+fn success(
+    answer: &Answer,
+    document: &Document,
+    expected: &Expected,
+    key: Option<&DpopKey>,
+) -> Result<TokenResponse, SourceError> {
     if has_error(document) {
-        return Err(refused(answer, StatusCode::BAD_REQUEST, Some(document)));
+        return Err(refused(answer, StatusCode::BAD_REQUEST, Some(document), key.is_some()));
     }
-    let token = token(answer, document, expected)?;
+    let token = token(answer, document, expected, key)?;
     let issued_token_type = filled(document, "/issued_token_type").map(Into::into);
     Ok(TokenResponse { token, issued_token_type })
 }
@@ -72,7 +83,12 @@ fn filled<'a>(document: &'a Document, place: &str) -> Option<&'a str> {
 }
 
 /// Section 5.1.
-fn token(answer: &Answer, document: &Document, expected: &Expected) -> Result<Token, SourceError> {
+fn token(
+    answer: &Answer,
+    document: &Document,
+    expected: &Expected,
+    key: Option<&DpopKey>,
+) -> Result<Token, SourceError> {
     let secret = match document.get("/access_token") {
         Some(Value::String(text)) => match bare(text) {
             "" => return Err(answer.nonsense("with an empty `access_token`")),
@@ -81,9 +97,16 @@ fn token(answer: &Answer, document: &Document, expected: &Expected) -> Result<To
         Some(_) => return Err(answer.nonsense("with an `access_token` that is not a string")),
         None => return Err(answer.nonsense("without an `access_token`")),
     };
-    let kind = token_type(answer, document, expected)?;
+    let kind = match key {
+        Some(_) => bound_type(answer, document)?,
+        None => token_type(answer, document, expected)?,
+    };
     let scopes = scopes(answer, document, expected)?;
     let token = Token::new(secret).with_type(kind).with_scopes(scopes);
+    let token = match key {
+        Some(key) => key.bind(token),
+        None => token,
+    };
     Ok(match lifetime_of(answer, document, secret) {
         Some(lifetime) => token.with_lifetime(lifetime),
         // The policy's `missing_lifetime` is assumed.
@@ -99,6 +122,23 @@ fn bare(text: &str) -> &str {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest.trim_start(),
         _ => text,
     }
+}
+
+/// RFC 9449 section 5: where a bound token was asked for, a token of another type is discarded.
+fn bound_type(answer: &Answer, document: &Document) -> Result<TokenType, SourceError> {
+    let name = document.text("/token_type").map(str::trim);
+    if name.map(TokenType::parse) == Some(TokenType::DPoP) {
+        return Ok(TokenType::DPoP);
+    }
+    let shown = match name {
+        Some(name) => answer.quoted(name, 40).unwrap_or_else(|| "[not shown]".to_owned()),
+        None => "(none)".to_owned(),
+    };
+    Err(SourceError::terminal(answer.sentence(format_args!(
+        "with the `token_type` {shown:?}, though a token that is bound to a key was asked for (`dpop`): the token is \
+         discarded (RFC 9449 section 5); have the server bind the tokens of this client, or leave out `dpop`"
+    )))
+    .that(Reach::Used))
 }
 
 /// Section 7.1: a token of a type that the client does not understand must not be used.
@@ -121,14 +161,14 @@ fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Resu
     }
     let shown = answer.quoted(name, 40).unwrap_or_else(|| "[not shown]".to_owned());
     let why = if letters == "dpop" {
-        "a token that is bound to a key, and no key was used to ask for it"
+        "a token that is bound to a key, and no key was used to ask for it; set `dpop` (tokenflight's feature `dpop`)"
     } else {
-        "a type that this client does not know, so that the token must not be used (RFC 6749 section 7.1)"
+        "a type that this client does not know, so that the token must not be used (RFC 6749 section 7.1); if it is to \
+         be sent as a bearer token, set `token_type`"
     };
-    Err(SourceError::terminal(answer.sentence(format_args!(
-        "with the `token_type` {shown:?}, {why}; if it is to be sent as a bearer token, set `token_type`"
-    )))
-    .that(Reach::Used))
+    let error =
+        SourceError::terminal(answer.sentence(format_args!("with the `token_type` {shown:?}, {why}")));
+    Err(error.that(Reach::Used))
 }
 
 /// Section 3.3. Left out where it is what was asked for.
@@ -215,7 +255,7 @@ fn has_error(document: &Document) -> bool {
 }
 
 /// Section 5.2. `status` is what the answer is judged by.
-fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>) -> SourceError {
+fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has_key: bool) -> SourceError {
     let told = document.and_then(|document| told(answer, document));
     let code = told.as_ref().map(|error| error.code.as_str()).unwrap_or_default();
     let described = match (&told, document) {
@@ -234,9 +274,15 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>) -> 
         "unauthorized_client" | "unsupported_grant_type" => "; this client may not use this grant there",
         "invalid_scope" => "; check `scope`",
         "invalid_target" => "; check `resource` and `audience`",
+        "use_dpop_nonce" | "invalid_dpop_proof" if !has_key => {
+            "; this server binds tokens to a key: set `dpop` (tokenflight's feature `dpop`)"
+        }
+        "invalid_dpop_proof" => "; check the key of `dpop`, and the clock",
         _ => "",
     };
     let is_passing = matches!(code, "temporarily_unavailable" | "server_error" | "slow_down")
+        // The nonce has changed once more.
+        || (has_key && code == "use_dpop_nonce")
         || crate::transport::may_pass(status)
         || (code.is_empty() && answer.retry_after().is_some());
     let sentence = answer.sentence("").trim_end().to_owned() + &described + way_out;

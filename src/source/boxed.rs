@@ -46,6 +46,8 @@ impl BoxSource {
     pub(crate) fn identify_as(&self, name: &str, part: &mut dyn FnMut(&str, &str)) {
         self.identify(&mut |inner, value| match inner {
             super::UNNAMED => part(inner, &format!("{name}: {value}")),
+            // That token itself stays in this process.
+            super::UNSHARED => {}
             _ => part(&format!("{name}.{inner}"), value),
         });
     }
@@ -85,6 +87,10 @@ impl TokenSource for BoxSource {
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         self.0.credential_erased(part);
     }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.0.rebind_erased(token)
+    }
 }
 
 impl fmt::Debug for BoxSource {
@@ -115,6 +121,8 @@ trait ErasedSource: Send + Sync {
     fn identify_erased(&self, part: &mut dyn FnMut(&str, &str));
 
     fn credential_erased(&self, part: &mut dyn FnMut(&[u8]));
+
+    fn rebind_erased(&self, token: Token) -> Token;
 }
 
 impl<S: TokenSource> ErasedSource for S {
@@ -140,5 +148,9 @@ impl<S: TokenSource> ErasedSource for S {
 
     fn credential_erased(&self, part: &mut dyn FnMut(&[u8])) {
         self.credential(part);
+    }
+
+    fn rebind_erased(&self, token: Token) -> Token {
+        self.rebind(token)
     }
 }

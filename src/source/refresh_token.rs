@@ -1,5 +1,6 @@
 //! The refresh token grant as a source (RFC 6749 section 6), for refresh tokens that may be used once.
 
+mod bound;
 mod login;
 mod needs_login;
 mod observe;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::error::{BuildError, SourceError};
+use crate::oauth::dpop::DpopKey;
 use crate::oauth::rotation::{Memory, Rules};
 use crate::oauth::{Client, Expected, GrantBuilder, GrantSettings};
 use crate::secret::Secret;
@@ -57,7 +59,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 ///
 /// - [`NeedsLogin`], found by [`cause`](SourceError::cause): terminal. The vault's record is dead, or there is none. Nothing is
 ///   sent until somebody [logs in](Self::log_in).
-/// - The vault holds the login of another client, or at another server: terminal, and nothing was sent.
+/// - The vault holds the login of another client, or at another server, or a refresh token that is bound to another
+///   `DPoP` key: terminal, and nothing was sent.
 /// - The vault cannot be read or written, or another process holds its lock: transient, and nothing was sent.
 /// - It is not known whether the server has spent the refresh token: [ambiguous](SourceError::is_ambiguous). Another
 ///   attempt of the same flight follows only inside the grace, or with [`AfterCrash::TryOnce`].
@@ -95,6 +98,8 @@ struct State {
     has_login: bool,
     /// Alive as long as a task goes on writing what is unsaved.
     saver: Option<watch::Receiver<()>>,
+    /// A key that stood in the vault, since another process had generated it.
+    found: Option<DpopKey>,
     observer: Observer,
 }
 
@@ -181,7 +186,7 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
                 "is longer than an hour: no server accepts a spent token for so long",
             ));
         }
-        let (common, expected) = settings.checked(&["refresh_token"])?;
+        let (common, expected) = settings.checked(&["refresh_token"], client.dpop_key().is_some())?;
         let RefreshTokenGrant { vault, first, rules, on_needs_login } = grant;
         let state = State {
             memory: Memory::new(0),
@@ -189,6 +194,7 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
             unsaved: None,
             has_login: false,
             saver: None,
+            found: None,
             observer: Observer::new(client.id(), on_needs_login),
         };
         let (state, running) = (tokio::sync::Mutex::new(state), Mutex::default());
@@ -308,6 +314,10 @@ impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         self.inner.client.credential(part);
+    }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.inner.client.rebind(token)
     }
 }
 

@@ -188,6 +188,10 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         self.0.source.credential(part);
     }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.0.source.rebind(token)
+    }
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {

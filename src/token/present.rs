@@ -3,9 +3,9 @@
 use std::fmt;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::{Token, TokenType};
+use super::{Inner, Token, TokenType};
 
 /// The header of a proof (RFC 9449 section 4).
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -38,13 +38,16 @@ impl Token {
     /// The headers stay as they were, and the request must not be sent:
     /// - the secret or the type cannot stand in a header (see [`new`](Self::new), [`TokenType::Other`]);
     /// - the token is bound to a key, and this `Token` was made without the key: nothing can prove that the key is
-    ///   here, and no API takes such a token as a bearer token.
-    pub fn apply(&self, _method: &Method, _uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
+    ///   here, and no API takes such a token as a bearer token;
+    /// - the token is bound to a key, and the URI has no scheme or no host, or signing the proof failed.
+    pub fn apply(&self, method: &Method, uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
         let Some(value) = &self.0.header else { return Err(self.unpresentable()) };
         if self.is_bound() {
-            return Err(PresentError::without_key());
+            let proof = self.proof(method, uri)?;
+            headers.insert(DPOP, proof);
+        } else {
+            headers.remove(DPOP);
         }
-        headers.remove(DPOP);
         headers.insert(AUTHORIZATION, value.clone());
         Ok(())
     }
@@ -55,8 +58,14 @@ impl Token {
     /// It returns whether the next proof has a nonce that the answered request did not have. Then one repetition of
     /// a request that was answered with `use_dpop_nonce` is of use. For a bearer token it does nothing and returns
     /// `false`.
-    pub fn learn(&self, _uri: &Uri, _headers: &HeaderMap) -> bool {
-        false
+    pub fn learn(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        #[cfg(feature = "dpop")]
+        return self.0.key.as_ref().is_some_and(|key| key.learn(uri, headers, self.0.clock.now()));
+        #[cfg(not(feature = "dpop"))]
+        {
+            let _ = (uri, headers);
+            false
+        }
     }
 
     /// Whether the token is bound to a key (its type is [`TokenType::DPoP`]), so that it is of no use without a proof.
@@ -71,10 +80,52 @@ impl Token {
         self.0.kind == TokenType::DPoP
     }
 
+    #[cfg(feature = "dpop")]
+    fn proof(&self, method: &Method, uri: &Uri) -> Result<HeaderValue, PresentError> {
+        let key = self.0.key.as_ref().ok_or_else(PresentError::without_key)?;
+        let proof = key.prove(method, uri, self.0.clock.now());
+        proof.map_err(|flaw| PresentError(format!("the token {flaw}")))
+    }
+
+    #[cfg(not(feature = "dpop"))]
+    #[allow(clippy::unused_self)]
+    fn proof(&self, _method: &Method, _uri: &Uri) -> Result<HeaderValue, PresentError> {
+        Err(PresentError::without_key())
+    }
+
+    /// The token with its key.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn bound(self, key: std::sync::Arc<dyn super::Binding>) -> Self {
+        self.with_type(TokenType::DPoP).with(|inner| inner.key = Some(key))
+    }
+
+    /// Whether the key is here that the token is bound to.
+    #[cfg(any(feature = "oauth2", feature = "shared"))]
+    #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self))]
+    pub(crate) fn has_key(&self) -> bool {
+        #[cfg(feature = "dpop")]
+        return self.0.key.is_some();
+        #[cfg(not(feature = "dpop"))]
+        false
+    }
+
     #[cold]
     fn unpresentable(&self) -> PresentError {
         let flaw = self.flaw().unwrap_or_else(|| "cannot stand in a header".to_owned());
         PresentError(format!("the token {flaw}"))
+    }
+}
+
+impl Inner {
+    /// A key belongs to a token of this type alone.
+    #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
+    pub(super) fn unbind_unless_dpop(&mut self, kind: &TokenType) {
+        #[cfg(feature = "dpop")]
+        if *kind != TokenType::DPoP {
+            self.key = None;
+        }
+        #[cfg(not(feature = "dpop"))]
+        let _ = kind;
     }
 }
 

@@ -49,6 +49,12 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// All of them.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// The wall clock of the server (RFC 9110 section 6.6.1), or of this machine if the server does not say.
     pub(crate) fn server_time(&self) -> SystemTime {
         self.date().unwrap_or(self.received)

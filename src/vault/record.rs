@@ -46,6 +46,7 @@ pub struct Record {
     issuer: String,
     client_id: String,
     thumbprint: Option<String>,
+    private_key: Option<Secret>,
     access: Option<Access>,
 }
 
@@ -89,13 +90,29 @@ impl Record {
             issuer: issuer.into(),
             client_id: client_id.into(),
             thumbprint: None,
+            private_key: None,
             access: None,
         })
     }
 
-    /// The thumbprint of the `DPoP` key that the refresh token is bound to (RFC 9449 section 5). Default: none.
+    /// The thumbprint of the `DPoP` key that the tokens were asked for with (RFC 9449 section 5). Default: none.
     pub fn with_thumbprint(mut self, thumbprint: impl Into<String>) -> Self {
         self.thumbprint = Some(thumbprint.into());
+        self
+    }
+
+    /// The private key itself, in PEM, where the program has generated it and no file has it. Default: none.
+    ///
+    /// A public client's refresh token is of no use without its key. Therefore a program that is started again needs both.
+    pub fn with_private_key(mut self, pem: impl Into<String>) -> Self {
+        self.private_key = Some(Secret::new(pem));
+        self
+    }
+
+    /// The same as both: the key that the tokens of the record were asked for with.
+    pub(crate) fn bound_to(mut self, thumbprint: Option<&str>, private_key: Option<&str>) -> Self {
+        self.thumbprint = thumbprint.map(Into::into);
+        self.private_key = private_key.map(Secret::new);
         self
     }
 
@@ -213,9 +230,15 @@ impl Record {
         &self.client_id
     }
 
-    /// The thumbprint of the `DPoP` key that the refresh token is bound to.
+    /// The thumbprint of the `DPoP` key that the tokens were asked for with. A public client's refresh token is bound to
+    /// it (RFC 9449 section 5), and the access token in any case.
     pub fn thumbprint(&self) -> Option<&str> {
         self.thumbprint.as_deref()
+    }
+
+    /// What [`with_private_key`](Self::with_private_key) was given. What you do with it is yours to guard.
+    pub fn private_key(&self) -> Option<&str> {
+        self.private_key.as_ref().map(Secret::expose)
     }
 
     /// The access token that came with the refresh token.

@@ -48,8 +48,9 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("slot/", 3, &["slot"]),
     ("oauth", 3, &["oauth/"]),
     ("oauth/builder/", 3, &["oauth/", "oauth/builder"]),
+    ("oauth/dpop/", 3, &["oauth", "oauth/", "oauth/dpop/", "oauth/jws"]),
     ("oauth/jws", 3, &["oauth/jws/"]),
-    ("oauth/", 3, &["oauth", "oauth/", "oauth/jws"]),
+    ("oauth/", 3, &["oauth", "oauth/", "oauth/dpop/", "oauth/jws"]),
     ("oauth/jws/", 3, &["oauth/jws", "oauth/jws/"]),
     (
         "source/",

@@ -10,6 +10,7 @@ use super::super::client_auth::{
     Certificate, CertificateOrigin, ClientAuth, ClientIdentity, KeySource, Proof,
 };
 use super::super::discovery::{Discovery, Server};
+use super::super::dpop::{ClientProofs, DpopSetting};
 use super::super::jws::{HmacKey, PrivateKey};
 use super::ClientBuilder;
 use crate::error::BuildError;
@@ -40,10 +41,11 @@ impl ClientBuilder {
             ServerOrigin::Discovered(discovery) => transport.check(discovery.issuer())?,
         }
         let proof = self.proof(has_certificate)?;
+        let proofs = self.dpop.take().map(DpopSetting::open).transpose()?.map(ClientProofs::new);
         let rules = Rules { audience: self.assertion_audience, preset: self.preset };
         let identity =
             ClientIdentity { id: self.client_id, proof, id_in_body: self.client_id_in_body, rules };
-        Ok(Client::new(identity, server, transport))
+        Ok(Client::new(identity, server, transport, proofs))
     }
 
     fn check_preset(&self) -> Result<(), BuildError> {

@@ -38,7 +38,7 @@ impl PublicJwk {
 }
 
 /// SHA-256 in Base64url.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     encode(digest(&SHA256, bytes).as_ref())
 }
 

@@ -58,7 +58,7 @@ pub(crate) enum KeyHint {
     #[default]
     Name,
     /// By `jwk`, the public key itself (RFC 9449 section 4.2).
-    #[allow(dead_code)] // DPoP's proofs name the key so.
+    #[cfg_attr(not(feature = "dpop"), allow(dead_code))]
     Jwk,
 }
 
@@ -75,17 +75,29 @@ impl SigningKey {
     /// Whoever has it can use it in the client's name. Therefore its buffer is wiped, and has its full size from the
     /// beginning: it does not move and leaves no copy behind.
     pub(crate) fn sign(&self, header: Header<'_>, claims: &Value) -> Result<Zeroizing<String>, SourceError> {
-        let (header, claims) = (self.header(header).to_string(), claims.to_string());
+        let (head, claims) = (self.head(header), claims.to_string());
         let encoded = |length: usize| length.div_ceil(3) * 4;
-        let room = [header.len(), claims.len(), self.signature_len()].map(encoded).iter().sum::<usize>();
-        let mut text = Zeroizing::new(String::with_capacity(room + 2));
-        URL_SAFE_NO_PAD.encode_string(header, &mut text);
-        text.push('.');
+        let room = head.len() + encoded(claims.len()) + 1 + encoded(self.signature_len());
+        let mut text = Zeroizing::new(String::with_capacity(room));
+        text.push_str(&head);
         URL_SAFE_NO_PAD.encode_string(claims, &mut text);
+        self.finish(&mut text)?;
+        Ok(text)
+    }
+
+    /// The header, encoded, and the dot behind it: the same for each signature.
+    pub(crate) fn head(&self, header: Header<'_>) -> String {
+        let mut text = URL_SAFE_NO_PAD.encode(self.header(header).to_string());
+        text.push('.');
+        text
+    }
+
+    /// Signs `text`, which is head and claims, and adds a dot and the signature.
+    pub(crate) fn finish(&self, text: &mut String) -> Result<(), SourceError> {
         let signature = self.signature(text.as_bytes())?;
         text.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-        Ok(text)
+        URL_SAFE_NO_PAD.encode_string(signature, text);
+        Ok(())
     }
 
     fn header(&self, header: Header<'_>) -> Value {
@@ -106,7 +118,7 @@ impl SigningKey {
         Value::Object(fields)
     }
 
-    fn signature_len(&self) -> usize {
+    pub(crate) fn signature_len(&self) -> usize {
         match self {
             Self::Private(key) => key.pair().signature_len(),
             Self::Secret(_) => 32,

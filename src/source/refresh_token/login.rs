@@ -13,11 +13,6 @@ use crate::vault::{self, Record, RefreshTokenStore, Swap, VaultError};
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 impl<V: RefreshTokenStore> Inner<V> {
-    /// The first generation of a login at this client's server.
-    pub(super) fn first(&self, refresh_token: &str) -> Result<Record, VaultError> {
-        Record::first(refresh_token, self.client.shown(), self.client.id())
-    }
-
     /// A refresh token goes only to the server that gave it, and only for the client that got it.
     pub(super) fn foreign(&self, record: &Record) -> Option<String> {
         let (issuer, id) = (self.client.shown(), self.client.id());

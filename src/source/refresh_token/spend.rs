@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::bound::with_key;
 use super::{Exchange, Inner, NeedsLogin, Outcome, State};
 use crate::error::{Reach, SourceError};
+use crate::oauth::dpop::DpopKey;
 use crate::oauth::rotation::{self, Answer, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
 use crate::oauth::{OAuthError, claims};
 use crate::secret::Secret;
@@ -37,6 +39,8 @@ struct Run<'a, V> {
     /// What the server has answered: the next refresh token, if it is another one, and the access token, if it is of use.
     refresh_token: Option<Secret>,
     token: Option<Token>,
+    /// The key that the refresh token was sent with.
+    key: Option<DpopKey>,
     /// The record of the last write that failed: the same write may be repeated.
     pending: Option<(Change, Record)>,
     sent: SystemTime,
@@ -58,6 +62,7 @@ impl<V: RefreshTokenStore> Inner<V> {
             stored: None,
             refresh_token: None,
             token: None,
+            key: None,
             pending: None,
             sent: now,
             failure: None,
@@ -90,7 +95,8 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         match self.loaded().await {
             Ok(stored) => {
                 self.stored = stored;
-                self.checked(Event::Loaded(self.view()))
+                let seen = Event::Loaded(self.view());
+                self.checked(seen)
             }
             Err(error) => {
                 self.failure = Some(vault_failed(error, "nothing was sent: the vault"));
@@ -101,9 +107,14 @@ impl<V: RefreshTokenStore> Run<'_, V> {
 
     /// What is there may be no business of this client.
     fn checked(&mut self, seen: Event) -> Event {
-        match self.stored.as_ref().and_then(|stored| self.inner.foreign(stored.record())) {
-            Some(foreign) => {
-                (self.stored, self.failure) = (None, Some(SourceError::terminal(foreign)));
+        let unusable = self.stored.as_ref().and_then(|stored| {
+            let record = stored.record();
+            let other_key = || self.inner.key(record, &mut self.state.found).err();
+            self.inner.foreign(record).or_else(other_key)
+        });
+        match unusable {
+            Some(unusable) => {
+                (self.stored, self.failure) = (None, Some(SourceError::terminal(unusable)));
                 Event::NotLoaded
             }
             None => seen,
@@ -126,7 +137,14 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         }
     }
 
-    fn view(&self) -> Option<View> {
+    /// The key that the record's refresh token is sent with.
+    fn key(&mut self) -> Result<Option<DpopKey>, String> {
+        let Some(stored) = &self.stored else { return Ok(None) };
+        self.inner.key(stored.record(), &mut self.state.found)
+    }
+
+    fn view(&mut self) -> Option<View> {
+        let has_news = self.has_news();
         let record = self.stored.as_ref()?.record();
         let state = match record.state() {
             vault::State::Idle => Stored::Idle,
@@ -136,16 +154,19 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
             vault::State::Dead { .. } => Stored::Dead,
         };
-        Some(View { key: key(record), state, has_news: self.has_news() })
+        Some(View { key: key(record), state, has_news })
     }
 
-    fn has_news(&self) -> bool {
-        self.stored.as_ref().is_some_and(|stored| self.news(stored.record()).is_some())
+    fn has_news(&mut self) -> bool {
+        self.news().is_some()
     }
 
     /// The access token in the vault, if it is good for a while, and not the one that is to be replaced.
-    fn news(&self, record: &Record) -> Option<Token> {
+    fn news(&mut self) -> Option<Token> {
+        let key = self.key().ok()?;
+        let record = self.stored.as_ref()?.record();
         let token = record.access()?.token(self.cx.clock().now().wall)?;
+        let token = with_key(token, record, key.as_ref())?;
         let is_old = self.cx.previous.as_ref().is_some_and(|previous| previous.is_same(&token));
         let lasts = token.remaining().is_some_and(|left| left > SHORTEST_LIFE);
         (!is_old && lasts).then_some(token)
@@ -161,7 +182,10 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         }
         match self.swap(change).await {
             Ok(true) => Event::Written,
-            Ok(false) => self.checked(Event::Moved(self.view())),
+            Ok(false) => {
+                let seen = Event::Moved(self.view());
+                self.checked(seen)
+            }
             Err(error) => {
                 let error = vault_failed(error, "the vault");
                 self.failure.get_or_insert(error);
@@ -208,7 +232,8 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             Change::Idle => record.idle(),
             Change::Next => {
                 let access = self.token.as_ref().map(|token| self.access(token));
-                record.next(self.refresh_token.as_ref().map(Secret::expose), access)
+                let next = record.next(self.refresh_token.as_ref().map(Secret::expose), access)?;
+                Ok(self.inner.bound(next, self.key.as_ref()))
             }
             Change::Dead => {
                 let reason = self.failure.as_ref().map_or_else(
@@ -228,6 +253,13 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     async fn send(&mut self) -> Answer {
+        match self.key() {
+            Ok(key) => self.key = key,
+            Err(other_key) => {
+                self.failure = Some(SourceError::terminal(other_key));
+                return Answer::Unspent;
+            }
+        }
         let Some(stored) = &self.stored else { return Answer::Unspent };
         let mut form = Form::default();
         form.secret("refresh_token", stored.record().refresh_token());
@@ -235,7 +267,8 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         claims::ask(&mut form, self.cx.challenge());
         self.sent = self.cx.clock().now().wall;
         self.course.send_replace(Exchange::Sent);
-        let spent = self.inner.client.spend(GRANT, &form, &self.inner.expected, LONGEST_EXCHANGE, self.cx);
+        let (client, expected, key) = (&self.inner.client, &self.inner.expected, self.key.as_ref());
+        let spent = client.spend(GRANT, &form, expected, LONGEST_EXCHANGE, key, self.cx);
         match spent.await {
             (refresh_token, Ok(response)) => {
                 (self.refresh_token, self.token) = (refresh_token, Some(response.token));
@@ -255,12 +288,9 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             self.state.observer.is_logged_in();
         }
         match outcome {
-            rotation::Outcome::Adopted => {
-                let token = self.stored.as_ref().and_then(|stored| self.news(stored.record()));
-                token.ok_or_else(|| {
-                    SourceError::transient("the access token in the vault has ended meanwhile")
-                })
-            }
+            rotation::Outcome::Adopted => self
+                .news()
+                .ok_or_else(|| SourceError::transient("the access token in the vault has ended meanwhile")),
             rotation::Outcome::Published => self.published(),
             rotation::Outcome::Unsaved => {
                 log::error!(

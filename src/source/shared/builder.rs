@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::duration;
 use crate::error::BuildError;
 use crate::settings::settings;
-use crate::source::{TokenSource, UNNAMED};
+use crate::source::{TokenSource, UNNAMED, UNSHARED};
 use crate::store::SharedStore;
 
 /// What to do while the store does not answer.
@@ -254,15 +254,22 @@ impl SharedSourceBuilder {
     {
         let ring = KeyRing::new(self.keys, self.in_clear)?;
         let mut parts = Vec::new();
-        let mut unnamed = None;
+        let (mut unnamed, mut unshared) = (None, None);
         // Apart from the user's own parts, which may have the same names; wiped, for a URL may hold a secret.
         source.identify(&mut |part, value| {
             if part == UNNAMED {
                 unnamed.get_or_insert_with(|| value.to_owned());
                 return;
             }
+            if part == UNSHARED {
+                unshared = Some(value.to_owned());
+                return;
+            }
             parts.push((format!("source:{part}"), Zeroizing::new(value.to_owned())));
         });
+        if let Some(why) = unshared {
+            return Err(BuildError::new("source", format!("has tokens that {why}")));
+        }
         if let Some(unnamed) = unnamed.filter(|_| self.parts.is_empty()) {
             let message = format!(
                 "do not name {unnamed}, which may decide the token: say with `part` what is different about it \

@@ -81,7 +81,7 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
         inner.stats.count(Count::Led);
         let sent = inner.now();
         let fetched = inner.renewing(&mut self.lease, inner.source.fetch(cx.clone())).await;
-        let result = match fetched {
+        let result = match fetched.and_then(|token| inner.sharable(token)) {
             Ok(token) => Ok(inner.share(token, cx, &self.lease, sent, self.trouble).await),
             Err(error) => {
                 inner.share_failure(Some(&error), &self.lease, self.trouble).await;
@@ -94,6 +94,18 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {
+    /// A token whose key no other process could give back to it is of use to this process alone.
+    fn sharable(&self, token: Token) -> Result<Token, SourceError> {
+        let bare = || Token::new(token.secret()).with_type(token.token_type().clone());
+        if !token.has_key() || self.source.rebind(bare()).has_key() {
+            return Ok(token);
+        }
+        Err(SourceError::terminal(
+            "the token is bound to a DPoP key that the shared source cannot reach: share the OAuth source itself, not \
+             a source that wraps it",
+        ))
+    }
+
     /// The fetch, while the lease is renewed beside it.
     async fn renewing<T>(&self, lease: &mut Lease, fetch: impl Future<Output = T>) -> T {
         let renewals = async {

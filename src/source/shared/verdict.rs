@@ -62,7 +62,9 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             }
         }
         let ends = now.wall.checked_add(left).ok_or(Refusal::Short)?;
-        Ok((envelope.token.with_expires_at(ends), age))
+        // The key does not stand in the store.
+        let token = self.source.rebind(envelope.token);
+        Ok((token.with_expires_at(ends), age))
     }
 
     fn least(&self, life: Duration) -> Duration {

@@ -153,6 +153,8 @@ struct Written<'a> {
     client_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbprint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key: Option<&'a str>,
     state: StateOf<&'a str>,
     refresh_token: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +170,7 @@ struct Read {
     issuer: String,
     client_id: String,
     thumbprint: Option<String>,
+    private_key: Option<Secret>,
     state: StateOf<String>,
     refresh_token: Secret,
     access: Option<AccessOf<Secret, Vec<String>, String>>,
@@ -213,6 +216,7 @@ impl<'a> From<&'a Record> for Written<'a> {
             issuer: &record.issuer,
             client_id: &record.client_id,
             thumbprint: record.thumbprint.as_deref(),
+            private_key: record.private_key(),
             state,
             refresh_token: record.refresh_token(),
             access,
@@ -260,6 +264,7 @@ impl Read {
             issuer: self.issuer,
             client_id: self.client_id,
             thumbprint: self.thumbprint,
+            private_key: self.private_key,
             access,
         })
     }

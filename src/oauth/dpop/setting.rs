@@ -1,0 +1,79 @@
+//! The key in a file of settings: `dpop = "generate"`, or `dpop = { key_file = "dpop.pem" }`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+use super::super::jws::{Algorithm, PrivateKey};
+use super::{DpopKey, FIELD};
+use crate::error::BuildError;
+use zeroize::Zeroizing;
+
+/// Where the key comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum DpopSetting {
+    Key(DpopKey),
+    Generate,
+    File { key_file: PathBuf, algorithm: Option<Algorithm> },
+}
+
+impl DpopSetting {
+    /// The error names the setting `dpop`.
+    pub(crate) fn open(self) -> Result<DpopKey, BuildError> {
+        match self {
+            Self::Key(key) => Ok(key),
+            Self::Generate => DpopKey::generate(),
+            Self::File { key_file, algorithm } => {
+                let refused = |what: &dyn fmt::Display| {
+                    BuildError::new(FIELD, format!("names the key file {}: {what}", key_file.display()))
+                };
+                let pem = std::fs::read(&key_file).map(Zeroizing::new).map_err(|error| refused(&error))?;
+                let key = PrivateKey::from_pem(&*pem);
+                let key = key.and_then(|key| {
+                    algorithm.map_or(Ok(key.clone()), |algorithm| key.with_algorithm(algorithm))
+                });
+                DpopKey::from_key(key.map_err(|error| refused(&error))?)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DpopSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// What stands in the place of the setting may be a key: it is not quoted.
+struct Form;
+
+impl<'de> Visitor<'de> for Form {
+    type Value = DpopSetting;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#""generate", or a table with `key_file`"#)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<DpopSetting, E> {
+        match text {
+            "generate" => Ok(DpopSetting::Generate),
+            _ => Err(E::custom(
+                r#"`dpop` is neither "generate" nor a table with `key_file`: a key stands in a file of its own"#,
+            )),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DpopSetting, A::Error> {
+        let (mut key_file, mut algorithm) = (None, None);
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "key_file" => key_file = Some(map.next_value()?),
+                "algorithm" => algorithm = Some(map.next_value()?),
+                _ => return Err(de::Error::unknown_field(&name, &["key_file", "algorithm"])),
+            }
+        }
+        let key_file = key_file.ok_or_else(|| de::Error::missing_field("key_file"))?;
+        Ok(DpopSetting::File { key_file, algorithm })
+    }
+}
