@@ -61,7 +61,7 @@
 //! | `flight/telling.rs` | a crowd has one outcome, and is told one after the other |
 //! | `policy.rs`, `policy/` | every number: margins, backoff, limits |
 //! | `token.rs`, `clock.rs` | how long a token lasts, on two clocks |
-//! | `token/present.rs` | what a request has to carry, or an error |
+//! | `token/present.rs`, `token/proof.rs` | what a request has to carry, or an error; the key that a token is bound to |
 //! | `queue.rs`, `queue/` | who waits, in which order, until when |
 //! | `slot.rs` | reading without a lock; what a report does at once |
 //! | `lobby.rs` | how handle callers share one outcome |

@@ -77,7 +77,7 @@ impl Token {
     /// assert!(Token::new("abc").with_type(TokenType::DPoP).is_bound());
     /// ```
     pub fn is_bound(&self) -> bool {
-        self.0.kind == TokenType::DPoP
+        matches!(self.0.kind, TokenType::DPoP)
     }
 
     #[cfg(feature = "dpop")]

@@ -16,6 +16,10 @@ mod ambiguous;
 mod answer_times;
 mod answers;
 mod discovery;
+#[cfg(feature = "dpop")]
+mod dpop;
+#[cfg(feature = "dpop")]
+mod dpop_server;
 mod exchange;
 mod killed;
 mod kinds;

@@ -228,9 +228,9 @@ async fn from_clients() {
             0 => builder.secret(secret).auth_method(ClientAuth::ClientSecretJwt),
             1 => builder.secret(secret).auth_method(ClientAuth::BasicRaw),
             2 => builder.secret_fn(|| async { Ok::<_, std::io::Error>("provided-s3cret".to_owned()) }),
-            3 => builder.private_key(key()),
+            3 => bound(builder.private_key(key())),
             4 => builder.assertion(constant("assertion-s3cret")),
-            _ => builder.public(),
+            _ => bound(builder.public()),
         };
         show(&builder);
         let client = builder.build().unwrap();
@@ -250,6 +250,18 @@ async fn from_clients() {
             _ => repeating(&server, client.client_credentials().build().unwrap()).await,
         }
     }
+}
+
+#[cfg(feature = "dpop")]
+fn bound(builder: tokenflight::oauth::ClientBuilder) -> tokenflight::oauth::ClientBuilder {
+    let key = tokenflight::oauth::DpopKey::from_pem(KEY).unwrap();
+    show(&key);
+    builder.dpop(key)
+}
+
+#[cfg(not(feature = "dpop"))]
+fn bound(builder: tokenflight::oauth::ClientBuilder) -> tokenflight::oauth::ClientBuilder {
+    builder
 }
 
 /// Sends back the whole request as a description, as it came and in base64.

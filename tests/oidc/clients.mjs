@@ -69,6 +69,16 @@ export function makeClients(keys, certificates) {
     basic('exchange', 'exchange-secret', ALL_GRANTS),
     basic(ASSERTION_ONLY.id, ASSERTION_ONLY.secret, [JWT_BEARER]),
     {
+      ...basic('dpop', 'dpop-secret', [...ALL_GRANTS, 'refresh_token', SEED_GRANT]),
+      dpop_bound_access_tokens: true,
+    },
+    {
+      client_id: 'dpop-public',
+      token_endpoint_auth_method: 'none',
+      grant_types: [...ALL_GRANTS.slice(1), 'refresh_token', SEED_GRANT],
+      dpop_bound_access_tokens: true,
+    },
+    {
       client_id: 'public',
       token_endpoint_auth_method: 'none',
       grant_types: [TOKEN_EXCHANGE, JWT_BEARER],

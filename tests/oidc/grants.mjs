@@ -237,6 +237,10 @@ export function registerGrants(provider, keys, options) {
       accountId, client, grantId, gty: SEED_GRANT, scope: CLIENT_SCOPE,
     };
     const refreshToken = new provider.RefreshToken({ ...common, resource, rotations: 0 });
+    // As after a login of a public client with this key (RFC 9449 section 5).
+    if (ctx.oidc.params.jkt) {
+      refreshToken.setThumbprint('jkt', ctx.oidc.params.jkt);
+    }
     const accessToken = new provider.AccessToken(common);
 
     ctx.body = {
@@ -248,7 +252,7 @@ export function registerGrants(provider, keys, options) {
     };
   }
 
-  provider.registerGrantType(SEED_GRANT, seedRefreshToken);
+  provider.registerGrantType(SEED_GRANT, seedRefreshToken, ['jkt']);
   provider.registerGrantType(TOKEN_EXCHANGE, exchange, [
     'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type',
     'requested_token_type', 'resource', 'audience', 'scope',

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
@@ -10,6 +11,7 @@ import {
 import {
   RSA_ALGS, handOver, makeKeys, rsaKey,
 } from './keys.mjs';
+import { Resource } from './resource.mjs';
 import { mTLS } from './tls.mjs';
 
 // The provider prints its notices with console.info; stdout carries the ready line only.
@@ -87,6 +89,11 @@ const provider = new Provider(issuer, {
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
+    dPoP: {
+      enabled: true,
+      nonceSecret: randomBytes(32),
+      requireNonce: (ctx) => ctx.oidc.client?.clientId.startsWith('dpop') ?? false,
+    },
     introspection: {
       enabled: true,
       allowedPolicy: (_ctx, client) => client.clientId === 'plain',
@@ -101,6 +108,7 @@ const provider = new Provider(issuer, {
     },
   },
 });
+const resource = new Resource(provider, issuer);
 const handle = provider.callback();
 const tokenPath = provider.pathFor('token');
 const byAssertionPath = `${tokenPath}/by-assertion`;
@@ -163,6 +171,19 @@ async function answer(req, res) {
       stats = emptyStats();
       sendJson(res, stats);
       break;
+    case 'GET /resource/stats':
+      sendJson(res, resource.stats());
+      break;
+    case 'POST /resource/rotate':
+      sendJson(res, resource.rotate(Number(query.get('grace') ?? 0)));
+      break;
+    case 'GET /resource':
+    case 'POST /resource': {
+      const { status, headers, body } = await resource.answer(req);
+      res.writeHead(status, headers);
+      res.end(JSON.stringify(body));
+      break;
+    }
     case 'GET /jwt-key': {
       const alg = query.get('alg');
       const known = alg ? keys.byAlg[alg] : keys.jwt;

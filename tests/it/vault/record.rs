@@ -35,9 +35,11 @@ fn accesses() -> impl Strategy<Value = Access> {
 fn records() -> impl Strategy<Value = Record> {
     let first = (text(), any::<String>(), any::<String>())
         .prop_map(|(token, issuer, client)| Record::first(token, issuer, client).unwrap());
-    let first = (first, prop::option::of(any::<String>()), prop::option::of(accesses())).prop_map(
-        |(record, thumbprint, access)| {
+    let some = || prop::option::of(any::<String>());
+    let first = (first, some(), some(), prop::option::of(accesses())).prop_map(
+        |(record, thumbprint, key, access)| {
             let record = access.into_iter().fold(record, Record::with_access);
+            let record = key.into_iter().fold(record, Record::with_private_key);
             thumbprint.into_iter().fold(record, Record::with_thumbprint)
         },
     );

@@ -29,8 +29,8 @@ fn uri(random: &mut fastrand::Rng) -> String {
     let mut pick = |from: &[&'static str]| from[random.usize(..from.len())];
     let (scheme, host, port) = (pick(&["https", "http", "HTTPS"]), pick(HOSTS), pick(PORTS));
     let query = pick(&["", "?a=b/../c", "?"]);
-    let path: String = (0..5).map(|_| format!("/{}", pick(SEGMENTS))).collect();
-    let path = pick(&["", "/"]).to_owned() + &path[1..];
+    let path = (0..5).map(|_| pick(SEGMENTS)).collect::<Vec<_>>().join("/");
+    let path = pick(&["", "/"]).to_owned() + &path;
     let path = if path.starts_with('/') { path } else { String::new() };
     format!("{scheme}://{host}{port}{path}{query}")
 }
@@ -71,7 +71,7 @@ fn jose_verifies_hundreds_of_proofs_and_node_names_the_same_uris() {
         .expect("node runs");
     let mut stdin = node.stdin.take().unwrap();
     // In a thread of its own: the answers might fill their pipe meanwhile.
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()).unwrap());
     let output = node.wait_with_output().unwrap();
     writer.join().unwrap();
