@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::{Inner, Token, TokenType};
 
 /// The header of a proof (RFC 9449 section 4).
-const DPOP: HeaderName = HeaderName::from_static("dpop");
+static DPOP: HeaderName = HeaderName::from_static("dpop");
 
 impl Token {
     /// Puts the token on a request: the `Authorization` header (RFC 6750 section 2.1), and for a token that is
@@ -40,13 +40,13 @@ impl Token {
     /// - the token is bound to a key, and this `Token` was made without the key: nothing can prove that the key is
     ///   here, and no API takes such a token as a bearer token;
     /// - the token is bound to a key, and the URI has no scheme or no host, or signing the proof failed.
+    #[inline]
     pub fn apply(&self, method: &Method, uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
         let Some(value) = &self.0.header else { return Err(self.unpresentable()) };
         if self.is_bound() {
-            let proof = self.proof(method, uri)?;
-            headers.insert(DPOP, proof);
+            headers.insert(&DPOP, self.proof(method, uri)?);
         } else {
-            headers.remove(DPOP);
+            remove_proof(headers);
         }
         headers.insert(AUTHORIZATION, value.clone());
         Ok(())
@@ -116,6 +116,14 @@ impl Token {
     }
 }
 
+/// Hashing the name costs more than to look at a few names.
+fn remove_proof(headers: &mut HeaderMap) {
+    const FEW: usize = 16;
+    if headers.keys_len() > FEW || headers.keys().any(|name| *name == DPOP) {
+        headers.remove(&DPOP);
+    }
+}
+
 impl Inner {
     /// A key belongs to a token of this type alone.
     #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
@@ -164,7 +172,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, "Basic abc".parse().unwrap());
         headers.append(AUTHORIZATION, "DPoP old".parse().unwrap());
-        headers.append(DPOP, "a proof".parse().unwrap());
+        headers.append(&DPOP, "a proof".parse().unwrap());
         headers.insert("x-other", "stays".parse().unwrap());
         apply(&Token::new("s3cret"), &mut headers).unwrap();
         assert_eq!(headers.len(), 2);
