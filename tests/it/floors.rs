@@ -50,6 +50,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("oauth/builder/", 3, &["oauth/", "oauth/builder"]),
     ("oauth/dpop/", 3, &["oauth", "oauth/", "oauth/dpop/", "oauth/jws"]),
     ("oauth/jws", 3, &["oauth/jws/"]),
+    ("oauth/rotation/", 3, &[]),
     ("oauth/", 3, &["oauth", "oauth/", "oauth/dpop/", "oauth/jws"]),
     ("oauth/jws/", 3, &["oauth/jws", "oauth/jws/"]),
     (
