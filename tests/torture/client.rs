@@ -131,7 +131,7 @@ async fn rotate(source: &RefreshToken<Vault>, time: Duration, last: &mut Option<
         if !time.is_zero() {
             tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
         }
-        if first.is_some_and(|first| now() - first >= time) || now() - begin > LONGEST {
+        if first.is_some_and(|first| now() >= first + time) || now() > begin + LONGEST {
             return;
         }
     }

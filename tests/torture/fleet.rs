@@ -116,9 +116,9 @@ impl Fleet {
 
     /// Waits until all who live rest.
     pub(crate) fn rest(&mut self, said: &mut Said) {
-        let begin = now();
+        let end = now() + LONGEST;
         while self.processes.iter().any(|process| !process.is_resting) {
-            let left = LONGEST.checked_sub(now() - begin).expect("a process hangs");
+            let left = end.checked_sub(now()).expect("a process hangs");
             let Line { number, text } = self.lines.recv_timeout(left).expect("a process hangs");
             let process = self.processes.iter_mut().find(|process| process.number == number);
             match (text.as_deref(), process) {

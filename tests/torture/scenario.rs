@@ -200,9 +200,11 @@ impl Stage {
             assert!(!is_spending(&record), "all rest, and the vault says {record:?}: {said:?}");
             return;
         };
-        let (times, harmed) = (self.proxy.book().times(record.refresh_token()), self.proxy.book().faults);
+        let book = self.proxy.book();
+        let (times, is_harmed) = (book.times(record.refresh_token()), book.faults > row.harmed);
+        drop(book);
         match times {
-            _ if row.has_grace && (times > 1 || harmed > row.harmed) => row.needed_twice += 1,
+            _ if row.has_grace && (times > 1 || is_harmed) => row.needed_twice += 1,
             0 => row.needed_unseen += 1,
             1 => row.needed_seen += 1,
             _ => row.needed_twice += 1,
