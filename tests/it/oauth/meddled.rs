@@ -234,6 +234,94 @@ async fn a_wall_clock_that_is_set_back_while_an_answer_is_awaited_prolongs_no_gr
     assert_eq!(*arrived.lock().unwrap(), 1, "the server's grace has ended");
 }
 
+/// A server that answers the request for `refresh-1` after `meddling`, and that for `refresh-7` with tokens.
+fn meddling_server(
+    vault: &MemoryVault,
+    status: u16,
+    meddling: impl Fn(&Record) -> Record + Send + Sync + 'static,
+) -> Loopback {
+    let vault = vault.clone();
+    Loopback::start(move |_, question| {
+        let tokens = |number: u32| {
+            serde_json::json!({
+                "access_token": format!("access-{number}"), "refresh_token": format!("refresh-{}", number + 1), "expires_in": 600,
+            })
+        };
+        if question.field("refresh_token") == Some("refresh-7") {
+            return Reply::json(200, tokens(7));
+        }
+        futures_executor::block_on(async {
+            let there = vault.load().await.unwrap().unwrap();
+            let record = meddling(there.record());
+            assert!(matches!(vault.swap(Some(there.stamp()), &record).await.unwrap(), Swap::Done(_)));
+        });
+        Reply::json(
+            status,
+            if status == 200 { tokens(1) } else { serde_json::json!({ "error": "invalid_grant" }) },
+        )
+    })
+}
+
+#[actix::test]
+async fn where_the_server_refuses_and_somebody_has_logged_in_meanwhile_the_new_login_is_used() {
+    let vault = MemoryVault::new();
+    let server =
+        meddling_server(&vault, 400, |there| Record::first("refresh-7", there.issuer(), "app").unwrap());
+    let source = source(&server, vault.clone(), 0, AfterCrash::NeedsLogin);
+    assert_eq!(next(&source, None).await.unwrap().secret(), "access-7");
+    assert_eq!(stored(&vault).await.refresh_token(), "refresh-8");
+}
+
+#[actix::test]
+async fn a_new_token_is_written_over_what_somebody_without_the_lock_made_of_the_old_one() {
+    let vault = MemoryVault::new();
+    let server =
+        meddling_server(&vault, 200, |there| there.dead("it seemed to be", SystemClock.now().wall).unwrap());
+    let source = source(&server, vault.clone(), 0, AfterCrash::NeedsLogin);
+    assert_eq!(next(&source, None).await.unwrap().secret(), "access-1");
+    let record = stored(&vault).await;
+    assert_eq!((record.generation(), record.state(), record.refresh_token()), (2, &State::Idle, "refresh-2"));
+}
+
+#[actix::test]
+async fn a_login_waits_for_the_exchange_of_another_source() {
+    let (came, has_come) = std::sync::mpsc::channel();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let server = Loopback::start(move |_, _| {
+        came.send(()).unwrap();
+        let _ = gate.lock().unwrap().recv();
+        Reply::json(200, serde_json::json!({ "access_token": "access-1", "refresh_token": "refresh-2" }))
+    });
+    let vault = MemoryVault::new();
+    let (one, other) = (
+        Arc::new(source(&server, vault.clone(), 0, AfterCrash::NeedsLogin)),
+        source(&server, vault.clone(), 0, AfterCrash::NeedsLogin),
+    );
+    let fetch = tokio::spawn(async move { next(&*one, None).await });
+    tokio::task::spawn_blocking(move || has_come.recv().unwrap()).await.unwrap();
+    let mut login = Box::pin(other.log_in("refresh-7"));
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut login).await.is_err(), "it waits");
+    release.send(()).unwrap();
+    assert_eq!(fetch.await.unwrap().unwrap().secret(), "access-1");
+    login.await.unwrap();
+    assert_eq!(stored(&vault).await.refresh_token(), "refresh-7");
+}
+
+#[actix::test]
+async fn what_a_crash_has_left_is_repeated_when_the_first_request_has_arrived_for_sure() {
+    let (family, server) = family(30);
+    let (vault, now) = (MemoryVault::new(), SystemClock.now().wall);
+    let first = Record::first("refresh-1", server.token_url(), "app").unwrap();
+    let Swap::Done(stamp) = vault.swap(None, &first).await.unwrap() else { panic!("it was empty") };
+    let spending = first.spending(now - Duration::from_secs(1)).unwrap();
+    assert!(matches!(vault.swap(Some(&stamp), &spending).await.unwrap(), Swap::Done(_)));
+    next(&source(&server, vault, 30, AfterCrash::NeedsLogin), None).await.unwrap();
+    let waited = SystemClock.now().wall.duration_since(now).unwrap();
+    assert!(waited >= Duration::from_millis(990), "{waited:?}");
+    assert_eq!(lock(&family).arrived[&1], 1);
+}
+
 /// A record with an access token that is good for ten minutes, and that its process has left in the middle.
 async fn left_with_access(url: &str) -> MemoryVault {
     let (vault, now) = (MemoryVault::new(), SystemClock.now().wall);
