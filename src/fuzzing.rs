@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod answers;
+mod challenges;
 mod documents;
 #[cfg(feature = "dpop")]
 mod dpop;
@@ -24,6 +25,7 @@ pub use crate::source::shared::fuzzing::{envelope, record, sealed};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::fuzzing::{address, script_answer};
 pub use answers::{json_answer, retry_after, token_answer};
+pub use challenges::challenge;
 pub use documents::discovery;
 #[cfg(feature = "dpop")]
 pub use dpop::dpop;
@@ -77,8 +79,7 @@ mod tests {
         ("pem", pem),
         ("discovery", discovery),
         ("vault_record", vault_record),
-        #[cfg(feature = "dpop")]
-        ("dpop", dpop),
+        ("challenge", challenge),
         #[cfg(feature = "redis")]
         ("sealed", sealed),
         #[cfg(feature = "redis")]

@@ -168,6 +168,9 @@
 mod actor;
 mod backoff;
 mod builder;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+#[allow(dead_code, unreachable_pub)] // by the middlewares, which are not here yet
+mod challenge;
 pub mod clock;
 mod duration;
 mod error;

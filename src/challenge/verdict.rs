@@ -1,0 +1,118 @@
+//! What a 401's challenges mean for the token that was sent.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::GeneralPurpose;
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+use http::HeaderMap;
+
+use super::{Challenge, challenges};
+
+/// Longer claims are no claims: they go into a form of the token endpoint.
+const LONGEST_CLAIMS: usize = 8 * 1024;
+/// A longer list of authentication contexts is cut: it ends in an error's text.
+const LONGEST_ACR_VALUES: usize = 256;
+
+/// What a 401 says of the token.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// `invalid_token` (RFC 6750 section 3.1).
+    InvalidToken,
+    /// Nothing that is known: no challenge, none with an error, or an error that no standard names.
+    Unsaid,
+    /// `use_dpop_nonce` (RFC 9449 section 9): the token is good, its proof needs the nonce.
+    WantsNonce,
+    /// `insufficient_user_authentication` (RFC 9470): no refresh helps.
+    StepUp(StepUp),
+    /// `insufficient_claims`: a token with these claims is wanted (Microsoft Entra, continuous access evaluation). JSON.
+    Claims(String),
+    /// Another token would not help: another scheme, another fault.
+    NotOurs,
+}
+
+/// An API wants the user to authenticate anew, or in a stronger way (RFC 9470): no refresh of a token does that.
+///
+/// It is the [cause](super::super) of a request's error. Begin a login with these values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepUp {
+    /// The authentication contexts that would do, separated by spaces, in the order of preference.
+    pub acr_values: Option<String>,
+    /// How long ago the user may have authenticated, at most.
+    pub max_age: Option<Duration>,
+}
+
+impl Verdict {
+    /// Of a 401 to a token of this scheme.
+    pub(crate) fn of(headers: &HeaderMap, scheme: &str) -> Self {
+        let challenges = challenges(headers);
+        if challenges.is_empty() {
+            return Self::Unsaid;
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let of = |scheme: &str| {
+            let ours = challenges.iter().filter(|challenge| challenge.scheme == scheme);
+            ours.min_by_key(|challenge| challenge.param("error").is_none()).map(Self::of_challenge)
+        };
+        [scheme.as_str(), "bearer", "dpop"].into_iter().find_map(of).unwrap_or(Self::NotOurs)
+    }
+
+    fn of_challenge(challenge: &Challenge) -> Self {
+        match challenge.param("error") {
+            Some("invalid_token") => Self::InvalidToken,
+            Some("use_dpop_nonce") => Self::WantsNonce,
+            Some("insufficient_user_authentication") => Self::StepUp(StepUp::of(challenge)),
+            Some("insufficient_claims") => {
+                challenge.param("claims").and_then(claims).map_or(Self::NotOurs, Self::Claims)
+            }
+            Some("insufficient_scope" | "invalid_dpop_proof" | "invalid_request") => Self::NotOurs,
+            Some(_) | None => Self::Unsaid,
+        }
+    }
+}
+
+impl StepUp {
+    fn of(challenge: &Challenge) -> Self {
+        let acr_values = challenge.param("acr_values").map(|values| {
+            let printable = |char: &char| char.is_ascii_graphic() || *char == ' ';
+            values.chars().filter(printable).take(LONGEST_ACR_VALUES).collect()
+        });
+        let max_age = challenge.param("max_age").and_then(|age| age.parse().ok()).map(Duration::from_secs);
+        Self { acr_values, max_age }
+    }
+}
+
+impl fmt::Display for StepUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the API wants the user to authenticate again")?;
+        if let Some(values) = &self.acr_values {
+            write!(f, ", with acr_values \"{values}\"")?;
+        }
+        if let Some(age) = self.max_age {
+            write!(f, ", at most {} s ago", age.as_secs())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for StepUp {}
+
+/// A JSON object, as it is or in base64: the standard alphabet or the one for URLs, with padding or without.
+fn claims(text: &str) -> Option<String> {
+    const CONFIG: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let is_object = |text: &str| text.trim_start().starts_with('{') && text.trim_end().ends_with('}');
+    if text.len() > LONGEST_CLAIMS {
+        return None;
+    }
+    if is_object(text) {
+        return Some(text.to_owned());
+    }
+    let decoded = [STANDARD, URL_SAFE]
+        .iter()
+        .find_map(|alphabet| GeneralPurpose::new(alphabet, CONFIG).decode(text).ok())?;
+    String::from_utf8(decoded).ok().filter(|text| is_object(text))
+}
