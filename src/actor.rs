@@ -85,6 +85,8 @@ enum Parting {
 pub(crate) struct Shared {
     pub(crate) slot: Arc<Slot>,
     pub(crate) lobby: Arc<Lobby>,
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) evidence: Arc<crate::evidence::Evidence>,
 }
 
 impl TokenActor {
@@ -97,13 +99,24 @@ impl TokenActor {
     ) -> Self {
         let lobby = Lobby::new(Arc::clone(&clock), policy.wait_limit(), policy.waiters_limit());
         let meters = Meters::new(&name);
+        let sent = clock.now();
+        let shared = Shared {
+            #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+            evidence: Arc::new(crate::evidence::Evidence::new(
+                Arc::clone(&name),
+                policy.settle_rule(),
+                Arc::clone(&clock),
+            )),
+            slot: Arc::new(Slot::new(clock)),
+            lobby: Arc::new(lobby),
+        };
         Self {
             name,
             source,
             machine: Machine::new(policy.clone(), seed),
             policy,
-            sent: clock.now(),
-            shared: Shared { slot: Arc::new(Slot::new(clock)), lobby: Arc::new(lobby) },
+            sent,
+            shared,
             effects: Vec::new(),
             call: None,
             alarm: None,

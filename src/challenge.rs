@@ -8,7 +8,8 @@ mod verdict;
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-pub(crate) use verdict::{StepUp, Verdict};
+pub use verdict::StepUp;
+pub(crate) use verdict::Verdict;
 
 /// Header lines that are read, at most.
 const LINES: usize = 16;

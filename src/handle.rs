@@ -178,6 +178,29 @@ impl TokenHandle {
         &self.0.addr
     }
 
+    /// What the middlewares know of this actor's tokens.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn evidence(&self) -> &crate::evidence::Evidence {
+        &self.0.shared.evidence
+    }
+
+    /// [`replace`](Self::replace), from a middleware.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) async fn rejected(
+        &self,
+        token: &Token,
+        _confirmed: bool,
+        _claims: Option<String>,
+    ) -> Result<Token, TokenError> {
+        self.replace(token).await
+    }
+
+    /// The same, without waiting for what comes of it.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn report(&self, token: &Token, _confirmed: bool, _claims: Option<String>) {
+        self.0.addr.do_send(Replace(token.clone()));
+    }
+
     fn announce(&self, round: Arc<Round>) {
         // To an actor that is gone the message is dropped, and the ticket in it answers the round.
         self.0.addr.do_send(Join(Ticket::round(round, Arc::clone(&self.0.shared.lobby))));

@@ -169,17 +169,22 @@ mod actor;
 mod backoff;
 mod builder;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
-#[allow(dead_code, unreachable_pub)] // by the middlewares, which are not here yet
 mod challenge;
 pub mod clock;
 mod duration;
 mod error;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+mod evidence;
 mod flight;
 #[cfg(all(feature = "oauth2", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handle;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+mod host;
 mod lobby;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+pub mod middleware;
 #[cfg(feature = "oauth2")]
 pub mod oauth;
 mod panics;

@@ -10,6 +10,8 @@ mod pauses;
 use std::time::Duration;
 
 pub(crate) use margins::Margins;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+pub(crate) use margins::Settle;
 
 use crate::duration;
 use crate::settings::settings;

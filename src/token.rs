@@ -300,6 +300,16 @@ impl Token {
         Self(Arc::new(Inner { header, ..Inner::clone(&self.0) }))
     }
 
+    /// A number that stands for this token among those of its actor: two have the same only if they are the same, with
+    /// the same life. Never zero.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn mark(&self) -> u64 {
+        let place = Arc::as_ptr(&self.0.text.0).addr() as u64;
+        // A place in memory is used again. Therefore the time at which the token was asked for is part of it.
+        let sent = u64::try_from(self.0.sent.boot.as_nanos()).unwrap_or(u64::MAX);
+        (place.rotate_left(20) ^ sent) | 1
+    }
+
     /// Its whole life; zero if unknown, which a stamped token never is.
     pub(crate) fn whole_life(&self) -> Duration {
         self.lifetime().unwrap_or_default()

@@ -35,7 +35,7 @@ pub(crate) enum Verdict {
 
 /// An API wants the user to authenticate anew, or in a stronger way (RFC 9470): no refresh of a token does that.
 ///
-/// It is the [cause](super::super) of a request's error. Begin a login with these values.
+/// Begin a login with these values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StepUp {

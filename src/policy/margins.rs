@@ -37,9 +37,22 @@ impl RefreshPolicy {
     }
 
     /// How old a token must be before a report or a forced refresh may replace it.
-    #[allow(dead_code)] // by the rules of a report, which are not here yet
     pub(crate) fn settle_for(&self, lifetime: Duration) -> Duration {
+        self.settle_rule().settle_for(lifetime)
+    }
+
+    pub(crate) fn settle_rule(&self) -> Settle {
+        Settle(self.settle)
+    }
+}
+
+/// How old a token must be before a report may replace it, for those who have no policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settle(Option<Duration>);
+
+impl Settle {
+    pub(crate) fn settle_for(self, lifetime: Duration) -> Duration {
         const MAX_SETTLE: Duration = Duration::from_secs(2);
-        self.settle.map_or((lifetime / 10).min(MAX_SETTLE), |own| own.min(lifetime / 2))
+        self.0.map_or((lifetime / 10).min(MAX_SETTLE), |own| own.min(lifetime / 2))
     }
 }

@@ -9,6 +9,7 @@ use reqwest::{ClientBuilder, Proxy, Url};
 use zeroize::Zeroizing;
 
 use crate::error::{BuildError, SourceError};
+use crate::host::Host;
 use crate::secret::Secret;
 #[cfg(feature = "oauth2")]
 use crate::secret::files::FromFiles;
@@ -179,7 +180,7 @@ impl Clients {
 
     /// No proxy sees what goes in clear, or what is meant for this machine or its metadata server.
     fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
-        let host = super::endpoint::Host::of(url);
+        let host = Host::parse(url.host_str().unwrap_or_default());
         let is_public = !host.is_loopback() && !host.is_link_local();
         let may_be_proxied = is_public && url.scheme() == "https";
         self.get(if may_be_proxied { Route::Proxied } else { Route::Direct })

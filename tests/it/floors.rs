@@ -14,6 +14,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("queue", 0, &["queue/"]),
     ("queue/", 0, &["queue", "queue/"]),
     ("error/", 0, &["error", "error/"]),
+    ("host", 0, &[]),
     ("panics", 0, &[]),
     ("sync", 0, &[]),
     ("redactor", 0, &["redactor/"]),
@@ -46,6 +47,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("flight/reports", 3, &[]),
     ("flight", 3, &["flight/"]),
     ("flight/", 3, &["flight", "flight/"]),
+    ("evidence", 3, &[]),
     ("slot", 3, &["slot/"]),
     ("slot/", 3, &["slot"]),
     ("oauth", 3, &["oauth/"]),
@@ -84,13 +86,17 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ),
     ("handle", 5, &["actor"]),
     ("builder", 6, &[]),
+    ("middleware", 6, &["middleware/"]),
+    ("middleware/", 6, &["middleware", "middleware/", "middleware/tower/"]),
+    ("middleware/reqwest/", 6, &["middleware", "middleware/"]),
+    ("middleware/tower/", 6, &["middleware", "middleware/", "middleware/tower/"]),
     ("fuzzing", 6, &["fuzzing/"]),
     ("fuzzing/", 6, &["fuzzing"]),
     ("guide", 7, &[]),
     ("lib", 7, &[]),
 ];
 
-const MAY_NAME_ACTIX: &[&str] = &["actor", "actor/", "handle", "builder"];
+const MAY_NAME_ACTIX: &[&str] = &["actor", "actor/", "handle", "builder", "middleware/awc"];
 
 #[test]
 fn every_file_imports_only_lower_floors() {

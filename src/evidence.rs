@@ -1,0 +1,289 @@
+//! What answers of APIs say of a token, as the middlewares see it: successes too. `docs/reports.md` has the reasons.
+//!
+//! One API's 401 is one opinion. An origin is *noisy* once it has accepted a token in a request that was sent after it
+//! had rejected that token. A rejection is *confirmed* if several requests were rejected by origins that had accepted
+//! the token, and none was accepted meanwhile.
+//!
+//! A good answer costs four loads of atomics in the usual case: no message, no lock, no allocation, no reading of a
+//! clock. Therefore time is counted in *moments*: each rejection that is answered begins a new one. A request notes the
+//! moment in which it is sent. So a request was sent after a rejection was answered if its moment is not less than the
+//! one that the rejection began.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::policy::Settle;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::token::Token;
+
+/// For so long an origin stays noisy after it has shown it.
+const NOISY_FOR: Duration = Duration::from_secs(600);
+/// Rejections, beside the first, that confirm it.
+const CONFIRMING: u32 = 2;
+/// Origins whose reputation is shared between the middlewares of an actor, at most. Further ones have one by
+/// themselves.
+const ORIGINS: usize = 256;
+
+/// What is known of one actor's tokens, by all origins.
+///
+/// Its atomics order nothing else in memory, so relaxed is enough. In a race an acceptance or a rejection is seen late:
+/// that costs a confirmation one more rejection.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    /// The actor's name, for metrics.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) name: Arc<str>,
+    pub(crate) settle: Settle,
+    clock: Arc<dyn Clock>,
+    moment: AtomicU64,
+    /// The token that the open case is about.
+    suspect: AtomicU64,
+    /// The latest moment in which a request was sent that was accepted with the suspect.
+    refuted: AtomicU64,
+    case: Mutex<Case>,
+    origins: Mutex<Vec<Arc<Origin>>>,
+}
+
+/// What is known of one origin. It is written by all who have an answer of it.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) name: Box<str>,
+    /// The token that it accepted last.
+    accepted: AtomicU64,
+    /// The token that it rejected last, until it accepts it again.
+    rejected: AtomicU64,
+    /// The moment that this rejection began.
+    rejected_at: AtomicU64,
+    /// On the boot clock, in milliseconds.
+    noisy_until: AtomicU64,
+}
+
+/// A rejection by an origin that had accepted the token, and those that came after it.
+#[derive(Debug, Default)]
+struct Case {
+    token: u64,
+    /// The moment that it began.
+    first: u64,
+    later: u32,
+}
+
+impl Evidence {
+    pub(crate) fn new(name: Arc<str>, settle: Settle, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            name,
+            settle,
+            clock,
+            moment: AtomicU64::new(1),
+            suspect: AtomicU64::new(0),
+            refuted: AtomicU64::new(0),
+            case: Mutex::default(),
+            origins: Mutex::default(),
+        }
+    }
+
+    /// The reputation of this origin, which all middlewares of the actor share.
+    pub(crate) fn origin(&self, name: &str) -> Arc<Origin> {
+        let mut origins = lock(&self.origins);
+        if let Some(known) = origins.iter().find(|origin| *origin.name == *name) {
+            return Arc::clone(known);
+        }
+        if origins.len() >= ORIGINS {
+            origins.retain(|origin| Arc::strong_count(origin) > 1);
+        }
+        let origin = Arc::new(Origin {
+            name: name.into(),
+            accepted: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            rejected_at: AtomicU64::new(0),
+            noisy_until: AtomicU64::new(0),
+        });
+        if origins.len() < ORIGINS {
+            origins.push(Arc::clone(&origin));
+        }
+        origin
+    }
+
+    /// What a request notes when it is sent.
+    pub(crate) fn moment(&self) -> u64 {
+        self.moment.load(Ordering::Relaxed)
+    }
+
+    /// `origin` has accepted `token` in a request that was sent in the moment `sent`.
+    pub(crate) fn accepted(&self, origin: &Origin, token: &Token, sent: u64) {
+        let token = token.mark();
+        if origin.accepted.load(Ordering::Relaxed) != token {
+            origin.accepted.store(token, Ordering::Relaxed);
+        }
+        if self.suspect.load(Ordering::Relaxed) == token && self.refuted.load(Ordering::Relaxed) < sent {
+            self.refuted.fetch_max(sent, Ordering::Relaxed);
+        }
+        if origin.rejected.load(Ordering::Relaxed) == token
+            && sent >= origin.rejected_at.load(Ordering::Relaxed)
+        {
+            origin.rejected.store(0, Ordering::Relaxed);
+            origin.noisy_until.store(self.now().saturating_add(millis(NOISY_FOR)), Ordering::Relaxed);
+        }
+    }
+
+    /// `origin` has rejected `token` in a request that was sent in the moment `sent`. Returns whether that is
+    /// confirmed.
+    pub(crate) fn rejected(&self, origin: &Origin, token: &Token, sent: u64) -> bool {
+        let token = token.mark();
+        let mut case = lock(&self.case);
+        // From here on requests are sent after the rejection was answered.
+        let next = self.moment.fetch_add(1, Ordering::Relaxed) + 1;
+        if origin.rejected.load(Ordering::Relaxed) != token {
+            // First the moment, then the token: who sees the token compares with this moment.
+            origin.rejected_at.store(next, Ordering::Relaxed);
+            origin.rejected.store(token, Ordering::Relaxed);
+        }
+        if origin.accepted.load(Ordering::Relaxed) != token {
+            return false;
+        }
+        if case.token != token || self.refuted.load(Ordering::Relaxed) >= case.first {
+            *case = Case { token, first: next, later: 0 };
+            self.refuted.store(0, Ordering::Relaxed);
+            self.suspect.store(token, Ordering::Relaxed);
+        } else if sent >= case.first {
+            case.later += 1;
+        }
+        case.later >= CONFIRMING
+    }
+
+    pub(crate) fn is_noisy(&self, origin: &Origin) -> bool {
+        self.now() < origin.noisy_until.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.clock.now().boot)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::RefreshPolicy;
+    use crate::testing::ManualClock;
+
+    struct Rig {
+        evidence: Evidence,
+        clock: ManualClock,
+        token: Token,
+        origins: [Arc<Origin>; 3],
+    }
+
+    fn rig() -> Rig {
+        let clock = ManualClock::new();
+        let evidence =
+            Evidence::new("token".into(), RefreshPolicy::default().settle_rule(), Arc::new(clock.clone()));
+        let origins = ["a", "b", "c"].map(|name| evidence.origin(name));
+        Rig { evidence, clock, token: Token::new("s3cret"), origins }
+    }
+
+    impl Rig {
+        fn accept(&self, origin: usize, sent: u64) {
+            self.evidence.accepted(&self.origins[origin], &self.token, sent);
+        }
+
+        fn reject(&self, origin: usize, sent: u64) -> bool {
+            self.evidence.rejected(&self.origins[origin], &self.token, sent)
+        }
+
+        fn now(&self) -> u64 {
+            self.evidence.moment()
+        }
+    }
+
+    #[test]
+    fn three_rejections_by_origins_that_had_accepted_confirm_each_other() {
+        let rig = rig();
+        let begin = rig.now();
+        (0..3).for_each(|origin| rig.accept(origin, begin));
+        assert!(!rig.reject(0, begin));
+        assert!(!rig.reject(1, begin), "sent before the first rejection was answered: it says nothing new");
+        assert!(!rig.reject(1, rig.now()));
+        assert!(rig.reject(2, rig.now()));
+        assert!(rig.reject(0, rig.now()), "and from then on");
+    }
+
+    #[test]
+    fn an_origin_that_never_accepted_confirms_nothing() {
+        let rig = rig();
+        rig.accept(0, rig.now());
+        for _ in 0..10 {
+            assert!(!rig.reject(1, rig.now()));
+        }
+        assert!(!rig.reject(0, rig.now()));
+        assert!(!rig.reject(1, rig.now()));
+        assert!(!rig.reject(1, rig.now()));
+    }
+
+    #[test]
+    fn one_acceptance_of_a_later_request_refutes() {
+        let rig = rig();
+        let begin = rig.now();
+        (0..3).for_each(|origin| rig.accept(origin, begin));
+        assert!(!rig.reject(0, begin));
+        assert!(!rig.reject(1, rig.now()));
+        rig.accept(2, begin);
+        rig.accept(2, rig.now());
+        assert!(!rig.reject(1, rig.now()), "this is the first one again");
+        assert!(!rig.reject(1, rig.now()));
+        assert!(rig.reject(0, rig.now()));
+    }
+
+    #[test]
+    fn an_acceptance_that_was_sent_earlier_refutes_nothing() {
+        let rig = rig();
+        let begin = rig.now();
+        (0..3).for_each(|origin| rig.accept(origin, begin));
+        assert!(!rig.reject(0, begin));
+        rig.accept(2, begin);
+        assert!(!rig.reject(1, rig.now()));
+        assert!(rig.reject(1, rig.now()));
+    }
+
+    #[test]
+    fn an_origin_is_noisy_once_it_accepts_what_it_rejected_and_for_ten_minutes() {
+        let rig = rig();
+        let begin = rig.now();
+        rig.reject(0, begin);
+        rig.accept(0, begin);
+        assert!(!rig.evidence.is_noisy(&rig.origins[0]), "that request was sent before");
+        rig.accept(0, rig.now());
+        assert!(rig.evidence.is_noisy(&rig.origins[0]));
+        assert!(!rig.evidence.is_noisy(&rig.origins[1]));
+        rig.clock.suspend(NOISY_FOR);
+        assert!(!rig.evidence.is_noisy(&rig.origins[0]));
+        rig.accept(0, rig.now());
+        assert!(!rig.evidence.is_noisy(&rig.origins[0]), "nothing was rejected since");
+    }
+
+    #[test]
+    fn another_token_is_another_case() {
+        let mut rig = rig();
+        (0..3).for_each(|origin| rig.accept(origin, rig.now()));
+        rig.reject(0, rig.now());
+        rig.reject(0, rig.now());
+        rig.token = Token::new("next");
+        assert!(!rig.reject(0, rig.now()), "nobody has accepted this one");
+        rig.accept(0, rig.now());
+        assert!(!rig.reject(0, rig.now()));
+    }
+
+    #[test]
+    fn origins_are_shared_by_name_and_bounded() {
+        let rig = rig();
+        assert!(Arc::ptr_eq(&rig.evidence.origin("a"), &rig.origins[0]));
+        for number in 0..10 * ORIGINS {
+            rig.evidence.origin(&number.to_string());
+        }
+        assert!(lock(&rig.evidence.origins).len() <= ORIGINS);
+        assert!(Arc::ptr_eq(&rig.evidence.origin("a"), &rig.origins[0]), "one in use is kept");
+    }
+}

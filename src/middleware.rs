@@ -1,0 +1,233 @@
+//! HTTP clients that carry the token: attach it, recognise a rejection, ask for the next token, send the request again
+//! once.
+//!
+//! A [`BearerAuth`] holds a [`TokenHandle`] and the origins that may have its tokens. One serves every client: reqwest
+//! (`middleware::reqwest`), reqwest-middleware, tower with hyper and tonic (`middleware::tower`), awc
+//! (`middleware::awc`).
+//!
+//! # What a request gets
+//!
+//! - A request to an allowed origin gets the token. If there is none, the request is **not sent**: the
+//!   [`TokenError`] says why.
+//! - A request to any other origin goes out as it is, without a token, and its answer is not looked at. So does a
+//!   request on which the caller has set `Authorization`, or whose URL holds a user.
+//!
+//! # What an answer means
+//!
+//! | answer | what is done |
+//! |---|---|
+//! | 401 with `invalid_token`, gRPC status 16 | the token is [reported](TokenHandle::replace), and the request sent again, once |
+//! | 401 without an error code | the same; but if this API has lately accepted what it had rejected, first once with the same token |
+//! | one of these to a token that the API may not know yet | the token before it, or the same again when it has settled |
+//! | 401 with `use_dpop_nonce` | sent again with a new proof, once |
+//! | 401 with `insufficient_claims` (Microsoft Entra) | a token with these claims is asked for, and the request sent again, once |
+//! | 401 with `insufficient_user_authentication` (RFC 9470) | the error [`StepUp`] |
+//! | everything else; a 401 behind a redirect | it is the caller's |
+//!
+//! Any method is sent again, since a 401 says that the request was not applied (RFC 9110 section 15.5.2). A body is
+//! sent again only if that is possible without a copy of a large one; else the caller gets the 401, and the token is
+//! reported all the same. [`NoReplay`] turns it off for a request, [`BearerAuth::without_replay`] for many.
+//!
+//! Successes count too: `docs/reports.md` in the repository says how they keep one bad API from costing refreshes, and
+//! how a real revocation is followed at once.
+
+mod meters;
+mod origins;
+mod passage;
+mod replay;
+
+#[cfg(feature = "awc")]
+pub mod awc;
+#[cfg(feature = "http")]
+pub mod reqwest;
+#[cfg(feature = "tower")]
+pub mod tower;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use crate::challenge::StepUp;
+use crate::error::{BuildError, TokenError};
+use crate::handle::TokenHandle;
+use crate::token::PresentError;
+
+use origins::Origins;
+
+/// Puts an actor's token on requests to the origins that may have it, and sends a request again after a 401.
+///
+/// ```
+/// use tokenflight::middleware::BearerAuth;
+/// # use tokenflight::{Token, TokenActor, source_fn};
+///
+/// # actix_rt::System::new().block_on(async {
+/// # let tokens = TokenActor::builder(source_fn(|_cx| async { Ok(Token::new("abc")) })).start()?;
+/// let api = BearerAuth::builder(&tokens).allow("https://api.example.com").build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// A clone is one reference count.
+#[derive(Clone)]
+pub struct BearerAuth(Arc<Inner>, bool);
+
+struct Inner {
+    handle: TokenHandle,
+    origins: Origins,
+    #[cfg_attr(not(feature = "tower"), allow(dead_code))]
+    kept_body: usize,
+}
+
+impl BearerAuth {
+    /// Starts to say which origins may have the tokens of this handle.
+    pub fn builder(handle: &TokenHandle) -> BearerAuthBuilder {
+        BearerAuthBuilder {
+            handle: handle.clone(),
+            allowed: Vec::new(),
+            base: None,
+            allow_http: false,
+            kept_body: None,
+        }
+    }
+
+    /// The same, and no request is sent again. A rejection is reported all the same.
+    pub fn without_replay(&self) -> Self {
+        Self(Arc::clone(&self.0), true)
+    }
+
+    /// The handle whose tokens it carries.
+    pub fn handle(&self) -> &TokenHandle {
+        &self.0.handle
+    }
+}
+
+impl fmt::Debug for BearerAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BearerAuth")
+            .field("origins", &self.0.origins)
+            .field("replays", &!self.1)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The settings of a [`BearerAuth`].
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing until it is built"]
+pub struct BearerAuthBuilder {
+    handle: TokenHandle,
+    allowed: Vec<String>,
+    base: Option<String>,
+    allow_http: bool,
+    kept_body: Option<usize>,
+}
+
+impl BearerAuthBuilder {
+    /// This origin may have the token: scheme, host, and the port if it is not the scheme's own. Call it for each. At
+    /// least one is required.
+    ///
+    /// A host means this host alone, without those below it. A host that is not ASCII is written as it is sent
+    /// (`xn--...`).
+    pub fn allow(mut self, origin: impl Into<String>) -> Self {
+        self.allowed.push(origin.into());
+        self
+    }
+
+    /// Requests whose URI names no origin go to this one, and may have the token. Default: they get no token.
+    ///
+    /// A tonic `Channel` completes the URI below any layer, so say here what the channel is connected to.
+    pub fn relative_to(mut self, origin: impl Into<String>) -> Self {
+        self.base = Some(origin.into());
+        self
+    }
+
+    /// Lets the token go in clear to `http` origins that are not this machine. Default: refused.
+    pub fn allow_http(mut self) -> Self {
+        self.allow_http = true;
+        self
+    }
+
+    /// So many bytes of a request's body are kept while they are sent, so that it can be sent again; a longer body is
+    /// sent once. For tower only: the other clients know themselves what can be sent again. Default: 65,536; at most
+    /// 16 MiB.
+    pub fn kept_body(mut self, bytes: usize) -> Self {
+        self.kept_body = Some(bytes);
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// No origin, or one that is none; `http` to another machine; too long a body. The error names the field.
+    pub fn build(self) -> Result<BearerAuth, BuildError> {
+        const LONGEST: usize = 16 * 1024 * 1024;
+        const DEFAULT: usize = 64 * 1024;
+        let kept_body = self.kept_body.unwrap_or(DEFAULT);
+        if kept_body > LONGEST {
+            return Err(BuildError::new(
+                "kept_body",
+                "is more than 16777216 bytes (16 MiB): each request under way may hold so much",
+            ));
+        }
+        let evidence = self.handle.evidence();
+        let origins = Origins::build(&self.allowed, self.base.as_ref(), self.allow_http, evidence)?;
+        Ok(BearerAuth(Arc::new(Inner { handle: self.handle, origins, kept_body }), false))
+    }
+}
+
+/// In the extensions of a request: it is not sent again after a 401. The token is reported all the same.
+///
+/// For `http::Request` (tower) and for reqwest-middleware (`with_extension`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoReplay;
+
+/// Why a request has no answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SendError<E> {
+    /// There is no token. The request was not sent.
+    Token(TokenError),
+    /// The token cannot be put on a request. It was not sent.
+    Present(PresentError),
+    /// The API wants the user to authenticate again.
+    StepUp(StepUp),
+    /// The client followed a redirect with a token that is bound to a key (DPoP). A proof is good for one URL: turn the
+    /// client's redirects off.
+    Redirected,
+    /// The client's own error.
+    Client(E),
+}
+
+impl<E: fmt::Display> fmt::Display for SendError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(error) => write!(f, "no token for the request: {error}"),
+            Self::Present(error) => write!(f, "the token cannot be sent: {error}"),
+            Self::StepUp(step_up) => step_up.fmt(f),
+            Self::Redirected => f.write_str(
+                "the client followed a redirect with a token that is bound to a key: turn its redirects off",
+            ),
+            Self::Client(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for SendError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // The text is the client's own, so what it names as its source follows.
+            Self::Client(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl<E> From<TokenError> for SendError<E> {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl<E> From<PresentError> for SendError<E> {
+    fn from(error: PresentError) -> Self {
+        Self::Present(error)
+    }
+}

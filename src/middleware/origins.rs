@@ -1,0 +1,243 @@
+//! Where a token may go: scheme, host and port, from an explicit list (promise 15).
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Uri;
+
+use crate::error::BuildError;
+use crate::evidence::{Evidence, Origin};
+use crate::host::Host;
+
+/// The origins that may have the token.
+#[derive(Debug)]
+pub(super) struct Origins {
+    allowed: Vec<Allowed>,
+    /// The origin of requests whose URI names none.
+    base: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Allowed {
+    place: Place,
+    reputation: Arc<Origin>,
+}
+
+/// An origin (RFC 6454), with its port written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    is_https: bool,
+    /// In lower case.
+    host: String,
+    port: u16,
+}
+
+impl Origins {
+    pub(super) fn build(
+        allowed: &[String],
+        base: Option<&String>,
+        allow_http: bool,
+        evidence: &Evidence,
+    ) -> Result<Self, BuildError> {
+        let listed = allowed.iter().map(|text| ("allow", text));
+        let mut origins = Self { allowed: Vec::new(), base: None };
+        for (field, text) in listed.chain(base.map(|text| ("relative_to", text))) {
+            let place = Place::parse(field, text)?;
+            place.check_plaintext(field, allow_http)?;
+            let known = origins.allowed.iter().position(|allowed| allowed.place == place);
+            let at = known.unwrap_or(origins.allowed.len());
+            if known.is_none() {
+                let reputation = evidence.origin(&place.to_string());
+                origins.allowed.push(Allowed { place, reputation });
+            }
+            if field == "relative_to" {
+                origins.base = Some(at);
+            }
+        }
+        if origins.allowed.is_empty() {
+            return Err(BuildError::new(
+                "allow",
+                "is missing: name the origins that may have the token, like \"https://api.example.com\"",
+            ));
+        }
+        Ok(origins)
+    }
+
+    /// The origin of this request, if it may have the token.
+    pub(super) fn find(&self, uri: &Uri) -> Option<&Arc<Origin>> {
+        let Some(authority) = uri.authority() else {
+            // Without an authority only a path is sent, to wherever the client is connected.
+            let base = self.base.filter(|_| uri.scheme().is_none())?;
+            return self.allowed.get(base).map(|allowed| &allowed.reputation);
+        };
+        // A user in the address is a credential of the caller's own.
+        if authority.as_str().contains('@') {
+            return None;
+        }
+        let is_https = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let port = port(uri, is_https)?;
+        let is_this = |allowed: &&Allowed| {
+            let place = &allowed.place;
+            place.is_https == is_https
+                && place.port == port
+                && place.host.eq_ignore_ascii_case(authority.host())
+        };
+        self.allowed.iter().find(is_this).map(|allowed| &allowed.reputation)
+    }
+}
+
+impl Place {
+    fn parse(field: &'static str, text: &str) -> Result<Self, BuildError> {
+        let refused = |message: &'static str| Err(BuildError::new(field, message));
+        let example = "is no origin like \"https://api.example.com\" or \"https://api.example.com:8443\"";
+        if !text.is_ascii() {
+            return refused("has a host that is not ASCII: write it as it is sent (\"xn--...\")");
+        }
+        let Ok(uri) = text.parse::<Uri>() else { return refused(example) };
+        let is_https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) => return refused("has a scheme that is neither https nor http"),
+            None => return refused(example),
+        };
+        let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+            return refused(example);
+        };
+        if authority.as_str().contains('@') {
+            return refused("holds a user or password: an origin has none");
+        }
+        if authority.host().contains('*') {
+            return refused("has a wildcard: name each host");
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
+            return refused(
+                "has a path, and an origin has none: a token is good for all of an origin, or none of it",
+            );
+        }
+        let Some(port) = port(&uri, is_https) else { return refused(example) };
+        Ok(Self { is_https, host: authority.host().to_ascii_lowercase(), port })
+    }
+
+    /// A token goes in clear only inside this machine, or where the user says so.
+    fn check_plaintext(&self, field: &'static str, is_allowed: bool) -> Result<(), BuildError> {
+        if self.is_https || is_allowed || Host::parse(&self.host).is_loopback() {
+            return Ok(());
+        }
+        Err(BuildError::new(
+            field,
+            "is http: everybody on the way could read the token; use https, or say `allow_http` if nobody can",
+        ))
+    }
+}
+
+/// `None` if the port is none.
+fn port(uri: &Uri, is_https: bool) -> Option<u16> {
+    let authority = uri.authority()?;
+    if let Some(port) = authority.port_u16() {
+        return Some(port);
+    }
+    // "host:" is allowed, and means the default (RFC 3986 section 6.2.3).
+    let rest = authority.as_str().strip_prefix(authority.host())?;
+    matches!(rest, "" | ":").then_some(if is_https { 443 } else { 80 })
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.host)?;
+        match (self.is_https, self.port) {
+            (true, 443) | (false, 80) => Ok(()),
+            (_, port) => write!(f, ":{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::policy::RefreshPolicy;
+
+    fn build(allowed: &[&str], base: Option<&str>, allow_http: bool) -> Result<Origins, BuildError> {
+        let evidence =
+            Evidence::new("token".into(), RefreshPolicy::default().settle_rule(), Arc::new(SystemClock));
+        let allowed: Vec<_> = allowed.iter().map(|text| (*text).to_owned()).collect();
+        Origins::build(&allowed, base.map(ToOwned::to_owned).as_ref(), allow_http, &evidence)
+    }
+
+    #[test]
+    fn a_token_goes_to_the_origins_that_are_named_and_nowhere_else() {
+        let origins =
+            build(&["https://api.example", "https://b.example:8443/", "http://[::1]:80"], None, false)
+                .unwrap();
+        for (uri, is_allowed) in [
+            ("https://api.example/", true),
+            ("https://API.Example:443/a?b", true),
+            ("https://api.example:/", true),
+            ("HTTPS://api.example/", true),
+            ("https://b.example:8443/", true),
+            ("http://[::1]/", true),
+            ("http://api.example/", false),
+            ("http://api.example:443/", false),
+            ("https://api.example:80/", false),
+            ("https://b.example/", false),
+            ("https://evil.example.api.example/", false),
+            ("https://api.example.evil.example/", false),
+            ("https://api.example.evil/", false),
+            ("https://evilapi.example/", false),
+            ("https://api.example./", false),
+            ("https://api.example@evil.example/", false),
+            ("https://api.example:443@evil.example/", false),
+            ("https://user@api.example/", false),
+            ("https://user:pw@api.example/", false),
+            ("https://xn--pi-8ka.example/", false),
+            ("wss://api.example/", false),
+            ("/path", false),
+            ("api.example:443", false),
+        ] {
+            let uri: Uri = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
+            assert_eq!(origins.find(&uri).is_some(), is_allowed, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_an_origin_belongs_to_the_base() {
+        let origins = build(&[], Some("https://api.example"), false).unwrap();
+        assert_eq!(&*origins.find(&Uri::from_static("/path")).unwrap().name, "https://api.example");
+        assert!(origins.find(&Uri::from_static("https://api.example/")).is_some());
+        assert!(origins.find(&Uri::from_static("https://b.example/")).is_none());
+        assert!(origins.find(&Uri::from_static("evil.example:443")).is_none());
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused_with_the_way_out() {
+        for (text, reason) in [
+            ("", "is no origin like"),
+            ("api.example.com", "is no origin like"),
+            ("https://", "is no origin like"),
+            ("https://api.example.com:0x1/", "is no origin like"),
+            ("ftp://api.example.com", "scheme"),
+            ("https://user:s3cret@api.example.com", "user"),
+            ("https://*.example.com", "wildcard"),
+            ("https://api.example.com/v1", "path"),
+            ("https://api.example.com?a", "path"),
+            ("https://api.example.com#a", "path"),
+            ("https://\u{e4}pi.example", "xn--"),
+            ("http://api.example.com", "`allow_http`"),
+        ] {
+            let error = build(&[text], None, false).expect_err(text);
+            assert_eq!(error.field(), "allow");
+            let message = error.to_string();
+            assert!(message.contains(reason) && !message.contains("s3cret"), "{text}: {message}");
+            let error = build(&[], Some(text), false).expect_err(text);
+            assert_eq!(error.field(), "relative_to");
+        }
+        assert!(build(&[], None, false).unwrap_err().to_string().contains("is missing"));
+        build(&["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"], None, false).unwrap();
+        build(&["http://api.example.com"], None, true).unwrap();
+    }
+}

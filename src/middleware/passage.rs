@@ -1,0 +1,178 @@
+//! One request on its way: its token, what has been done for it, and what an answer makes of both. Every adaptor sends
+//! by this; what it does by itself is to build a request and to send it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Uri};
+
+use super::replay::{Answer, Decision, Judgement, SoFar, Why, decide, pause};
+use super::{BearerAuth, meters};
+use crate::challenge::StepUp;
+use crate::error::TokenError;
+use crate::evidence::{Evidence, Origin};
+use crate::token::{PresentError, Token};
+
+/// What to do next.
+pub(super) enum Next {
+    /// The answer is the caller's.
+    Pass,
+    /// Drop the answer, [prepare](Passage::prepare) the request and send it again.
+    Again,
+    /// The caller is given this error instead of the answer.
+    StepUp(StepUp),
+}
+
+#[derive(Debug)]
+pub(super) struct Passage {
+    auth: BearerAuth,
+    origin: Arc<Origin>,
+    uri: Uri,
+    token: Token,
+    /// The moment in which it was sent last.
+    sent: u64,
+    so_far: SoFar,
+}
+
+impl Passage {
+    /// Gets a token for this request. `None`: it is not ours. Its origin is none of those that may have the token, or the
+    /// caller has set `Authorization`.
+    ///
+    /// # Errors
+    /// There is no token. The request must not be sent.
+    pub(super) async fn begin(
+        auth: &BearerAuth,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<Self>, TokenError> {
+        if headers.contains_key(http::header::AUTHORIZATION) {
+            return Ok(None);
+        }
+        let Some(origin) = auth.0.origins.find(uri) else { return Ok(None) };
+        let token = auth.0.handle.get().await?;
+        let (auth, origin, uri) = (auth.clone(), Arc::clone(origin), uri.clone());
+        Ok(Some(Self { auth, origin, uri, token, sent: 0, so_far: SoFar::default() }))
+    }
+
+    /// Puts the token on the request, which is to be sent at once.
+    ///
+    /// # Errors
+    /// The token cannot be presented. The request must not be sent.
+    pub(super) fn prepare(&mut self, method: &Method, headers: &mut HeaderMap) -> Result<(), PresentError> {
+        self.sent = self.evidence().moment();
+        self.token.apply(method, &self.uri, headers)
+    }
+
+    #[cfg(any(feature = "http", feature = "awc"))]
+    pub(super) fn is_bound(&self) -> bool {
+        self.token.is_bound()
+    }
+
+    /// What the answer says is noted, and what follows of it done: a report, a wait. `may_repeat`: the body can be sent
+    /// again, and the caller lets us.
+    pub(super) async fn answered(&mut self, answer: &Answer<'_>, may_repeat: bool) -> Next {
+        let learned = self.token.learn(&self.uri, answer.headers);
+        let judgement = Judgement::of(answer, self.token.token_type().as_str());
+        if judgement == Judgement::Nothing {
+            return Next::Pass;
+        }
+        if judgement == Judgement::Accepted {
+            self.evidence().accepted(&self.origin, &self.token, self.sent);
+            return Next::Pass;
+        }
+        self.not_accepted(judgement, may_repeat, learned).await
+    }
+
+    /// A message has come.
+    #[cfg(feature = "tower")]
+    pub(super) fn was_accepted(&self) {
+        self.evidence().accepted(&self.origin, &self.token, self.sent);
+    }
+
+    /// A stream has ended with a rejection, after its messages: it is too late to send the request again.
+    #[cfg(feature = "tower")]
+    pub(super) fn was_rejected_late(&self) {
+        let confirmed = self.evidence().rejected(&self.origin, &self.token, self.sent);
+        self.report(Why::Unauthenticated, confirmed, None);
+    }
+
+    async fn not_accepted(&mut self, judgement: Judgement, may_repeat: bool, learned: bool) -> Next {
+        self.so_far.may_repeat = may_repeat && !self.auth.1;
+        let evidence = self.evidence();
+        let is_noisy = evidence.is_noisy(&self.origin);
+        let is_rejection = matches!(judgement, Judgement::Rejected(_));
+        let confirmed = is_rejection && evidence.rejected(&self.origin, &self.token, self.sent);
+        match decide(judgement, self.so_far, is_noisy, learned) {
+            Decision::Pass => Next::Pass,
+            Decision::StepUp(step_up) => Next::StepUp(step_up),
+            Decision::PassButReport(why) => {
+                self.report(why, confirmed, None);
+                Next::Pass
+            }
+            Decision::SameTokenAgain => {
+                self.so_far.was_repeated = true;
+                self.again("noisy")
+            }
+            Decision::NewProof => {
+                self.so_far.was_proved = true;
+                self.again("nonce")
+            }
+            Decision::Claims { claims, replay: false } => {
+                self.report(Why::Claims, false, Some(claims));
+                Next::Pass
+            }
+            Decision::Claims { claims, replay: true } => self.replay(Why::Claims, false, Some(claims)).await,
+            Decision::ReportAndReplay(why) => self.replay(why, confirmed, None).await,
+        }
+    }
+
+    /// Reports the token without waiting for what comes of it.
+    fn report(&self, why: Why, confirmed: bool, claims: Option<String>) {
+        self.note_report(why, confirmed);
+        self.auth.0.handle.report(&self.token, confirmed, claims);
+    }
+
+    /// Reports the token, and waits for the one to send the request again with.
+    async fn replay(&mut self, why: Why, confirmed: bool, claims: Option<String>) -> Next {
+        self.note_report(why, confirmed);
+        let next = match self.auth.0.handle.rejected(&self.token, confirmed, claims).await {
+            Ok(next) => next,
+            Err(error) => {
+                log::debug!(
+                    "{}: the 401 of {} is passed on: {error}",
+                    self.evidence().name,
+                    self.origin.name
+                );
+                return Next::Pass;
+            }
+        };
+        let is_same = next.is_same(&self.token);
+        let settle = self.evidence().settle.settle_for(next.whole_life());
+        let pause = pause(is_same, next.age(), settle);
+        self.token = next;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+            if let Some(current) = self.auth.0.handle.current() {
+                self.token = current;
+            }
+        }
+        self.so_far.was_replayed = true;
+        self.again(why.as_str())
+    }
+
+    fn again(&self, why: &'static str) -> Next {
+        log::debug!("{}: a request to {} is sent again: {why}", self.evidence().name, self.origin.name);
+        meters::replayed(&self.evidence().name, &self.origin.name, why);
+        Next::Again
+    }
+
+    fn note_report(&self, why: Why, confirmed: bool) {
+        let confirmed = if confirmed { ", confirmed by other requests" } else { "" };
+        let (name, origin) = (&self.evidence().name, &self.origin.name);
+        log::debug!("{name}: {origin} rejected the token: {}{confirmed}", why.as_str());
+        meters::reported(name, origin, why.as_str());
+    }
+
+    fn evidence(&self) -> &Evidence {
+        self.auth.0.handle.evidence()
+    }
+}

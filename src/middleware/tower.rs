@@ -1,0 +1,160 @@
+//! tower: a layer for any service that takes an `http::Request`: hyper's client, tonic, axum's stacks.
+//!
+//! [`BearerAuth`] is the layer. It keeps a request's body while it is sent, up to 64 KiB
+//! ([`kept_body`](super::BearerAuthBuilder::kept_body)), so that it can be sent again. Put it *below* layers that
+//! retry, so that each try has the token of its time. It works above and below `Buffer`, `ConcurrencyLimit`, `Timeout`.
+//!
+//! With tonic the layer also reads the status of gRPC: 16 (`UNAUTHENTICATED`) before any message is a rejection, after one
+//! it is only reported. The body has to become tonic's own again, and the origin that the channel is connected to has
+//! to be said:
+//!
+//! ```no_run
+//! use tokenflight::middleware::tower::BearerAuth;
+//! # use tokenflight::{Token, TokenActor, source_fn};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! # let tokens = TokenActor::builder(source_fn(|_cx| async { Ok(Token::new("abc")) })).start()?;
+//! let api = BearerAuth::builder(&tokens).relative_to("http://127.0.0.1:50051").build()?;
+//! let channel = tonic::transport::Channel::from_static("http://127.0.0.1:50051").connect().await?;
+//! let service = tower::ServiceBuilder::new()
+//!     .layer(api)
+//!     .map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))
+//!     .service(channel);
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors are boxed. Besides those of the service there may be a [`TokenError`](crate::TokenError), a
+//! [`PresentError`](crate::PresentError) or a [`StepUp`](super::StepUp): find it by `downcast_ref`. In the first two cases
+//! nothing was sent.
+
+mod kept;
+mod watched;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use super::BearerAuth;
+use super::NoReplay;
+use super::passage::{Next, Passage};
+use super::replay::{Answer, Code, Grpc};
+
+use kept::Keeper;
+pub use kept::KeptBody;
+pub use watched::AnswerBody;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The status of a gRPC call, in headers or trailers.
+const GRPC_STATUS: &str = "grpc-status";
+
+impl<S> Layer<S> for BearerAuth {
+    type Service = BearerService<S>;
+
+    fn layer(&self, inner: S) -> BearerService<S> {
+        BearerService { inner, auth: self.clone() }
+    }
+}
+
+/// The service that [`BearerAuth`] makes of another one.
+#[derive(Clone, Debug)]
+pub struct BearerService<S> {
+    inner: S,
+    auth: BearerAuth,
+}
+
+impl<S, B, R> Service<Request<B>> for BearerService<S>
+where
+    S: Service<Request<KeptBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    R: Body + Unpin + Send + 'static,
+    R::Data: Send,
+    R::Error: Send,
+{
+    type Response = Response<AnswerBody<R>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The very service that was polled ready is the one that is called.
+        let other = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, other);
+        Box::pin(send(self.auth.clone(), ready, request))
+    }
+}
+
+async fn send<S, B, R>(
+    auth: BearerAuth,
+    mut service: S,
+    request: Request<B>,
+) -> Result<Response<AnswerBody<R>>, BoxError>
+where
+    S: Service<Request<KeptBody<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body,
+    R: Body + Unpin,
+{
+    let (parts, body) = request.into_parts();
+    let Some(mut passage) = Passage::begin(&auth, &parts.uri, &parts.headers).await? else {
+        let answer = service.call(Request::from_parts(parts, KeptBody::once(body))).await;
+        return answer.map(|answer| answer.map(AnswerBody::plain)).map_err(Into::into);
+    };
+    let is_grpc = is_grpc(&parts.headers);
+    let may_repeat = parts.extensions.get::<NoReplay>().is_none();
+    let (keeper, mut body) = Keeper::new(body, if may_repeat { auth.0.kept_body } else { 0 });
+    loop {
+        let mut head: Parts = parts.clone();
+        passage.prepare(&parts.method, &mut head.headers)?;
+        let (head, answer) =
+            service.call(Request::from_parts(head, body)).await.map_err(Into::into)?.into_parts();
+        let is_open = is_grpc && head.status == StatusCode::OK && !head.headers.contains_key(GRPC_STATUS);
+        let mut answer = AnswerBody::plain(answer);
+        if is_open && keeper.was_read() {
+            answer.peek().await;
+        }
+        let grpc = if is_grpc { grpc(&head.headers, &answer) } else { Grpc::No };
+        let said = Answer { status: head.status, headers: &head.headers, grpc, is_redirected: false };
+        let may_repeat = may_repeat && said.may_be_rejection() && keeper.can_repeat().await;
+        match passage.answered(&said, may_repeat).await {
+            Next::Pass if is_open => return Ok(Response::from_parts(head, answer.watched(passage))),
+            Next::Pass => return Ok(Response::from_parts(head, answer)),
+            Next::StepUp(step_up) => return Err(step_up.into()),
+            Next::Again => {
+                // A slot that the answer holds, of a connection or of a limit, is the one that the repetition needs.
+                drop(answer);
+                let Some(again) = keeper.again() else { return Err("the body went away".into()) };
+                body = again;
+                poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+            }
+        }
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn grpc<R: Body + Unpin>(headers: &HeaderMap, answer: &AnswerBody<R>) -> Grpc {
+    let in_headers = headers.get(GRPC_STATUS);
+    match in_headers.or_else(|| answer.first_trailers()?.get(GRPC_STATUS)) {
+        Some(status) => Grpc::Status(Code::parse(status.as_bytes())),
+        None if answer.has_message() => Grpc::Message,
+        None => Grpc::Open,
+    }
+}
