@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 mod chain;
+#[cfg(feature = "actix-web")]
+mod response;
 mod source;
 
 use source::Failure;
