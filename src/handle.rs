@@ -184,21 +184,10 @@ impl TokenHandle {
         &self.0.shared.evidence
     }
 
-    /// [`replace`](Self::replace), from a middleware.
+    /// [`rejected`](Self::rejected), without waiting for what comes of it.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
-    pub(crate) async fn rejected(
-        &self,
-        token: &Token,
-        _confirmed: bool,
-        _claims: Option<String>,
-    ) -> Result<Token, TokenError> {
-        self.replace(token).await
-    }
-
-    /// The same, without waiting for what comes of it.
-    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
-    pub(crate) fn report(&self, token: &Token, _confirmed: bool, _claims: Option<String>) {
-        self.0.addr.do_send(Replace(token.clone()));
+    pub(crate) fn report(&self, token: &Token, rejection: Rejection) {
+        self.0.addr.do_send(Rejected { token: token.clone(), rejection });
     }
 
     fn announce(&self, round: Arc<Round>) {

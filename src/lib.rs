@@ -76,6 +76,10 @@
 //! | `oauth/jws.rs`, `oauth/jws/` | a client's private key, and what it signs |
 //! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
 //! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
+//! | `middleware/replay.rs`, `middleware/origins.rs` | which origin may have a token, what an answer means, what is sent again |
+//! | `challenge.rs`, `challenge/` | what a 401 says |
+//! | `evidence.rs` | what answers say of a token: noisy origins, confirmed rejections |
+//! | `middleware/passage.rs`, `middleware/{reqwest,tower,awc}.rs` | one request on its way; thin adaptors |
 //! | `vault.rs`, `vault/` | where a refresh token that rotates is kept: the order of the writes, the file, Redis |
 //!
 //! # What it cannot promise
@@ -125,6 +129,8 @@
 //! | `tokenflight_wait_timeouts_total` | counter | callers whose own time ran out |
 //! | `tokenflight_overloads_total` | counter | callers that found the queue full |
 //! | `tokenflight_lost_answers_total` | counter | answers that found their subscriber stopped |
+//! | `tokenflight_replays_total` | counter | requests that a middleware sent again, by `origin` and `reason` |
+//! | `tokenflight_origin_reports_total` | counter | tokens that a middleware reported, by `origin` and `reason` |
 //!
 //! A `SharedSource` tells what it counts (`SharedStats`) under the label `source` with the name that its builder was
 //! given. Sources of the same name are counted together.
@@ -154,11 +160,12 @@
 //! | feature | gives |
 //! |---|---|
 //! | `oauth2` (default) | [`oauth::Client`] and its grants; [`vault`]; `http` |
-//! | `http` | [`source::JsonEndpoint`] |
-//! | `dpop` | `oauth::DpopKey`: tokens that are bound to a key (RFC 9449) |
+//! | `http` | [`source::JsonEndpoint`]; [`middleware`] for reqwest |
 //! | `rustls` (default), `rustls-no-provider` or `native-tls` | TLS for them |
 //! | `shared` | [`source::SharedSource`], one auth call for many processes; [`store`] |
 //! | `redis` | its store in Redis, and `vault::RedisVault` |
+//! | `reqwest-middleware`, `tower`, `awc` | [`middleware`] for these clients |
+//! | `actix-web` | [`TokenError`] as a handler's answer |
 //! | `metrics` | refreshes, waiters, cooldowns for a recorder |
 //! | `test-util` | [`testing`] |
 //!

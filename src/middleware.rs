@@ -189,7 +189,7 @@ pub enum SendError<E> {
     Present(PresentError),
     /// The API wants the user to authenticate again.
     StepUp(StepUp),
-    /// The client followed a redirect with a token that is bound to a key (DPoP). A proof is good for one URL: turn the
+    /// The client followed a redirect with a token that is bound to a key (`DPoP`). A proof is good for one URL: turn the
     /// client's redirects off.
     Redirected,
     /// The client's own error.
@@ -229,5 +229,23 @@ impl<E> From<TokenError> for SendError<E> {
 impl<E> From<PresentError> for SendError<E> {
     fn from(error: PresentError) -> Self {
         Self::Present(error)
+    }
+}
+
+/// What a handler of actix-web answers: as for [`TokenError`], else 502.
+#[cfg(feature = "actix-web")]
+impl<E: fmt::Debug + fmt::Display> actix_web::ResponseError for SendError<E> {
+    fn status_code(&self) -> actix_web::http::StatusCode {
+        match self {
+            Self::Token(error) => error.status_code(),
+            _ => actix_web::http::StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    fn error_response(&self) -> actix_web::HttpResponse {
+        match self {
+            Self::Token(error) => error.error_response(),
+            _ => actix_web::HttpResponse::BadGateway().body("an upstream service could not be asked\n"),
+        }
     }
 }

@@ -10,6 +10,8 @@ use super::{BearerAuth, meters};
 use crate::challenge::StepUp;
 use crate::error::TokenError;
 use crate::evidence::{Evidence, Origin};
+use crate::flight::Rejection;
+use crate::source::Challenge;
 use crate::token::{PresentError, Token};
 
 /// What to do next.
@@ -128,13 +130,13 @@ impl Passage {
     /// Reports the token without waiting for what comes of it.
     fn report(&self, why: Why, confirmed: bool, claims: Option<String>) {
         self.note_report(why, confirmed);
-        self.auth.0.handle.report(&self.token, confirmed, claims);
+        self.auth.0.handle.report(&self.token, rejection(confirmed, claims));
     }
 
     /// Reports the token, and waits for the one to send the request again with.
     async fn replay(&mut self, why: Why, confirmed: bool, claims: Option<String>) -> Next {
         self.note_report(why, confirmed);
-        let next = match self.auth.0.handle.rejected(&self.token, confirmed, claims).await {
+        let next = match self.auth.0.handle.rejected(&self.token, rejection(confirmed, claims)).await {
             Ok(next) => next,
             Err(error) => {
                 log::debug!(
@@ -175,4 +177,8 @@ impl Passage {
     fn evidence(&self) -> &Evidence {
         self.auth.0.handle.evidence()
     }
+}
+
+fn rejection(is_confirmed: bool, claims: Option<String>) -> Rejection {
+    Rejection { is_confirmed, challenge: claims.map(Challenge::new) }
 }

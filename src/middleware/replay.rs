@@ -124,6 +124,7 @@ impl Judgement {
 
 /// What has been done for this request so far, and what can be.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a step that is taken once
 pub(super) struct SoFar {
     /// The body can be sent again, and the caller lets us.
     pub(super) may_repeat: bool,
@@ -157,10 +158,9 @@ pub(super) enum Decision {
 /// `noisy`: the origin has accepted what it had rejected. `learned`: the next proof has a nonce that this one had not.
 pub(super) fn decide(judgement: Judgement, so_far: SoFar, noisy: bool, learned: bool) -> Decision {
     match judgement {
-        Judgement::Accepted | Judgement::Nothing => Decision::Pass,
         Judgement::StepUp(step_up) => Decision::StepUp(step_up),
         Judgement::WantsNonce if learned && so_far.may_repeat && !so_far.was_proved => Decision::NewProof,
-        Judgement::WantsNonce => Decision::Pass,
+        Judgement::Accepted | Judgement::Nothing | Judgement::WantsNonce => Decision::Pass,
         // Once: what comes after a replay is the caller's, and costs no further refresh.
         Judgement::Rejected(_) | Judgement::Claims(_) if so_far.was_replayed => Decision::Pass,
         Judgement::Claims(claims) => Decision::Claims { claims, replay: so_far.may_repeat },

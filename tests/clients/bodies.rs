@@ -31,7 +31,9 @@ async fn of_1000_posts_with_401s_in_between_each_is_applied_once() {
         }
         let asked = api.asked();
         assert_eq!(asked.len(), statuses.len(), "{adaptor:?}");
-        applied.extend(asked.into_iter().zip(statuses).filter(|(_, status)| *status == 200).map(|(asked, _)| asked.body));
+        applied.extend(
+            asked.into_iter().zip(statuses).filter(|(_, status)| *status == 200).map(|(asked, _)| asked.body),
+        );
     }
     let expected: Vec<_> = (0..1_000).map(|number| format!("order {number}")).collect();
     assert_eq!(applied, expected);

@@ -26,7 +26,7 @@ fn client(api: SocketAddr, other: SocketAddr) -> reqwest::Client {
         "evil.example.api.example",
         "api.example.evil.example",
         "api.example.",
-        "xn--pi-zia.example",
+        "xn--pi-iia.example",
     ];
     let client = reqwest::Client::builder().resolve("api.example", api);
     others.iter().fold(client, |client, name| client.resolve(name, other)).build().unwrap()
@@ -41,7 +41,7 @@ fn elsewhere(api: u16, other: u16) -> Vec<String> {
         format!("http://api.example.evil.example:{other}/"),
         format!("http://api.example:{api}@evil.example:{other}/"),
         format!("http://api.example.:{other}/"),
-        format!("http://xn--pi-zia.example:{other}/"),
+        format!("http://xn--pi-iia.example:{other}/"),
         format!("http://\u{e0}pi.example:{other}/"),
     ]
 }
@@ -61,7 +61,8 @@ async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
             // As a `Location` an address is ASCII.
             let location = reqwest::Url::parse(&place).unwrap().to_string();
             api.then(Reply::json(307, "").with_header("Location", location));
-            other.then(Reply::json(401, "").with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""));
+            other
+                .then(Reply::json(401, "").with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""));
             let status = if is_chain {
                 chain.get(&allowed).send().await.unwrap().status()
             } else {

@@ -36,7 +36,8 @@ fn get() -> String {
     "GET".into()
 }
 
-const SETTLE: std::time::Duration = millis(20);
+/// Longer than it takes to answer a request.
+const SETTLE: std::time::Duration = millis(250);
 
 impl Row {
     fn call(&self, url: &str) -> Call {
@@ -103,7 +104,7 @@ async fn play(row: &Row, adaptor: Adaptor) {
     clock.suspend(secs(61));
     let (before, reported) = (api.asked().len(), tokens.status().await.unwrap().counters.rejections);
     for said in &row.answers {
-        let answer = Reply::json(said.status.into(), "{}");
+        let answer = Reply::json(said.status, "{}");
         let answer =
             said.challenges.iter().fold(answer, |answer, line| answer.with_header("WWW-Authenticate", line));
         api.then(answer);

@@ -99,6 +99,7 @@ const provider = new Provider(issuer, {
       allowedPolicy: (_ctx, client) => client.clientId === 'plain',
     },
     mTLS,
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       // A refresh token covers both resources; without this, refreshing it with no
@@ -231,6 +232,7 @@ process.stdout.write(`${JSON.stringify({
   issuer,
   token_endpoint: provider.urlFor('token'),
   introspection_endpoint: provider.urlFor('introspection'),
+  revocation_endpoint: provider.urlFor('revocation'),
   stats_endpoint: `${issuer}/stats`,
   mtls_token_endpoint: `${tlsBase}${tokenPath}`,
   assertion_endpoint: `${issuer}${byAssertionPath}`,

@@ -109,7 +109,7 @@ impl<B: Body> Keeper<B> {
             rest: state.rest.take(),
             replayed: state.kept.clone(),
             trailers: if state.has_ended { state.trailers.clone() } else { None },
-            size: state.size.clone(),
+            size: state.size,
             shelf: Some(Arc::clone(&self.0)),
         }
     }
@@ -214,7 +214,7 @@ impl<B: Body> Body for KeptBody<B> {
         }
         this.shrink(frame.data_ref().map_or(0, Bytes::len));
         // A reader that knows the length does not ask for the end.
-        if frame.is_trailers() || this.rest.as_ref().is_some_and(|rest| rest.is_end_stream()) {
+        if frame.is_trailers() || this.rest.as_ref().is_some_and(Body::is_end_stream) {
             this.ended();
         }
         Poll::Ready(Some(Ok(frame)))
@@ -225,7 +225,7 @@ impl<B: Body> Body for KeptBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 }
 
