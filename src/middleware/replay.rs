@@ -31,6 +31,7 @@ impl Answer<'_> {
 
 /// What a gRPC answer says with its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tower"), allow(dead_code))]
 pub(super) enum Grpc {
     /// It is no gRPC.
     No,
@@ -44,6 +45,7 @@ pub(super) enum Grpc {
 
 /// The statuses of gRPC that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tower"), allow(dead_code))]
 pub(super) enum Code {
     Ok,
     /// 16.
@@ -53,6 +55,7 @@ pub(super) enum Code {
 
 impl Code {
     /// The value of `grpc-status`.
+    #[cfg(any(test, feature = "tower"))]
     pub(super) fn parse(value: &[u8]) -> Self {
         match value {
             b"0" => Self::Ok,

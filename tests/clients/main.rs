@@ -6,6 +6,7 @@ mod bodies;
 mod grpc;
 mod redirects;
 mod revoked;
+mod sigterm;
 mod stacks;
 mod storms;
 mod table;
