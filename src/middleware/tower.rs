@@ -9,7 +9,8 @@
 //! to be said:
 //!
 //! ```no_run
-//! use tokenflight::middleware::tower::BearerAuth;
+//! use tokenflight::middleware::tower::{BearerAuth, KeptBody};
+//! use tonic::body::Body;
 //! # use tokenflight::{Token, TokenActor, source_fn};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +19,7 @@
 //! let channel = tonic::transport::Channel::from_static("http://127.0.0.1:50051").connect().await?;
 //! let service = tower::ServiceBuilder::new()
 //!     .layer(api)
-//!     .map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))
+//!     .map_request(|request: http::Request<KeptBody<Body>>| request.map(Body::new))
 //!     .service(channel);
 //! # let _ = service;
 //! # Ok(())
