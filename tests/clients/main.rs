@@ -3,6 +3,7 @@
 #![allow(clippy::unchecked_time_subtraction)]
 
 mod bodies;
+mod dpop;
 mod grpc;
 mod redirects;
 mod revoked;

@@ -1,0 +1,114 @@
+//! Tokens that are bound to a key (RFC 9449): a new proof for each sending, one repetition for a nonce, no redirects.
+#![cfg(feature = "dpop")]
+
+use std::collections::HashSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use tokenflight::middleware::BearerAuth;
+use tokenflight::oauth::{Client, DpopKey};
+use tokenflight::testing::{Asked, FakeAuthServer, Reply};
+use tokenflight::{TokenActor, TokenHandle};
+
+use crate::{ADAPTORS, Adaptor, Call, Payload, Told, plain};
+
+struct Stage {
+    api: FakeAuthServer,
+    tokens: TokenHandle,
+    auth: BearerAuth,
+    url: String,
+    _auth_server: FakeAuthServer,
+}
+
+async fn stage() -> Stage {
+    let (auth_server, api) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
+    for number in 1..=3 {
+        let body = format!(r#"{{"access_token":"token-{number}","token_type":"DPoP","expires_in":3600}}"#);
+        auth_server.then(Reply::json(200, body));
+    }
+    let client =
+        Client::builder(auth_server.url(), "app").secret("s3cret").dpop(DpopKey::generate().unwrap());
+    let source = client.build().unwrap().client_credentials().build().unwrap();
+    let tokens = TokenActor::builder(source).policy(plain()).start().unwrap();
+    let origin = api.url().replace("/token", "");
+    let auth = BearerAuth::builder(&tokens).allow(&origin).build().unwrap();
+    Stage { api, tokens, auth, url: format!("{origin}/orders?page=2"), _auth_server: auth_server }
+}
+
+fn proof(asked: &Asked) -> Value {
+    let proof = asked.header("dpop").expect("a proof");
+    let payload = URL_SAFE_NO_PAD.decode(proof.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+fn wants(nonce: &str) -> Reply {
+    let challenge = r#"DPoP error="use_dpop_nonce""#;
+    Reply::json(401, "").with_header("WWW-Authenticate", challenge).with_header("DPoP-Nonce", nonce)
+}
+
+#[actix::test]
+async fn a_nonce_costs_one_repetition_with_a_new_proof_and_no_refresh() {
+    for adaptor in ADAPTORS {
+        let stage = stage().await;
+        stage.api.then(wants("n1")).then(Reply::json(200, "")).then(Reply::json(200, ""));
+        for _ in 0..2 {
+            let call = Call::post(&stage.url, Payload::Text("order".into()));
+            assert_eq!(adaptor.send(&stage.auth, call).await, Told::Status(200), "{adaptor:?}");
+        }
+        let asked = stage.api.asked();
+        let proofs: Vec<_> = asked.iter().map(proof).collect();
+        let nonces: Vec<_> = proofs.iter().map(|proof| proof["nonce"].as_str()).collect();
+        assert_eq!(nonces, [None, Some("n1"), Some("n1")], "{adaptor:?}");
+        let ids: HashSet<_> = proofs.iter().map(|proof| proof["jti"].to_string()).collect();
+        assert_eq!(ids.len(), 3, "{adaptor:?}: a new proof each time");
+        for (asked, proof) in asked.iter().zip(&proofs) {
+            assert_eq!(asked.header("authorization"), Some("DPoP token-1"), "{adaptor:?}");
+            assert_eq!(proof["htm"], "POST");
+            assert_eq!(proof["htu"], stage.url.trim_end_matches("?page=2"));
+        }
+        assert_eq!(stage.tokens.status().await.unwrap().counters.replaces, 0, "{adaptor:?}");
+    }
+}
+
+#[actix::test]
+async fn a_server_that_wants_a_nonce_for_ever_is_asked_twice() {
+    for adaptor in ADAPTORS {
+        let stage = stage().await;
+        for number in 0..4 {
+            stage.api.then(wants(&format!("n{number}")));
+        }
+        assert_eq!(adaptor.send(&stage.auth, Call::get(&stage.url)).await, Told::Status(401), "{adaptor:?}");
+        assert_eq!(stage.api.asked().len(), 2, "{adaptor:?}");
+    }
+}
+
+#[actix::test]
+async fn a_rejected_token_is_replaced_and_proved_anew() {
+    for adaptor in ADAPTORS {
+        let stage = stage().await;
+        let rejection = r#"DPoP error="invalid_token", algs="ES256""#;
+        stage.api.then(Reply::json(401, "").with_header("WWW-Authenticate", rejection)).then(wants("n1"));
+        stage.api.then(Reply::json(200, ""));
+        assert_eq!(adaptor.send(&stage.auth, Call::get(&stage.url)).await, Told::Status(200), "{adaptor:?}");
+        let asked = stage.api.asked();
+        let shown: Vec<_> = asked.iter().filter_map(|asked| asked.header("authorization")).collect();
+        assert_eq!(shown, ["DPoP token-1", "DPoP token-2", "DPoP token-2"], "{adaptor:?}");
+        assert_ne!(
+            proof(&asked[0])["ath"],
+            proof(&asked[1])["ath"],
+            "{adaptor:?}: a proof of this very token"
+        );
+    }
+}
+
+#[actix::test]
+async fn a_redirect_is_an_error() {
+    for adaptor in [Adaptor::Reqwest, Adaptor::Chain] {
+        let (stage, other) = (stage().await, FakeAuthServer::start().await.unwrap());
+        stage.api.then(Reply::json(307, "").with_header("Location", other.url()));
+        let told = adaptor.send(&stage.auth, Call::get(&stage.url)).await;
+        assert!(matches!(&told, Told::Other(error) if error.contains("turn its redirects off")), "{told:?}");
+        assert!(other.asked().iter().all(|asked| !asked.head.contains("token-1")));
+    }
+}
