@@ -33,7 +33,7 @@ struct Settings {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Source {
-    ClientCredentials(ClientCredentialsBuilder),
+    ClientCredentials(Box<ClientCredentialsBuilder>),
     JsonEndpoint(JsonEndpointBuilder),
 }
 

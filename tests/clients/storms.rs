@@ -345,3 +345,30 @@ async fn an_api_that_knows_a_token_3_s_late_refuses_nobody_for_long() {
         assert!(without <= limit, "settle {settle:?}: {without:?} without service");
     }
 }
+
+#[actix::test]
+async fn somebody_alone_who_provokes_rejections_costs_one_call_a_settle_at_most() {
+    tokio::time::pause();
+    let length = secs(600);
+    for others_every in [secs(1), secs(10)] {
+        let stage = Stage::new(RefreshPolicy::default(), |_, _| Says::Fine);
+        let somebody = async {
+            while stage.age() < length {
+                stage.ask(0, Arc::new(|_, _| Says::InvalidToken)).await;
+                tokio::time::sleep(millis(200)).await;
+            }
+        };
+        let others = async {
+            while stage.age() < length {
+                assert!(stage.request(0).await, "nobody else is without a token");
+                tokio::time::sleep(others_every).await;
+            }
+        };
+        tokio::join!(somebody, others);
+        println!(
+            "5 provoked a second, another request each {others_every:?}: {} calls in 10 min",
+            stage.calls()
+        );
+        assert!(stage.calls() <= 300, "{} calls", stage.calls());
+    }
+}
