@@ -53,7 +53,10 @@ async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
     let client = client(to_api, to_other);
     let tokens = tokens();
     let allowed = format!("http://api.example:{}", to_api.port());
-    let auth = BearerAuth::builder(&tokens).allow(&allowed).allow_http().build().unwrap();
+    // The others' port is allowed too, so that they differ by their hosts alone.
+    let builder =
+        BearerAuth::builder(&tokens).allow(&allowed).allow(format!("http://api.example:{}", to_other.port()));
+    let auth = builder.allow_http().build().unwrap();
     let chain = reqwest_middleware::ClientBuilder::new(client.clone()).with(auth.clone()).build();
     for place in elsewhere(to_api.port(), to_other.port()) {
         for is_chain in [false, true] {
@@ -87,7 +90,10 @@ async fn an_origin_that_is_not_allowed_is_asked_without_the_token() {
     let client = client(to_api, to_other);
     let tokens = tokens();
     let allowed = format!("http://api.example:{}", to_api.port());
-    let auth = BearerAuth::builder(&tokens).allow(&allowed).allow_http().build().unwrap();
+    // The others' port is allowed too, so that they differ by their hosts alone.
+    let builder =
+        BearerAuth::builder(&tokens).allow(&allowed).allow(format!("http://api.example:{}", to_other.port()));
+    let auth = builder.allow_http().build().unwrap();
     for place in elsewhere(to_api.port(), to_other.port()) {
         other.then(Reply::json(401, ""));
         assert_eq!(client.get(&place).send_with(&auth).await.unwrap().status(), 401, "{place}");
