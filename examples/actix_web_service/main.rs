@@ -34,7 +34,7 @@ struct Settings {
 #[serde(rename_all = "snake_case")]
 enum Source {
     ClientCredentials(Box<ClientCredentialsBuilder>),
-    JsonEndpoint(JsonEndpointBuilder),
+    JsonEndpoint(Box<JsonEndpointBuilder>),
 }
 
 impl Source {
