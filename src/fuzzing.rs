@@ -80,6 +80,8 @@ mod tests {
         ("discovery", discovery),
         ("vault_record", vault_record),
         ("challenge", challenge),
+        #[cfg(feature = "dpop")]
+        ("dpop", dpop),
         #[cfg(feature = "redis")]
         ("sealed", sealed),
         #[cfg(feature = "redis")]

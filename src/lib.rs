@@ -161,6 +161,7 @@
 //! |---|---|
 //! | `oauth2` (default) | [`oauth::Client`] and its grants; [`vault`]; `http` |
 //! | `http` | [`source::JsonEndpoint`]; [`middleware`] for reqwest |
+//! | `dpop` | `oauth::DpopKey`: tokens that are bound to a key (RFC 9449) |
 //! | `rustls` (default), `rustls-no-provider` or `native-tls` | TLS for them |
 //! | `shared` | [`source::SharedSource`], one auth call for many processes; [`store`] |
 //! | `redis` | its store in Redis, and `vault::RedisVault` |
