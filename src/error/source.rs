@@ -201,7 +201,13 @@ impl SourceError {
 impl From<TokenError> for SourceError {
     fn from(error: TokenError) -> Self {
         let (is_final, retry_after) = (error.is_rejected() || error.is_stopped(), error.retry_after());
-        let error = if is_final { Self::terminal(error) } else { Self::transient(error) };
+        let is_repeatable = error.cause::<Self>().is_some_and(|cause| cause.0.repeatable);
+        let error = match () {
+            () if is_final => Self::terminal(error),
+            () if error.is_ambiguous() && is_repeatable => Self::ambiguous(error).repeatable(),
+            () if error.is_ambiguous() => Self::ambiguous(error),
+            () => Self::transient(error),
+        };
         match retry_after {
             Some(delay) => error.with_retry_after(delay),
             None => error,

@@ -10,7 +10,7 @@ use http::Method;
 use crate::clock::{Clock, Moved, SystemClock};
 use crate::error::SourceError;
 use crate::secret::Secret;
-use crate::source::{FetchContext, UNNAMED, UNSHARED};
+use crate::source::{BoxSource, FetchContext, UNNAMED, UNSHARED};
 use crate::token::Token;
 use crate::transport::{Answer, Form, Request, Transport};
 
@@ -256,6 +256,11 @@ impl Client {
         if let Some(key) = self.dpop_key() {
             part(key.thumbprint().as_bytes());
         }
+    }
+
+    /// The source whose token is its proof.
+    pub(crate) fn link(&self) -> Option<&BoxSource> {
+        self.0.identity.link()
     }
 
     /// Its id at the server.

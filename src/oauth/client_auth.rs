@@ -230,6 +230,14 @@ impl ClientIdentity {
         Ok(sent)
     }
 
+    /// The source that signs for it.
+    pub(super) fn link(&self) -> Option<&BoxSource> {
+        match &self.proof {
+            Proof::AssertionSource(source) => Some(source),
+            _ => None,
+        }
+    }
+
     /// Whether the proof is another one than that which was sent, because its file has changed since.
     pub(super) async fn has_changed(&self, sent: &Sent) -> bool {
         let now = match &self.proof {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{BuildError, SourceError};
 use crate::secret::Secret;
-use crate::source::{FetchContext, TokenSource};
+use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::{Token, TokenType};
 use crate::transport::Form;
 
@@ -45,6 +45,11 @@ pub(crate) trait Grant: Send + Sync + 'static {
     /// Refuses an answer that is not what the grant promises. The error continues "the answer …".
     fn check_response(&self, _response: &TokenResponse) -> Result<(), String> {
         Ok(())
+    }
+
+    /// The sources that it depends on.
+    fn links(&self) -> Vec<&BoxSource> {
+        Vec::new()
     }
 
     /// Names what decides which token comes, beside the common settings.
@@ -250,6 +255,11 @@ impl<G: Grant> TokenSource for GrantSource<G> {
             Ok(()) => Ok(response.token),
             Err(what) => Err(SourceError::terminal(format!("the answer of {} {what}", self.client.shown()))),
         }
+    }
+
+    /// Those that it depends on.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        BoxSource::finish_all(self.grant.links().into_iter().chain(self.client.link()))
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -2,11 +2,17 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "oauth2")]
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "oauth2")]
+use std::task::Poll;
 
 use super::{FetchContext, TokenSource};
 use crate::error::SourceError;
+#[cfg(feature = "oauth2")]
+use crate::panics::Contained;
 use crate::token::Token;
 
 /// Any source, as one type. (There is no `dyn TokenSource`: the futures of two sources are two types.)
@@ -60,6 +66,19 @@ impl BoxSource {
     /// The same for a look.
     pub(crate) fn look_later(&self, cx: FetchContext) -> Looking {
         Arc::clone(&self.0).look_erased(cx)
+    }
+
+    /// The ends of all that one source depends on. None waits for another, and a panic is its own.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn finish_all<'a>(
+        sources: impl IntoIterator<Item = &'a Self>,
+    ) -> impl Future<Output = ()> + Send {
+        let end = |source: &Self| Contained::new(source.finish_later());
+        let mut ends: Vec<_> = sources.into_iter().map(end).collect();
+        poll_fn(move |task| {
+            ends.retain_mut(|end| Pin::new(end).poll(task).is_pending());
+            if ends.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
     }
 }
 

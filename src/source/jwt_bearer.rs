@@ -46,6 +46,10 @@ impl Grant for JwtBearerGrant {
         Ok(())
     }
 
+    fn links(&self) -> Vec<&BoxSource> {
+        vec![&self.assertion]
+    }
+
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         self.assertion.identify_as("assertion", part);
     }

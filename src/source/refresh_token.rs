@@ -7,7 +7,6 @@ mod observe;
 mod spend;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::oauth::dpop::DpopKey;
 use crate::oauth::rotation::{Memory, Rules};
 use crate::oauth::{Client, Expected, GrantBuilder, GrantSettings};
 use crate::secret::Secret;
-use crate::source::{FetchContext, TokenSource};
+use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::Form;
 use crate::vault::{Record, RefreshTokenStore, VaultError};
@@ -301,8 +300,9 @@ impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
     }
 
     /// Waits for an exchange that is under way, and until its refresh token is in the vault.
-    fn finish(&self) -> impl Future<Output = ()> + Send {
-        self.inner.at_rest()
+    async fn finish(&self) {
+        self.inner.at_rest().await;
+        BoxSource::finish_all(self.inner.client.link()).await;
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -89,6 +89,11 @@ impl Grant for TokenExchangeGrant {
         }
     }
 
+    fn links(&self) -> Vec<&BoxSource> {
+        let parties = [Some(&self.subject), self.actor.as_ref()];
+        parties.into_iter().flatten().map(|party| &party.source).collect()
+    }
+
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         self.subject.identify("subject", part);
         if let Some(actor) = &self.actor {

@@ -15,6 +15,7 @@ use crate::support::*;
 mod ambiguous;
 mod answer_times;
 mod answers;
+mod chained;
 mod discovery;
 #[cfg(feature = "dpop")]
 mod dpop;

@@ -405,3 +405,82 @@ async fn a_shutdown_waits_for_two_minutes_at_most_and_not_for_a_panic() {
     handle.shutdown().await;
     assert_eq!(began.elapsed(), secs(0));
 }
+
+/// A source whose end asks its own actor for everything.
+struct Entangled(
+    std::sync::Arc<std::sync::Mutex<Option<TokenHandle>>>,
+    std::sync::Arc<std::sync::Mutex<Vec<bool>>>,
+);
+
+impl tokenflight::TokenSource for Entangled {
+    async fn fetch(&self, _: tokenflight::FetchContext) -> Result<tokenflight::Token, SourceError> {
+        Ok(tokenflight::Token::new("abc"))
+    }
+
+    async fn finish(&self) {
+        let handle = self.0.lock().unwrap().clone().unwrap();
+        let token = tokenflight::Token::new("abc");
+        handle.invalidate(&token);
+        handle.discard(&token);
+        let outcomes = [
+            handle.get().await.is_err_and(|error| error.is_stopped()),
+            handle.refresh().await.is_err_and(|error| error.is_stopped()),
+            handle.replace(&token).await.is_err_and(|error| error.is_stopped()),
+            handle.status().await.is_ok(),
+            handle.current().is_none(),
+        ];
+        self.1.lock().unwrap().extend(outcomes);
+        handle.shutdown().await;
+        self.1.lock().unwrap().push(false);
+    }
+}
+
+#[actix::test]
+async fn an_end_that_asks_its_own_actor_is_answered_and_one_that_waits_for_itself_is_cut_off() {
+    tokio::time::pause();
+    let (place, outcomes) = (std::sync::Arc::default(), std::sync::Arc::default());
+    let source = Entangled(std::sync::Arc::clone(&place), std::sync::Arc::clone(&outcomes));
+    let handle = TokenActor::builder(source).start().unwrap();
+    *place.lock().unwrap() = Some(handle.clone());
+    handle.get().await.unwrap();
+    let began = tokio::time::Instant::now();
+    handle.shutdown().await;
+    assert_eq!(began.elapsed().as_secs(), 120);
+    assert_eq!(*outcomes.lock().unwrap(), [true; 5]);
+    handle.shutdown().await;
+}
+
+#[actix::test]
+async fn a_shutdown_while_a_crowd_is_told_waits_for_the_source_and_tells_each_once() {
+    tokio::time::pause();
+    let (end, handle) = busy(false);
+    let (addr, told) = Collector::begin();
+    for ticket in 0..20_000 {
+        handle.subscribe(subscription(&addr, ticket));
+    }
+    let mut one = Box::pin(handle.shutdown());
+    let clone = handle.clone();
+    let mut other = Box::pin(clone.shutdown());
+    assert!(tokio::time::timeout(secs(1), &mut one).await.is_err());
+    assert!(tokio::time::timeout(secs(1), &mut other).await.is_err());
+    told.wait_for(20_000).await;
+    end.send(()).unwrap();
+    one.await;
+    other.await;
+    told.assert_each_once(0..20_000);
+}
+
+#[actix::test]
+async fn an_ambiguous_failure_leaves_the_stale_token_in_use_and_starts_a_cooldown() {
+    let rig = rig_with(plain().stale_if_error(HOUR).cooldown(secs(10)).attempts(3));
+    rig.source.then(token("old", secs(100)));
+    rig.handle.get().await.unwrap();
+    tokio::time::sleep(secs(150)).await;
+    rig.source.then(tokenflight::testing::Answer::Error(SourceError::ambiguous("lost")));
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "old");
+    let status = rig.handle.status().await.unwrap();
+    assert!(status.last_error.as_ref().unwrap().is_ambiguous() && status.cooldown.is_some(), "{status:?}");
+    assert_eq!(rig.source.calls(), 2);
+    assert_eq!(rig.handle.get().await.unwrap().secret(), "old");
+    assert_eq!(rig.source.calls(), 2, "the cooldown holds");
+}
