@@ -7,16 +7,43 @@ mod decoded;
 
 /// Takes secrets out of text that a server wrote: some servers repeat what they were sent.
 #[derive(Clone, Default)]
-pub(crate) struct Redactor(Vec<Zeroizing<String>>);
+pub(crate) struct Redactor {
+    secrets: Vec<Zeroizing<String>>,
+    /// More was sent than can be looked for.
+    #[cfg(feature = "http")]
+    hides_all: bool,
+}
 
 impl Redactor {
     /// Hides this text from now on. The caller adds each form in which the secret was sent.
     pub(crate) fn hide(&mut self, text: Zeroizing<String>) {
-        if !text.is_empty() && !self.0.contains(&text) {
-            self.0.push(text);
+        if !text.is_empty() && !self.secrets.contains(&text) {
+            self.secrets.push(text);
         }
         // An encoded form may hold the plain one; the longest goes first, so that nothing of it is left.
-        self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        self.secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    }
+
+    /// The same for JSON, and for each value in it: a server may repeat one of them.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn hide_json(&mut self, text: &str) {
+        const MOST: usize = 64;
+        self.hide(Zeroizing::new(text.to_owned()));
+        if !text.trim_start().starts_with(['{', '[']) {
+            return;
+        }
+        let mut values = Vec::new();
+        match serde_json::from_str(text) {
+            Ok(document) => leaves(document, &mut values),
+            Err(_) => self.hides_all = true,
+        }
+        if values.len() > MOST {
+            self.hides_all = true;
+        } else {
+            for value in values {
+                self.hide(value);
+            }
+        }
     }
 
     /// One printable line of at most `limit` bytes, without the secrets.
@@ -40,12 +67,15 @@ impl Redactor {
     /// Whether one of the secrets, or the beginning or the end of a long one, can be read in the text.
     #[cfg(feature = "http")]
     fn is_in(&self, text: &str) -> bool {
-        if self.0.is_empty() {
+        if self.hides_all {
+            return true;
+        }
+        if self.secrets.is_empty() {
             return false;
         }
         let Some(readings) = decoded::readings(text) else { return true };
         let readings: Vec<String> = readings.iter().map(|reading| reading.to_lowercase()).collect();
-        self.0.iter().any(|secret| {
+        self.secrets.iter().any(|secret| {
             let secret = Zeroizing::new(secret.to_lowercase());
             readings.iter().any(|reading| shows(reading, &secret))
         })
@@ -53,7 +83,20 @@ impl Redactor {
 
     #[cfg(any(test, feature = "redis"))]
     fn replaced(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| without(&text, secret))
+        self.secrets.iter().fold(text.to_owned(), |text, secret| without(&text, secret))
+    }
+}
+
+/// The texts and numbers of a document.
+#[cfg(feature = "oauth2")]
+fn leaves(value: serde_json::Value, texts: &mut Vec<Zeroizing<String>>) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => texts.push(Zeroizing::new(text)),
+        Value::Number(number) => texts.push(Zeroizing::new(number.to_string())),
+        Value::Array(items) => items.into_iter().for_each(|item| leaves(item, texts)),
+        Value::Object(fields) => fields.into_iter().for_each(|(_, field)| leaves(field, texts)),
+        Value::Null | Value::Bool(_) => {}
     }
 }
 

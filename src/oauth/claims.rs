@@ -12,6 +12,10 @@ const NAME: &str = "claims";
 pub(crate) fn ask(form: &mut Form, challenge: Option<&Challenge>) {
     let Some(challenge) = challenge else { return };
     let asked = challenge.claims();
+    // A parameter without a value counts as left out (RFC 6749 section 3.2).
+    if asked.trim().is_empty() {
+        return;
+    }
     let joined = form.value(NAME).and_then(|own| joined(own, asked));
     form.remove(NAME);
     form.secret(NAME, joined.as_deref().unwrap_or(asked));

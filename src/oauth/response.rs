@@ -289,7 +289,7 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
     // No code inside a 429 or a 5xx is believed: somebody on the way may have written it.
     let reach = match status.as_u16() {
         425 | 429 | 503 => Reach::Unused,
-        400..500 if told.is_some() => Reach::Refused,
+        400..500 if document.and_then(code_in).is_some() => Reach::Refused,
         _ => Reach::Lost,
     };
     let error = match told {
@@ -301,10 +301,31 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
     answer.with_retry_after(error.that(reach))
 }
 
+/// What decides how a flight goes on (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9449 sections 5 and 8).
+const STANDARD: &[&str] = &[
+    "invalid_client",
+    "invalid_dpop_proof",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "use_dpop_nonce",
+];
+
+fn code_in(document: &Document) -> Option<&str> {
+    document.text("/error").map(str::trim).filter(|code| !code.is_empty())
+}
+
 /// What the server says in the form of the standard.
 fn told(answer: &Answer, document: &Document) -> Option<OAuthError> {
-    let code = document.text("/error").map(str::trim).filter(|code| !code.is_empty())?;
-    let code = answer.quoted(code, 80)?;
+    let code = code_in(document)?;
+    // A word of the standards is nobody's secret, though somebody may have sent it as one.
+    let code = if STANDARD.contains(&code) { code.to_owned() } else { answer.quoted(code, 80)? };
     let part = |place| document.text(place).and_then(|text| answer.quoted(text, 200));
     Some(OAuthError {
         code,

@@ -71,7 +71,7 @@ impl Form {
     /// Hides what nothing may show.
     pub(super) fn hide_secrets(&self, redactor: &mut Redactor) {
         for (_, value) in self.0.iter().filter(|(_, value)| value.is_secret) {
-            redactor.hide(Zeroizing::new(value.text.expose().to_owned()));
+            redactor.hide_json(value.text.expose());
         }
     }
 

@@ -27,6 +27,7 @@ mod kinds;
 mod loopback;
 mod meddled;
 mod odd_answers;
+mod odd_claims;
 mod odd_discovery;
 mod quoted;
 mod real;
