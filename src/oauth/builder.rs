@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::duration;
 use crate::secret::Secret;
+use crate::secret::files::shown;
 use crate::secret::origin::SecretOrigin;
 use crate::settings::settings;
 use crate::source::{BoxSource, TokenSource};
@@ -285,7 +286,7 @@ impl fmt::Debug for ClientBuilder {
             .field("client_secret", &self.client_secret)
             .field("auth_method", &self.auth_method)
             .field("private_key", &self.key)
-            .field("private_key_file", &self.private_key_file)
+            .field("private_key_file", &self.private_key_file.as_deref().map(shown))
             .field("preset", &self.preset)
             .field("assertion_audience", &self.assertion_audience)
             .field("certificate", &self.certificate)

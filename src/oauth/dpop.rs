@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::error::BuildError;
-use crate::secret::Secret;
+use crate::secret::{Secret, files};
 use crate::token::{Binding, Token};
 
 use super::assertion::unix;
@@ -100,16 +100,23 @@ impl DpopKey {
     /// The key in a PEM file, which is read now and not again: tokens are bound to the key that they were asked for with.
     ///
     /// # Errors
-    /// As for [`from_pem`](Self::from_pem); or the file cannot be read.
+    /// A [`BuildError`] for `dpop` names the file, and says what stands there instead, or why it cannot be read. A file of more
+    /// than 1 MiB is not read.
     pub fn from_pem_file(path: impl AsRef<Path>) -> Result<Self, BuildError> {
-        let path = path.as_ref();
-        let pem = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
-            BuildError::new(
-                FIELD,
-                format!("names the key file {}, which cannot be read: {error}", path.display()),
-            )
-        })?;
-        Self::from_pem(&*pem)
+        Self::from_file(path.as_ref(), None)
+    }
+
+    fn from_file(path: &Path, algorithm: Option<Algorithm>) -> Result<Self, BuildError> {
+        let refused = |what: &dyn fmt::Display| {
+            BuildError::new(FIELD, format!("names the key file {}: {what}", files::shown(path)))
+        };
+        let pem = files::read(path).map_err(|error| refused(&format_args!("it cannot be read: {error}")))?;
+        let key = PrivateKey::from_pem(&*pem);
+        let key = key.and_then(|key| match algorithm {
+            Some(algorithm) => key.with_algorithm(algorithm),
+            None => Ok(key),
+        });
+        Self::from_key(key.map_err(|error| refused(&error))?)
     }
 
     /// A key that was read before, for example with [another algorithm](PrivateKey::with_algorithm).

@@ -68,13 +68,12 @@ impl GrantSettings {
             let message = format!("is {:?}, which is not a token (RFC 9110 section 5.6.2)", kind.as_str());
             return Err(BuildError::new("token_type", message));
         }
-        let is_dpop = |kind: &TokenType| *kind == TokenType::DPoP;
         match &self.token_type {
-            Some(kind) if is_bound && !is_dpop(kind) => {
+            Some(kind) if is_bound && !kind.is_dpop() => {
                 let message = "excludes the client's `dpop`, by which each token has the type DPoP";
                 return Err(BuildError::new("token_type", message));
             }
-            Some(kind) if !is_bound && is_dpop(kind) => {
+            Some(kind) if !is_bound && kind.is_dpop() => {
                 let message =
                     "is DPoP, which no API takes without proofs: set the client's `dpop` (feature `dpop`)";
                 return Err(BuildError::new("token_type", message));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
@@ -106,12 +106,20 @@ impl<T> fmt::Debug for FromFiles<T> {
 
 fn read_all(paths: &[PathBuf]) -> Result<Contents, String> {
     let read = |path: &PathBuf| {
-        read(path).map_err(|error| format!("the file {} cannot be read: {error}", path.display()))
+        read(path).map_err(|error| format!("the file {} cannot be read: {error}", shown(path)))
     };
     paths.iter().map(read).collect()
 }
 
-fn read(path: &PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
+/// A path for people. Some give the key itself in its place: that is not shown.
+pub(crate) fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_key = text.contains(['\n', '\r']) || text.contains("-----BEGIN");
+    if is_key { "[not shown: a text stands in the place of a path]".to_owned() } else { text }
+}
+
+/// A file of at most 1 MiB.
+pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     // Room for all of it from the beginning: a buffer that grows leaves its old memory behind as it was.
     let length = file.metadata().map(|data| data.len()).unwrap_or_default().min(LONGEST);

@@ -34,6 +34,15 @@ impl TokenType {
         }
     }
 
+    /// Whether it says that a token is bound to a key, however it is spelled.
+    pub(crate) fn is_dpop(&self) -> bool {
+        match self {
+            Self::DPoP => true,
+            Self::Other(name) => name.eq_ignore_ascii_case("dpop"),
+            Self::Bearer => false,
+        }
+    }
+
     /// Whether it can be a scheme: a token of RFC 9110 section 5.6.2.
     pub(crate) fn is_scheme(&self) -> bool {
         let name = self.as_str();

@@ -39,16 +39,20 @@ impl Token {
     /// - the secret or the type cannot stand in a header (see [`new`](Self::new), [`TokenType::Other`]);
     /// - the token is bound to a key, and this `Token` was made without the key: nothing can prove that the key is
     ///   here, and no API takes such a token as a bearer token;
+    /// - there is no room: a [`HeaderMap`] holds 24,576 names;
     /// - the token is bound to a key, and the URI has no scheme or no host, or signing the proof failed.
     #[inline]
     pub fn apply(&self, method: &Method, uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
         let Some(value) = &self.0.header else { return Err(self.unpresentable()) };
         if self.is_bound() {
-            headers.insert(&DPOP, self.proof(method, uri)?);
+            let proof = self.proof(method, uri)?;
+            // First of all, so that an error changes nothing.
+            headers.try_reserve(2).map_err(no_room)?;
+            headers.try_insert(&DPOP, proof).map_err(no_room)?;
         } else {
             remove_proof(headers);
         }
-        headers.insert(AUTHORIZATION, value.clone());
+        headers.try_insert(AUTHORIZATION, value.clone()).map_err(no_room)?;
         Ok(())
     }
 
@@ -68,7 +72,8 @@ impl Token {
         }
     }
 
-    /// Whether the token is bound to a key (its type is [`TokenType::DPoP`]), so that it is of no use without a proof.
+    /// Whether the token is bound to a key (its type is [`TokenType::DPoP`], in any spelling), so that it is of no use
+    /// without a proof.
     ///
     /// ```
     /// use tokenflight::{Token, TokenType};
@@ -77,7 +82,7 @@ impl Token {
     /// assert!(Token::new("abc").with_type(TokenType::DPoP).is_bound());
     /// ```
     pub fn is_bound(&self) -> bool {
-        matches!(self.0.kind, TokenType::DPoP)
+        self.0.kind.is_dpop()
     }
 
     #[cfg(feature = "dpop")]
@@ -116,6 +121,11 @@ impl Token {
     }
 }
 
+#[cold]
+fn no_room(_: http::header::MaxSizeReached) -> PresentError {
+    PresentError("the token has no room: the headers have as many names as there can be".to_owned())
+}
+
 /// Hashing the name costs more than to look at a few names.
 fn remove_proof(headers: &mut HeaderMap) {
     const FEW: usize = 16;
@@ -129,7 +139,7 @@ impl Inner {
     #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
     pub(super) fn unbind_unless_dpop(&mut self, kind: &TokenType) {
         #[cfg(feature = "dpop")]
-        if *kind != TokenType::DPoP {
+        if !kind.is_dpop() {
             self.key = None;
         }
         #[cfg(not(feature = "dpop"))]

@@ -29,6 +29,8 @@ mod meddled;
 mod odd_answers;
 mod odd_claims;
 mod odd_discovery;
+#[cfg(feature = "dpop")]
+mod odd_dpop;
 mod quoted;
 mod real;
 mod refusals;

@@ -15,7 +15,7 @@ use super::super::jws::{HmacKey, PrivateKey};
 use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;
-use crate::secret::files::FromFiles;
+use crate::secret::files::{FromFiles, shown};
 use crate::transport::{Endpoint, HttpClient, Transport};
 
 impl ClientBuilder {
@@ -202,7 +202,7 @@ impl ClientBuilder {
             let key = match self.key_certificate_file.take() {
                 Some(path) => {
                     let pem = std::fs::read(&path).map_err(|error| {
-                        let message = format!("{} cannot be read: {error}", path.display());
+                        let message = format!("{} cannot be read: {error}", shown(&path));
                         BuildError::new("key_certificate_file", message)
                     })?;
                     key.with_certificate(pem)?

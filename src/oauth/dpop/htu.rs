@@ -41,7 +41,9 @@ impl Target {
         origin.push_str("://");
         lower(&mut origin, host);
         if !port.is_empty() {
-            let number: u16 = port.parse().map_err(|_| ODD_PORT)?;
+            // Rust's numbers may have a sign.
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port).ok_or(ODD_PORT)?;
+            let number: u16 = digits.parse().map_err(|_| ODD_PORT)?;
             let is_default = matches!(
                 (origin.as_bytes().get(..6), number),
                 (Some(b"http:/"), 80) | (Some(b"https:"), 443)

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::super::jws::{Algorithm, PrivateKey};
-use super::{DpopKey, FIELD};
+use super::super::jws::Algorithm;
+use super::DpopKey;
 use crate::error::BuildError;
-use zeroize::Zeroizing;
 
 /// Where the key comes from.
 #[derive(Clone, Debug)]
@@ -24,17 +23,7 @@ impl DpopSetting {
         match self {
             Self::Key(key) => Ok(key),
             Self::Generate => DpopKey::generate(),
-            Self::File { key_file, algorithm } => {
-                let refused = |what: &dyn fmt::Display| {
-                    BuildError::new(FIELD, format!("names the key file {}: {what}", key_file.display()))
-                };
-                let pem = std::fs::read(&key_file).map(Zeroizing::new).map_err(|error| refused(&error))?;
-                let key = PrivateKey::from_pem(&*pem);
-                let key = key.and_then(|key| {
-                    algorithm.map_or(Ok(key.clone()), |algorithm| key.with_algorithm(algorithm))
-                });
-                DpopKey::from_key(key.map_err(|error| refused(&error))?)
-            }
+            Self::File { key_file, algorithm } => DpopKey::from_file(&key_file, algorithm),
         }
     }
 }
@@ -52,7 +41,7 @@ impl<'de> Visitor<'de> for Form {
     type Value = DpopSetting;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#""generate", or a table with `key_file`"#)
+        f.write_str(r#"for `dpop` "generate", or a table with `key_file`"#)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<DpopSetting, E> {
@@ -68,6 +57,8 @@ impl<'de> Visitor<'de> for Form {
         let (mut key_file, mut algorithm) = (None, None);
         while let Some(name) = map.next_key::<String>()? {
             match name.as_str() {
+                "key_file" if key_file.is_some() => return Err(de::Error::duplicate_field("key_file")),
+                "algorithm" if algorithm.is_some() => return Err(de::Error::duplicate_field("algorithm")),
                 "key_file" => key_file = Some(map.next_value()?),
                 "algorithm" => algorithm = Some(map.next_value()?),
                 _ => return Err(de::Error::unknown_field(&name, &["key_file", "algorithm"])),

@@ -133,8 +133,8 @@ fn the_setting_is_read_from_a_file_and_quotes_nothing() {
     assert!(key.generated().is_some());
     for (value, why) in [
         (json!("s3cret"), "neither"),
-        (json!(4711), "expected \"generate\""),
-        (json!(["s3cret"]), "expected \"generate\""),
+        (json!(4711), "expected for `dpop` \"generate\""),
+        (json!(["s3cret"]), "expected for `dpop` \"generate\""),
         (json!({}), "missing field `key_file`"),
         (json!({ "key": "s3cret" }), "unknown field `key`"),
         (json!({ "key_file": "a", "algorithm": "none" }), "unknown variant"),
