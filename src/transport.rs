@@ -6,6 +6,8 @@ mod body;
 mod endpoint;
 mod failure;
 pub(crate) mod form;
+#[cfg(feature = "oauth2")]
+mod gate;
 mod http_client;
 mod identity;
 mod json;
@@ -27,6 +29,8 @@ pub(crate) use failure::may_pass;
 pub(crate) use failure::retry_after;
 #[cfg(feature = "oauth2")]
 pub(crate) use form::Form;
+#[cfg(feature = "oauth2")]
+pub(crate) use gate::{Gate, Held, gate};
 pub(crate) use http_client::{Configure, HttpClient, HttpSettings};
 pub(crate) use json::{Document, Pointer, lifetime, moment};
 pub(crate) use request::Request;
@@ -118,7 +122,8 @@ impl Transport {
         time_left: Option<Duration>,
     ) -> Result<Answer, SourceError> {
         let limit = self.limit(time_left);
-        let Request { method, headers, body, redactor } = request;
+        let is_unsent = request.is_unsent();
+        let Request { method, headers, body, redactor, .. } = request;
         let client = self.http.client(endpoint.url()).await?;
         let mut request = client.request(method, endpoint.url().clone());
         request = request.timeout(limit.time).headers(headers);
@@ -126,7 +131,10 @@ impl Transport {
             request = request.body(body);
         }
         let sent = request.send().await;
-        let response = sent.map_err(|error| failure::network(error, endpoint.shown(), limit))?;
+        let response = sent.map_err(|error| {
+            let error = failure::network(error, endpoint.shown(), limit);
+            if is_unsent() { error.that(Reach::Unused) } else { error }
+        })?;
         self.receive(endpoint, &redactor, response, limit).await
     }
 

@@ -74,3 +74,16 @@ impl Delivery {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_idle_when_nobody_goes_on_with_it_and_no_round_is_being_woken() {
+        let mut delivery = Delivery::default();
+        assert!(delivery.is_idle());
+        delivery.is_under_way = true;
+        assert!(!delivery.is_idle());
+    }
+}

@@ -26,3 +26,19 @@ impl Looks {
         self.is_under_way = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_at_a_time_and_one_a_second() {
+        let at = Duration::from_millis;
+        let mut looks = Looks::default();
+        assert!(looks.begin(at(5_000)));
+        assert!(!looks.begin(at(7_000)), "one is under way");
+        looks.end();
+        assert!(!looks.begin(at(5_999)));
+        assert!(looks.begin(at(6_000)));
+    }
+}

@@ -12,7 +12,7 @@ use crate::error::SourceError;
 use crate::secret::Secret;
 use crate::source::{BoxSource, FetchContext, UNNAMED, UNSHARED};
 use crate::token::Token;
-use crate::transport::{Answer, Form, Request, Transport};
+use crate::transport::{Answer, Form, Held, Request, Transport};
 
 use super::builder::ClientBuilder;
 use super::client_auth::{ClientAuth, ClientIdentity, Sent};
@@ -128,7 +128,7 @@ impl Client {
         let Inner { identity, transport, .. } = &*self.0;
         let offset = self.0.clock_offset.load(Ordering::Relaxed);
         let key = self.dpop_key();
-        let (answer, sent) = self.send(transport, grant, parameters, cx, key, true).await?;
+        let (answer, sent) = self.send(transport, grant, parameters, cx, key, None).await?;
         let news = self.0.clock_offset.load(Ordering::Relaxed);
         match response::read(answer, expected, key) {
             Err(error) if error.is_terminal() => {
@@ -146,14 +146,9 @@ impl Client {
         }
     }
 
-    /// Finds the server, so that the next request does not have to.
-    pub(crate) async fn ready(&self, cx: &FetchContext) -> Result<(), SourceError> {
-        self.server(cx).await.map(drop)
-    }
-
     /// The same for a credential that may be used only once: an answer is waited for as long as `limit`, whatever the
     /// caller's own time, and a new refresh token is kept also where the access token beside it is of no use. `key` is the
-    /// one that the credential is bound to.
+    /// one that the credential is bound to. The credential leaves when the gate of `held` is opened.
     pub(crate) async fn spend(
         &self,
         grant: &str,
@@ -162,9 +157,10 @@ impl Client {
         limit: Duration,
         key: Option<&DpopKey>,
         cx: &FetchContext,
+        held: Held,
     ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
         let transport = self.0.transport.patient(limit);
-        match self.send(&transport, grant, parameters, cx, key, false).await {
+        match self.send(&transport, grant, parameters, cx, key, Some(held)).await {
             Ok((answer, _)) => response::read_all(answer, expected, key),
             Err(error) => (None, Err(error)),
         }
@@ -179,8 +175,10 @@ impl Client {
         parameters: &Form,
         cx: &FetchContext,
         key: Option<&DpopKey>,
-        is_limited: bool,
+        mut held: Option<Held>,
     ) -> Result<(Answer, Sent), SourceError> {
+        // What may be sent only once is waited for to its end.
+        let is_limited = held.is_none();
         let server = self.server(cx).await?;
         let auth = self.0.identity.auth(Some(&server));
         let proof_algorithm = key.map(|key| key.algorithm().as_str());
@@ -188,7 +186,7 @@ impl Client {
         let mut is_repeated = false;
         loop {
             let now = self.dated(cx).clock().now().wall;
-            let (mut request, sent) = self.request(grant, parameters, &server, now, cx).await?;
+            let (mut request, sent) = self.request(grant, parameters, &server, now, cx, held.take()).await?;
             let proofs = self.0.proofs.as_ref().zip(key);
             let proof = proofs
                 .map(|(proofs, key)| proofs.prove(key, &mut request, &server.token_endpoint, now))
@@ -215,13 +213,18 @@ impl Client {
         server: &Server,
         now: SystemTime,
         cx: &FetchContext,
+        held: Option<Held>,
     ) -> Result<(Request, Sent), SourceError> {
         let mut request = Request::new(Method::POST);
         let mut form = Form::default();
         form.plain("grant_type", grant);
         let sent = self.0.identity.prove(&mut request, &mut form, server, now, cx).await?;
         form.extend(parameters);
-        Ok((request.with_form(&form), sent))
+        let request = match held {
+            Some(held) => request.with_held_form(&form, held),
+            None => request.with_form(&form),
+        };
+        Ok((request, sent))
     }
 
     async fn server(&self, cx: &FetchContext) -> Result<Server, SourceError> {

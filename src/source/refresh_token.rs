@@ -4,6 +4,7 @@ mod bound;
 mod login;
 mod needs_login;
 mod observe;
+mod request;
 mod spend;
 
 use std::fmt;

@@ -1,16 +1,22 @@
 //! A request, made anew for each attempt.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::Redactor;
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
+use reqwest::Body;
 
 /// One request: what is sent, and what of it must not be shown.
 pub(crate) struct Request {
     pub(super) method: Method,
     pub(crate) headers: HeaderMap,
-    pub(super) body: Option<Bytes>,
+    pub(super) body: Option<Body>,
     pub(crate) redactor: Redactor,
+    /// For a body that is held back: whether it has been handed to the connection.
+    gone: Option<Arc<AtomicBool>>,
 }
 
 impl Request {
@@ -23,12 +29,17 @@ impl Request {
         if !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        Self { method, headers, body: None, redactor: Redactor::default() }
+        Self { method, headers, body: None, redactor: Redactor::default(), gone: None }
     }
 
     /// Sends this body.
-    pub(crate) fn with_body(mut self, media_type: &'static str, body: Bytes) -> Self {
-        self.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    pub(crate) fn with_body(self, media_type: &'static str, body: Bytes) -> Self {
+        let length = body.len();
+        self.with(media_type, length, body.into())
+    }
+
+    fn with(mut self, media_type: &'static str, length: usize, body: Body) -> Self {
+        self.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         self.headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
         self.body = Some(body);
         self
@@ -39,5 +50,20 @@ impl Request {
     pub(crate) fn with_form(mut self, form: &super::Form) -> Self {
         form.hide_secrets(&mut self.redactor);
         self.with_body(super::form::MEDIA_TYPE, form.encode())
+    }
+
+    /// Sends this form when the gate is opened, on a connection that stands by then.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn with_held_form(mut self, form: &super::Form, held: super::Held) -> Self {
+        form.hide_secrets(&mut self.redactor);
+        let body = form.encode();
+        self.gone = Some(held.gone());
+        self.with(super::form::MEDIA_TYPE, body.len(), Body::wrap(held.keep(body)))
+    }
+
+    /// Asked after a failure: whether the body never left, so that nobody has seen what stands in it.
+    pub(super) fn is_unsent(&self) -> impl Fn() -> bool + use<> {
+        let gone = self.gone.clone();
+        move || gone.as_ref().is_some_and(|gone| !gone.load(Ordering::Acquire))
     }
 }

@@ -87,6 +87,22 @@ async fn a_panic_of_the_source_is_an_answer_too() {
 }
 
 #[actix::test]
+async fn of_a_crowd_of_whole_chunks_nobody_counts_as_lost() {
+    let rig = rig();
+    rig.source.hold();
+    let (collector, told) = Collector::begin();
+    for ticket in 0..2 * 1_024 {
+        rig.handle.subscribe(subscription(&collector, ticket));
+    }
+    rig.source.called(1).await;
+    rig.source.release();
+    rig.handle.get().await.unwrap();
+    settle().await;
+    told.assert_each_once(0..2 * 1_024);
+    assert_eq!(rig.handle.status().await.unwrap().lost, 0);
+}
+
+#[actix::test]
 async fn shutdown_answers_everybody_before_it_returns() {
     let rig = rig();
     rig.source.hold();

@@ -22,6 +22,7 @@ mod dpop;
 #[cfg(feature = "dpop")]
 mod dpop_server;
 mod exchange;
+mod gate;
 mod killed;
 mod kinds;
 mod loopback;

@@ -5,20 +5,16 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::bound::with_key;
+use super::request::Request;
 use super::{Exchange, Inner, NeedsLogin, Outcome, State};
-use crate::error::{Reach, SourceError};
+use crate::error::SourceError;
 use crate::oauth::dpop::DpopKey;
-use crate::oauth::rotation::{self, Answer, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
-use crate::oauth::{OAuthError, claims};
+use crate::oauth::rotation::{self, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
 use crate::secret::Secret;
 use crate::source::FetchContext;
 use crate::token::Token;
-use crate::transport::Form;
 use crate::vault::{self, Access, Record, RefreshTokenStore, Swap, VaultError};
 
-const GRANT: &str = "refresh_token";
-/// How long an answer is waited for, in the background.
-const LONGEST_EXCHANGE: Duration = Duration::from_secs(110);
 /// How long the vault's lock is waited for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// An access token in the vault that lasts for less is no news.
@@ -29,22 +25,23 @@ const MISSING_LIFETIME: Duration = Duration::from_secs(300);
 const KNOWN_WRITES: usize = 8;
 
 /// What one exchange gathers on its way.
-struct Run<'a, V> {
-    inner: &'a Inner<V>,
-    cx: &'a FetchContext,
-    course: &'a watch::Sender<Exchange>,
+pub(super) struct Run<'a, V> {
+    pub(super) inner: &'a Inner<V>,
+    pub(super) cx: &'a FetchContext,
+    pub(super) course: &'a watch::Sender<Exchange>,
     state: &'a mut State,
     /// What stands in the vault, as far as is known.
-    stored: Option<vault::Stored>,
+    pub(super) stored: Option<vault::Stored>,
     /// What the server has answered: the next refresh token, if it is another one, and the access token, if it is of use.
-    refresh_token: Option<Secret>,
-    token: Option<Token>,
+    pub(super) refresh_token: Option<Secret>,
+    pub(super) token: Option<Token>,
     /// The key that the refresh token was sent with.
-    key: Option<DpopKey>,
+    pub(super) key: Option<DpopKey>,
+    pub(super) request: Option<Request<'a>>,
     /// The record of the last write that failed: the same write may be repeated.
     pending: Option<(Change, Record)>,
-    sent: SystemTime,
-    failure: Option<SourceError>,
+    pub(super) sent: SystemTime,
+    pub(super) failure: Option<SourceError>,
 }
 
 impl<V: RefreshTokenStore> Inner<V> {
@@ -63,6 +60,7 @@ impl<V: RefreshTokenStore> Inner<V> {
             refresh_token: None,
             token: None,
             key: None,
+            request: None,
             pending: None,
             sent: now,
             failure: None,
@@ -138,7 +136,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     /// The key that the record's refresh token is sent with.
-    fn key(&mut self) -> Result<Option<DpopKey>, String> {
+    pub(super) fn key(&mut self) -> Result<Option<DpopKey>, String> {
         let Some(stored) = &self.stored else { return Ok(None) };
         self.inner.key(stored.record(), &mut self.state.found)
     }
@@ -173,9 +171,10 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     async fn write(&mut self, change: Change) -> Event {
-        // A server's document is asked for before, and not between the write and the request.
+        // One that waits at the gate is not sent any more.
+        self.request = None;
         if matches!(change, Change::Spending { .. })
-            && let Err(error) = self.inner.client.ready(self.cx).await
+            && let Err(error) = self.connect().await
         {
             self.failure = Some(error);
             return Event::NotLoaded;
@@ -252,37 +251,6 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         access.with_scopes(token.scopes().iter().cloned())
     }
 
-    async fn send(&mut self) -> Answer {
-        match self.key() {
-            Ok(key) => self.key = key,
-            Err(other_key) => {
-                self.failure = Some(SourceError::terminal(other_key));
-                return Answer::Unspent;
-            }
-        }
-        let Some(stored) = &self.stored else { return Answer::Unspent };
-        let mut form = Form::default();
-        form.secret("refresh_token", stored.record().refresh_token());
-        form.extend(&self.inner.common);
-        claims::ask(&mut form, self.cx.challenge());
-        self.sent = self.cx.clock().now().wall;
-        self.course.send_replace(Exchange::Sent);
-        let (client, expected, key) = (&self.inner.client, &self.inner.expected, self.key.as_ref());
-        let spent = client.spend(GRANT, &form, expected, LONGEST_EXCHANGE, key, self.cx);
-        match spent.await {
-            (refresh_token, Ok(response)) => {
-                (self.refresh_token, self.token) = (refresh_token, Some(response.token));
-                Answer::Token
-            }
-            (refresh_token, Err(error)) => {
-                let is_rotated = refresh_token.is_some() && error.reach() == Reach::Used;
-                let answer = if is_rotated { Answer::Token } else { judged(&error) };
-                (self.refresh_token, self.failure) = (refresh_token, Some(error));
-                answer
-            }
-        }
-    }
-
     fn end(mut self, outcome: rotation::Outcome) -> Outcome {
         if !matches!(outcome, rotation::Outcome::Failed(_)) {
             self.state.observer.is_logged_in();
@@ -348,19 +316,6 @@ impl<V: RefreshTokenStore> Run<'_, V> {
 fn key(record: &Record) -> Key {
     let login = record.login().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
     Key { login, generation: record.generation() }
-}
-
-/// RFC 9700 section 4.14: what an answer says of the refresh token.
-fn judged(error: &SourceError) -> Answer {
-    match error.reach() {
-        Reach::Unused => Answer::Unspent,
-        Reach::Lost => Answer::Ambiguous,
-        Reach::Used => Answer::Unreadable,
-        Reach::Refused => match error.cause::<OAuthError>() {
-            Some(error) if error.code == "invalid_grant" => Answer::InvalidGrant,
-            _ => Answer::Unspent,
-        },
-    }
 }
 
 pub(super) fn vault_failed(error: VaultError, what: &str) -> SourceError {

@@ -1,0 +1,91 @@
+//! The request that spends a refresh token: everything before it is sent, the sending, and what its answer says.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::spend::Run;
+use super::{Exchange, Inner};
+use crate::error::{Reach, SourceError};
+use crate::oauth::rotation::Answer;
+use crate::oauth::{OAuthError, TokenResponse, claims};
+use crate::secret::Secret;
+use crate::source::FetchContext;
+use crate::transport::{Form, Gate, gate};
+use crate::vault::RefreshTokenStore;
+
+const GRANT: &str = "refresh_token";
+/// How long an answer is waited for, in the background.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(110);
+
+/// A request whose connection stands, and whose refresh token waits at the gate.
+pub(super) struct Request<'a> {
+    gate: Gate,
+    answer: Pin<Box<dyn Future<Output = Spent> + Send + 'a>>,
+}
+
+type Spent = (Option<Secret>, Result<TokenResponse, SourceError>);
+
+impl<'a, V: RefreshTokenStore> Run<'a, V> {
+    /// Everything before the refresh token is sent: the server's document, the proofs, the connection. What fails here fails
+    /// before *spending* is written.
+    pub(super) async fn connect(&mut self) -> Result<(), SourceError> {
+        self.key = self.key().map_err(SourceError::terminal)?;
+        let Some(stored) = &self.stored else { return Err(SourceError::transient("the vault is empty")) };
+        let mut form = Form::default();
+        form.secret("refresh_token", stored.record().refresh_token());
+        form.extend(&self.inner.common);
+        claims::ask(&mut form, self.cx.challenge());
+        let (inner, cx, key): (&'a Inner<V>, &'a FetchContext, _) = (self.inner, self.cx, self.key.clone());
+        let (mut gate, held) = gate();
+        let mut answer: Pin<Box<dyn Future<Output = Spent> + Send + 'a>> = Box::pin(async move {
+            let (client, expected) = (&inner.client, &inner.expected);
+            client.spend(GRANT, &form, expected, LONGEST_EXCHANGE, key.as_ref(), cx, held).await
+        });
+        let failed = poll_fn(|task| match answer.as_mut().poll(task) {
+            Poll::Ready((_, outcome)) => Poll::Ready(Some(outcome)),
+            Poll::Pending => gate.poll_connected(task).map(|()| None),
+        });
+        match failed.await {
+            None => {
+                self.request = Some(Request { gate, answer });
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+            Some(Ok(_)) => Err(SourceError::transient("the server answered before it was asked")),
+        }
+    }
+
+    pub(super) async fn send(&mut self) -> Answer {
+        let Some(Request { gate, answer }) = self.request.take() else { return Answer::Unspent };
+        self.sent = self.cx.clock().now().wall;
+        self.course.send_replace(Exchange::Sent);
+        gate.open();
+        match answer.await {
+            (refresh_token, Ok(response)) => {
+                (self.refresh_token, self.token) = (refresh_token, Some(response.token));
+                Answer::Token
+            }
+            (refresh_token, Err(error)) => {
+                let is_rotated = refresh_token.is_some() && error.reach() == Reach::Used;
+                let answer = if is_rotated { Answer::Token } else { judged(&error) };
+                (self.refresh_token, self.failure) = (refresh_token, Some(error));
+                answer
+            }
+        }
+    }
+}
+
+/// RFC 9700 section 4.14: what an answer says of the refresh token.
+fn judged(error: &SourceError) -> Answer {
+    match error.reach() {
+        Reach::Unused => Answer::Unspent,
+        Reach::Lost => Answer::Ambiguous,
+        Reach::Used => Answer::Unreadable,
+        Reach::Refused => match error.cause::<OAuthError>() {
+            Some(error) if error.code == "invalid_grant" => Answer::InvalidGrant,
+            _ => Answer::Unspent,
+        },
+    }
+}
