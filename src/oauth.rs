@@ -74,6 +74,7 @@ pub(crate) mod rotation;
 pub use assertion::{Audience, Preset};
 pub use builder::ClientBuilder;
 pub use client::Client;
+pub(crate) use client::Once;
 pub use client_auth::{Certificate, ClientAuth};
 #[cfg(feature = "dpop")]
 pub use dpop::DpopKey;

@@ -39,6 +39,14 @@ struct Inner {
     clock_offset: AtomicI64,
 }
 
+/// How a credential is sent that may be used only once.
+pub(crate) struct Once {
+    /// How long the answer is waited for.
+    pub(crate) limit: Duration,
+    /// It leaves when the gate of this is opened.
+    pub(crate) held: Held,
+}
+
 /// How the server is known.
 pub(super) enum ServerOrigin {
     Fixed(Box<Server>),
@@ -146,21 +154,20 @@ impl Client {
         }
     }
 
-    /// The same for a credential that may be used only once: an answer is waited for as long as `limit`, whatever the
-    /// caller's own time, and a new refresh token is kept also where the access token beside it is of no use. `key` is the
-    /// one that the credential is bound to. The credential leaves when the gate of `held` is opened.
+    /// The same for a credential that may be used only once: an answer is waited for whatever the caller's own time, and a
+    /// new refresh token is kept also where the access token beside it is of no use. `key` is the one that the credential
+    /// is bound to.
     pub(crate) async fn spend(
         &self,
         grant: &str,
         parameters: &Form,
         expected: &Expected,
-        limit: Duration,
         key: Option<&DpopKey>,
         cx: &FetchContext,
-        held: Held,
+        once: Once,
     ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
-        let transport = self.0.transport.patient(limit);
-        match self.send(&transport, grant, parameters, cx, key, Some(held)).await {
+        let transport = self.0.transport.patient(once.limit);
+        match self.send(&transport, grant, parameters, cx, key, Some(once.held)).await {
             Ok((answer, _)) => response::read_all(answer, expected, key),
             Err(error) => (None, Err(error)),
         }

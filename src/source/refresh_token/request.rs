@@ -9,7 +9,7 @@ use super::spend::Run;
 use super::{Exchange, Inner};
 use crate::error::{Reach, SourceError};
 use crate::oauth::rotation::Answer;
-use crate::oauth::{OAuthError, TokenResponse, claims};
+use crate::oauth::{OAuthError, Once, TokenResponse, claims};
 use crate::secret::Secret;
 use crate::source::FetchContext;
 use crate::transport::{Form, Gate, gate};
@@ -41,7 +41,9 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
         let (mut gate, held) = gate();
         let mut answer: Pin<Box<dyn Future<Output = Spent> + Send + 'a>> = Box::pin(async move {
             let (client, expected) = (&inner.client, &inner.expected);
-            client.spend(GRANT, &form, expected, LONGEST_EXCHANGE, key.as_ref(), cx, held).await
+            client
+                .spend(GRANT, &form, expected, key.as_ref(), cx, Once { limit: LONGEST_EXCHANGE, held })
+                .await
         });
         let failed = poll_fn(|task| match answer.as_mut().poll(task) {
             Poll::Ready((_, outcome)) => Poll::Ready(Some(outcome)),
