@@ -25,6 +25,7 @@ mod chain;
 use std::future::Future;
 
 use ::reqwest::{Client, Error, Request, RequestBuilder, Response, Url};
+use bytes::Bytes;
 use http::Uri;
 
 pub use super::BearerAuth;
@@ -72,13 +73,12 @@ async fn send<E: Execute>(
     client: &mut E,
 ) -> Result<Response, SendError<E::Error>> {
     // A URL that `http` cannot express is none that may have the token.
-    let uri = request.url().as_str().parse::<Uri>();
-    let passage = match &uri {
-        Ok(uri) => Passage::begin(auth, uri, request.headers()).await?,
+    let asked = Bytes::copy_from_slice(before_fragment(request.url()).as_bytes());
+    let passage = match Uri::from_maybe_shared(asked.clone()) {
+        Ok(uri) => Passage::begin(auth, &uri, request.headers()).await?,
         Err(_) => None,
     };
     let Some(mut passage) = passage else { return client.execute(request).await.map_err(SendError::Client) };
-    let asked = without_fragment(request.url());
     let mut next = Some(request);
     loop {
         // There is one: an answer is followed by another sending only if there is a copy.
@@ -87,7 +87,7 @@ async fn send<E: Execute>(
         let method = request.method().clone();
         passage.prepare(&method, request.headers_mut())?;
         let response = client.execute(request).await.map_err(SendError::Client)?;
-        let is_redirected = without_fragment(response.url()) != asked;
+        let is_redirected = before_fragment(response.url()).as_bytes() != asked;
         if is_redirected && passage.is_bound() {
             return Err(SendError::Redirected);
         }
@@ -101,8 +101,7 @@ async fn send<E: Execute>(
     }
 }
 
-fn without_fragment(url: &Url) -> Url {
-    let mut url = url.clone();
-    url.set_fragment(None);
-    url
+/// No other part of a URL may hold a `#` as it is.
+fn before_fragment(url: &Url) -> &str {
+    url.as_str().split('#').next().unwrap_or_default()
 }
