@@ -8,6 +8,8 @@ mod verdict;
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
+use crate::token::is_token_byte;
+
 pub use verdict::StepUp;
 pub(crate) use verdict::Verdict;
 
@@ -92,7 +94,7 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// What begins here, and the spaces after it. `has_scheme`: there is a challenge that a parameter can belong to.
     fn item(&mut self, has_scheme: bool) -> Item {
-        let word = self.take(is_token);
+        let word = self.take(is_token_byte);
         if word.is_empty() {
             return self.malformed();
         }
@@ -164,7 +166,7 @@ impl<'a> Cursor<'a> {
         loop {
             self.skip(is_space);
             let mut ahead = Cursor { rest: self.rest };
-            let word = ahead.take(is_token);
+            let word = ahead.take(is_token_byte);
             ahead.skip(is_space);
             match self.rest.first() {
                 None | Some(b',') => return,
@@ -195,11 +197,6 @@ impl<'a> Cursor<'a> {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn lower(word: &[u8]) -> String {

@@ -32,9 +32,25 @@ impl Moved {
 impl Clock for Moved {
     fn now(&self) -> Timestamp {
         let Timestamp { boot, wall } = self.clock.now();
-        let by = Duration::from_secs(self.seconds.unsigned_abs());
-        let moved = if self.seconds < 0 { wall.checked_sub(by) } else { wall.checked_add(by) };
-        Timestamp { boot, wall: moved.unwrap_or(wall) }
+        Timestamp { boot, wall: moved(wall, self.seconds) }
+    }
+}
+
+/// The same moment by a clock that is so many seconds ahead. Where that cannot be expressed, the moment itself.
+#[cfg(feature = "oauth2")]
+pub(crate) fn moved(time: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let moved = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    moved.unwrap_or(time)
+}
+
+/// By how many seconds a clock that shows `time` is ahead of one that shows `now`.
+#[cfg(feature = "oauth2")]
+pub(crate) fn seconds_ahead(time: SystemTime, now: SystemTime) -> i64 {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(now) {
+        Ok(ahead) => seconds(ahead),
+        Err(behind) => -seconds(behind.duration()),
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::duration::millis;
 use crate::policy::Settle;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::token::Token;
@@ -158,10 +159,6 @@ impl Evidence {
     fn now(&self) -> u64 {
         millis(self.clock.now().boot)
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ mod present;
 mod proof;
 
 pub use kind::TokenType;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+pub(crate) use kind::is_token_byte;
+#[cfg(feature = "dpop")]
+pub(crate) use present::DPOP;
 pub use present::PresentError;
 #[cfg(feature = "dpop")]
 pub(crate) use proof::Binding;

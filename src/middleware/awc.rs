@@ -18,7 +18,7 @@
 
 use std::future::Future;
 
-use ::awc::error::{FreezeRequestError, SendRequestError};
+use ::awc::error::SendRequestError;
 use ::awc::http::header as header_02;
 use ::awc::{ClientRequest, FrozenClientRequest, SendClientRequest};
 use bytes::Bytes;
@@ -72,7 +72,7 @@ impl SendWith for ClientRequest {
         auth: &BearerAuth,
         body: impl Into<Bytes>,
     ) -> Result<Response, SendError<SendRequestError>> {
-        let frozen = self.freeze().map_err(|error| SendError::Client(unsendable(error)))?;
+        let frozen = self.freeze().map_err(|error| SendError::Client(error.into()))?;
         frozen.send_body_with(auth, body).await
     }
 }
@@ -136,8 +136,4 @@ fn copy(from: &header_02::HeaderMap, names: &[&str], to: &mut HeaderMap) {
             }
         }
     }
-}
-
-fn unsendable(error: FreezeRequestError) -> SendRequestError {
-    SendRequestError::from(error)
 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::duration;
 use crate::store::{
     Ask, Failure, LONGEST_VALUE, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored, Take,
 };
@@ -160,7 +161,7 @@ fn name_of(lease: &Lease) -> String {
 
 /// Redis counts in milliseconds, and takes no zero.
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
+    duration::millis(time).clamp(1, 1 << 52)
 }
 
 impl SharedStore for RedisStore {

@@ -15,6 +15,11 @@ pub enum TokenType {
     Other(String),
 }
 
+/// Whether it may stand in a token of RFC 9110 section 5.6.2.
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 impl TokenType {
     /// Reads a `token_type`, in upper or lower case (RFC 6749 section 5.1).
     pub fn parse(name: &str) -> Self {
@@ -46,7 +51,6 @@ impl TokenType {
     /// Whether it can be a scheme: a token of RFC 9110 section 5.6.2.
     pub(crate) fn is_scheme(&self) -> bool {
         let name = self.as_str();
-        let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         !name.is_empty() && name.bytes().all(is_token_byte)
     }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::{Inner, Token, TokenType};
 
 /// The header of a proof (RFC 9449 section 4).
-static DPOP: HeaderName = HeaderName::from_static("dpop");
+pub(crate) static DPOP: HeaderName = HeaderName::from_static("dpop");
 
 impl Token {
     /// Puts the token on a request: the `Authorization` header (RFC 6750 section 2.1), and for a token that is

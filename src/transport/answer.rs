@@ -64,11 +64,7 @@ impl Answer {
     /// does not say.
     #[cfg(feature = "oauth2")]
     pub(crate) fn clock_offset(&self, now: SystemTime) -> Option<i64> {
-        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        self.date().map(|date| match date.duration_since(now) {
-            Ok(ahead) => seconds(ahead),
-            Err(behind) => -seconds(behind.duration()),
-        })
+        self.date().map(|date| crate::clock::seconds_ahead(date, now))
     }
 
     /// What the server's clock shows, if the server says it (RFC 9110 section 6.6.1).

@@ -7,6 +7,7 @@ use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
 use super::VaultError;
+use crate::duration;
 use crate::redactor::Redactor;
 use crate::secret::Secret;
 use crate::token::{Token, TokenType};
@@ -350,7 +351,7 @@ const LAST_MILLI: u64 = 253_402_300_799_999;
 /// As a moment is written: in milliseconds since 1970.
 fn millis(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).min(LAST_MILLI)
+    duration::millis(since).min(LAST_MILLI)
 }
 
 /// `None`: it is past [`LAST_MILLI`].

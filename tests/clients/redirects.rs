@@ -46,8 +46,20 @@ fn elsewhere(api: u16, other: u16) -> Vec<String> {
     ]
 }
 
-#[actix::test]
-async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
+/// An API, somebody else, and a client that finds both.
+struct Stage {
+    api: FakeAuthServer,
+    other: FakeAuthServer,
+    client: reqwest::Client,
+    tokens: TokenHandle,
+    /// The API's origin.
+    allowed: String,
+    auth: BearerAuth,
+    /// Addresses of the other.
+    places: Vec<String>,
+}
+
+async fn stage() -> Stage {
     let (api, other) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
     let (to_api, to_other) = (address(&api), address(&other));
     let client = client(to_api, to_other);
@@ -57,8 +69,15 @@ async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
     let builder =
         BearerAuth::builder(&tokens).allow(&allowed).allow(format!("http://api.example:{}", to_other.port()));
     let auth = builder.allow_http().build().unwrap();
+    let places = elsewhere(to_api.port(), to_other.port());
+    Stage { api, other, client, tokens, allowed, auth, places }
+}
+
+#[actix::test]
+async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
+    let Stage { api, other, client, tokens, allowed, auth, places } = stage().await;
     let chain = reqwest_middleware::ClientBuilder::new(client.clone()).with(auth.clone()).build();
-    for place in elsewhere(to_api.port(), to_other.port()) {
+    for place in places {
         for is_chain in [false, true] {
             let before = (api.asked().len(), other.asked().len());
             // As a `Location` an address is ASCII.
@@ -85,16 +104,8 @@ async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
 
 #[actix::test]
 async fn an_origin_that_is_not_allowed_is_asked_without_the_token() {
-    let (api, other) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
-    let (to_api, to_other) = (address(&api), address(&other));
-    let client = client(to_api, to_other);
-    let tokens = tokens();
-    let allowed = format!("http://api.example:{}", to_api.port());
-    // The others' port is allowed too, so that they differ by their hosts alone.
-    let builder =
-        BearerAuth::builder(&tokens).allow(&allowed).allow(format!("http://api.example:{}", to_other.port()));
-    let auth = builder.allow_http().build().unwrap();
-    for place in elsewhere(to_api.port(), to_other.port()) {
+    let Stage { api: _api, other, client, tokens, auth, places, .. } = stage().await;
+    for place in places {
         other.then(Reply::json(401, ""));
         assert_eq!(client.get(&place).send_with(&auth).await.unwrap().status(), 401, "{place}");
     }

@@ -26,7 +26,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("token/", 1, &["token"]),
     ("transport", 1, &["transport/"]),
     ("transport/", 1, &["transport"]),
-    ("challenge", 1, &["challenge/"]),
+    ("challenge", 1, &["challenge/", "token"]),
     ("challenge/", 1, &["challenge"]),
     ("policy", 2, &["policy/"]),
     ("policy/", 2, &["policy"]),

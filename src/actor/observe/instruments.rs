@@ -10,6 +10,7 @@ use metrics::{
 };
 
 use crate::clock::Timestamp;
+use crate::duration::millis;
 use crate::flight::{Caller, Counters, Machine, Note, ReportKind};
 use crate::lobby::Lobby;
 use crate::source::Reason;
@@ -128,7 +129,7 @@ fn totals(counters: &Counters, lost: u64) -> [u64; TOTALS.len()] {
         counters.refused_by_budget,
         counters.refused_by_cooldown,
         counters.repeated_secrets,
-        u64::try_from(counters.withheld.as_millis()).unwrap_or(u64::MAX),
+        millis(counters.withheld),
     ]
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::duration::millis;
 use crate::error::TokenError;
 use crate::flight::{Note, Repeat, ReportAnswer, ReportKind};
 
@@ -200,10 +201,6 @@ fn printable(text: &str) -> String {
 
 fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{HeaderName, Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use zeroize::Zeroizing;
 
 use super::DpopKey;
@@ -11,9 +11,8 @@ use super::htu::Target;
 use super::nonce::ServerNonce;
 use super::proof::Claims;
 use crate::error::SourceError;
+use crate::token::DPOP;
 use crate::transport::{Answer, Endpoint, Request};
-
-const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// How one client proves that it has a key, at its token endpoint.
 pub(crate) struct ClientProofs {
@@ -51,7 +50,7 @@ impl ClientProofs {
         let proof = claims.sign(key).map_err(|_| failed("could not be signed"))?;
         // Some servers repeat what they have refused.
         request.redactor.hide(Zeroizing::new(String::from_utf8_lossy(proof.as_bytes()).into_owned()));
-        request.headers.insert(DPOP, proof);
+        request.headers.insert(&DPOP, proof);
         Ok(SentNonce(nonce))
     }
 

@@ -4,6 +4,8 @@
 //! and 6.2.3). Some servers compare the texts. Therefore it is written in its normal form, which is also what the URL
 //! parsers of browsers and of node make of it, but for escapes in lower case (`%c3`): those parsers leave them as they are.
 
+use std::fmt::Write;
+
 use http::Uri;
 
 /// An absolute URI without query and fragment.
@@ -49,8 +51,8 @@ impl Target {
                 (Some(b"http:/"), 80) | (Some(b"https:"), 443)
             );
             if !is_default {
-                origin.push(':');
-                origin.push_str(itoa(number, &mut [0; 5]));
+                // Writing into a string cannot fail.
+                let _ = write!(origin, ":{number}");
             }
         }
         Ok(Self { origin, path: path(uri.path()) })
@@ -64,19 +66,6 @@ impl Target {
 
     pub(super) fn len(&self) -> usize {
         self.origin.len() + self.path.len()
-    }
-}
-
-/// In decimal, without leading zeros.
-fn itoa(mut number: u16, digits: &mut [u8; 5]) -> &str {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        if number == 0 || at == 0 {
-            return std::str::from_utf8(&digits[at..]).unwrap_or_default();
-        }
     }
 }
 

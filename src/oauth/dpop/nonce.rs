@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{AGE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, moved, seconds_ahead};
 
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
@@ -34,12 +34,7 @@ fn clock_offset(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let kept = text(AGE).and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or_default();
     let date = httpdate::parse_http_date(text(DATE)?).ok()?;
-    let date = date.checked_add(Duration::from_secs(kept.into()))?;
-    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    Some(match date.duration_since(now) {
-        Ok(ahead) => seconds(ahead),
-        Err(behind) => -seconds(behind.duration()),
-    })
+    Some(seconds_ahead(date.checked_add(Duration::from_secs(kept.into()))?, now))
 }
 
 /// What one key knows of the resources at which it proves itself.
@@ -132,12 +127,6 @@ impl Resource {
         let counter = if self.unanswered > 0 { &mut self.unanswered } else { &mut self.outdated };
         *counter = counter.saturating_sub(1);
     }
-}
-
-fn moved(time: SystemTime, seconds: i64) -> SystemTime {
-    let by = Duration::from_secs(seconds.unsigned_abs());
-    let moved = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
-    moved.unwrap_or(time)
 }
 
 /// The nonce of the authorization server, apart from those of resources (RFC 9449 section 8).

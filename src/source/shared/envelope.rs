@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
+use crate::duration::millis;
 use crate::token::{Token, TokenType};
 
 const VERSION: u8 = 2;
@@ -69,8 +70,4 @@ impl Envelope {
         let whole = rest.is_empty();
         whole.then(|| Self { token, fence, fetched: time(fetched), end, life: time(life) })
     }
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::envelope::millis;
 use super::seal::{KeyRing, Purpose};
+use crate::duration::millis;
 use crate::store::SharedKey;
 
 const LENGTH: usize = 20;

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::envelope::millis;
 use super::lead::{Leader, Trouble, random_name};
 use super::record::Record;
 use super::seal::Purpose;
 use super::stats::Count;
 use super::{Attempt, Inner};
+use crate::duration::millis;
 use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
 use crate::store::{Ask, Free, Held, Lease, Look, News, SharedStore, StoreError, Take};

@@ -7,6 +7,7 @@ use ::redis::{Value, cmd};
 use super::RedisStore;
 use super::link::Connection;
 use super::scripts::{read_kept, read_swap};
+use crate::duration::millis;
 use crate::store::{SharedKey, StoreError};
 
 impl RedisStore {
@@ -39,8 +40,7 @@ impl RedisStore {
         time: Duration,
     ) -> Result<bool, StoreError> {
         let mut script = self.0.scripts.lock.prepare_invoke();
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        script.key(self.place(key, "spending")).arg(owner).arg(millis);
+        script.key(self.place(key, "spending")).arg(owner).arg(millis(time));
         Ok(self.run::<u8>(script).await? == 1)
     }
 }
