@@ -202,6 +202,8 @@ mod queue;
 // A store of the user's own needs only its half that makes text printable.
 #[cfg_attr(not(any(feature = "http", feature = "redis")), allow(dead_code))]
 mod redactor;
+#[cfg(feature = "registry")]
+mod registry;
 #[cfg(any(feature = "http", feature = "shared"))]
 mod secret;
 mod settings;

@@ -48,6 +48,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("flight", 3, &["flight/"]),
     ("flight/", 3, &["flight", "flight/"]),
     ("evidence", 3, &[]),
+    ("registry/gate", 3, &["registry/gate/"]),
+    ("registry/gate/", 3, &["registry/gate", "registry/gate/"]),
     ("slot", 3, &["slot/"]),
     ("slot/", 3, &["slot"]),
     ("oauth", 3, &["oauth/"]),
@@ -90,6 +92,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("middleware/", 6, &["middleware", "middleware/", "middleware/tower/"]),
     ("middleware/reqwest/", 6, &["middleware", "middleware/"]),
     ("middleware/tower/", 6, &["middleware", "middleware/", "middleware/tower/"]),
+    ("registry", 6, &["registry/"]),
     ("fuzzing", 6, &["fuzzing/"]),
     ("fuzzing/", 6, &["fuzzing"]),
     ("guide", 7, &[]),
@@ -152,6 +155,7 @@ fn is_guest(path: &Path) -> bool {
     path.ends_with("tests.rs")
         || path.ends_with("flight/model.rs")
         || path.ends_with("rotation/model.rs")
+        || path.ends_with("gate/model.rs")
         || path.parent().is_some_and(|folder| folder.ends_with("flight/model") || folder.ends_with("tests"))
 }
 

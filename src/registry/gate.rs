@@ -1,0 +1,285 @@
+//! Which keys may call the auth server now. No I/O, no clock, no timer: times come in, decisions go out.
+//!
+//! What the caller has to do:
+//!
+//! 1. After each of [`ask`](Gate::ask), [`withdraw`](Gate::withdraw), [`hurry`](Gate::hurry) and [`ended`](Gate::ended) call
+//!    [`next_decided`](Gate::next_decided) until it returns `None`, and tell each key. Time alone decides nothing, so no
+//!    timer is needed.
+//! 2. Give each [`Permit`] back by [`ended`](Gate::ended), also one whose key does not want it any more: its decision and
+//!    its withdrawal may cross. Then the call was [abandoned](Ending::Abandoned).
+//! 3. Let a key that is refused ask again at the refusal's `until`, and not before.
+//!
+//! `line.rs` says in which order keys are served, `breaker.rs` when the endpoint or a client is closed. `docs/registry.md`
+//! has the rules with their reasons.
+
+mod breaker;
+mod clients;
+mod line;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::error::SourceError;
+
+use breaker::{Breaker, Pass, Pauses};
+use clients::Clients;
+use line::{Line, Rank};
+pub(crate) use words::{Answer, Ask, Decided, Ending, GateSettings, GateStatus, Number, Permit, Refusal};
+
+/// How many keys in their own trouble are remembered.
+const TROUBLED: usize = 256;
+
+/// The gate before one auth server, for all keys. See the module's text for what its caller has to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate<T, E = SourceError> {
+    settings: GateSettings,
+    dice: fastrand::Rng,
+    endpoint: Breaker<E>,
+    clients: Clients<E>,
+    line: Line,
+    /// Everybody who waits, by number: oldest first.
+    waiting: BTreeMap<u64, Waiting<T>>,
+    /// The same, by client.
+    by_client: BTreeSet<(u64, Rank, u64)>,
+    /// How many of them are waited for.
+    urgent: usize,
+    condemned: VecDeque<Condemned<E>>,
+    next_number: u64,
+    running: usize,
+    limit: usize,
+    cuts: u64,
+    usual: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting<T> {
+    ask: Ask<T>,
+    /// Waits for the end of its client's probe, and stands in no line.
+    is_parked: bool,
+}
+
+/// All who waited when something was closed. They are told one by one, so that nobody holds the lock for all of them.
+#[derive(Clone, Debug)]
+struct Condemned<E> {
+    /// Of this client; of all clients.
+    client: Option<u64>,
+    /// Those with a smaller number.
+    before: u64,
+    refusal: Refusal<E>,
+}
+
+/// What a key that is first in line may do.
+enum Way<E> {
+    Free,
+    WaitsForEndpoint,
+    WaitsForClient,
+    Refused(Refusal<E>),
+}
+
+impl<T: Copy, E: Clone> Gate<T, E> {
+    pub(crate) fn new(settings: GateSettings, seed: u64) -> Self {
+        let GateSettings { pause, max_pause, refusal_pause, max_refusal_pause, jitter, .. } = settings;
+        let of_clients = Pauses { first: refusal_pause, longest: max_refusal_pause, jitter };
+        Self {
+            dice: fastrand::Rng::with_seed(seed),
+            endpoint: Breaker::new(Pauses { first: pause, longest: max_pause, jitter }, TROUBLED),
+            clients: Clients::new(of_clients),
+            line: Line::new(settings.per_group),
+            waiting: BTreeMap::new(),
+            by_client: BTreeSet::new(),
+            urgent: 0,
+            condemned: VecDeque::new(),
+            next_number: 0,
+            running: 0,
+            limit: settings.calls.max(1),
+            cuts: 0,
+            usual: None,
+            settings,
+        }
+    }
+
+    /// A key wants to make a call.
+    pub(crate) fn ask(&mut self, ask: Ask<T>, now: Duration) -> Answer<E> {
+        match self.way(&ask, now) {
+            Way::Refused(refusal) => return Answer::Refused(refusal),
+            // Who is first in line goes before.
+            Way::Free if self.has_slot() && self.line.first().is_none() && self.line.has_room(ask.group) => {
+                return Answer::Granted(self.grant(&ask, now));
+            }
+            _ => {}
+        }
+        let expected = self.expected(ask.group);
+        if ask.urgent && expected > ask.patience {
+            return Answer::Refused(Refusal::TooLong { expected, patience: ask.patience });
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.urgent += usize::from(ask.urgent);
+        self.waiting.insert(number, Waiting { ask, is_parked: false });
+        self.by_client.insert((ask.client, rank(&ask), number));
+        self.line.join(rank(&ask), ask.group, number);
+        Answer::Waits(Number(number))
+    }
+
+    /// It does not want a call any more. A number that was decided is ignored.
+    pub(crate) fn withdraw(&mut self, number: Number) {
+        self.leave(number.0);
+    }
+
+    /// Somebody waits for this key's token now. A number that was decided is ignored.
+    pub(crate) fn hurry(&mut self, Number(number): Number) {
+        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| !waiting.ask.urgent) else {
+            return;
+        };
+        waiting.ask.urgent = true;
+        self.urgent += 1;
+        let Waiting { ask, is_parked } = *waiting;
+        self.by_client.remove(&(ask.client, Rank::Ahead, number));
+        self.by_client.insert((ask.client, Rank::Urgent, number));
+        if !is_parked {
+            self.line.leave(Rank::Ahead, ask.group, number);
+            self.line.join(Rank::Urgent, ask.group, number);
+        }
+        self.send_one_to_probe(ask.client);
+    }
+
+    /// A call has ended. The permit is consumed, so that nobody gives it back twice.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(crate) fn ended(&mut self, permit: Permit, how: Ending<E>, now: Duration) {
+        self.running = self.running.saturating_sub(1);
+        self.line.end(permit.group);
+        if !matches!(how, Ending::Abandoned) {
+            self.learn(now.saturating_sub(permit.at));
+        }
+        match how {
+            Ending::Served | Ending::KeyOnly => {
+                self.endpoint_answered(&permit);
+                if self.clients.succeeded(permit.client, permit.key, permit.as_client) {
+                    self.unpark_all(permit.client);
+                }
+            }
+            Ending::ClientRefused(error) => {
+                self.endpoint_answered(&permit);
+                self.client_refused(&permit, error, now);
+            }
+            Ending::EndpointFailed { error, retry_after } => {
+                self.client_not_heard(&permit);
+                let failed = self.failure(&permit, error, retry_after, now);
+                if self.endpoint.failed(failed) {
+                    self.condemn_all();
+                }
+            }
+            Ending::TooMany { error, retry_after } => {
+                self.client_not_heard(&permit);
+                self.slow_down(&permit);
+                let failed = self.failure(&permit, error, retry_after, now);
+                if self.endpoint.told_to_slow_down(failed) {
+                    self.condemn_all();
+                }
+            }
+            Ending::Abandoned => {
+                self.client_not_heard(&permit);
+                self.endpoint.says_nothing(permit.to_endpoint);
+            }
+        }
+    }
+
+    /// The next key that waited and is granted a call, or refused one.
+    pub(crate) fn next_decided(&mut self, now: Duration) -> Option<Decided<T, E>> {
+        if let Some(refused) = self.next_condemned() {
+            return Some(refused);
+        }
+        while self.has_slot() {
+            let number = self.line.first()?;
+            let ask = self.waiting.get(&number)?.ask;
+            let how = match self.way(&ask, now) {
+                Way::WaitsForEndpoint => return None,
+                Way::WaitsForClient => {
+                    self.park(number);
+                    continue;
+                }
+                Way::Refused(refusal) => {
+                    self.leave(number);
+                    Err(refusal)
+                }
+                Way::Free => {
+                    // The call begins before the place is given up, so that its group's turn is over.
+                    let permit = self.grant(&ask, now);
+                    self.leave(number);
+                    Ok(permit)
+                }
+            };
+            return Some(Decided { who: ask.who, number: Number(number), how });
+        }
+        None
+    }
+
+    pub(crate) fn status(&self) -> GateStatus<E> {
+        GateStatus {
+            calls: self.running,
+            limit: self.limit,
+            urgent: self.urgent,
+            ahead: self.waiting.len() - self.urgent,
+            closed: self.endpoint.shut.as_ref().map(|shut| (shut.error.clone(), shut.until)),
+            closures: self.endpoint.closures,
+            client_closures: self.clients.closures,
+            clients_shut: self.clients.shut(),
+            usual: self.usual,
+        }
+    }
+
+    fn has_slot(&self) -> bool {
+        self.running < self.limit
+    }
+
+    fn way(&self, ask: &Ask<T>, now: Duration) -> Way<E> {
+        let endpoint = self.endpoint.pass(ask.key, now);
+        if let (Pass::Shut(until), Some(shut)) = (endpoint, &self.endpoint.shut) {
+            return Way::Refused(Refusal::Closed { error: shut.error.clone(), until });
+        }
+        match self.clients.pass(ask.client, ask.key, now) {
+            Pass::Shut(until) => match self.clients.error(ask.client) {
+                Some(error) => Way::Refused(Refusal::ClientClosed { error, until }),
+                None => Way::Free,
+            },
+            _ if endpoint == Pass::Busy => Way::WaitsForEndpoint,
+            Pass::Busy => Way::WaitsForClient,
+            Pass::Free => Way::Free,
+        }
+    }
+
+    fn grant(&mut self, ask: &Ask<T>, now: Duration) -> Permit {
+        self.running += 1;
+        self.line.begin(ask.group, rank(ask));
+        Permit {
+            key: ask.key,
+            group: ask.group,
+            client: ask.client,
+            at: now,
+            cuts: self.cuts,
+            to_endpoint: self.endpoint.begin(),
+            as_client: self.clients.begin(ask.client),
+        }
+    }
+
+    /// Takes a number out of all lines.
+    fn leave(&mut self, number: u64) {
+        let Some(Waiting { ask, is_parked }) = self.waiting.remove(&number) else { return };
+        self.urgent -= usize::from(ask.urgent);
+        self.by_client.remove(&(ask.client, rank(&ask), number));
+        if !is_parked {
+            self.line.leave(rank(&ask), ask.group, number);
+        }
+        self.send_one_to_probe(ask.client);
+    }
+}
+
+fn rank<T>(ask: &Ask<T>) -> Rank {
+    if ask.urgent { Rank::Urgent } else { Rank::Ahead }
+}

@@ -1,0 +1,141 @@
+//! Who waits: two lines, each oldest first, in which groups are served in turn.
+//!
+//! A group has a *turn* in a line exactly while one of its keys waits there and the group is below its limit. Therefore the
+//! first turn is always one that can be served, and a group at its limit costs nothing to pass over. A group that is served
+//! goes to the end of the turns: between two of its calls every other group with a turn has one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which line. Keys with waiters go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Urgent,
+    Ahead,
+}
+
+pub(super) const RANKS: [Rank; 2] = [Rank::Urgent, Rank::Ahead];
+
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    per_group: usize,
+    /// Those who wait or have calls under way.
+    pub(super) groups: BTreeMap<u64, Group>,
+    /// Rank, group, number.
+    pub(super) places: BTreeSet<(Rank, u64, u64)>,
+    /// Which group is next: a stamp that ascends, to the group.
+    pub(super) turns: BTreeMap<(Rank, u64), u64>,
+    next_turn: u64,
+    /// How many keys wait, by rank.
+    pub(super) waiting: [usize; 2],
+    /// How many groups wait, by rank.
+    crowds: [usize; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Group {
+    pub(super) running: usize,
+    waiting: [usize; 2],
+    turns: [Option<u64>; 2],
+}
+
+impl Group {
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.waiting == [0, 0]
+    }
+}
+
+impl Line {
+    pub(super) fn new(per_group: usize) -> Self {
+        Self {
+            per_group: per_group.max(1),
+            groups: BTreeMap::new(),
+            places: BTreeSet::new(),
+            turns: BTreeMap::new(),
+            next_turn: 0,
+            waiting: [0, 0],
+            crowds: [0, 0],
+        }
+    }
+
+    pub(super) fn join(&mut self, rank: Rank, group: u64, number: u64) {
+        if self.places.insert((rank, group, number)) {
+            let waiting = &mut self.groups.entry(group).or_default().waiting[rank as usize];
+            *waiting += 1;
+            self.waiting[rank as usize] += 1;
+            self.crowds[rank as usize] += usize::from(*waiting == 1);
+            self.settle(group);
+        }
+    }
+
+    pub(super) fn leave(&mut self, rank: Rank, group: u64, number: u64) {
+        if self.places.remove(&(rank, group, number))
+            && let Some(entry) = self.groups.get_mut(&group)
+        {
+            let waiting = &mut entry.waiting[rank as usize];
+            *waiting -= 1;
+            self.waiting[rank as usize] -= 1;
+            self.crowds[rank as usize] -= usize::from(*waiting == 0);
+            self.settle(group);
+        }
+    }
+
+    /// Who is next, if there is a free slot.
+    pub(super) fn first(&self) -> Option<u64> {
+        let ((rank, _), group) = self.turns.first_key_value()?;
+        let (.., number) = self.places.range((*rank, *group, 0)..).next()?;
+        Some(*number)
+    }
+
+    pub(super) fn has_room(&self, group: u64) -> bool {
+        self.groups.get(&group).is_none_or(|group| group.running < self.per_group)
+    }
+
+    /// A call of this group begins.
+    pub(super) fn begin(&mut self, group: u64, rank: Rank) {
+        let entry = self.groups.entry(group).or_default();
+        entry.running += 1;
+        // It has had its turn.
+        if let Some(turn) = entry.turns[rank as usize].take() {
+            self.turns.remove(&(rank, turn));
+        }
+        self.settle(group);
+    }
+
+    /// A call of this group has ended.
+    pub(super) fn end(&mut self, group: u64) {
+        if let Some(entry) = self.groups.get_mut(&group) {
+            entry.running = entry.running.saturating_sub(1);
+            self.settle(group);
+        }
+    }
+
+    /// How many urgent calls begin before one of this group that joins now, and how many of them are its own group's.
+    ///
+    /// Groups are served in turn. Therefore no other group has more calls before it than its own group has, and one.
+    pub(super) fn before(&self, group: u64) -> (usize, usize) {
+        let urgent = Rank::Urgent as usize;
+        let own = self.groups.get(&group).map_or(0, |group| group.waiting[urgent]);
+        let others = self.crowds[urgent] - usize::from(own > 0);
+        let all = self.waiting[urgent].min(own + others.saturating_mul(own + 1));
+        (all, own)
+    }
+
+    /// Gives the group the turns that it may have, takes the others from it, and forgets it when it is idle.
+    fn settle(&mut self, group: u64) {
+        let Some(entry) = self.groups.get_mut(&group) else { return };
+        for rank in RANKS {
+            let may = entry.waiting[rank as usize] > 0 && entry.running < self.per_group;
+            let turn = &mut entry.turns[rank as usize];
+            if may && turn.is_none() {
+                self.turns.insert((rank, self.next_turn), group);
+                *turn = Some(self.next_turn);
+                self.next_turn += 1;
+            } else if !may && let Some(turn) = turn.take() {
+                self.turns.remove(&(rank, turn));
+            }
+        }
+        if entry.is_idle() {
+            self.groups.remove(&group);
+        }
+    }
+}

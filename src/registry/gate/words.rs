@@ -1,0 +1,158 @@
+//! What goes into the gate and what comes out.
+
+use std::time::Duration;
+
+use super::breaker::Sent;
+use crate::error::SourceError;
+
+/// The gate's numbers. Its caller checks them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GateSettings {
+    /// Calls at once, for all keys together. At least 1. 16.
+    pub(crate) calls: usize,
+    /// Calls at once for one group. At least 1. Half of `calls`.
+    pub(crate) per_group: usize,
+    /// For how long the gate is closed first. It doubles with each probe that fails. 1 s.
+    pub(crate) pause: Duration,
+    /// The longest of these pauses. 10 s.
+    pub(crate) max_pause: Duration,
+    /// For how long a client is closed first whose secret is refused. 5 s.
+    pub(crate) refusal_pause: Duration,
+    /// The longest of these pauses. 60 s.
+    pub(crate) max_refusal_pause: Duration,
+    /// A server's `Retry-After` counts up to here. 60 s.
+    pub(crate) max_retry_after: Duration,
+    /// A pause is shorter by up to this share. 0.0 to 1.0; 0.5.
+    pub(crate) jitter: f64,
+}
+
+impl Default for GateSettings {
+    fn default() -> Self {
+        Self::with_calls(16)
+    }
+}
+
+impl GateSettings {
+    /// The usual numbers, with so many calls at once.
+    pub(crate) fn with_calls(calls: usize) -> Self {
+        let calls = calls.max(1);
+        Self {
+            calls,
+            per_group: (calls / 2).max(1),
+            pause: Duration::from_secs(1),
+            max_pause: Duration::from_secs(10),
+            refusal_pause: Duration::from_secs(5),
+            max_refusal_pause: Duration::from_secs(60),
+            max_retry_after: Duration::from_secs(60),
+            jitter: 0.5,
+        }
+    }
+}
+
+/// A key that wants to make a call. It asks once, and asks again only after its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ask<T> {
+    /// Comes back with the answer.
+    pub(crate) who: T,
+    pub(crate) key: u64,
+    /// Whose crowd it is part of: a tenant, or the key itself.
+    pub(crate) group: u64,
+    /// The client that proves its identity in this call.
+    pub(crate) client: u64,
+    /// Whether somebody waits for this key's token.
+    pub(crate) urgent: bool,
+    /// For how long those who wait do so.
+    pub(crate) patience: Duration,
+}
+
+/// A place among those who wait. It is given out once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Number(pub(super) u64);
+
+/// The right to make one call. It occupies a slot until [`Gate::ended`](super::Gate::ended) takes it back.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Clone))]
+#[must_use = "a permit that is not given back occupies its slot for ever"]
+pub(crate) struct Permit {
+    pub(super) key: u64,
+    pub(super) group: u64,
+    pub(super) client: u64,
+    pub(super) at: Duration,
+    /// How often the limit had been cut.
+    pub(super) cuts: u64,
+    pub(super) to_endpoint: Sent,
+    pub(super) as_client: Sent,
+}
+
+/// What a key that asks is told at once.
+#[derive(Debug)]
+pub(crate) enum Answer<E = SourceError> {
+    Granted(Permit),
+    /// [`Gate::next_decided`](super::Gate::next_decided) answers later, or in the same lock.
+    Waits(Number),
+    Refused(Refusal<E>),
+}
+
+/// The answer to one who waited.
+#[derive(Debug)]
+pub(crate) struct Decided<T, E = SourceError> {
+    pub(crate) who: T,
+    pub(crate) number: Number,
+    pub(crate) how: Result<Permit, Refusal<E>>,
+}
+
+/// Why a key may not make its call. Times are on the boot clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal<E = SourceError> {
+    /// The endpoint fails.
+    Closed { error: E, until: Duration },
+    /// The server refuses this client.
+    ClientClosed { error: E, until: Duration },
+    /// Those who wait would give up before its turn comes.
+    TooLong { expected: Duration, patience: Duration },
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending<E = SourceError> {
+    Served,
+    /// The server answered, and its answer concerns this key: `invalid_scope`, `invalid_grant`.
+    KeyOnly,
+    /// 5xx, no connection, no answer in time.
+    EndpointFailed {
+        error: E,
+        retry_after: Option<Duration>,
+    },
+    /// 429.
+    TooMany {
+        error: E,
+        retry_after: Option<Duration>,
+    },
+    /// `invalid_client`.
+    ClientRefused(E),
+    /// The caller gave the call up. That says nothing.
+    Abandoned,
+}
+
+/// How the gate stands, for status and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GateStatus<E = SourceError> {
+    /// Calls under way.
+    pub(crate) calls: usize,
+    /// How many may be under way now.
+    pub(crate) limit: usize,
+    /// Keys that wait for a call, and are waited for.
+    pub(crate) urgent: usize,
+    /// Keys that wait to refresh ahead.
+    pub(crate) ahead: usize,
+    /// The error that closed the gate, and until when. A time that has passed: half open.
+    pub(crate) closed: Option<(E, Duration)>,
+    /// How often the gate was closed.
+    pub(crate) closures: u64,
+    /// How often a client was closed.
+    pub(crate) client_closures: u64,
+    /// Clients that are closed or half open.
+    pub(crate) clients_shut: usize,
+    /// The usual length of a call.
+    pub(crate) usual: Option<Duration>,
+}
