@@ -8,6 +8,7 @@ mod inbox;
 mod look;
 mod message;
 mod observe;
+mod shell;
 mod ticket;
 
 use std::sync::Arc;
@@ -17,29 +18,38 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervis
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::TokenError;
-use crate::flight::{Effect, Event, Machine};
+use crate::flight::{Effect, Event, Machine, Note, Outcome};
 use crate::lobby::Lobby;
 use crate::panics::Contained;
 use crate::policy::RefreshPolicy;
 use crate::queue::CHUNK;
-use crate::slot::{Report, Slot};
+use crate::slot::{Replicas, Slot};
 use crate::source::{BoxSource, FetchContext, Reason, TokenSource};
 use crate::token::Token;
 
 use alarm::{Alarm, Ringing};
-use breath::yield_turn;
 use call::{Call, Calling};
-use delivery::Delivery;
-use look::Looks;
 pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd, Rejected, Reported};
 use observe::Meters;
+#[cfg(not(feature = "registry"))]
+use shell::Shell;
 use ticket::Parked;
 pub(crate) use ticket::Ticket;
 pub use ticket::TokenReady;
+#[cfg(not(feature = "registry"))]
+use {breath::yield_turn, delivery::Delivery, look::Looks};
+#[cfg(feature = "registry")]
+pub(crate) use {
+    breath::yield_turn,
+    delivery::Delivery,
+    look::Looks,
+    shell::{Shell, stamped},
+    ticket::Hearer,
+};
 
 /// The longest exchange of a credential that may be used once, and then some.
-const LONGEST_PARTING: Duration = Duration::from_secs(120);
+pub(crate) const LONGEST_PARTING: Duration = Duration::from_secs(120);
 
 /// Keeps a token, and the queue of those who wait for one.
 ///
@@ -113,7 +123,7 @@ impl TokenActor {
         Self {
             name,
             source,
-            machine: Machine::new(policy.clone(), seed),
+            machine: Machine::new(Arc::new(policy.clone()), seed),
             policy,
             sent,
             shared,
@@ -146,36 +156,14 @@ impl TokenActor {
         self.machine.is_idle() && self.delivery.is_idle()
     }
 
-    /// Performs an event. Before it come the reports that handles have laid on the slot's desk: the machine knows of
-    /// each before it decides what comes after it.
+    /// Performs an event.
     fn on(&mut self, event: Event<Ticket>, ctx: &mut Context<Self>) {
         let now = self.clock().now();
-        self.take_reports(now, ctx);
-        self.step(event, now, ctx);
-        self.shared.slot.reports_from(self.machine.reports_from());
+        Own { actor: self, ctx }.on(event, now);
         self.tell(ctx);
         self.observe();
         self.set_alarm(now, ctx);
         self.rest(ctx);
-    }
-
-    fn take_reports(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
-        for report in self.shared.slot.take_reports() {
-            let event = match report {
-                Report::Invalidate { token, .. } => Event::Invalidate(token),
-                Report::Discard(token) => Event::Discard(token),
-            };
-            self.step(event, now, ctx);
-        }
-    }
-
-    fn step(&mut self, event: Event<Ticket>, now: Timestamp, ctx: &mut Context<Self>) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.machine.on(event, now, &mut effects);
-        for effect in effects.drain(..) {
-            self.perform(effect, now, ctx);
-        }
-        self.effects = effects;
     }
 
     /// Actix hands over whatever the mailbox holds in one go, be it a million messages. So now and then the
@@ -188,34 +176,10 @@ impl TokenActor {
         }
     }
 
-    fn perform(&mut self, effect: Effect<Ticket>, now: Timestamp, ctx: &mut Context<Self>) {
-        match effect {
-            Effect::Fetch { id, cx } => self.fetch(id, cx, now, ctx),
-            Effect::Abort => {
-                if let Some(call) = self.call.take() {
-                    call.give_up();
-                }
-            }
-            Effect::Publish(token) => self.shared.slot.publish(token),
-            Effect::Withhold(until) => self.shared.slot.withhold(until),
-            Effect::Release => self.shared.slot.release(),
-            Effect::QuietUntil(moment) => self.shared.slot.quiet_until(moment),
-            Effect::Tell(ticket, outcome) => self.delivery.tell(ticket, &outcome),
-            Effect::Duplicate(ticket) => ticket.forget(),
-            Effect::Note(note) => {
-                self.meters.note(&note, self.shared.lobby.waiters(), now);
-                if note.is_refused_report() {
-                    self.look(now, ctx);
-                }
-            }
-        }
-    }
-
     /// Calls the source, inside the actor's context: the flight is nobody's but the actor's, and no caller's
     /// going away can end it.
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp, ctx: &mut Context<Self>) {
         self.sent = now;
-        let cx = cx.with_clock(Arc::clone(self.clock()));
         self.call = Some(Call::new(id, self.source.call(cx)));
         ctx.spawn(Calling(id).map(move |result, actor: &mut Self, ctx| {
             if let Some(result) = result {
@@ -245,8 +209,7 @@ impl TokenActor {
 
     /// Its life counts from when it was asked for.
     fn stamped(&self, token: Token, sent: Timestamp) -> Token {
-        let policy = &self.policy;
-        token.stamped(sent, self.clock(), policy.assumed_lifetime(), policy.longest_lifetime())
+        shell::stamped(token, sent, self.clock(), &self.policy)
     }
 
     /// Tells those whose outcome is known: the first chunk at once, the rest with pauses in which the arbiter's other
@@ -334,24 +297,62 @@ impl TokenActor {
     }
 
     fn status(&self) -> Status {
-        let now = self.clock().now();
-        let token = self.machine.token();
-        let next_report = self.machine.next_flight_for_a_report().saturating_sub(now.boot);
+        let status = Status::of(&self.machine, self.clock().now());
+        let lobby = &self.shared.lobby;
         Status {
-            state: self.machine.state(now),
-            waiters: self.machine.waiters() + self.shared.lobby.waiters(),
-            token_age: token.map(|token| token.age_at(now)),
-            expires_in: token.map(|token| token.remaining_at(now)),
-            suspect: self.machine.is_suspect(),
-            next_report: (!next_report.is_zero()).then_some(next_report),
-            cooldown: self.machine.cooldown_left(now),
+            waiters: status.waiters + lobby.waiters(),
             last_refresh: self.meters.took,
-            last_error: self.machine.last_error().cloned(),
             lost: self.delivery.lost,
-            counters: self
-                .machine
-                .counters()
-                .with_lobby(self.shared.lobby.timeouts(), self.shared.lobby.overloads()),
+            counters: status.counters.with_lobby(lobby.timeouts(), lobby.overloads()),
+            ..status
+        }
+    }
+}
+
+/// The actor's one machine, while an event is performed.
+struct Own<'a> {
+    actor: &'a mut TokenActor,
+    ctx: &'a mut Context<TokenActor>,
+}
+
+impl Shell for Own<'_> {
+    type Copies = Replicas;
+
+    fn machine(&mut self) -> &mut Machine<Ticket> {
+        &mut self.actor.machine
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.actor.shared.slot
+    }
+
+    fn effects(&mut self) -> &mut Vec<Effect<Ticket>> {
+        &mut self.actor.effects
+    }
+
+    fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp) {
+        self.actor.fetch(id, cx, now, self.ctx);
+    }
+
+    fn abort(&mut self) {
+        if let Some(call) = self.actor.call.take() {
+            call.give_up();
+        }
+    }
+
+    /// This machine has no gate.
+    fn ask(&mut self, _: bool, _: Timestamp) {}
+
+    fn hurry(&mut self) {}
+
+    fn tell(&mut self, ticket: Ticket, outcome: &Outcome) {
+        self.actor.delivery.tell(ticket, outcome);
+    }
+
+    fn note(&mut self, note: &Note, now: Timestamp) {
+        self.actor.meters.note(note, self.actor.shared.lobby.waiters(), now);
+        if note.is_refused_report() {
+            self.actor.look(now, self.ctx);
         }
     }
 }

@@ -80,12 +80,7 @@ impl TokenActorBuilder {
     /// # Errors
     /// An impossible policy; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread).
     pub fn start(self) -> Result<TokenHandle, BuildError> {
-        let arbiter = Arbiter::try_current().ok_or_else(|| {
-            BuildError::new(
-                "arbiter",
-                "is missing: this thread runs no actix System; use start_on() or spawn_thread()",
-            )
-        })?;
+        let arbiter = Arbiter::try_current().ok_or_else(no_arbiter)?;
         self.start_on(&arbiter)
     }
 
@@ -108,27 +103,41 @@ impl TokenActorBuilder {
     /// # Errors
     /// An impossible policy; no thread is available.
     pub fn spawn_thread(self) -> Result<TokenHandle, BuildError> {
-        /// Actix's own default. Messages that find the mailbox full wait, or are of the kind that never do.
-        const MAILBOX_CAPACITY: usize = 16;
         let actor = self.build()?;
-        let shared = actor.shared();
-        let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
-        let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let name = format!("tokenflight:{}", actor.name());
-        let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => {
-                let _ = ready.send(Ok(()));
-                let system = System::with_tokio_rt(|| runtime);
-                system.block_on(Context::with_receiver(receiver).into_future(actor));
-            }
-            Err(error) => drop(ready.send(Err(error))),
-        };
-        let failed = |error| BuildError::new("thread", format!("could not be started: {error}"));
-        std::thread::Builder::new().name(name).spawn(run).map_err(failed)?;
-        // The runtime needs file descriptors: if there are none, this is where one learns of it.
-        started.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone))).map_err(failed)?;
-        Ok(TokenHandle::new(Addr::new(sender), shared))
+        let (name, shared) = (actor.name().to_owned(), actor.shared());
+        Ok(TokenHandle::new(on_own_thread(&name, move || actor)?, shared))
     }
+}
+
+pub(crate) fn no_arbiter() -> BuildError {
+    BuildError::new(
+        "arbiter",
+        "is missing: this thread runs no actix System; use start_on() or spawn_thread()",
+    )
+}
+
+/// Starts an actor on a thread and an actix System of its own.
+pub(crate) fn on_own_thread<A: Actor<Context = Context<A>>>(
+    name: &str,
+    make: impl FnOnce() -> A + Send + 'static,
+) -> Result<Addr<A>, BuildError> {
+    /// Actix's own default. Messages that find the mailbox full wait, or are of the kind that never do.
+    const MAILBOX_CAPACITY: usize = 16;
+    let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let _ = ready.send(Ok(()));
+            let system = System::with_tokio_rt(|| runtime);
+            system.block_on(Context::with_receiver(receiver).into_future(make()));
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    };
+    let failed = |error| BuildError::new("thread", format!("could not be started: {error}"));
+    std::thread::Builder::new().name(format!("tokenflight:{name}")).spawn(run).map_err(failed)?;
+    // The runtime needs file descriptors: if there are none, this is where one learns of it.
+    started.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone))).map_err(failed)?;
+    Ok(Addr::new(sender))
 }
 
 impl fmt::Debug for TokenActorBuilder {

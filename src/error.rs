@@ -66,6 +66,8 @@ enum Kind {
     Ambiguous,
     Timeout,
     Overloaded,
+    #[cfg(feature = "registry")]
+    TooManyKeys,
     Stopped,
     Panic,
 }
@@ -94,7 +96,19 @@ impl TokenError {
 
     /// Too many were waiting already (`max_waiters`).
     pub fn is_overloaded(&self) -> bool {
-        self.inner.kind == Kind::Overloaded
+        match self.inner.kind {
+            Kind::Overloaded => true,
+            #[cfg(feature = "registry")]
+            Kind::TooManyKeys => true,
+            _ => false,
+        }
+    }
+
+    /// So many keys of a registry are waited for at once that there is no room for another one (`max_busy_keys`). It
+    /// [is overloaded](Self::is_overloaded) too.
+    #[cfg(feature = "registry")]
+    pub fn is_too_many_keys(&self) -> bool {
+        self.inner.kind == Kind::TooManyKeys
     }
 
     /// The actor has stopped, or restarted while this request waited.
@@ -121,7 +135,7 @@ impl TokenError {
     }
 
     /// The name of the error's kind, for a status page or a metric: `"rejected"`, `"unavailable"`, `"ambiguous"`,
-    /// `"timeout"`, `"overloaded"`, `"stopped"` or `"panic"`. There may be more kinds in a later version.
+    /// `"timeout"`, `"overloaded"`, `"too_many_keys"`, `"stopped"` or `"panic"`. There may be more kinds in a later version.
     pub fn kind(&self) -> &'static str {
         match self.inner.kind {
             Kind::Rejected => "rejected",
@@ -129,6 +143,8 @@ impl TokenError {
             Kind::Ambiguous => "ambiguous",
             Kind::Timeout => "timeout",
             Kind::Overloaded => "overloaded",
+            #[cfg(feature = "registry")]
+            Kind::TooManyKeys => "too_many_keys",
             Kind::Stopped => "stopped",
             Kind::Panic => "panic",
         }
@@ -152,6 +168,22 @@ impl TokenError {
         Self::new(
             Kind::Overloaded,
             format!("too many requests wait for a token (max_waiters is {max_waiters})"),
+        )
+    }
+
+    #[cfg(feature = "registry")]
+    pub(crate) fn queue_too_long(expected: Duration) -> Self {
+        let message =
+            format!("so many keys wait for the auth server that this one's turn is {expected:?} away");
+        Self { retry_after: Some(expected), ..Self::new(Kind::Overloaded, message) }
+    }
+
+    /// Every key that could go is waited for.
+    #[cfg(feature = "registry")]
+    pub(crate) fn too_many_keys(limit: usize) -> Self {
+        Self::new(
+            Kind::TooManyKeys,
+            format!("too many keys are waited for at once (max_busy_keys is {limit})"),
         )
     }
 

@@ -4,6 +4,8 @@
 //! clock in here, no actix and no tokio. Therefore the rules can be read in one place, and every order of events
 //! can be tried. This file has the state. [`callers`] has what callers do to it, [`course`] the flight itself,
 //! [`rejection`] what a report does, [`telling`] how a crowd is told, [`reports`] what is known of reported tokens.
+//! Where many keys share an auth server, [`gated`] asks a gate before each call, and [`rest`] is what is kept of a
+//! machine that has nothing to do.
 //!
 //! ```text
 //!              want, token usable ──► told at once (and, near its end, a flight starts in the background)
@@ -14,13 +16,19 @@
 //! ```
 
 mod callers;
+mod counters;
 mod course;
 mod event;
+#[cfg(feature = "registry")]
+mod gated;
 mod rejection;
 mod reports;
+#[cfg(feature = "registry")]
+mod rest;
 mod telling;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -30,16 +38,23 @@ use crate::queue::Waiters;
 use crate::source::{Challenge, Reason};
 use crate::token::Token;
 
+pub use counters::Counters;
+pub use event::FlightState;
 pub(crate) use event::{Caller, Effect, Event, Note, Outcome, Rejection, Repeat, ReportAnswer, ReportKind};
-pub use event::{Counters, FlightState};
+#[cfg(feature = "registry")]
+pub(crate) use gated::Refusal;
 use reports::Reports;
+#[cfg(feature = "registry")]
+pub(crate) use rest::Resting;
 use telling::Telling;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))] // the model tries each event on a copy
 pub(crate) struct Machine<W> {
-    policy: RefreshPolicy,
+    policy: Arc<RefreshPolicy>,
     dice: fastrand::Rng,
+    /// Whether a gate is asked before each call.
+    is_gated: bool,
     held: Option<Held>,
     /// The token that was in use and was discarded, until another one lands.
     withdrawn: Option<Token>,
@@ -86,6 +101,8 @@ struct Flight {
     /// What the API of a report asks of the token, from the next attempt on.
     challenge: Option<Challenge>,
     withholding: Withholding,
+    /// Whether somebody waits for it, as the gate was told.
+    is_urgent: bool,
 }
 
 /// What reports have to do with a flight.
@@ -109,6 +126,8 @@ enum Withholding {
 
 #[derive(Clone, Debug)]
 enum Phase {
+    /// The gate has been asked for a call. Before the first call a flight has no deadline.
+    Queued,
     /// `cut`: its time ends with the flight's, before its own.
     Fetching {
         id: u64,
@@ -152,11 +171,13 @@ type Out<W> = Vec<Effect<W>>;
 /// 5. While [`is_telling`](Self::is_telling), [`next_to_tell`](Self::next_to_tell) is called again and again. Other
 ///    events may come in between.
 /// 6. What a handle does to the slot (a report) reaches the machine before any event that comes after it.
+/// 7. For each [`Effect::Ask`] comes one [`Event::Granted`] or [`Event::Refused`], unless [`Effect::Abort`] came first.
 impl<W: Caller> Machine<W> {
-    pub(crate) fn new(policy: RefreshPolicy, seed: u64) -> Self {
+    pub(crate) fn new(policy: Arc<RefreshPolicy>, seed: u64) -> Self {
         Self {
             policy,
             dice: fastrand::Rng::with_seed(seed),
+            is_gated: false,
             held: None,
             withdrawn: None,
             reports: Reports::default(),
@@ -188,6 +209,10 @@ impl<W: Caller> Machine<W> {
             Event::Fetched { id, result } => self.fetched(id, result, now, out),
             Event::Offered(token) => self.offered(token, now, out),
             Event::Tick => self.tick(now, out),
+            #[cfg(feature = "registry")]
+            Event::Granted => self.granted(now, out),
+            #[cfg(feature = "registry")]
+            Event::Refused(refusal) => self.refused(refusal, now, out),
             Event::Stop => {
                 self.clear(out);
                 self.stopped = true;
@@ -212,8 +237,9 @@ impl<W: Caller> Machine<W> {
 
     /// All that will happen by itself, with its moment.
     pub(crate) fn deadlines(&mut self, now: Timestamp) -> impl IntoIterator<Item = (Deadline, Duration)> {
-        let attempt = self.flight.as_ref().map(|flight| match flight.phase {
-            Phase::Fetching { until, .. } | Phase::Pausing { until } => until,
+        let attempt = self.flight.as_ref().and_then(|flight| match flight.phase {
+            Phase::Fetching { until, .. } | Phase::Pausing { until } => Some(until),
+            Phase::Queued => (flight.attempt > 0).then_some(flight.deadline),
         });
         let withheld = self.flight.as_ref().and_then(Flight::withheld_until);
         let patience = [self.wanting.next_deadline(), self.renewing.next_deadline()];
@@ -265,6 +291,7 @@ impl<W: Caller> Machine<W> {
         match &self.flight {
             _ if self.stopped => FlightState::Stopped,
             Some(Flight { phase: Phase::Fetching { .. }, .. }) => FlightState::Fetching,
+            Some(Flight { phase: Phase::Queued, .. }) => FlightState::Queued,
             Some(_) => FlightState::Pausing,
             None if self.running_cooldown(now).is_some() => FlightState::Cooldown,
             None => FlightState::Idle,

@@ -167,6 +167,7 @@
 //! | `redis` | its store in Redis, and `vault::RedisVault` |
 //! | `reqwest-middleware`, `tower`, `awc` | [`middleware`] for these clients |
 //! | `actix-web` | [`TokenError`] as a handler's answer |
+//! | `registry` | [`registry::TokenRegistry`], a token for each of many keys |
 //! | `metrics` | refreshes, waiters, cooldowns for a recorder |
 //! | `test-util` | [`testing`] |
 //!
@@ -203,7 +204,7 @@ mod queue;
 #[cfg_attr(not(any(feature = "http", feature = "redis")), allow(dead_code))]
 mod redactor;
 #[cfg(feature = "registry")]
-mod registry;
+pub mod registry;
 #[cfg(any(feature = "http", feature = "shared"))]
 mod secret;
 mod settings;

@@ -313,6 +313,14 @@ impl RefreshPolicy {
         self.stale_if_error
     }
 
+    pub(crate) fn jitter_share(&self) -> f64 {
+        self.jitter
+    }
+
+    pub(crate) fn retry_after_limit(&self) -> Duration {
+        self.max_retry_after
+    }
+
     pub(crate) fn refreshes_by_itself(&self) -> bool {
         self.background
     }

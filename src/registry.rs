@@ -1,5 +1,316 @@
-//! A token for each of many keys, all fetched from one auth server.
-// The registry that uses the gate comes next.
-#![allow(dead_code, unused_imports)]
+//! A token for each of many keys: a tenant, a user, a scope, an audience.
+//!
+//! A [`TokenRegistry`] keeps every promise of a [`TokenActor`](crate::TokenActor) for each key, and some for all of them
+//! together: it holds so many keys and no more, it never makes more than so many calls at once, and an auth server that is
+//! down is asked by a few calls, not by one for each key.
+//!
+//! ```
+//! use tokenflight::registry::TokenRegistry;
+//! use tokenflight::{FetchContext, Token};
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let source = |tenant: u64, _cx: FetchContext| async move { Ok(Token::new(format!("token-of-{tenant}"))) };
+//! let tokens = TokenRegistry::builder(source).max_keys(1_000).start()?;
+//!
+//! assert!(tokens.current(&7).is_none());
+//! assert_eq!(tokens.get(&7).await?.secret(), "token-of-7");
+//! assert_eq!(tokens.current(&7).unwrap().secret(), "token-of-7");
+//! assert_eq!(tokens.len(), 1);
+//! # tokens.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # How it works
+//!
+//! Keys are spread over *shards*, one actor for each arbiter that you give. A shard drives the machines of its keys. A key
+//! at rest is a small record; reads of its token need no lock, no message and no allocation. `docs/registry.md` in the
+//! repository has the rules, with the reason for each number.
+//!
+//! # Limits
+//!
+//! | limit | default | beyond it |
+//! |---|---|---|
+//! | [`max_keys`](TokenRegistryBuilder::max_keys) | 10,000 | the key that was used least goes; its next use costs a call |
+//! | [`max_busy_keys`](TokenRegistryBuilder::max_busy_keys) | `max_keys` | [`is_too_many_keys`](crate::TokenError::is_too_many_keys) |
+//! | [`max_waiters`](TokenRegistryBuilder::max_waiters), all keys together | 262,144 | [`is_overloaded`](crate::TokenError::is_overloaded) |
+//! | [`RefreshPolicy::max_waiters`](crate::RefreshPolicy::max_waiters), one key | 65,536 | the same |
+//! | [`idle_timeout`](TokenRegistryBuilder::idle_timeout) | 1 h | the key goes |
+//! | [`max_calls`](TokenRegistryBuilder::max_calls) | 16 | the call waits for its turn |
+//! | [`max_calls_per_group`](TokenRegistryBuilder::max_calls_per_group) | half of `max_calls` | the same |
+//!
+//! A discarded token is remembered as long as its key is kept.
 
+mod builder;
+mod cell;
+mod common;
 mod gate;
+mod get;
+mod handle;
+mod message;
+mod shard;
+mod status;
+mod verdict;
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix::Recipient;
+use tokio::sync::oneshot;
+
+use crate::actor::Status;
+use crate::error::TokenError;
+use crate::flight::Rejection;
+use crate::source::KeyedSource;
+use crate::sync::Ordering;
+use crate::token::Token;
+
+pub use builder::{RegistryLimits, TokenRegistryBuilder};
+pub use get::KeyGet;
+pub use handle::KeyHandle;
+pub use message::TokenReady;
+pub use shard::Key;
+pub use status::RegistryStatus;
+
+use common::Common;
+use get::Asking;
+use message::{Caller, Subscriber, ToShard};
+use shard::Door;
+
+/// A token for each of many keys. See the [module](self).
+///
+/// It can be used from any thread and any runtime. It lives until it is [shut down](Self::shutdown), or its arbiters stop,
+/// or the last clone of it has gone and nobody waits any more. A clone is one reference count.
+pub struct TokenRegistry<K: Key>(Arc<Inner<K>>);
+
+struct Inner<K: Key> {
+    common: Arc<Common<K>>,
+    doors: Vec<Door<K>>,
+}
+
+impl<K: Key> TokenRegistry<K> {
+    /// Starts to make a registry that gets its tokens from `source`.
+    pub fn builder(source: impl KeyedSource<K>) -> TokenRegistryBuilder<K> {
+        TokenRegistryBuilder::new(source)
+    }
+
+    /// The key's token, if there is a usable one: lock-free, never blocks, never calls the source while the caller waits.
+    /// A read near the token's end starts a refresh in the background. `None` too while the token is
+    /// [withheld](Self::invalidate).
+    #[inline]
+    pub fn current(&self, key: &K) -> Option<Token> {
+        let read = self.0.common.cells.read(key);
+        if read.reports {
+            self.near_end(key);
+        }
+        read.token
+    }
+
+    /// A usable token for the key: the current one at once, or the outcome of the key's flight under way, or of a new one.
+    ///
+    /// A usable token is read when `get` is called. Else the future waits, from its first poll on. Dropping it leaves the
+    /// flight alone.
+    ///
+    /// # Errors
+    /// As for [`TokenHandle::get`](crate::TokenHandle::get). While the auth server fails for several keys, a key that asks
+    /// is answered at once with the error that it gave. Beside these,
+    /// [`is_too_many_keys`](TokenError::is_too_many_keys).
+    pub fn get(&self, key: &K) -> KeyGet<K> {
+        match self.current(key) {
+            Some(token) => KeyGet::ready(Ok(token)),
+            None => KeyGet::asking(self.clone(), key.clone(), Asking::Want),
+        }
+    }
+
+    /// "An API answered 401 to this token of this key": see [`TokenHandle::replace`](crate::TokenHandle::replace).
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub async fn replace(&self, key: &K, token: &Token) -> Result<Token, TokenError> {
+        self.rejected(key, token, Rejection::default()).await
+    }
+
+    pub(crate) async fn rejected(
+        &self,
+        key: &K,
+        token: &Token,
+        rejection: Rejection,
+    ) -> Result<Token, TokenError> {
+        KeyGet::asking(self.clone(), key.clone(), Asking::Replace(token.clone(), rejection)).await
+    }
+
+    /// "An API answered 401 to this token of this key", from a handler that does [`get`](Self::get) again afterwards: see
+    /// [`TokenHandle::invalidate`](crate::TokenHandle::invalidate).
+    pub fn invalidate(&self, key: &K, token: &Token) {
+        let Some(cell) = self.0.common.cells.get(key) else { return };
+        let key = key.clone();
+        self.send(if cell.slot.invalidate(token) {
+            ToShard::Invalidate { key, token: token.clone() }
+        } else {
+            ToShard::Reported { key }
+        });
+    }
+
+    /// "This token of this key is compromised": it is never handed out again, as long as the key is kept. See
+    /// [`TokenHandle::discard`](crate::TokenHandle::discard).
+    pub fn discard(&self, key: &K, token: &Token) {
+        if let Some(cell) = self.0.common.cells.get(key) {
+            cell.slot.discard(token);
+        }
+        self.send(ToShard::Discard { key: key.clone(), token: token.clone() });
+    }
+
+    /// A new token for the key, whatever the old one is worth: see [`Refresh`](crate::Refresh).
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub async fn refresh(&self, key: &K) -> Result<Token, TokenError> {
+        KeyGet::asking(self.clone(), key.clone(), Asking::Refresh).await
+    }
+
+    /// Has a [`TokenReady`] sent that names the key, exactly once: see [`Subscribe`](crate::Subscribe). A subscription is
+    /// the key, the recipient and the ticket.
+    pub fn subscribe(&self, key: K, recipient: impl Into<Recipient<TokenReady<K>>>, ticket: u64) {
+        let seat = self.0.common.seats.take();
+        let has_seat = seat.is_some();
+        let subscriber = Subscriber { key: key.clone(), ticket, recipient: recipient.into(), seat };
+        let ticket = crate::actor::Ticket::keyed(subscriber);
+        if has_seat {
+            return self.send(ToShard::Want { key, ticket, timeout: None });
+        }
+        let error = self.overloaded();
+        crate::panics::contain(|| ticket.tell(&Err(error)));
+    }
+
+    /// A handle for one key, for the middlewares and for code that knows of no keys. It keeps nothing: the key may be
+    /// evicted, and comes back with its next use.
+    pub fn handle(&self, key: K) -> KeyHandle<K> {
+        KeyHandle::new(self.clone(), key)
+    }
+
+    /// Forgets the key and its token. Whoever waits for it gets an error that
+    /// [`is_stopped`](TokenError::is_stopped). Returns whether it was kept.
+    pub async fn remove(&self, key: &K) -> bool {
+        let (done, removed) = oneshot::channel();
+        self.send(ToShard::Remove { key: key.clone(), done });
+        removed.await.unwrap_or_default()
+    }
+
+    /// [Removes](Self::remove) the keys for which `keeps` says no. It runs on the arbiters of the shards. Returns how many
+    /// have gone.
+    pub async fn retain(&self, keeps: impl FnMut(&K) -> bool + Clone + Send + 'static) -> usize {
+        let mut gone = 0;
+        for door in &self.0.doors {
+            let (done, removed) = oneshot::channel();
+            door.do_send(ToShard::Retain { keeps: Box::new(keeps.clone()), done });
+            gone += removed.await.unwrap_or_default();
+        }
+        gone
+    }
+
+    /// How many keys it keeps.
+    pub fn len(&self) -> usize {
+        self.0.common.cells.keys.load(Ordering::Relaxed)
+    }
+
+    /// Whether it keeps no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the key is doing, and what it has done. A key that is not kept has the status of one that nobody has asked for.
+    ///
+    /// # Errors
+    /// [`is_stopped`](TokenError::is_stopped).
+    pub async fn status(&self, key: &K) -> Result<Status, TokenError> {
+        let (done, status) = oneshot::channel();
+        self.send(ToShard::Status { key: key.clone(), done });
+        status.await.map_err(|_| TokenError::stopped())
+    }
+
+    /// What all keys are doing, and what they have done.
+    ///
+    /// # Errors
+    /// [`is_stopped`](TokenError::is_stopped).
+    pub async fn totals(&self) -> Result<RegistryStatus, TokenError> {
+        let mut totals = RegistryStatus::default();
+        for door in &self.0.doors {
+            let (done, status) = oneshot::channel();
+            door.do_send(ToShard::Totals { done });
+            totals = totals.with(status.await.map_err(|_| TokenError::stopped())?);
+        }
+        totals.counters.overloads += self.0.common.seats.overloads();
+        Ok(totals)
+    }
+
+    /// Tells everyone who waits, then stops. Returns when all have been told, and the source has come to its end.
+    pub async fn shutdown(&self) {
+        let ends: Vec<_> = self
+            .0
+            .doors
+            .iter()
+            .map(|door| {
+                let (done, end) = oneshot::channel();
+                door.do_send(ToShard::Shutdown { done });
+                end
+            })
+            .collect();
+        for end in ends {
+            // A shard that is gone has told everyone as it went.
+            let _ = end.await;
+        }
+    }
+
+    fn near_end(&self, key: &K) {
+        self.send(ToShard::NearEnd { key: key.clone() });
+    }
+
+    /// Sends a message to the shard whose key it names.
+    fn send(&self, message: ToShard<K>) {
+        let shard = message.key().map_or(0, |key| self.0.common.shard_of(self.0.common.cells.hash(key)));
+        if let Some(door) = self.0.doors.get(shard) {
+            // To a shard that is gone the message is dropped, and what is in it answers.
+            door.do_send(message);
+        }
+    }
+
+    /// Sends what a caller wants, if there is a seat.
+    pub(in crate::registry) fn ask(
+        &self,
+        key: K,
+        asking: Asking,
+    ) -> Result<oneshot::Receiver<crate::flight::Outcome>, TokenError> {
+        let Some(seat) = self.0.common.seats.take() else { return Err(self.overloaded()) };
+        let (ticket, answer) = Caller::ticket(seat);
+        self.send(match asking {
+            Asking::Want => ToShard::Want { key, ticket, timeout: None },
+            Asking::Refresh => ToShard::Refresh { key, ticket },
+            Asking::Replace(token, rejection) => ToShard::Replace { key, ticket, token, rejection },
+        });
+        Ok(answer)
+    }
+
+    /// All seats are taken. Callers who have gone away may hold some: the shards look for them.
+    fn overloaded(&self) -> TokenError {
+        let Inner { common, doors } = &*self.0;
+        if common.seats.is_purge_due(common.cells.clock().now().boot) {
+            doors.iter().for_each(|door| door.do_send(ToShard::Purge));
+        }
+        TokenError::overloaded(self.0.common.seats.limit)
+    }
+}
+
+impl<K: Key> Clone for TokenRegistry<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Key> fmt::Debug for TokenRegistry<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRegistry")
+            .field("name", &self.0.common.name)
+            .field("keys", &self.len())
+            .finish_non_exhaustive()
+    }
+}

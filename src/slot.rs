@@ -5,28 +5,32 @@
 
 mod desk;
 mod observers;
+mod published;
 
-use std::array::from_fn;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::panics::contain;
 use crate::policy::{Margins, WITHHELD_AT_MOST};
-use crate::sync::{ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, lock, watch};
+use crate::sync::{ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::token::Token;
 
 pub(crate) use desk::Report;
 pub use observers::TokenWatch;
+#[cfg(feature = "registry")]
+pub(crate) use published::Single;
+pub(crate) use published::{Copies, Replicas};
 
 use desk::Desk;
+use observers::Observers;
+use published::{Published, Replica, nanos};
 
-/// What readers find.
+/// What readers find. An actor's slot has a [copy for each reader](Replicas), and observers. Of many keys each has
+/// [one copy](Single).
 #[derive(Debug)]
-pub(crate) struct Slot {
-    published: ArcSwapOption<Published>,
+pub(crate) struct Slot<C: Copies = Replicas> {
+    published: ArcSwapOption<Published<C>>,
     /// Held by whoever writes, and only then.
     desk: Mutex<Desk>,
     /// Whether there are reports on the desk.
@@ -34,43 +38,12 @@ pub(crate) struct Slot {
     /// The moment on the boot clock from which on a report may do something; the actor's latest word.
     reports_from: AtomicU64,
     /// Tells observers that the desk shows another secret.
-    changes: watch::Sender<()>,
+    observers: C::Observers,
     clock: Arc<dyn Clock>,
 }
 
-/// As many readers as take tokens without touching the same cache line.
-///
-/// Where two processors count the same token's clones, each waits for the other: 58 ns a read, against 13 ns on
-/// one. With a replica for each, two cost what one does. More than these are of no use to a program that also
-/// does something with its tokens.
-const REPLICAS: usize = 8;
-
 /// Within so long of its end a token is read by the exact time: the longest stretch of a [pulse](Clock::pulse).
 const EXACT_WITHIN: Duration = Duration::from_secs(1);
-
-/// A token with the moments at which it is to be refreshed and no longer to be used, on both clocks.
-#[derive(Debug)]
-struct Published {
-    replicas: [Replica; REPLICAS],
-    margins: Margins,
-    usable_until: Timestamp,
-    near_end_from: Timestamp,
-    /// Readers find nothing before this moment of the boot clock.
-    withheld_until: Option<Duration>,
-    /// Boot-clock nanoseconds before which no reader reports that the end is near. The reader that reports
-    /// sets it to the maximum, so that one message is sent, not one a read; the actor sets it back when the
-    /// flight that came of it has failed.
-    quiet_until: AtomicU64,
-}
-
-/// The token, for one of some groups of threads. In cache lines of its own, two of which are fetched together.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Replica {
-    token: Token,
-    /// The pulse in which the time has been taken, and the token was good for at least a second; or zero.
-    checked: AtomicU64,
-}
 
 /// What a reader found. Two words, which are returned in registers.
 #[derive(Debug)]
@@ -81,18 +54,8 @@ pub(crate) struct Read {
     pub(crate) reports: bool,
 }
 
+/// What the readers of an actor do.
 impl Slot {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            published: ArcSwapOption::empty(),
-            desk: Mutex::default(),
-            has_reports: AtomicBool::new(false),
-            reports_from: AtomicU64::new(0),
-            changes: watch::Sender::new(()),
-            clock,
-        }
-    }
-
     /// The token, if it is usable.
     ///
     /// Most reads find that the token has been checked in this very [pulse](Clock::pulse), and need not take the
@@ -114,21 +77,44 @@ impl Slot {
     /// or else there is another pulse by now. And whatever happens later in this pulse, it is less than a second
     /// that passes, and so the token is good.
     #[cold]
-    fn check(&self, published: &Published, replica: &Replica, pulse: u64) -> Read {
+    fn check(&self, published: &Published<Replicas>, replica: &Replica, pulse: u64) -> Read {
         let now = self.clock.now();
-        // Both clocks must agree that it is usable; either may say that the end is near.
-        if now.boot >= published.usable_until.boot || now.wall >= published.usable_until.wall {
-            return Read { token: None, reports: published.is_first_to_report(now.boot) };
-        }
-        if published.withheld_until.is_some_and(|until| now.boot < until) {
-            return Read { token: None, reports: false };
-        }
-        if published.lasts(EXACT_WITHIN, now) {
+        let (usable, reports) = published.at(now);
+        if usable && published.lasts(EXACT_WITHIN, now) {
             replica.checked.store(pulse, Ordering::Relaxed);
         }
-        let near = now.boot >= published.near_end_from.boot || now.wall >= published.near_end_from.wall;
-        let reports = near && published.is_first_to_report(now.boot);
-        Read { token: Some(replica.token.clone()), reports }
+        Read { token: usable.then(|| replica.token.clone()), reports }
+    }
+}
+
+/// What the readers of one key among many do.
+#[cfg(feature = "registry")]
+impl Slot<Single> {
+    /// The token, if it is usable. `now` is a moment less than a second ago. Where that second matters, the exact time
+    /// is taken.
+    #[inline]
+    pub(crate) fn read_at(&self, now: Timestamp) -> Read {
+        let published = self.published.load();
+        let Some(published) = published.as_ref() else { return Read { token: None, reports: false } };
+        if published.is_calm(now) {
+            return Read { token: Some(published.copies.token().clone()), reports: false };
+        }
+        let (usable, reports) = published.at(self.clock.now());
+        Read { token: usable.then(|| published.copies.token().clone()), reports }
+    }
+}
+
+/// What writers do.
+impl<C: Copies> Slot<C> {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            published: ArcSwapOption::empty(),
+            desk: Mutex::default(),
+            has_reports: AtomicBool::new(false),
+            reports_from: AtomicU64::new(0),
+            observers: C::Observers::default(),
+            clock,
+        }
     }
 
     /// From now on readers find this token, or none.
@@ -158,7 +144,7 @@ impl Slot {
         let desk = lock(&self.desk);
         let current = self.published.load();
         if let Some(published) = current.as_ref().filter(|published| published.withheld_until.is_some()) {
-            self.mark(desk.withheld_until(&published.replicas[0].token));
+            self.mark(desk.withheld_until(published.copies.token()));
         }
     }
 
@@ -167,7 +153,7 @@ impl Slot {
     pub(crate) fn invalidate(&self, token: &Token) -> bool {
         let mut desk = lock(&self.desk);
         let current = self.published.load();
-        let Some(published) = current.as_ref().filter(|it| it.replicas[0].token.is_same(token)) else {
+        let Some(published) = current.as_ref().filter(|it| it.copies.token().is_same(token)) else {
             return true;
         };
         if desk.reports.iter().any(|report| report.is_invalidation_of(token)) {
@@ -188,7 +174,7 @@ impl Slot {
         let mut desk = lock(&self.desk);
         let current = self.published.load();
         let mut changed = false;
-        if current.as_ref().is_some_and(|published| published.replicas[0].token.is_same(token)) {
+        if current.as_ref().is_some_and(|published| published.copies.token().is_same(token)) {
             self.published.store(None);
             changed = desk.show(None);
         }
@@ -265,69 +251,21 @@ impl Slot {
         let Some(published) = current.as_ref().filter(|published| published.withheld_until != until) else {
             return;
         };
-        let marked = Published::new(&published.replicas[0].token, published.margins, until);
+        let marked = Published::new(published.copies.token(), published.margins, until);
         marked.quiet_until.store(published.quiet_until.load(Ordering::Relaxed), Ordering::Relaxed);
         self.published.store(Some(Arc::new(marked)));
     }
 
-    /// An observer's waker is foreign code: it is woken when the desk is free, and must not take the actor with it.
+    /// An observer's waker is foreign code: it is woken when the desk is free.
     fn tell_observers(&self, changed: bool) {
         if changed {
-            contain(|| self.changes.send_replace(()));
+            self.observers.tell();
         }
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
-}
-
-impl Published {
-    fn new(token: &Token, margins: Margins, withheld_until: Option<Duration>) -> Self {
-        let end = token.end();
-        let before = |margin: Duration| Timestamp {
-            boot: end.boot.saturating_sub(margin),
-            wall: end.wall.checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH),
-        };
-        Self {
-            margins,
-            withheld_until,
-            usable_until: before(margins.min_validity),
-            near_end_from: before(margins.ahead),
-            quiet_until: AtomicU64::new(0),
-            replicas: from_fn(|_| Replica { token: token.replica(), checked: AtomicU64::new(0) }),
-        }
-    }
-
-    /// This thread's.
-    #[inline]
-    fn replica(&self) -> &Replica {
-        // std's also under loom: the number orders nothing, and loom's atomics cannot be made before a model runs.
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed) % REPLICAS);
-        &self.replicas[NUMBER.with(|number| *number)]
-    }
-
-    /// Whether it is usable for so long, by both clocks.
-    fn lasts(&self, time: Duration, now: Timestamp) -> bool {
-        now.boot.saturating_add(time) < self.usable_until.boot
-            && now.wall.checked_add(time).is_some_and(|then| then < self.usable_until.wall)
-    }
-
-    /// Relaxed is enough: the flag guards no other memory, and a report that is lost or doubled in a race
-    /// with the actor's own store costs one message.
-    fn is_first_to_report(&self, now: Duration) -> bool {
-        let until = self.quiet_until.load(Ordering::Relaxed);
-        until <= nanos(now)
-            && self
-                .quiet_until
-                .compare_exchange(until, u64::MAX, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-}
-
-fn nanos(moment: Duration) -> u64 {
-    u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ mod client_credentials;
 mod json_endpoint;
 #[cfg(feature = "oauth2")]
 mod jwt_bearer;
+#[cfg(feature = "registry")]
+mod keyed;
 #[cfg(feature = "oauth2")]
 mod refresh_token;
 #[cfg(feature = "shared")]
@@ -35,6 +37,10 @@ pub use challenge::Challenge;
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder, ClientCredentialsGrant};
 #[cfg(feature = "http")]
 pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
+#[cfg(feature = "registry")]
+pub(crate) use keyed::BoxKeyed;
+#[cfg(feature = "registry")]
+pub use keyed::{Group, KeyedSource};
 #[cfg(feature = "shared")]
 pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedStats};
 

@@ -1,6 +1,8 @@
 //! What threads share: the types of std, arc-swap and tokio, or loom's where the interleavings are tried
 //! (`tests/loom`).
 
+#[cfg(feature = "registry")]
+pub(crate) use std::sync::atomic::AtomicU8;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -10,13 +10,13 @@ use crate::queue::CHUNK;
 
 /// Tells those whom the machine names, chunk by chunk, and wakes those who sit in a round that has ended.
 #[derive(Debug, Default)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// A task in the actor's context goes on with it.
     pub(super) is_under_way: bool,
     /// Rounds that have ended, with those who have not been woken.
     ended: VecDeque<Ended>,
     /// Answers that found their subscriber stopped, or whose waker panicked.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
 }
 
 impl Delivery {
@@ -27,7 +27,7 @@ impl Delivery {
     /// Tells one. The callers of a round are woken by the next chunks.
     ///
     /// Recipients and wakers are foreign code. One that panics costs its own waiter, not those behind it.
-    pub(super) fn tell(&mut self, ticket: Ticket, outcome: &Outcome) {
+    pub(crate) fn tell(&mut self, ticket: Ticket, outcome: &Outcome) {
         match contain(|| ticket.tell(outcome)) {
             Some(Told::Sent) => {}
             Some(Told::Woken(ended)) => self.ended.push_back(ended),
@@ -36,7 +36,7 @@ impl Delivery {
     }
 
     /// Tells the next ones. Returns whether there are more.
-    pub(super) fn tell_chunk(&mut self, machine: &mut Machine<Ticket>) -> bool {
+    pub(crate) fn tell_chunk(&mut self, machine: &mut Machine<Ticket>) -> bool {
         let mut left = CHUNK;
         while left > 0 {
             let told = contain(|| {

@@ -6,14 +6,14 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(crate) struct Looks {
     is_under_way: bool,
     next: Duration,
 }
 
 impl Looks {
     /// Whether a look may begin now, on the boot clock. If so, it has begun.
-    pub(super) fn begin(&mut self, now: Duration) -> bool {
+    pub(crate) fn begin(&mut self, now: Duration) -> bool {
         if self.is_under_way || now < self.next {
             return false;
         }
@@ -22,8 +22,17 @@ impl Looks {
         true
     }
 
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.is_under_way = false;
+    }
+
+    /// When the next one may begin; never, while one is under way. `None` before the first.
+    #[cfg(feature = "registry")]
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        if self.is_under_way {
+            return Some(Duration::MAX);
+        }
+        (!self.next.is_zero()).then_some(self.next)
     }
 }
 

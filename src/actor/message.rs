@@ -6,9 +6,10 @@ use actix::{Message, Recipient};
 use serde::Serialize;
 
 use super::ticket::{Ticket, TokenReady};
+use crate::clock::Timestamp;
 use crate::duration;
 use crate::error::TokenError;
-use crate::flight::{Counters, FlightState, Rejection};
+use crate::flight::{Counters, FlightState, Machine, Rejection};
 use crate::token::Token;
 
 /// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
@@ -154,6 +155,27 @@ pub struct Status {
     pub lost: u64,
     /// What it has counted since it started.
     pub counters: Counters,
+}
+
+impl Status {
+    /// How a machine stands. Its shell adds what it knows itself.
+    pub(crate) fn of(machine: &Machine<Ticket>, now: Timestamp) -> Self {
+        let token = machine.token();
+        let next_report = machine.next_flight_for_a_report().saturating_sub(now.boot);
+        Self {
+            state: machine.state(now),
+            waiters: machine.waiters(),
+            token_age: token.map(|token| token.age_at(now)),
+            expires_in: token.map(|token| token.remaining_at(now)),
+            suspect: machine.is_suspect(),
+            next_report: (!next_report.is_zero()).then_some(next_report),
+            cooldown: machine.cooldown_left(now),
+            last_refresh: None,
+            last_error: machine.last_error().cloned(),
+            lost: 0,
+            counters: machine.counters(),
+        }
+    }
 }
 
 /// "Tell everyone who waits, then stop." Answered when all have been told.

@@ -48,6 +48,30 @@ enum Holder {
     Round { round: Arc<Round>, lobby: Arc<Lobby> },
     /// The same, when their round has ended and they have not been woken.
     Ended(Ended),
+    /// Who waits for the token of one key among many.
+    #[cfg(feature = "registry")]
+    Keyed(Box<dyn Hearer>),
+}
+
+/// Who hears an answer, for a registry: a caller of `get`, or a subscriber to a key.
+#[cfg(feature = "registry")]
+pub(crate) trait Hearer: Send {
+    /// Returns whether the answer went out.
+    fn hear(self: Box<Self>, outcome: &Outcome) -> bool;
+
+    /// A hash of its key, if the same may come twice.
+    fn key_hash(&self) -> Option<u64> {
+        None
+    }
+
+    fn is_same(&self, other: &dyn std::any::Any) -> bool {
+        let _ = other;
+        false
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any;
+
+    fn is_gone(&self) -> bool;
 }
 
 /// What became of an answer.
@@ -72,6 +96,11 @@ impl Ticket {
 
     pub(crate) fn round(round: Arc<Round>, lobby: Arc<Lobby>) -> Self {
         Self(Some(Holder::Round { round, lobby }))
+    }
+
+    #[cfg(feature = "registry")]
+    pub(crate) fn keyed(hearer: impl Hearer + 'static) -> Self {
+        Self(Some(Holder::Keyed(Box::new(hearer))))
     }
 
     pub(crate) fn set_number(&mut self, to: u64) {
@@ -117,6 +146,14 @@ impl Holder {
             }
             Self::Round { round, lobby } => Told::Woken(lobby.close(&round, outcome)),
             Self::Ended(ended) => Told::Woken(ended),
+            #[cfg(feature = "registry")]
+            Self::Keyed(hearer) => {
+                if hearer.hear(outcome) {
+                    Told::Sent
+                } else {
+                    Told::Lost
+                }
+            }
         }
     }
 }
@@ -127,6 +164,8 @@ impl fmt::Debug for Holder {
             Self::Subscriber { number, .. } => write!(f, "Subscriber({number})"),
             Self::Asker(_) => f.write_str("Asker"),
             Self::Round { .. } | Self::Ended(_) => f.write_str("Round"),
+            #[cfg(feature = "registry")]
+            Self::Keyed(_) => f.write_str("Keyed"),
         }
     }
 }
@@ -137,6 +176,8 @@ impl Waiter for Ticket {
             Some(Holder::Subscriber { recipient, number }) => {
                 Some(BuildHasherDefault::<DefaultHasher>::default().hash_one((recipient, number)))
             }
+            #[cfg(feature = "registry")]
+            Some(Holder::Keyed(hearer)) => hearer.key_hash(),
             _ => None,
         }
     }
@@ -147,6 +188,8 @@ impl Waiter for Ticket {
                 Some(Holder::Subscriber { recipient: left, number: one }),
                 Some(Holder::Subscriber { recipient: right, number: other }),
             ) => one == other && left == right,
+            #[cfg(feature = "registry")]
+            (Some(Holder::Keyed(hearer)), Some(Holder::Keyed(other))) => hearer.is_same(other.as_any()),
             _ => false,
         }
     }
@@ -156,6 +199,8 @@ impl Waiter for Ticket {
             Some(Holder::Subscriber { recipient, .. }) => !recipient.connected(),
             Some(Holder::Asker(parked)) => parked.is_gone(),
             Some(Holder::Round { .. } | Holder::Ended(_)) => false,
+            #[cfg(feature = "registry")]
+            Some(Holder::Keyed(hearer)) => hearer.is_gone(),
             None => true,
         }
     }

@@ -29,6 +29,7 @@ impl<W: Caller> Machine<W> {
         if let Some(flight) = &mut self.flight {
             self.counters.coalesced += 1;
             flight.challenge = flight.challenge.take().or(challenge);
+            flight.hurry(reason, out);
             return;
         }
         self.counters.flights += 1;
@@ -36,14 +37,25 @@ impl<W: Caller> Machine<W> {
             reason,
             attempt: 0,
             started: now.boot,
-            deadline: now.boot.saturating_add(self.policy.flight_limit()),
+            deadline: Duration::MAX,
             phase: Phase::Pausing { until: now.boot },
             report: ReportShare::None,
             challenge,
             withholding: Withholding::NotYet,
+            is_urgent: reason != Reason::Ahead,
         });
         out.push(Effect::Note(Note::Started { reason }));
         self.attempt(now, out);
+    }
+
+    /// Calls the source, or asks the gate whether it may.
+    fn attempt(&mut self, now: Timestamp, out: &mut Out<W>) {
+        if !self.is_gated {
+            return self.call(now, out);
+        }
+        let Some(flight) = &mut self.flight else { return };
+        flight.phase = Phase::Queued;
+        out.push(Effect::Ask { is_urgent: flight.is_urgent });
     }
 
     pub(super) fn refresh_ahead(&mut self, now: Timestamp, out: &mut Out<W>) {
@@ -55,11 +67,14 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    fn attempt(&mut self, now: Timestamp, out: &mut Out<W>) {
+    pub(super) fn call(&mut self, now: Timestamp, out: &mut Out<W>) {
         let previous = self.token().or(self.withdrawn.as_ref()).cloned();
         let Some(flight) = &mut self.flight else { return };
         self.fetches += 1;
         self.counters.attempts += 1;
+        if flight.attempt == 0 {
+            flight.begin(now.boot, self.policy.flight_limit());
+        }
         flight.attempt += 1;
         let own_end = now.boot.saturating_add(self.policy.attempt_limit());
         let until = own_end.min(flight.deadline);
@@ -226,15 +241,25 @@ impl<W: Caller> Machine<W> {
         out.push(Effect::Note(Note::Retrying { attempt: flight.attempt, pause, error }));
     }
 
-    /// One failure, one error: all who wait get the same, and so does everybody who comes in the cooldown.
     fn fail(&mut self, cause: SourceError, now: Timestamp, out: &mut Out<W>) {
+        self.failures = self.failures.saturating_add(1);
+        let cooldown = self.cooldown_for(&cause);
+        self.end_without(cause, cooldown, now, out);
+    }
+
+    /// One failure, one error: all who wait get the same, and so does everybody who comes in the cooldown.
+    pub(super) fn end_without(
+        &mut self,
+        cause: SourceError,
+        cooldown: Duration,
+        now: Timestamp,
+        out: &mut Out<W>,
+    ) {
         self.release(now, out);
         let Some(flight) = self.flight.take() else { return };
         let (reason, attempts) = (flight.reason, flight.attempt);
         self.last_flight = Some(now.boot);
-        self.failures = self.failures.saturating_add(1);
         self.counters.count_failure(reason);
-        let cooldown = self.cooldown_for(&cause);
         let error = TokenError::flight_failed(cause, attempts, cooldown);
         let until = now.boot.saturating_add(cooldown);
         self.cooldown = Some(Cooldown { until, error: error.clone() });
@@ -289,6 +314,10 @@ impl<W: Caller> Machine<W> {
                 self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
             }
             Some((Phase::Pausing { until }, _)) if now.boot >= *until => self.attempt(now, out),
+            Some((Phase::Queued, deadline)) if now.boot >= deadline => {
+                out.push(Effect::Abort);
+                self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
+            }
             Some(_) => {}
             None => self.refresh_unasked(now, out),
         }

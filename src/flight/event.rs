@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::duration;
 use crate::error::{SourceError, TokenError};
 use crate::policy::Margins;
 use crate::queue::Waiter;
@@ -39,6 +38,12 @@ pub(crate) enum Event<W> {
     Fetched { id: u64, result: Result<Token, SourceError> },
     /// A token that cost no call: another process has fetched it. It comes stamped.
     Offered(Token),
+    /// The gate lets the next call through.
+    #[cfg(feature = "registry")]
+    Granted,
+    /// The gate does not let the call through.
+    #[cfg(feature = "registry")]
+    Refused(super::gated::Refusal),
     /// Time has passed; due at [`Machine::next_wake`](super::Machine::next_wake), harmless at any other time.
     Tick,
     /// The end: everybody is told.
@@ -52,8 +57,12 @@ pub(crate) enum Event<W> {
 pub(crate) enum Effect<W> {
     /// Call the source, and report the end as [`Event::Fetched`] with this number.
     Fetch { id: u64, cx: FetchContext },
-    /// Drop the fetch that is running.
+    /// Drop the fetch that is running, or take back what the gate was asked.
     Abort,
+    /// Ask the gate for a call. Whether somebody waits for it.
+    Ask { is_urgent: bool },
+    /// Somebody waits by now for the call that the gate was asked for.
+    Hurry,
     /// From now on readers find this token, or none.
     Publish(Option<(Token, Margins)>),
     /// Readers find no token before this moment, unless [`Release`](Self::Release) comes first.
@@ -168,83 +177,6 @@ pub(crate) enum ReportAnswer {
     Discarded,
 }
 
-/// What the machine has counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Requests and subscriptions that the actor has seen. A handle's read of a usable token is not among
-    /// them, and the handle waiters of one flight count as one.
-    pub requests: u64,
-    /// Flights started.
-    pub flights: u64,
-    /// Calls to the source.
-    pub attempts: u64,
-    /// Flights that brought a token.
-    pub landed: u64,
-    /// Flights that failed.
-    pub failed: u64,
-    /// Reports of every kind that named the token in use.
-    pub rejections: u64,
-    /// Reports by [`Replace`](crate::Replace), whichever token they named.
-    pub replaces: u64,
-    /// Reports by [`Invalidate`](crate::Invalidate), whichever token they named.
-    pub invalidates: u64,
-    /// Reports by [`Discard`](crate::Discard), whichever token they named.
-    pub discards: u64,
-    /// Reports that started a flight or joined one.
-    pub reports_honoured: u64,
-    /// Reports that started no flight because the token had not settled.
-    pub refused_by_settle: u64,
-    /// Reports that started no flight because the budget for them was spent.
-    pub refused_by_budget: u64,
-    /// Reports that started no flight because the source was left alone after a failure.
-    pub refused_by_cooldown: u64,
-    /// Tokens that the source brought though their secret had been reported.
-    pub repeated_secrets: u64,
-    /// How long the token in use was withheld from callers, for reports by [`Invalidate`](crate::Invalidate).
-    #[serde(serialize_with = "duration::seconds")]
-    pub withheld: Duration,
-    /// Requests that waited for a flight that somebody else had started.
-    pub coalesced: u64,
-    /// Requests whose own time ran out, on handles too.
-    pub timeouts: u64,
-    /// Requests that found the queue full, on handles too.
-    pub overloads: u64,
-    #[serde(skip)]
-    landed_by: [u64; Reason::COUNT],
-    #[serde(skip)]
-    failed_by: [u64; Reason::COUNT],
-}
-
-impl Counters {
-    /// Flights for this reason that brought a token.
-    pub fn landed_by(&self, reason: Reason) -> u64 {
-        self.landed_by[reason as usize]
-    }
-
-    /// Flights for this reason that failed.
-    pub fn failed_by(&self, reason: Reason) -> u64 {
-        self.failed_by[reason as usize]
-    }
-
-    /// With what handle callers met in the lobby.
-    pub(crate) fn with_lobby(mut self, timeouts: u64, overloads: u64) -> Self {
-        self.timeouts += timeouts;
-        self.overloads += overloads;
-        self
-    }
-
-    pub(super) fn count_landing(&mut self, reason: Reason) {
-        self.landed += 1;
-        self.landed_by[reason as usize] += 1;
-    }
-
-    pub(super) fn count_failure(&mut self, reason: Reason) {
-        self.failed += 1;
-        self.failed_by[reason as usize] += 1;
-    }
-}
-
 /// What the machine is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -254,6 +186,8 @@ pub enum FlightState {
     Idle,
     /// A call to the source is under way.
     Fetching,
+    /// Waits until the registry's gate lets its call through.
+    Queued,
     /// An attempt failed; the next one follows.
     Pausing,
     /// The last flight failed; the source is left alone for a while.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Caller, Effect, Flight, Held, Machine, Note, Out, Rejection, ReportAnswer, ReportKind, ReportShare,
-    Withholding,
+    Caller, Effect, Flight, Held, Machine, Note, Out, Phase, Rejection, ReportAnswer, ReportKind,
+    ReportShare, Withholding,
 };
 use crate::clock::Timestamp;
 use crate::error::TokenError;
@@ -201,6 +201,22 @@ impl<W: Caller> Machine<W> {
 }
 
 impl Flight {
+    /// The first call is made.
+    pub(super) fn begin(&mut self, now: Duration, limit: Duration) {
+        self.started = now;
+        self.deadline = now.saturating_add(limit);
+    }
+
+    /// Somebody joins who waits for the outcome.
+    pub(super) fn hurry<W>(&mut self, reason: Reason, out: &mut Out<W>) {
+        if reason == Reason::Ahead || std::mem::replace(&mut self.is_urgent, true) {
+            return;
+        }
+        if matches!(self.phase, Phase::Queued) {
+            out.push(Effect::Hurry);
+        }
+    }
+
     fn join_report(&mut self, is_settled_by_source: bool) {
         self.reason = Reason::Rejected;
         if self.report == ReportShare::None {

@@ -131,7 +131,7 @@ impl Reports {
 }
 
 impl Predecessor {
-    fn is_usable(&self, now: Timestamp) -> bool {
+    pub(super) fn is_usable(&self, now: Timestamp) -> bool {
         let remaining = self.token.remaining_at(now);
         !remaining.is_zero() && remaining > self.min_validity
     }

@@ -42,7 +42,7 @@ impl Bench {
             boot: Duration::from_secs(1_000),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
         };
-        Self { machine: Machine::new(policy.jitter(0.0).settle(Duration::ZERO), 7), now }
+        Self { machine: Machine::new(Arc::new(policy.jitter(0.0).settle(Duration::ZERO)), 7), now }
     }
 
     fn on(&mut self, event: Event<Name>) -> Vec<String> {
@@ -130,6 +130,8 @@ fn short(effect: Effect<Name>) -> Option<String> {
         Effect::Withhold(_) => "withhold".into(),
         Effect::Release => "release".into(),
         Effect::Duplicate(Name(name)) => format!("duplicate {name}"),
+        Effect::Ask { is_urgent } => format!("ask {is_urgent}"),
+        Effect::Hurry => "hurry".into(),
         Effect::QuietUntil(_) | Effect::Note(_) => return None,
     })
 }

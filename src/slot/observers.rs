@@ -4,8 +4,27 @@ use std::sync::Arc;
 
 use super::Slot;
 use crate::error::TokenError;
+use crate::panics::contain;
 use crate::sync::{lock, watch};
 use crate::token::Token;
+
+/// Who is told that another secret is published.
+pub(crate) trait Observers: Default + std::fmt::Debug {
+    fn tell(&self);
+}
+
+/// A waker is foreign code: its panic must not take the actor with it.
+impl Observers for watch::Sender<()> {
+    fn tell(&self) {
+        contain(|| self.send_replace(()));
+    }
+}
+
+/// Nobody.
+#[cfg(feature = "registry")]
+impl Observers for () {
+    fn tell(&self) {}
+}
 
 /// Watches the token: see [`TokenHandle::watch`](crate::TokenHandle::watch).
 ///
@@ -19,7 +38,7 @@ pub struct TokenWatch {
 
 impl TokenWatch {
     pub(crate) fn new(slot: Arc<Slot>) -> Self {
-        let changes = slot.changes.subscribe();
+        let changes = slot.observers.subscribe();
         let told_of_end = lock(&slot.desk).closed;
         Self { slot, changes, told_of_end }
     }

@@ -1,6 +1,7 @@
 //! The slot by itself.
 
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use super::*;
 

@@ -32,7 +32,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("policy/", 2, &["policy"]),
     ("source/boxed", 2, &["source"]),
     ("source/challenge", 2, &[]),
-    ("source", 2, &["source/boxed", "source/challenge"]),
+    ("source/keyed", 2, &["source"]),
+    ("source", 2, &["source/boxed", "source/challenge", "source/keyed"]),
     ("store/key", 2, &[]),
     ("store", 2, &["store/key"]),
     ("store/", 3, &["store/redis/"]),
@@ -78,13 +79,22 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("actor/observe/", 5, &["actor/observe/"]),
     ("actor/delivery", 5, &[]),
     ("actor/look", 5, &[]),
+    ("actor/shell", 5, &[]),
     ("actor/alarm", 5, &["actor"]),
     ("actor/call", 5, &["actor"]),
     ("actor/inbox", 5, &["actor", "actor/message", "actor/ticket"]),
     (
         "actor",
         5,
-        &["actor/observe", "actor/delivery", "actor/look", "actor/alarm", "actor/breath", "actor/call"],
+        &[
+            "actor/observe",
+            "actor/delivery",
+            "actor/look",
+            "actor/alarm",
+            "actor/breath",
+            "actor/call",
+            "actor/shell",
+        ],
     ),
     ("handle", 5, &["actor"]),
     ("builder", 6, &[]),
@@ -92,14 +102,27 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("middleware/", 6, &["middleware", "middleware/", "middleware/tower/"]),
     ("middleware/reqwest/", 6, &["middleware", "middleware/"]),
     ("middleware/tower/", 6, &["middleware", "middleware/", "middleware/tower/"]),
-    ("registry", 6, &["registry/"]),
+    ("registry", 6, &["registry/", "registry/shard"]),
+    ("registry/", 6, &["builder", "registry", "registry/", "registry/shard"]),
+    ("registry/shard", 6, &["registry/", "registry/shard/"]),
+    ("registry/shard/", 6, &["registry/", "registry/shard", "registry/shard/"]),
     ("fuzzing", 6, &["fuzzing/"]),
     ("fuzzing/", 6, &["fuzzing"]),
     ("guide", 7, &[]),
     ("lib", 7, &[]),
 ];
 
-const MAY_NAME_ACTIX: &[&str] = &["actor", "actor/", "handle", "builder", "middleware/awc"];
+const MAY_NAME_ACTIX: &[&str] = &[
+    "actor",
+    "actor/",
+    "handle",
+    "builder",
+    "middleware/awc",
+    "registry",
+    "registry/",
+    "registry/shard",
+    "registry/shard/",
+];
 
 #[test]
 fn every_file_imports_only_lower_floors() {

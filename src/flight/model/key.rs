@@ -107,6 +107,7 @@ impl<'a> Writer<'a> {
         let (kind, until) = match flight.phase {
             Phase::Fetching { id, until, .. } => (machine.fetches - id, until),
             Phase::Pausing { until } => (9, until),
+            Phase::Queued => (10, flight.deadline),
         };
         self.push(i64::try_from(kind).unwrap_or(NEVER));
         self.until(until);

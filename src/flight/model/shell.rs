@@ -56,6 +56,8 @@ impl World {
             }
             Effect::Tell(seat, outcome) => self.tell(seat, &outcome, said, rules),
             Effect::Duplicate(seat) => self.drop_duplicate(seat, said),
+            // This machine has no gate.
+            Effect::Ask { .. } | Effect::Hurry => self.law(Law::OneCall, false),
             Effect::Note(note) => self.note(&note, said, rules),
         }
     }

@@ -104,7 +104,7 @@ impl World {
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
         };
         let mut world = Self {
-            machine: Machine::new(rules.policy(), 7),
+            machine: Machine::new(Arc::new(rules.policy()), 7),
             now,
             skew: 0,
             call: None,

@@ -80,7 +80,7 @@ fn a_failed_flight_leaves_the_token_and_its_error_to_the_reporter() {
 #[test]
 fn a_report_waits_for_the_token_to_settle_to_the_nanosecond() {
     let mut bench = Bench::new(plain());
-    bench.machine.policy = plain().jitter(0.0);
+    bench.machine.policy = Arc::new(plain().jitter(0.0));
     bench.want(1);
     bench.fetched(1, "a");
     bench.pass(just_before(2 * SECOND));
@@ -171,7 +171,7 @@ fn a_confirmed_report_needs_no_budget_and_takes_nothing_from_it() {
     assert_eq!(bench.rejected(1, "b", confirmed()), ["fetch 3 rejected"]);
     assert_eq!(bench.fetched(3, "c"), ["publish c", "tell [1] c"]);
     assert_eq!(bench.machine.reports.budget.full_at, spent);
-    bench.machine.policy = plain().reports(1).settle(2 * SECOND);
+    bench.machine.policy = Arc::new(plain().reports(1).settle(2 * SECOND));
     assert_eq!(bench.rejected(1, "c", confirmed()), ["tell 1 c"], "one flight a settle");
     bench.pass(2 * SECOND);
     assert_eq!(bench.rejected(1, "c", confirmed()), ["fetch 4 rejected"]);
@@ -194,7 +194,7 @@ fn a_token_that_was_revoked_gives_its_reporters_no_predecessor_to_try() {
 fn what_an_api_asks_of_the_token_is_asked_in_each_attempt_of_the_flight() {
     let asked = || Rejection { challenge: Some(Challenge::new("{1}")), ..Rejection::default() };
     let mut bench = holding(plain().attempts(2).settle(7_200 * SECOND));
-    bench.machine.policy = plain().attempts(2).jitter(0.0).settle(7_200 * SECOND);
+    bench.machine.policy = Arc::new(plain().attempts(2).jitter(0.0).settle(7_200 * SECOND));
     assert_eq!(bench.replace(1, "a"), ["tell 1 a"], "it settles");
     assert_eq!(bench.rejected(1, "a", asked()), ["fetch 2 rejected {1}"], "the API knows it well");
     bench.failed(2, SourceError::transient("no"));
@@ -209,7 +209,7 @@ fn what_an_api_asks_of_the_token_is_asked_in_each_attempt_of_the_flight() {
 #[test]
 fn of_tokens_rejected_from_their_birth_the_oldest_is_known_first() {
     let mut bench = Bench::new(plain());
-    bench.machine.policy = plain().jitter(0.0);
+    bench.machine.policy = Arc::new(plain().jitter(0.0));
     bench.want(1);
     for (id, old, new) in [(1, "", "a"), (2, "a", "b"), (3, "b", "c")] {
         if id > 1 {

@@ -1,0 +1,68 @@
+//! A flight whose calls go through a gate: it asks before each, and the gate lets the call through or refuses it.
+//!
+//! The times of an attempt and of a flight begin with the first call, not with the asking. Those who wait have their own
+//! patience.
+
+use std::time::Duration;
+
+use super::{Caller, Effect, Machine, Out, Phase};
+use crate::clock::Timestamp;
+use crate::error::{SourceError, TokenError};
+
+/// Why the gate lets no call through.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The auth server fails for others too. It is left alone for so long.
+    Closed { error: SourceError, left: Duration },
+    /// So many wait before this key that its callers would lose patience.
+    TooLong { expected: Duration },
+}
+
+impl<W: Caller> Machine<W> {
+    /// The same machine behind a gate.
+    pub(crate) fn behind_a_gate(mut self) -> Self {
+        self.is_gated = true;
+        self
+    }
+
+    pub(super) fn granted(&mut self, now: Timestamp, out: &mut Out<W>) {
+        if self.is_queued() {
+            self.call(now, out);
+        }
+    }
+
+    /// The flight ends without this call. A gate that is closed says how long the auth server is left alone; the key
+    /// itself has not failed, so that its own cooldowns do not grow.
+    pub(super) fn refused(&mut self, refusal: Refusal, now: Timestamp, out: &mut Out<W>) {
+        if !self.is_queued() {
+            return;
+        }
+        match refusal {
+            Refusal::Closed { error, left } => self.end_without(error, left, now, out),
+            Refusal::TooLong { expected } => self.give_way(expected, now, out),
+        }
+    }
+
+    /// Whether the gate has been asked, and has not answered.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| matches!(flight.phase, Phase::Queued))
+    }
+
+    /// Takes out those who have gone away.
+    pub(crate) fn purge(&mut self) {
+        self.wanting.purge();
+        self.renewing.purge();
+    }
+
+    /// Nothing has failed. Who comes next asks the gate again.
+    fn give_way(&mut self, expected: Duration, now: Timestamp, out: &mut Out<W>) {
+        self.release(now, out);
+        let Some(_) = self.flight.take() else { return };
+        self.counters.overloads += u64::try_from(self.waiters()).unwrap_or(u64::MAX);
+        let error = TokenError::queue_too_long(expected);
+        self.last_error = Some(error.clone());
+        out.push(Effect::QuietUntil(now.boot));
+        let wanted = self.usable(now).map(|held| held.token.clone()).ok_or(error.clone());
+        self.tell_all(wanted, Err(error));
+    }
+}

@@ -1,0 +1,140 @@
+//! What is kept of a machine that has nothing to do: of ten thousand keys most have nothing to do.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reports::{Budget, Predecessor, Reports};
+use super::{Caller, Cooldown, Counters, Held, Machine};
+use crate::clock::Timestamp;
+use crate::error::TokenError;
+use crate::policy::RefreshPolicy;
+use crate::token::Token;
+
+/// A machine at rest: nobody waits, and no flight is under way. In a third of the room.
+#[derive(Debug, Default)]
+pub(crate) struct Resting {
+    held: Option<Held>,
+    budget: Budget,
+    failures: u32,
+    last_flight: Option<Duration>,
+    counters: Kept,
+    /// What most keys do not have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug)]
+struct Rare {
+    withdrawn: Option<Token>,
+    cooldown: Option<Cooldown>,
+    last_error: Option<TokenError>,
+    reported: VecDeque<super::reports::Entry>,
+    discarded: VecDeque<Token>,
+    predecessor: Option<Predecessor>,
+}
+
+/// Counters in half of the room. Those that have reached their limit stay there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    numbers: [u32; Counters::NUMBERS],
+    withheld: Duration,
+}
+
+impl Resting {
+    /// The machine goes on.
+    pub(crate) fn resume<W: Caller>(self, policy: Arc<RefreshPolicy>, seed: u64) -> Machine<W> {
+        let mut machine = Machine::new(policy, seed);
+        machine.held = self.held;
+        machine.failures = self.failures;
+        machine.last_flight = self.last_flight;
+        machine.counters = self.counters.into();
+        machine.reports.budget = self.budget;
+        if let Some(rare) = self.rare {
+            machine.withdrawn = rare.withdrawn;
+            machine.cooldown = rare.cooldown;
+            machine.last_error = rare.last_error;
+            machine.reports = Reports {
+                reported: rare.reported,
+                discarded: rare.discarded,
+                predecessor: rare.predecessor,
+                budget: self.budget,
+            };
+        }
+        machine
+    }
+}
+
+impl<W: Caller> Machine<W> {
+    /// What is kept of it, if it has nothing to do.
+    pub(crate) fn rest(&mut self, now: Timestamp) -> Option<Resting> {
+        if !self.is_idle() || self.stopped {
+            return None;
+        }
+        self.reports.forget_ended(now);
+        self.reports.predecessor.take_if(|predecessor| !predecessor.is_usable(now));
+        let Reports { reported, discarded, predecessor, budget } = std::mem::take(&mut self.reports);
+        let cooldown = self.cooldown.take().filter(|cooldown| now.boot < cooldown.until);
+        let rare = Rare {
+            withdrawn: self.withdrawn.take(),
+            cooldown,
+            last_error: self.last_error.take(),
+            reported,
+            discarded,
+            predecessor,
+        };
+        Some(Resting {
+            held: self.held.take(),
+            budget,
+            failures: self.failures,
+            last_flight: self.last_flight,
+            counters: self.counters.into(),
+            rare: (!rare.is_empty()).then(|| Box::new(rare)),
+        })
+    }
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Self { withdrawn, cooldown, last_error, reported, discarded, predecessor } = self;
+        let tokens = withdrawn.is_none() && predecessor.is_none();
+        tokens && cooldown.is_none() && last_error.is_none() && reported.is_empty() && discarded.is_empty()
+    }
+}
+
+impl From<Counters> for Kept {
+    fn from(counters: Counters) -> Self {
+        let numbers = counters.numbers().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        Self { numbers, withheld: counters.withheld }
+    }
+}
+
+impl From<Kept> for Counters {
+    fn from(kept: Kept) -> Self {
+        let mut counters = Self::default();
+        counters.set_numbers(kept.numbers.map(u64::from));
+        counters.withheld = kept.withheld;
+        counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_at_rest_takes_little_room() {
+        assert!(size_of::<Resting>() <= 280, "{}", size_of::<Resting>());
+    }
+
+    #[test]
+    fn counters_survive_a_rest() {
+        let mut counters = Counters::default();
+        (counters.requests, counters.overloads) = (7, u64::MAX);
+        counters.withheld = Duration::from_millis(3);
+        let back = Counters::from(Kept::from(counters));
+        assert_eq!(
+            (back.requests, back.overloads, back.withheld),
+            (7, u64::from(u32::MAX), counters.withheld)
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! From settings to a running registry.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Actor;
+use actix_rt::{Arbiter, ArbiterHandle};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use super::cell::Cells;
+use super::common::{Bounds, Common, Counted, Heard, Seats};
+use super::gate::{Gate, GateSettings};
+use super::shard::Shard;
+use super::{Inner, Key, TokenRegistry};
+use crate::builder::{no_arbiter, on_own_thread};
+use crate::clock::{Clock, SystemClock};
+use crate::duration;
+use crate::error::BuildError;
+use crate::policy::RefreshPolicy;
+use crate::settings::settings;
+use crate::source::{BoxKeyed, KeyedSource};
+use crate::sync::{AtomicUsize, Mutex};
+
+settings! {
+    #![serde(default)]
+
+    /// How much a registry holds, and how many calls it makes at once.
+    ///
+    /// In a file it is a table; unknown keys are refused.
+    ///
+    /// ```
+    /// use tokenflight::registry::RegistryLimits;
+    ///
+    /// let limits: RegistryLimits = serde_json::from_str(r#"{ "max_keys": 500, "idle_timeout": "20m" }"#)?;
+    /// assert_eq!(limits, RegistryLimits::default().max_keys(500).idle_timeout(std::time::Duration::from_secs(1200)));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct RegistryLimits {
+        max_keys: usize,
+        max_busy_keys: Option<usize>,
+        max_waiters: usize,
+        #[serde(deserialize_with = "duration::duration")]
+        idle_timeout: Duration,
+        max_calls: usize,
+        max_calls_per_group: Option<usize>,
+    }
+}
+
+impl Default for RegistryLimits {
+    fn default() -> Self {
+        Self {
+            max_keys: 10_000,
+            max_busy_keys: None,
+            max_waiters: 262_144,
+            idle_timeout: Duration::from_secs(3_600),
+            max_calls: 16,
+            max_calls_per_group: None,
+        }
+    }
+}
+
+impl RegistryLimits {
+    /// How many keys are kept. At least 1, default 10,000. When one more comes, the key that was used least goes.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// How many keys may be waited for, or fly, at once. These are never evicted. At least 1, at most `max_keys`, which is
+    /// the default. One more is answered [`is_too_many_keys`](crate::TokenError::is_too_many_keys).
+    pub fn max_busy_keys(mut self, keys: usize) -> Self {
+        self.max_busy_keys = Some(keys);
+        self
+    }
+
+    /// How many may wait, for all keys together. At least 1, default 262,144. (For one key, the policy has
+    /// [`max_waiters`](RefreshPolicy::max_waiters).)
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.max_waiters = waiters;
+        self
+    }
+
+    /// A key that nobody has asked for in so long a time goes, up to a quarter of it later. Longer than zero, default 1 h.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = time;
+        self
+    }
+
+    /// How many calls to the source are under way at once. At least 1, default 16.
+    pub fn max_calls(mut self, calls: usize) -> Self {
+        self.max_calls = calls;
+        self
+    }
+
+    /// The same for one [group](KeyedSource::group). At least 1, at most `max_calls`. Default: half of `max_calls`, at
+    /// least 1.
+    pub fn max_calls_per_group(mut self, calls: usize) -> Self {
+        self.max_calls_per_group = Some(calls);
+        self
+    }
+
+    fn check(&self) -> Result<(Bounds, GateSettings), BuildError> {
+        let at_least_one = |field, value: usize| {
+            if value == 0 {
+                Err(BuildError::new(field, "is 0: nothing could ever be answered"))
+            } else {
+                Ok(value)
+            }
+        };
+        let max_keys = at_least_one("max_keys", self.max_keys)?;
+        let max_busy_keys = at_least_one("max_busy_keys", self.max_busy_keys.unwrap_or(max_keys))?;
+        if max_busy_keys > max_keys {
+            return Err(BuildError::new(
+                "max_busy_keys",
+                format!("is {max_busy_keys}, and max_keys is {max_keys}: raise max_keys, or lower this"),
+            ));
+        }
+        at_least_one("max_waiters", self.max_waiters)?;
+        let calls = at_least_one("max_calls", self.max_calls)?;
+        let mut gate = GateSettings::with_calls(calls);
+        if let Some(per_group) = self.max_calls_per_group {
+            gate.per_group = at_least_one("max_calls_per_group", per_group)?;
+            if per_group > calls {
+                return Err(BuildError::new(
+                    "max_calls_per_group",
+                    format!("is {per_group}, and max_calls is {calls}: raise max_calls, or lower this"),
+                ));
+            }
+        }
+        if self.idle_timeout.is_zero() {
+            return Err(BuildError::new("idle_timeout", "is 0: no key would be kept"));
+        }
+        Ok((Bounds { max_keys, max_busy_keys, idle: self.idle_timeout }, gate))
+    }
+}
+
+/// The settings of a [`TokenRegistry`], and the ways to start it.
+#[must_use = "it does nothing until it is started"]
+pub struct TokenRegistryBuilder<K> {
+    name: Arc<str>,
+    source: BoxKeyed<K>,
+    policy: RefreshPolicy,
+    clock: Arc<dyn Clock>,
+    limits: RegistryLimits,
+    seed: Option<u64>,
+}
+
+impl<K: Key> TokenRegistryBuilder<K> {
+    pub(super) fn new(source: impl KeyedSource<K>) -> Self {
+        Self {
+            name: "tokens".into(),
+            source: BoxKeyed::new(source),
+            policy: RefreshPolicy::default(),
+            clock: Arc::new(SystemClock),
+            limits: RegistryLimits::default(),
+            seed: None,
+        }
+    }
+
+    /// When to refresh, how often to try, how long to wait: for each key. Default: [`RefreshPolicy::default`].
+    ///
+    /// A registry does not refresh [in the background](RefreshPolicy::background): a key that nobody asks for is to go.
+    pub fn policy(mut self, policy: RefreshPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What it is called in the log, in metrics, and in the name of its thread. Without a NUL. Default: "tokens".
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Where it reads the time. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What its jitter starts from, for a test that repeats itself. Default: random.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// All limits at once, as from a file. Default: [`RegistryLimits::default`].
+    pub fn limits(mut self, limits: RegistryLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// See [`RegistryLimits::max_keys`].
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.limits = self.limits.max_keys(keys);
+        self
+    }
+
+    /// See [`RegistryLimits::max_busy_keys`].
+    pub fn max_busy_keys(mut self, keys: usize) -> Self {
+        self.limits = self.limits.max_busy_keys(keys);
+        self
+    }
+
+    /// See [`RegistryLimits::max_waiters`].
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.limits = self.limits.max_waiters(waiters);
+        self
+    }
+
+    /// See [`RegistryLimits::idle_timeout`].
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.limits = self.limits.idle_timeout(time);
+        self
+    }
+
+    /// See [`RegistryLimits::max_calls`].
+    pub fn max_calls(mut self, calls: usize) -> Self {
+        self.limits = self.limits.max_calls(calls);
+        self
+    }
+
+    /// See [`RegistryLimits::max_calls_per_group`].
+    pub fn max_calls_per_group(mut self, calls: usize) -> Self {
+        self.limits = self.limits.max_calls_per_group(calls);
+        self
+    }
+
+    /// Starts it on this thread's arbiter, in one shard.
+    ///
+    /// # Errors
+    /// An impossible policy or limit, named; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread).
+    pub fn start(self) -> Result<TokenRegistry<K>, BuildError> {
+        let arbiter = Arbiter::try_current().ok_or_else(no_arbiter)?;
+        self.start_on([&arbiter])
+    }
+
+    /// Starts it on these arbiters, a shard on each.
+    ///
+    /// # Errors
+    /// An impossible policy or limit, named; no arbiter, or one that has stopped.
+    pub fn start_on<'a>(
+        self,
+        arbiters: impl IntoIterator<Item = &'a ArbiterHandle>,
+    ) -> Result<TokenRegistry<K>, BuildError> {
+        let arbiters: Vec<_> = arbiters.into_iter().collect();
+        if arbiters.is_empty() {
+            return Err(BuildError::new("arbiters", "are none: give at least one to start a shard on"));
+        }
+        if arbiters.iter().any(|arbiter| !arbiter.alive()) {
+            return Err(BuildError::new("arbiter", "has stopped: start the shard on one that runs"));
+        }
+        let Built { common, shards } = self.build(arbiters.len())?;
+        let start = |(arbiter, Seed { number, heard, seed }): (&ArbiterHandle, Seed)| {
+            let common = Arc::clone(&common);
+            Shard::start_in_arbiter(arbiter, move |_| Shard::new(number, common, heard, seed))
+        };
+        let doors = arbiters.into_iter().zip(shards).map(start).collect();
+        Ok(TokenRegistry(Arc::new(Inner { common, doors })))
+    }
+
+    /// Starts it on a thread and an actix System of its own, in one shard, from wherever this is called: plain tokio, or no
+    /// runtime at all. The thread ends with the registry.
+    ///
+    /// # Errors
+    /// An impossible policy or limit, named; no thread is available.
+    pub fn spawn_thread(self) -> Result<TokenRegistry<K>, BuildError> {
+        let Built { common, shards } = self.build(1)?;
+        let name = Arc::clone(&common.name);
+        let mut doors = Vec::new();
+        for Seed { number, heard, seed } in shards {
+            let common = Arc::clone(&common);
+            doors.push(on_own_thread(&name, move || Shard::new(number, common, heard, seed))?);
+        }
+        Ok(TokenRegistry(Arc::new(Inner { common, doors })))
+    }
+
+    fn build(self, shards: usize) -> Result<Built<K>, BuildError> {
+        self.policy.check()?;
+        if self.policy.refreshes_by_itself() {
+            return Err(BuildError::new(
+                "background",
+                "is not for a registry: a key that nobody asks for is to go; leave it off",
+            ));
+        }
+        if self.name.contains('\0') {
+            return Err(BuildError::new("name", "has a NUL in it: no thread can be called so"));
+        }
+        let (limits, gate) = self.limits.check()?;
+        let gate = GateSettings {
+            jitter: self.policy.jitter_share(),
+            max_retry_after: self.policy.retry_after_limit(),
+            ..gate
+        };
+        let mut dice = fastrand::Rng::with_seed(self.seed.unwrap_or_else(|| fastrand::u64(..)));
+        let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+        let common = Arc::new(Common {
+            name: self.name,
+            source: self.source,
+            policy: Arc::new(self.policy),
+            cells: Cells::new(self.clock),
+            limits,
+            seats: Seats::new(self.limits.max_waiters),
+            busy: AtomicUsize::new(0),
+            gate: Mutex::new(Gate::new(gate, dice.u64(..))),
+            doors,
+            counted: Counted::default(),
+        });
+        let seed = |(number, heard)| Seed { number, heard, seed: dice.u64(..) };
+        Ok(Built { common, shards: ears.into_iter().enumerate().map(seed).collect() })
+    }
+}
+
+/// What a registry is started from.
+struct Built<K> {
+    common: Arc<Common<K>>,
+    shards: Vec<Seed>,
+}
+
+/// What a shard is made of.
+struct Seed {
+    number: usize,
+    heard: UnboundedReceiver<Heard>,
+    seed: u64,
+}
+
+impl<K> fmt::Debug for TokenRegistryBuilder<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRegistryBuilder")
+            .field("name", &self.name)
+            .field("policy", &self.policy)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! What the shards of a registry share, with each other and with its handles.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::cell::Cells;
+use super::gate::{Decided, Gate};
+use crate::duration::millis;
+use crate::policy::RefreshPolicy;
+use crate::source::BoxKeyed;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+
+/// One key's place: its shard, its number there, and which key it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Who {
+    pub(super) shard: usize,
+    pub(super) entry: u32,
+    pub(super) generation: u32,
+}
+
+/// What a shard hears from another one.
+pub(super) enum Heard {
+    /// What the gate has decided for a key of this shard.
+    Decided(Decided<Who>),
+    /// Another shard has a new key, there is no more room, and none of its own keys can go.
+    MakeRoom,
+}
+
+pub(super) struct Common<K> {
+    pub(super) name: Arc<str>,
+    pub(super) source: BoxKeyed<K>,
+    pub(super) policy: Arc<RefreshPolicy>,
+    pub(super) cells: Cells<K>,
+    pub(super) limits: Bounds,
+    pub(super) seats: Arc<Seats>,
+    /// Keys that are waited for, or fly.
+    pub(super) busy: AtomicUsize,
+    pub(super) gate: Mutex<Gate<Who>>,
+    /// Where each shard hears what the gate has decided.
+    pub(super) doors: Vec<UnboundedSender<Heard>>,
+    pub(super) counted: Counted,
+}
+
+/// The limits, checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) max_keys: usize,
+    pub(super) max_busy_keys: usize,
+    pub(super) idle: Duration,
+}
+
+/// What is counted for all shards.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// Keys that went because there was no more room.
+    pub(super) evicted: AtomicU64,
+    /// Keys that went because nobody had asked for them for so long.
+    pub(super) idled: AtomicU64,
+    /// Requests that found every key busy.
+    pub(super) crowded: AtomicU64,
+}
+
+impl Bounds {
+    /// All keys are looked at four times in the idle time.
+    pub(super) fn sweep_interval(&self) -> Duration {
+        (self.idle / 4).max(Duration::from_millis(1))
+    }
+}
+
+impl<K: Hash + Eq> Common<K> {
+    /// The shard whose key this is. By the high bits of the hash: the map uses the low ones.
+    pub(super) fn shard_of(&self, hash: u64) -> usize {
+        let shards = self.doors.len().max(1) as u64;
+        usize::try_from((hash >> 40) % shards).unwrap_or_default()
+    }
+
+    /// Whether there is room for another key that is waited for.
+    pub(super) fn has_room_for_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) < self.limits.max_busy_keys
+    }
+
+    /// Whether a key has to go before another one comes.
+    pub(super) fn is_full(&self) -> bool {
+        self.cells.keys.load(Ordering::Relaxed) >= self.limits.max_keys
+    }
+}
+
+impl<K> fmt::Debug for Common<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Places for those who wait, in all keys together.
+#[derive(Debug)]
+pub(super) struct Seats {
+    taken: AtomicUsize,
+    pub(super) limit: usize,
+    overloads: AtomicU64,
+    /// When callers who have gone away may be looked for again, in milliseconds on the boot clock.
+    next_purge: AtomicU64,
+}
+
+/// One of them. Dropped, it is free.
+#[derive(Debug)]
+pub(super) struct Seat(Arc<Seats>);
+
+impl Seats {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            taken: AtomicUsize::new(0),
+            limit,
+            overloads: AtomicU64::new(0),
+            next_purge: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn take(self: &Arc<Self>) -> Option<Seat> {
+        if self.taken.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return Some(Seat(Arc::clone(self)));
+        }
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.overloads.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Whether callers who have gone away are to be looked for now: once a second, since that takes a walk through all
+    /// who wait.
+    pub(super) fn is_purge_due(&self, now: Duration) -> bool {
+        let now = millis(now);
+        let due = self.next_purge.load(Ordering::Relaxed);
+        let next = now.saturating_add(1_000);
+        due <= now
+            && self.next_purge.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn overloads(&self) -> u64 {
+        self.overloads.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}

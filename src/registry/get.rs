@@ -1,0 +1,87 @@
+//! What waits for the token of a key: a named future.
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::{Key, TokenRegistry};
+use crate::error::TokenError;
+use crate::flight::{Outcome, Rejection};
+use crate::token::Token;
+
+/// What [`TokenRegistry::get`] returns: a future that owns what it needs.
+#[must_use = "futures do nothing unless polled"]
+pub struct KeyGet<K: Key>(Getting<K>);
+
+/// What is asked of a shard.
+pub(super) enum Asking {
+    Want,
+    Refresh,
+    Replace(Token, Rejection),
+}
+
+enum Getting<K: Key> {
+    Ready(Outcome),
+    /// Not polled yet.
+    Asking(TokenRegistry<K>, K, Asking),
+    Waiting(oneshot::Receiver<Outcome>),
+    Over,
+}
+
+impl<K: Key> KeyGet<K> {
+    #[inline]
+    pub(super) fn ready(outcome: Outcome) -> Self {
+        Self(Getting::Ready(outcome))
+    }
+
+    pub(super) fn asking(registry: TokenRegistry<K>, key: K, asking: Asking) -> Self {
+        Self(Getting::Asking(registry, key, asking))
+    }
+}
+
+/// Nothing in it is pinned.
+impl<K: Key> Unpin for KeyGet<K> {}
+
+impl<K: Key> Future for KeyGet<K> {
+    type Output = Result<Token, TokenError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match mem::replace(&mut self.0, Getting::Over) {
+                Getting::Ready(outcome) => return Poll::Ready(outcome),
+                Getting::Asking(registry, key, asking) => {
+                    if let (Asking::Want, Some(token)) = (&asking, registry.current(&key)) {
+                        return Poll::Ready(Ok(token));
+                    }
+                    self.0 = match registry.ask(key, asking) {
+                        Ok(answer) => Getting::Waiting(answer),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    };
+                }
+                Getting::Waiting(mut answer) => {
+                    return match Pin::new(&mut answer).poll(cx) {
+                        Poll::Pending => {
+                            self.0 = Getting::Waiting(answer);
+                            Poll::Pending
+                        }
+                        Poll::Ready(outcome) => {
+                            Poll::Ready(outcome.unwrap_or_else(|_| Err(TokenError::stopped())))
+                        }
+                    };
+                }
+                // Polled again after its end, which a future need not endure, it never ends.
+                Getting::Over => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<K: Key> fmt::Debug for KeyGet<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyGet")
+    }
+}

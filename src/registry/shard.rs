@@ -1,0 +1,359 @@
+//! A shard: the actor that drives the machines of some of a registry's keys, with one timer.
+//!
+//! A key at rest is a small record. An event wakes its machine, which decides; the shard performs the effects as a
+//! [`TokenActor`](crate::TokenActor) does ([`Shell`]), and lets the machine rest again if it has nothing to do. This file
+//! has the actor and what an event does. [`entries`] has the keys and their eviction, [`busy`] a machine and its call,
+//! [`inbox`] the messages, [`rounds`] what the shard does by itself: calls that end, alarms, crowds.
+
+mod busy;
+mod entries;
+mod inbox;
+mod key;
+mod rounds;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
+use std::hash::Hash;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, WrapFuture};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+
+use super::cell::Cell;
+use super::common::{Common, Heard, Who};
+use super::gate::{Decided, Ending, Number, Permit};
+use crate::actor::{Delivery, Shell, Ticket, yield_turn};
+use crate::clock::Timestamp;
+use crate::error::TokenError;
+use crate::flight::{Counters, Effect, Event, Machine, Refusal};
+use crate::queue::CHUNK;
+use crate::sync::{Ordering, lock};
+
+use busy::Busy;
+use entries::{Entries, Entry, State};
+use key::OneKey;
+use rounds::{Alarm, Rounds, Work};
+
+pub(super) struct Shard<K> {
+    number: usize,
+    common: Arc<Common<K>>,
+    entries: Entries<K>,
+    /// When something happens by itself, with the number and the generation of its key. Some are of no use any more.
+    alarms: BinaryHeap<Reverse<(Duration, u32, u32)>>,
+    alarm: Option<Alarm>,
+    /// Calls and looks that are under way.
+    works: FuturesUnordered<Work>,
+    /// What the gate has decided for keys of this shard.
+    decided: VecDeque<Decision>,
+    /// The same, as other shards have heard it.
+    heard: UnboundedReceiver<Heard>,
+    /// Keys whose crowds are being told.
+    telling: VecDeque<Who>,
+    delivery: Delivery,
+    effects: Vec<Effect<Ticket>>,
+    dice: fastrand::Rng,
+    /// What its keys have counted.
+    totals: Counters,
+    /// Where the look for idle keys goes on, and when the next one begins.
+    sweep: Option<u32>,
+    next_sweep: Duration,
+    leaving: Vec<oneshot::Sender<()>>,
+    has_parted: bool,
+    /// Events since the last pause for the arbiter's other tasks.
+    events: usize,
+}
+
+/// What the gate has decided for a key. Without a number: the answer to the question itself.
+struct Decision {
+    who: Who,
+    number: Option<Number>,
+    how: Result<Permit, Refusal>,
+}
+
+/// What a key of a registry can be.
+pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
+
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> Key for K {}
+
+impl<K: Key> Shard<K> {
+    pub(super) fn new(
+        number: usize,
+        common: Arc<Common<K>>,
+        heard: UnboundedReceiver<Heard>,
+        seed: u64,
+    ) -> Self {
+        let now = common.cells.clock().now().boot;
+        let next_sweep = now.saturating_add(common.limits.sweep_interval());
+        Self {
+            number,
+            common,
+            entries: Entries::new(),
+            alarms: BinaryHeap::new(),
+            alarm: None,
+            works: FuturesUnordered::new(),
+            decided: VecDeque::new(),
+            heard,
+            telling: VecDeque::new(),
+            delivery: Delivery::default(),
+            effects: Vec::new(),
+            dice: fastrand::Rng::with_seed(seed),
+            totals: Counters::default(),
+            sweep: None,
+            next_sweep,
+            leaving: Vec::new(),
+            has_parted: false,
+            events: 0,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.common.cells.clock().now()
+    }
+
+    /// Performs an event for a key, and whatever the gate decides because of it.
+    fn on(&mut self, number: u32, entry: Box<Entry<K>>, event: Event<Ticket>) {
+        let now = self.now();
+        self.step(number, entry, event, now);
+        self.hear(now);
+    }
+
+    fn step(&mut self, number: u32, mut entry: Box<Entry<K>>, event: Event<Ticket>, now: Timestamp) {
+        let was_busy = matches!(entry.state, State::Busy(_));
+        let mut busy = self.wake(&mut entry, now);
+        let before = busy.machine.counters();
+        OneKey { shard: self, number, entry: &entry, busy: &mut busy }.on(event, now);
+        self.totals.add(&before, &busy.machine.counters());
+        self.tell(number, &entry, &mut busy);
+        let is_busy = match busy.rest(now) {
+            Some(resting) => {
+                entry.state = State::Resting(resting);
+                false
+            }
+            None => {
+                self.set_alarm(number, &mut entry, &mut busy, now);
+                entry.state = State::Busy(busy);
+                true
+            }
+        };
+        match (was_busy, is_busy) {
+            (false, true) => drop(self.common.busy.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.common.busy.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        self.entries.put(number, entry);
+        self.events += 1;
+    }
+
+    /// The key's machine, which may have been at rest.
+    fn wake(&mut self, entry: &mut Entry<K>, now: Timestamp) -> Box<Busy> {
+        match mem::replace(&mut entry.state, State::Resting(crate::flight::Resting::default())) {
+            State::Busy(busy) => busy,
+            State::Resting(resting) => {
+                let machine = resting.resume(Arc::clone(&self.common.policy), self.dice.u64(..));
+                Box::new(Busy::new(machine.behind_a_gate(), now))
+            }
+        }
+    }
+
+    /// A key that nobody has asked for.
+    fn fresh(&mut self, now: Timestamp) -> Box<Busy> {
+        let machine = Machine::new(Arc::clone(&self.common.policy), self.dice.u64(..));
+        Box::new(Busy::new(machine.behind_a_gate(), now))
+    }
+
+    /// Tells the first of those whose outcome is known. The rest is told in rounds.
+    fn tell(&mut self, number: u32, entry: &Entry<K>, busy: &mut Busy) {
+        if !busy.is_telling && self.delivery.tell_chunk(&mut busy.machine) {
+            busy.is_telling = true;
+            self.telling.push_back(self.who(number, entry));
+        }
+    }
+
+    fn who(&self, number: u32, entry: &Entry<K>) -> Who {
+        Who { shard: self.number, entry: number, generation: entry.generation }
+    }
+
+    fn set_alarm(&mut self, number: u32, entry: &mut Entry<K>, busy: &mut Busy, now: Timestamp) {
+        let Some(wake) = busy.next_wake(now) else { return };
+        if entry.wake.is_none_or(|set| wake < set) {
+            entry.wake = Some(wake);
+            self.alarms.push(Reverse((wake, number, entry.generation)));
+        }
+    }
+
+    /// Gives the gate back its leave.
+    fn end_call(&mut self, permit: Option<Permit>, ending: Ending, now: Timestamp) {
+        if let Some(permit) = permit {
+            lock(&self.common.gate).ended(permit, ending, now.boot);
+        }
+    }
+
+    /// Acts on what the gate has decided: for keys of this shard at once, for others their shards hear it.
+    fn hear(&mut self, now: Timestamp) {
+        loop {
+            self.sort(now);
+            let Some(Decision { who, number, how }) = self.decided.pop_front() else { return };
+            let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else {
+                self.end_call(how.ok(), Ending::Abandoned, now);
+                continue;
+            };
+            match &mut entry.state {
+                State::Busy(busy) if busy.machine.is_queued() && busy.asked == number => {
+                    busy.asked = None;
+                    let event = match how {
+                        Ok(permit) => {
+                            busy.permit = Some(permit);
+                            Event::Granted
+                        }
+                        Err(refusal) => Event::Refused(refusal),
+                    };
+                    self.step(who.entry, entry, event, now);
+                }
+                // It does not want this call any more: the answer and its withdrawal have crossed.
+                _ => {
+                    self.end_call(how.ok(), Ending::Abandoned, now);
+                    self.entries.put(who.entry, entry);
+                }
+            }
+        }
+    }
+
+    /// Takes what the gate has decided since, and sends each to its shard.
+    fn sort(&mut self, now: Timestamp) {
+        let common = Arc::clone(&self.common);
+        let mut gate = lock(&common.gate);
+        while let Some(decided) = gate.next_decided(now.boot) {
+            if decided.who.shard == self.number {
+                self.decided.push_back(Decision::of(decided, now));
+            } else if let Some(door) = common.doors.get(decided.who.shard)
+                && let Err(gone) = door.send(Heard::Decided(decided))
+                && let Heard::Decided(decided) = gone.0
+                && let Ok(permit) = decided.how
+            {
+                gate.ended(permit, Ending::Abandoned, now.boot);
+            }
+        }
+    }
+
+    /// An entry for this key, which is made if there is none. `None` if there is no room.
+    fn find_or_make(&mut self, key: &K) -> Option<(u32, Box<Entry<K>>)> {
+        if let Some(found) = self.find(key) {
+            return Some(found);
+        }
+        if !self.common.has_room_for_busy() {
+            self.common.counted.crowded.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        if self.common.is_full() && !self.evict() {
+            self.ask_for_room();
+        }
+        let number = self.entries.reserve();
+        let cell = Arc::new(Cell::new(number, Arc::clone(self.common.cells.clock())));
+        self.common.cells.insert(key.clone(), Arc::clone(&cell));
+        let hash = self.common.cells.hash(key);
+        Some((number, self.entries.new_entry(key.clone(), hash, cell)))
+    }
+
+    fn find(&mut self, key: &K) -> Option<(u32, Box<Entry<K>>)> {
+        let number = self.common.cells.get(key)?.entry;
+        self.entries.take(number).map(|entry| (number, entry))
+    }
+
+    /// Lets one key go that nobody waits for. Returns whether there was one.
+    fn evict(&mut self) -> bool {
+        let Some((number, entry)) = self.entries.pick() else { return false };
+        self.common.counted.evicted.fetch_add(1, Ordering::Relaxed);
+        self.forget(number, &entry);
+        true
+    }
+
+    /// A key is no longer kept. Nobody waits for it.
+    fn forget(&mut self, number: u32, entry: &Entry<K>) {
+        self.common.cells.remove(&entry.key);
+        entry.cell.slot.close();
+        self.entries.release(number);
+    }
+
+    /// None of this shard's keys can go. Another shard may have one; each is asked in turn.
+    fn ask_for_room(&mut self) {
+        let shards = self.common.doors.len();
+        let other = self.dice.usize(..shards.max(1));
+        if let Some(door) = self.common.doors.get(other).filter(|_| other != self.number) {
+            let _ = door.send(Heard::MakeRoom);
+        }
+    }
+
+    fn refuse(&self, ticket: Ticket) {
+        let error = TokenError::too_many_keys(self.common.limits.max_busy_keys);
+        // A recipient is foreign code.
+        crate::panics::contain(|| ticket.tell(&Err(error)));
+    }
+
+    /// Actix hands over whatever the mailbox holds in one go. So now and then the shard waits for a moment, in which the
+    /// arbiter's other tasks run.
+    fn rest(&mut self, ctx: &mut Context<Self>) {
+        if self.events >= CHUNK {
+            self.events = 0;
+            ctx.wait(yield_turn().into_actor(self));
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.works.is_empty() && self.telling.is_empty() && self.common.busy.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl<K: Key> Actor for Shard<K> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Rounds);
+    }
+}
+
+/// However it ends: readers find no token, those who have an outcome are told, and each ticket of the others answers as
+/// it drops.
+impl<K> Drop for Shard<K> {
+    fn drop(&mut self) {
+        for who in mem::take(&mut self.telling) {
+            if let Some(State::Busy(busy)) = self.entries.get_mut(who.entry).map(|entry| &mut entry.state) {
+                while self.delivery.tell_chunk(&mut busy.machine) {}
+            }
+        }
+        for done in self.leaving.drain(..) {
+            let _ = done.send(());
+        }
+    }
+}
+
+impl<K> fmt::Debug for Shard<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Decision {
+    fn of(decided: Decided<Who>, now: Timestamp) -> Self {
+        let how = decided.how.map_err(|refusal| refusal.told_at(now));
+        Self { who: decided.who, number: Some(decided.number), how }
+    }
+}
+
+impl super::gate::Refusal {
+    fn told_at(self, now: Timestamp) -> Refusal {
+        match self {
+            Self::Closed { error, until } | Self::ClientClosed { error, until } => {
+                Refusal::Closed { error, left: until.saturating_sub(now.boot) }
+            }
+            Self::TooLong { expected, .. } => Refusal::TooLong { expected },
+        }
+    }
+}
+
+/// Who tells the shards of a registry.
+pub(super) type Door<K> = actix::Addr<Shard<K>>;

@@ -1,0 +1,234 @@
+//! A shard's keys, and which of them goes when there is no more room.
+//!
+//! The order of eviction is that of SIEVE: a hand goes from the oldest key to the newest. A key that was used since the
+//! hand came by last is passed over, the first that was not goes. Keys that are waited for, or fly, are not in the line
+//! at all: nothing can evict them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::cell::Cell;
+use super::busy::Busy;
+use crate::flight::Resting;
+
+/// One key, as its shard keeps it.
+#[derive(Debug)]
+pub(super) struct Entry<K> {
+    pub(super) key: K,
+    pub(super) hash: u64,
+    pub(super) cell: Arc<Cell>,
+    /// Tells this key from one that had its number before.
+    pub(super) generation: u32,
+    pub(super) state: State,
+    /// The earliest alarm that is set for it.
+    pub(super) wake: Option<Duration>,
+    /// Looks in a row that found it unused.
+    pub(super) idle: u8,
+    older: Option<u32>,
+    newer: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nobody waits, and no flight is under way.
+    Resting(Resting),
+    Busy(Box<Busy>),
+}
+
+/// Numbered places, and the line of those at rest.
+#[derive(Debug)]
+pub(super) struct Entries<K> {
+    places: Vec<Option<Box<Entry<K>>>>,
+    free: Vec<u32>,
+    generations: u32,
+    oldest: Option<u32>,
+    newest: Option<u32>,
+    hand: Option<u32>,
+}
+
+impl<K> Entries<K> {
+    pub(super) fn new() -> Self {
+        Self { places: Vec::new(), free: Vec::new(), generations: 0, oldest: None, newest: None, hand: None }
+    }
+
+    /// How many numbers have been given out.
+    pub(super) fn numbers(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// A number for a new key.
+    pub(super) fn reserve(&mut self) -> u32 {
+        if let Some(number) = self.free.pop() {
+            return number;
+        }
+        self.places.push(None);
+        self.numbers() - 1
+    }
+
+    /// A new key, which nobody has asked for yet.
+    pub(super) fn new_entry(&mut self, key: K, hash: u64, cell: Arc<Cell>) -> Box<Entry<K>> {
+        self.generations = self.generations.wrapping_add(1);
+        Box::new(Entry {
+            key,
+            hash,
+            cell,
+            generation: self.generations,
+            state: State::Resting(Resting::default()),
+            wake: None,
+            idle: 0,
+            older: None,
+            newer: None,
+        })
+    }
+
+    /// Takes it out while something is done with it. It [comes back](Self::put), or its number [is
+    /// free](Self::release).
+    pub(super) fn take(&mut self, number: u32) -> Option<Box<Entry<K>>> {
+        let entry = self.places.get_mut(number as usize)?.take()?;
+        if matches!(entry.state, State::Resting(_)) {
+            self.unlink(number, &entry);
+        }
+        Some(entry)
+    }
+
+    /// The same, if it is still this key.
+    pub(super) fn take_same(&mut self, number: u32, generation: u32) -> Option<Box<Entry<K>>> {
+        self.get(number).filter(|entry| entry.generation == generation)?;
+        self.take(number)
+    }
+
+    pub(super) fn put(&mut self, number: u32, mut entry: Box<Entry<K>>) {
+        if matches!(entry.state, State::Resting(_)) {
+            self.link(number, &mut entry);
+        }
+        if let Some(place) = self.places.get_mut(number as usize) {
+            *place = Some(entry);
+        }
+    }
+
+    pub(super) fn release(&mut self, number: u32) {
+        self.free.push(number);
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Entry<K>> {
+        self.places.get(number as usize)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Entry<K>> {
+        self.places.get_mut(number as usize)?.as_deref_mut()
+    }
+
+    /// The key that goes next. It is out of the line, and its number is not free yet.
+    pub(super) fn pick(&mut self) -> Option<(u32, Box<Entry<K>>)> {
+        let mut number = self.hand.or(self.oldest)?;
+        // Each that is passed over has its mark wiped. So the second time round one is found, unless readers mark all of
+        // them again meanwhile; a third time there is none.
+        for _ in 0..self.places.len().saturating_mul(2) + 1 {
+            let entry = self.get(number)?;
+            let next = entry.newer.or(self.oldest)?;
+            if !entry.cell.was_used(Cell::SINCE_HAND) {
+                self.hand = (next != number).then_some(next);
+                return self.take(number).map(|entry| (number, entry));
+            }
+            number = next;
+        }
+        self.take(number).map(|entry| (number, entry))
+    }
+
+    fn link(&mut self, number: u32, entry: &mut Entry<K>) {
+        (entry.older, entry.newer) = (self.newest, None);
+        match self.newest.and_then(|newest| self.get_mut(newest)) {
+            Some(newest) => newest.newer = Some(number),
+            None => self.oldest = Some(number),
+        }
+        self.newest = Some(number);
+    }
+
+    fn unlink(&mut self, number: u32, entry: &Entry<K>) {
+        let Entry { older, newer, .. } = *entry;
+        match older.and_then(|older| self.get_mut(older)) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
+        }
+        match newer.and_then(|newer| self.get_mut(newer)) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+        if self.hand == Some(number) {
+            self.hand = newer;
+        }
+    }
+}
+
+impl<K> Drop for Entries<K> {
+    /// Readers find no token of a registry that is gone.
+    fn drop(&mut self) {
+        self.places.iter().flatten().for_each(|entry| entry.cell.slot.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn line(keys: u32) -> Entries<u32> {
+        let mut entries = Entries::new();
+        for key in 0..keys {
+            let number = entries.reserve();
+            let cell = Arc::new(Cell::new(number, Arc::new(SystemClock)));
+            cell.was_used(Cell::SINCE_HAND);
+            let entry = entries.new_entry(key, 0, cell);
+            entries.put(number, entry);
+        }
+        entries
+    }
+
+    fn evict(entries: &mut Entries<u32>) -> Option<u32> {
+        let (number, entry) = entries.pick()?;
+        entries.release(number);
+        Some(entry.key)
+    }
+
+    #[test]
+    fn the_oldest_that_was_not_used_goes_and_one_that_was_used_is_passed_over_once() {
+        let mut entries = line(4);
+        entries.get(0).unwrap().cell.note_use();
+        entries.get(2).unwrap().cell.note_use();
+        assert_eq!(evict(&mut entries), Some(1));
+        assert_eq!(evict(&mut entries), Some(3));
+        assert_eq!(evict(&mut entries), Some(0), "its mark was wiped");
+        assert_eq!(evict(&mut entries), Some(2));
+        assert_eq!(evict(&mut entries), None);
+    }
+
+    #[test]
+    fn a_key_that_is_taken_out_is_not_evicted() {
+        let mut entries = line(3);
+        let busy = entries.take(0).unwrap();
+        assert_eq!(evict(&mut entries), Some(1));
+        entries.put(0, busy);
+        assert_eq!(evict(&mut entries), Some(2), "it went to the end of the line");
+        assert_eq!(evict(&mut entries), Some(0));
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_another_key() {
+        let mut entries = line(1);
+        let before = entries.get(0).unwrap().generation;
+        assert_eq!(evict(&mut entries), Some(0));
+        let number = entries.reserve();
+        assert_eq!(number, 0);
+        let entry = entries.new_entry(9, 0, Arc::new(Cell::new(0, Arc::new(SystemClock))));
+        entries.put(number, entry);
+        assert!(entries.take_same(0, before).is_none());
+        assert!(entries.take_same(0, before + 1).is_some());
+    }
+
+    #[test]
+    fn where_readers_mark_all_keys_again_and_again_one_goes_all_the_same() {
+        let mut entries = line(3);
+        (0..3).for_each(|key| entries.get(key).unwrap().cell.note_use());
+        assert_eq!(evict(&mut entries), Some(0));
+    }
+}

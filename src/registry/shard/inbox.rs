@@ -1,0 +1,168 @@
+//! A shard's inbox: what each message is for a key's machine.
+
+use actix::{Context, Handler};
+
+use super::super::message::ToShard;
+use super::super::status::RegistryStatus;
+use super::entries::{Entry, State};
+use super::{Key, Shard};
+use crate::actor::Status;
+use crate::error::TokenError;
+use crate::flight::Event;
+use crate::panics::contain;
+use crate::sync::{Ordering, lock};
+
+impl<K: Key> Handler<ToShard<K>> for Shard<K> {
+    type Result = ();
+
+    fn handle(&mut self, message: ToShard<K>, ctx: &mut Context<Self>) {
+        self.events += 1;
+        if !self.leaving.is_empty() && !matches!(message, ToShard::Shutdown { .. }) {
+            // Dropped, it answers.
+            return self.rest(ctx);
+        }
+        match message {
+            ToShard::Want { key, ticket, timeout } => match self.find_or_make(&key) {
+                Some((number, entry)) => self.on(number, entry, Event::Want { waiter: ticket, timeout }),
+                None => self.refuse(ticket),
+            },
+            ToShard::Refresh { key, ticket } => match self.find_or_make(&key) {
+                Some((number, entry)) => self.on(number, entry, Event::Refresh { waiter: ticket }),
+                None => self.refuse(ticket),
+            },
+            ToShard::Replace { key, ticket, token, rejection } => match self.find_or_make(&key) {
+                Some((number, entry)) => {
+                    self.on(number, entry, Event::Replace { waiter: ticket, token, rejection });
+                }
+                None => self.refuse(ticket),
+            },
+            ToShard::Invalidate { key, token } => self.if_kept(&key, Event::Invalidate(token)),
+            ToShard::Reported { key } => self.if_kept(&key, Event::Tick),
+            ToShard::NearEnd { key } => self.if_kept(&key, Event::NearEnd),
+            // A key that is not kept is made: it remembers the token that must not be handed out.
+            ToShard::Discard { key, token } => {
+                if let Some((number, entry)) = self.find_or_make(&key) {
+                    self.on(number, entry, Event::Discard(token));
+                }
+            }
+            ToShard::Remove { key, done } => {
+                let removed = self.find(&key).map(|(number, entry)| self.remove(number, entry));
+                let _ = done.send(removed.is_some());
+            }
+            ToShard::Retain { keeps, done } => drop(done.send(self.retain(keeps))),
+            ToShard::Status { key, done } => drop(done.send(self.status(&key))),
+            ToShard::Totals { done } => drop(done.send(self.totals())),
+            ToShard::Purge => self.purge(),
+            ToShard::Shutdown { done } => self.shut_down(done, ctx),
+        }
+        self.rest(ctx);
+    }
+}
+
+impl<K: Key> Shard<K> {
+    fn if_kept(&mut self, key: &K, event: Event<crate::actor::Ticket>) {
+        if let Some((number, entry)) = self.find(key) {
+            self.on(number, entry, event);
+        }
+    }
+
+    /// Whoever waits for it is told that it is gone.
+    fn remove(&mut self, number: u32, mut entry: Box<Entry<K>>) {
+        if matches!(entry.state, State::Busy(_)) {
+            self.on(number, entry, Event::Stop);
+            let Some(stopped) = self.entries.take(number) else { return };
+            entry = stopped;
+            if let State::Busy(busy) = &mut entry.state {
+                while self.delivery.tell_chunk(&mut busy.machine) {}
+                self.common.busy.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.forget(number, &entry);
+    }
+
+    fn retain(&mut self, mut keeps: Box<dyn FnMut(&K) -> bool + Send>) -> usize {
+        let mut gone = 0;
+        for number in 0..self.entries.numbers() {
+            // The closure is foreign code: where it panics, the key is kept.
+            let goes = self
+                .entries
+                .get(number)
+                .is_some_and(|entry| contain(|| !keeps(&entry.key)).unwrap_or_default());
+            if goes && let Some(entry) = self.entries.take(number) {
+                self.remove(number, entry);
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    /// A key that is not kept has the status of one that nobody has asked for.
+    fn status(&mut self, key: &K) -> Status {
+        let now = self.now();
+        let Some((number, mut entry)) = self.find(key) else {
+            let mut busy = self.fresh(now);
+            return Status::of(&mut busy.machine, now);
+        };
+        let mut busy = self.wake(&mut entry, now);
+        let mut status = Status::of(&mut busy.machine, now);
+        status.last_refresh = busy.took;
+        entry.state = match busy.rest(now) {
+            Some(resting) => State::Resting(resting),
+            None => State::Busy(busy),
+        };
+        self.entries.put(number, entry);
+        status
+    }
+
+    fn totals(&self) -> RegistryStatus {
+        let (now, common) = (self.now().boot, &self.common);
+        let gate = lock(&common.gate).status();
+        let load = |number: &crate::sync::AtomicU64| number.load(Ordering::Relaxed);
+        RegistryStatus {
+            keys: common.cells.keys.load(Ordering::Relaxed),
+            busy_keys: common.busy.load(Ordering::Relaxed),
+            waiters: common.seats.taken(),
+            calls: gate.calls,
+            max_calls: gate.limit,
+            queued: gate.urgent + gate.ahead,
+            closed: gate.closed.as_ref().map(|(_, until)| until.saturating_sub(now)),
+            closed_by: gate
+                .closed
+                .map(|(error, until)| TokenError::flight_failed(error, 0, until.saturating_sub(now))),
+            closures: gate.closures,
+            closed_clients: gate.clients_shut,
+            evicted: load(&common.counted.evicted),
+            idled: load(&common.counted.idled),
+            too_many_keys: load(&common.counted.crowded),
+            lost: self.delivery.lost,
+            counters: self.totals,
+        }
+    }
+
+    /// Takes out those who have gone away.
+    fn purge(&mut self) {
+        for number in 0..self.entries.numbers() {
+            if let Some(State::Busy(busy)) = self.entries.get_mut(number).map(|entry| &mut entry.state) {
+                busy.machine.purge();
+            }
+        }
+    }
+
+    fn shut_down(&mut self, done: tokio::sync::oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        let is_first = self.leaving.is_empty() && !self.has_parted;
+        self.leaving.push(done);
+        for number in 0..self.entries.numbers() {
+            let Some(entry) = self.entries.take(number) else { continue };
+            if matches!(entry.state, State::Busy(_)) {
+                entry.cell.slot.close();
+                self.common.cells.remove(&entry.key);
+                self.on(number, entry, Event::Stop);
+            } else {
+                self.forget(number, &entry);
+            }
+        }
+        if is_first {
+            self.part(ctx);
+        }
+    }
+}

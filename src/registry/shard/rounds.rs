@@ -1,0 +1,293 @@
+//! What a shard does by itself: it takes the results of calls, hears the gate, wakes keys at their time, tells crowds,
+//! and looks for keys that nobody uses.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use actix::{ActorContext, ActorFuture, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use futures_util::StreamExt;
+use tokio::time::{Instant, Sleep};
+
+use super::super::cell::Cell;
+use super::super::common::{Heard, Who};
+use super::super::verdict::ending;
+use super::busy::Call;
+use super::entries::State;
+use super::{Decision, Key, Shard};
+use crate::actor::LONGEST_PARTING;
+use crate::clock::Timestamp;
+use crate::error::SourceError;
+use crate::flight::Event;
+use crate::panics::Contained;
+use crate::queue::CHUNK;
+use crate::sync::Ordering;
+use crate::token::Token;
+
+/// Something that goes on outside the shard.
+pub(super) enum Work {
+    /// A call to the source.
+    Call { who: Who, id: u64, call: Call },
+    /// A look at what other processes have fetched.
+    Look { who: Who, began: Timestamp, look: Contained<Option<Token>> },
+}
+
+/// What has come of it.
+pub(super) enum Done {
+    /// `None`: it was given up.
+    Call {
+        who: Who,
+        id: u64,
+        result: Option<Result<Token, SourceError>>,
+    },
+    Look {
+        who: Who,
+        began: Timestamp,
+        found: Option<Token>,
+    },
+}
+
+impl Work {
+    pub(super) fn look(
+        who: Who,
+        began: Timestamp,
+        look: Pin<Box<dyn Future<Output = Option<Token>> + Send>>,
+    ) -> Self {
+        Self::Look { who, began, look: Contained::new(look) }
+    }
+}
+
+impl Future for Work {
+    type Output = Done;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Done> {
+        match &mut *self {
+            Self::Call { who, id, call } => {
+                let (who, id) = (*who, *id);
+                Pin::new(call).poll(task).map(|result| Done::Call { who, id, result })
+            }
+            Self::Look { who, began, look } => {
+                let (who, began) = (*who, *began);
+                // A look that panics has found nothing.
+                Pin::new(look).poll(task).map(|found| Done::Look { who, began, found: found.flatten() })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
+}
+
+/// The shard's one timer.
+pub(super) struct Alarm {
+    /// On the boot clock.
+    at: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// Runs as long as the shard has an address, or something to do.
+#[derive(Debug)]
+pub(super) struct Rounds;
+
+impl<K: Key> ActorFuture<Shard<K>> for Rounds {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        shard: &mut Shard<K>,
+        ctx: &mut Context<Shard<K>>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        shard.take_results(task);
+        shard.take_decisions(task);
+        shard.ring(task);
+        shard.tell_on();
+        if shard.has_more() {
+            // The other tasks of the arbiter have their turn, and then this is polled again.
+            shard.events = CHUNK;
+        }
+        shard.leave(ctx);
+        shard.rest(ctx);
+        if !ctx.connected() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<K: Key> Shard<K> {
+    fn take_results(&mut self, task: &mut TaskContext<'_>) {
+        while self.events < CHUNK
+            && let Poll::Ready(Some(done)) = self.works.poll_next_unpin(task)
+        {
+            match done {
+                Done::Call { who, id, result: Some(result) } => self.call_ended(who, id, result),
+                Done::Call { result: None, .. } => {}
+                Done::Look { who, began, found } => self.look_ended(who, began, found),
+            }
+        }
+    }
+
+    fn call_ended(&mut self, who: Who, id: u64, result: Result<Token, SourceError>) {
+        let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else { return };
+        let State::Busy(busy) = &mut entry.state else {
+            return self.entries.put(who.entry, entry);
+        };
+        let (sent, permit) = (busy.sent, busy.permit.take());
+        busy.call = None;
+        let now = self.now();
+        self.end_call(permit, ending(&result), now);
+        let result = result.map(|token| self.stamped(token, sent));
+        self.step(who.entry, entry, Event::Fetched { id, result }, now);
+        self.hear(now);
+    }
+
+    fn look_ended(&mut self, who: Who, began: Timestamp, found: Option<Token>) {
+        let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else { return };
+        if let State::Busy(busy) = &mut entry.state {
+            busy.looks.end();
+        }
+        let event = found.map_or(Event::Tick, |token| Event::Offered(self.stamped(token, began)));
+        self.on(who.entry, entry, event);
+    }
+
+    /// What the gate has decided when another shard gave something back.
+    fn take_decisions(&mut self, task: &mut TaskContext<'_>) {
+        let now = self.now();
+        while self.events < CHUNK
+            && let Poll::Ready(Some(heard)) = self.heard.poll_recv(task)
+        {
+            let Heard::Decided(decided) = heard else {
+                if self.common.is_full() {
+                    self.evict();
+                }
+                continue;
+            };
+            self.decided.push_back(Decision::of(decided, now));
+            self.hear(now);
+        }
+    }
+
+    /// Wakes the keys whose time has come, and sets the alarm for the next.
+    fn ring(&mut self, task: &mut TaskContext<'_>) {
+        let now = self.now();
+        while self.events < CHUNK
+            && let Some(due) = self.alarms.peek().copied().filter(|due| due.0.0 <= now.boot)
+        {
+            self.alarms.pop();
+            let std::cmp::Reverse((moment, number, generation)) = due;
+            let Some(mut entry) = self.entries.take_same(number, generation) else { continue };
+            if entry.wake != Some(moment) {
+                self.entries.put(number, entry);
+                continue;
+            }
+            entry.wake = None;
+            self.step(number, entry, Event::Tick, now);
+            self.hear(now);
+        }
+        self.sweep(now);
+        self.set_timer(now, task);
+    }
+
+    /// Ringing for nothing is harmless. So the alarm rings at the latest after a minute, because tokio's time stands still
+    /// while the machine sleeps.
+    fn set_timer(&mut self, now: Timestamp, task: &mut TaskContext<'_>) {
+        const LONGEST: Duration = Duration::from_secs(60);
+        loop {
+            let next = self.alarms.peek().map(|next| next.0.0);
+            let at = next.unwrap_or(Duration::MAX).min(self.next_sweep);
+            let delay = at.saturating_sub(now.boot).min(LONGEST);
+            let alarm = match &mut self.alarm {
+                Some(alarm) if alarm.at == at => alarm,
+                place => {
+                    let sleep = Box::pin(tokio::time::sleep_until(Instant::now() + delay));
+                    place.insert(Alarm { at, sleep })
+                }
+            };
+            if alarm.sleep.as_mut().poll(task).is_pending() {
+                return;
+            }
+            // It rang. What is due by now is found in the next round; what is not is set anew.
+            self.alarm = None;
+            if at <= self.now().boot {
+                self.events = CHUNK;
+                return;
+            }
+        }
+    }
+
+    /// Tells the next of one crowd. Then it is the next crowd's turn.
+    fn tell_on(&mut self) {
+        let Some(who) = self.telling.pop_front() else { return };
+        let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else { return };
+        let State::Busy(busy) = &mut entry.state else {
+            return self.entries.put(who.entry, entry);
+        };
+        busy.is_telling = false;
+        // Also for what was discarded meanwhile: reports on the desk come first.
+        self.on(who.entry, entry, Event::Tick);
+    }
+
+    /// Looks for keys that nobody has used for the idle time: a part in each round, all of them four times in that time.
+    fn sweep(&mut self, now: Timestamp) {
+        /// So often unused in a row, a key goes.
+        const TIMES: u8 = 4;
+        if self.sweep.is_none() && now.boot < self.next_sweep {
+            return;
+        }
+        let begin = self.sweep.unwrap_or(0);
+        let end = begin.saturating_add(u32::try_from(CHUNK).unwrap_or(u32::MAX)).min(self.entries.numbers());
+        for number in begin..end {
+            let Some(entry) = self.entries.get_mut(number) else { continue };
+            let is_used = entry.cell.was_used(Cell::SINCE_SWEEP) || matches!(entry.state, State::Busy(_));
+            entry.idle = if is_used { 0 } else { entry.idle.saturating_add(1) };
+            if entry.idle < TIMES {
+                continue;
+            }
+            if let Some(entry) = self.entries.take(number) {
+                self.common.counted.idled.fetch_add(1, Ordering::Relaxed);
+                self.forget(number, &entry);
+            }
+        }
+        if end < self.entries.numbers() {
+            self.sweep = Some(end);
+            self.events = CHUNK;
+        } else {
+            self.sweep = None;
+            self.next_sweep = now.boot.saturating_add(self.common.limits.sweep_interval());
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !self.telling.is_empty() || self.events >= CHUNK
+    }
+
+    /// Lets the source end what must not be cut off. The first shard does it for all.
+    pub(super) fn part(&mut self, ctx: &mut Context<Self>) {
+        if self.number != 0 {
+            self.has_parted = true;
+            return;
+        }
+        let end = tokio::time::timeout(LONGEST_PARTING, Contained::new(self.common.source.finish()));
+        ctx.spawn(end.into_actor(self).map(|ended, shard: &mut Self, ctx| {
+            if ended.is_err() {
+                let name = &*shard.common.name;
+                log::warn!(target: "tokenflight", "registry {name:?}: its source has not come to its end within {LONGEST_PARTING:?}");
+            }
+            shard.has_parted = true;
+            shard.leave(ctx);
+        }));
+    }
+
+    /// Stops, once everybody has been told, and the source has come to its end.
+    pub(super) fn leave(&mut self, ctx: &mut Context<Self>) {
+        if self.has_parted && self.telling.is_empty() && !self.leaving.is_empty() {
+            for done in self.leaving.drain(..) {
+                let _ = done.send(());
+            }
+            ctx.stop();
+        }
+    }
+}

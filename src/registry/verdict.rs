@@ -1,0 +1,32 @@
+//! What the end of a call says: of the auth server, of a client, or of one key.
+
+use super::gate::Ending;
+use crate::error::SourceError;
+#[cfg(feature = "oauth2")]
+use crate::oauth::OAuthError;
+use crate::token::Token;
+
+/// A refusal concerns its key, unless it names the client. Without an answer that concerns a key, the auth server is in
+/// trouble.
+pub(super) fn ending(result: &Result<Token, SourceError>) -> Ending {
+    let Err(error) = result else { return Ending::Served };
+    // The fault is in the program.
+    if error.is_panic() {
+        return Ending::Abandoned;
+    }
+    let retry_after = error.retry_after();
+    #[cfg(feature = "oauth2")]
+    if let Some(said) = error.cause::<OAuthError>() {
+        return match (said.status.as_u16(), said.code.as_str()) {
+            (429, _) => Ending::TooMany { error: error.clone(), retry_after },
+            (_, "invalid_client") => Ending::ClientRefused(error.clone()),
+            (500.., _) => Ending::EndpointFailed { error: error.clone(), retry_after },
+            _ if error.is_terminal() => Ending::KeyOnly,
+            _ => Ending::EndpointFailed { error: error.clone(), retry_after },
+        };
+    }
+    if error.is_terminal() {
+        return Ending::KeyOnly;
+    }
+    Ending::EndpointFailed { error: error.clone(), retry_after }
+}
