@@ -294,7 +294,9 @@ impl<K: Key> TokenRegistry<K> {
     fn overloaded(&self) -> TokenError {
         let Inner { common, doors } = &*self.0;
         if common.seats.is_purge_due(common.cells.clock().now().boot) {
-            doors.iter().for_each(|door| door.do_send(ToShard::Purge));
+            for door in doors {
+                door.do_send(ToShard::Purge);
+            }
         }
         TokenError::overloaded(self.0.common.seats.limit)
     }

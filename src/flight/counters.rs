@@ -87,13 +87,12 @@ impl Counters {
 /// For those who keep or add up the counters of many keys.
 #[cfg(feature = "registry")]
 impl Counters {
-    pub(crate) const NUMBERS: usize = 17 + 2 * Reason::COUNT;
+    const TOTALS: usize = 17;
+    pub(crate) const NUMBERS: usize = Self::TOTALS + 2 * Reason::COUNT;
 
     /// All that are numbers.
-    fn numbers_mut(&mut self) -> [&mut u64; Self::NUMBERS] {
-        let [a, b, c, d, e] = &mut self.landed_by;
-        let [f, g, h, i, j] = &mut self.failed_by;
-        [
+    fn numbers_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let totals: [&mut u64; Self::TOTALS] = [
             &mut self.requests,
             &mut self.flights,
             &mut self.attempts,
@@ -111,31 +110,24 @@ impl Counters {
             &mut self.coalesced,
             &mut self.timeouts,
             &mut self.overloads,
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
-            g,
-            h,
-            i,
-            j,
-        ]
+        ];
+        totals.into_iter().chain(&mut self.landed_by).chain(&mut self.failed_by)
     }
 
     pub(super) fn numbers(mut self) -> [u64; Self::NUMBERS] {
-        self.numbers_mut().map(|number| *number)
+        let mut numbers = [0; Self::NUMBERS];
+        numbers.iter_mut().zip(self.numbers_mut()).for_each(|(place, number)| *place = *number);
+        numbers
     }
 
     pub(super) fn set_numbers(&mut self, numbers: [u64; Self::NUMBERS]) {
-        self.numbers_mut().into_iter().zip(numbers).for_each(|(place, number)| *place = number);
+        self.numbers_mut().zip(numbers).for_each(|(place, number)| *place = number);
     }
 
     /// Adds what one key has counted between two looks.
     pub(crate) fn add(&mut self, before: &Self, after: &Self) {
         let (before, after) = (before.numbers(), after.numbers());
         let more = before.into_iter().zip(after).map(|(before, after)| after.saturating_sub(before));
-        self.numbers_mut().into_iter().zip(more).for_each(|(place, more)| *place += more);
+        self.numbers_mut().zip(more).for_each(|(place, more)| *place += more);
     }
 }

@@ -252,7 +252,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
             return Err(BuildError::new("arbiter", "has stopped: start the shard on one that runs"));
         }
         let Built { common, shards } = self.build(arbiters.len())?;
-        let start = |(arbiter, Seed { number, heard, seed }): (&ArbiterHandle, Seed)| {
+        let start = |(arbiter, Start { number, heard, seed }): (&ArbiterHandle, Start)| {
             let common = Arc::clone(&common);
             Shard::start_in_arbiter(arbiter, move |_| Shard::new(number, common, heard, seed))
         };
@@ -269,7 +269,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
         let Built { common, shards } = self.build(1)?;
         let name = Arc::clone(&common.name);
         let mut doors = Vec::new();
-        for Seed { number, heard, seed } in shards {
+        for Start { number, heard, seed } in shards {
             let common = Arc::clone(&common);
             doors.push(on_own_thread(&name, move || Shard::new(number, common, heard, seed))?);
         }
@@ -307,19 +307,19 @@ impl<K: Key> TokenRegistryBuilder<K> {
             doors,
             counted: Counted::default(),
         });
-        let seed = |(number, heard)| Seed { number, heard, seed: dice.u64(..) };
-        Ok(Built { common, shards: ears.into_iter().enumerate().map(seed).collect() })
+        let begin = |(number, heard)| Start { number, heard, seed: dice.u64(..) };
+        Ok(Built { common, shards: ears.into_iter().enumerate().map(begin).collect() })
     }
 }
 
 /// What a registry is started from.
 struct Built<K> {
     common: Arc<Common<K>>,
-    shards: Vec<Seed>,
+    shards: Vec<Start>,
 }
 
 /// What a shard is made of.
-struct Seed {
+struct Start {
     number: usize,
     heard: UnboundedReceiver<Heard>,
     seed: u64,

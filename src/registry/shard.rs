@@ -129,17 +129,12 @@ impl<K: Key> Shard<K> {
         OneKey { shard: self, number, entry: &entry, busy: &mut busy }.on(event, now);
         self.totals.add(&before, &busy.machine.counters());
         self.tell(number, &entry, &mut busy);
-        let is_busy = match busy.rest(now) {
-            Some(resting) => {
-                entry.state = State::Resting(resting);
-                false
-            }
-            None => {
-                self.set_alarm(number, &mut entry, &mut busy, now);
-                entry.state = State::Busy(busy);
-                true
-            }
-        };
+        let resting = busy.rest(now);
+        let is_busy = resting.is_none();
+        if is_busy {
+            self.set_alarm(number, &mut entry, &mut busy, now);
+        }
+        entry.state = resting.map_or(State::Busy(busy), State::Resting);
         match (was_busy, is_busy) {
             (false, true) => drop(self.common.busy.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(self.common.busy.fetch_sub(1, Ordering::Relaxed)),

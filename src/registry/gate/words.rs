@@ -124,11 +124,13 @@ pub(crate) enum Ending<E = SourceError> {
         retry_after: Option<Duration>,
     },
     /// 429.
+    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))] // only OAuth's errors say so
     TooMany {
         error: E,
         retry_after: Option<Duration>,
     },
     /// `invalid_client`.
+    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))]
     ClientRefused(E),
     /// The caller gave the call up. That says nothing.
     Abandoned,

@@ -29,6 +29,7 @@ pub(super) struct Entry<K> {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // most keys are at rest, and each entry is boxed
 pub(super) enum State {
     /// Nobody waits, and no flight is under way.
     Resting(Resting),
@@ -123,7 +124,7 @@ impl<K> Entries<K> {
         let mut number = self.hand.or(self.oldest)?;
         // Each that is passed over has its mark wiped. So the second time round one is found, unless readers mark all of
         // them again meanwhile; a third time there is none.
-        for _ in 0..self.places.len().saturating_mul(2) + 1 {
+        for _ in 0..=self.places.len().saturating_mul(2) {
             let entry = self.get(number)?;
             let next = entry.newer.or(self.oldest)?;
             if !entry.cell.was_used(Cell::SINCE_HAND) {

@@ -100,11 +100,10 @@ impl<K: Key> Shard<K> {
     fn status(&mut self, key: &K) -> Status {
         let now = self.now();
         let Some((number, mut entry)) = self.find(key) else {
-            let mut busy = self.fresh(now);
-            return Status::of(&mut busy.machine, now);
+            return Status::of(&self.fresh(now).machine, now);
         };
         let mut busy = self.wake(&mut entry, now);
-        let mut status = Status::of(&mut busy.machine, now);
+        let mut status = Status::of(&busy.machine, now);
         status.last_refresh = busy.took;
         entry.state = match busy.rest(now) {
             Some(resting) => State::Resting(resting),

@@ -65,18 +65,20 @@ fn a_key_that_somebody_waits_for_now_changes_its_line_and_keeps_its_age() {
 
 #[test]
 fn groups_are_served_in_turn() {
-    let mut shell = Shell::new(1, 1);
-    shell.ask(of_group(0, 9));
-    for key in 1..=4 {
-        shell.ask(of_group(key, 1));
+    for per_group in [1, 9] {
+        let mut shell = Shell::new(1, per_group);
+        shell.ask(of_group(0, 9));
+        for key in 1..=4 {
+            shell.ask(of_group(key, 1));
+        }
+        for key in [11, 12] {
+            shell.ask(of_group(key, 2));
+        }
+        for key in [0, 1, 11, 2, 12, 3] {
+            shell.end(key, Ending::Served);
+        }
+        assert_eq!(shell.began, [0, 1, 11, 2, 12, 3, 4], "also where a group is below its share");
     }
-    for key in [11, 12] {
-        shell.ask(of_group(key, 2));
-    }
-    for key in [0, 1, 11, 2, 12, 3] {
-        shell.end(key, Ending::Served);
-    }
-    assert_eq!(shell.began, [0, 1, 11, 2, 12, 3, 4]);
 }
 
 #[test]
