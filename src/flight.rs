@@ -40,9 +40,9 @@ use crate::token::Token;
 
 pub use counters::Counters;
 pub use event::FlightState;
-pub(crate) use event::{Caller, Effect, Event, Note, Outcome, Rejection, Repeat, ReportAnswer, ReportKind};
 #[cfg(feature = "registry")]
-pub(crate) use gated::Refusal;
+pub(crate) use event::Refusal;
+pub(crate) use event::{Caller, Effect, Event, Note, Outcome, Rejection, Repeat, ReportAnswer, ReportKind};
 use reports::Reports;
 #[cfg(feature = "registry")]
 pub(crate) use rest::Resting;

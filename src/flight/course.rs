@@ -314,7 +314,7 @@ impl<W: Caller> Machine<W> {
                 self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
             }
             Some((Phase::Pausing { until }, _)) if now.boot >= *until => self.attempt(now, out),
-            Some((Phase::Queued, deadline)) if now.boot >= deadline => {
+            Some((Phase::Queued, end)) if now.boot >= end => {
                 out.push(Effect::Abort);
                 self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
             }

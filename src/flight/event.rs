@@ -43,13 +43,23 @@ pub(crate) enum Event<W> {
     Granted,
     /// The gate does not let the call through.
     #[cfg(feature = "registry")]
-    Refused(super::gated::Refusal),
+    Refused(Refusal),
     /// Time has passed; due at [`Machine::next_wake`](super::Machine::next_wake), harmless at any other time.
     Tick,
     /// The end: everybody is told.
     Stop,
     /// The actor begins anew, and has lost the fetch that was running.
     Restart,
+}
+
+/// Why the gate lets no call through.
+#[cfg(feature = "registry")]
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The auth server fails for others too. It is left alone for so long.
+    Closed { error: SourceError, left: Duration },
+    /// So many wait before this key that its callers would lose patience.
+    TooLong { expected: Duration },
 }
 
 /// What has to be done, in this order.

@@ -5,18 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Caller, Effect, Machine, Out, Phase};
+use super::{Caller, Effect, Machine, Out, Phase, Refusal};
 use crate::clock::Timestamp;
-use crate::error::{SourceError, TokenError};
-
-/// Why the gate lets no call through.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The auth server fails for others too. It is left alone for so long.
-    Closed { error: SourceError, left: Duration },
-    /// So many wait before this key that its callers would lose patience.
-    TooLong { expected: Duration },
-}
+use crate::error::TokenError;
 
 impl<W: Caller> Machine<W> {
     /// The same machine behind a gate.

@@ -46,6 +46,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("vault/file/", 3, &["vault/", "vault/file/"]),
     ("flight/event", 3, &[]),
     ("flight/reports", 3, &[]),
+    ("flight/rest", 3, &["flight", "flight/reports"]),
     ("flight", 3, &["flight/"]),
     ("flight/", 3, &["flight", "flight/"]),
     ("evidence", 3, &[]),

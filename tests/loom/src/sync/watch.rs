@@ -44,6 +44,12 @@ impl Sender<()> {
     }
 }
 
+impl Default for Sender<()> {
+    fn default() -> Self {
+        Self::new(())
+    }
+}
+
 impl Receiver<()> {
     /// Never fails: the models keep the sender.
     pub(crate) async fn changed(&mut self) -> Result<(), Gone> {
