@@ -35,6 +35,7 @@ mod meters;
 mod origins;
 mod passage;
 mod replay;
+mod settings;
 
 #[cfg(feature = "awc")]
 pub mod awc;
@@ -47,11 +48,12 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::challenge::StepUp;
-use crate::error::{BuildError, TokenError};
+use crate::error::TokenError;
 use crate::handle::TokenHandle;
 use crate::token::PresentError;
 
 use origins::Origins;
+pub use settings::{BearerAuthBuilder, BearerAuthSettings};
 
 /// Puts an actor's token on requests to the origins that may have it, and sends a request again after a 401.
 ///
@@ -78,15 +80,13 @@ struct Inner {
 }
 
 impl BearerAuth {
-    /// Starts to say which origins may have the tokens of this handle.
+    /// Starts to say which origins may have the tokens of this handle. [`BearerAuthSettings`] reads that from a file.
     pub fn builder(handle: &TokenHandle) -> BearerAuthBuilder {
-        BearerAuthBuilder {
-            handle: handle.clone(),
-            allowed: Vec::new(),
-            base: None,
-            allow_http: false,
-            kept_body: None,
-        }
+        BearerAuthSettings::default().builder(handle)
+    }
+
+    fn new(handle: TokenHandle, origins: Origins, kept_body: usize) -> Self {
+        Self(Arc::new(Inner { handle, origins, kept_body }), false)
     }
 
     /// The same, and no request is sent again. A rejection is reported all the same.
@@ -106,70 +106,6 @@ impl fmt::Debug for BearerAuth {
             .field("origins", &self.0.origins)
             .field("replays", &!self.1)
             .finish_non_exhaustive()
-    }
-}
-
-/// The settings of a [`BearerAuth`].
-#[derive(Clone, Debug)]
-#[must_use = "it does nothing until it is built"]
-pub struct BearerAuthBuilder {
-    handle: TokenHandle,
-    allowed: Vec<String>,
-    base: Option<String>,
-    allow_http: bool,
-    kept_body: Option<usize>,
-}
-
-impl BearerAuthBuilder {
-    /// This origin may have the token: scheme, host, and the port if it is not the scheme's own. Call it for each. At
-    /// least one is required.
-    ///
-    /// A host means this host alone, without those below it. A host that is not ASCII is written as it is sent
-    /// (`xn--...`).
-    pub fn allow(mut self, origin: impl Into<String>) -> Self {
-        self.allowed.push(origin.into());
-        self
-    }
-
-    /// Requests whose URI names no origin go to this one, and may have the token. Default: they get no token.
-    ///
-    /// A tonic `Channel` completes the URI below any layer, so say here what the channel is connected to.
-    pub fn relative_to(mut self, origin: impl Into<String>) -> Self {
-        self.base = Some(origin.into());
-        self
-    }
-
-    /// Lets the token go in clear to `http` origins that are not this machine. Default: refused.
-    pub fn allow_http(mut self) -> Self {
-        self.allow_http = true;
-        self
-    }
-
-    /// So many bytes of a request's body are kept while they are sent, so that it can be sent again; a longer body is
-    /// sent once. For tower only: the other clients know themselves what can be sent again. Default: 65,536; at most
-    /// 16 MiB.
-    pub fn kept_body(mut self, bytes: usize) -> Self {
-        self.kept_body = Some(bytes);
-        self
-    }
-
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// No origin, or one that is none; `http` to another machine; too long a body. The error names the field.
-    pub fn build(self) -> Result<BearerAuth, BuildError> {
-        const LONGEST: usize = 16 * 1024 * 1024;
-        const DEFAULT: usize = 64 * 1024;
-        let kept_body = self.kept_body.unwrap_or(DEFAULT);
-        if kept_body > LONGEST {
-            return Err(BuildError::new(
-                "kept_body",
-                "is more than 16777216 bytes (16 MiB): each request under way may hold so much",
-            ));
-        }
-        let evidence = self.handle.evidence();
-        let origins = Origins::build(&self.allowed, self.base.as_ref(), self.allow_http, evidence)?;
-        Ok(BearerAuth(Arc::new(Inner { handle: self.handle, origins, kept_body }), false))
     }
 }
 

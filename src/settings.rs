@@ -104,6 +104,22 @@ pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
     serde::Deserialize::deserialize(OnlyTable(deserializer))
 }
 
+/// A list of strings, or a single one. What stands in its place is not quoted.
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    match serde::Deserialize::deserialize(deserializer) {
+        Ok(OneOrMore::One(one)) => Ok(vec![one]),
+        Ok(OneOrMore::More(more)) => Ok(more),
+        Err(_) => Err(Error::custom("expected a string, or a list of strings")),
+    }
+}
+
 fn refused<E: Error>(found: &str) -> E {
     E::custom(format_args!("found {found}, expected a table of settings by name"))
 }

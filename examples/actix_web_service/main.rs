@@ -14,8 +14,8 @@ use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
-use tokenflight::middleware::SendError;
 use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
+use tokenflight::middleware::{BearerAuthSettings, SendError};
 use tokenflight::source::{BoxSource, ClientCredentialsBuilder, JsonEndpointBuilder};
 use tokenflight::{BuildError, RefreshPolicy, TokenActor, TokenError, TokenHandle};
 
@@ -26,6 +26,9 @@ struct Settings {
     /// The API's origin.
     api: String,
     token: Source,
+    /// Who may have the token beside the API, and whether in clear.
+    #[serde(default)]
+    auth: BearerAuthSettings,
     #[serde(default)]
     policy: RefreshPolicy,
 }
@@ -89,7 +92,7 @@ async fn run(settings: Settings, demo: Option<usize>) -> Result<(), Box<dyn Erro
     let figures = PrometheusBuilder::new().install_recorder()?;
     let builder = TokenActor::builder(settings.token.build()?).policy(settings.policy).name("orders");
     let tokens = builder.start()?;
-    let auth = BearerAuth::builder(&tokens).allow(&settings.api).build()?;
+    let auth = settings.auth.builder(&tokens).allow(&settings.api).build()?;
     let client = reqwest::Client::new();
     let service = Service { tokens: tokens.clone(), auth, client, api: settings.api, figures };
     let server = HttpServer::new(move || {

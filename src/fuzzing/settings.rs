@@ -11,6 +11,7 @@ use crate::duration;
 #[cfg(feature = "redis")]
 use crate::error::BuildError;
 use crate::error::SourceError;
+use crate::middleware::BearerAuthSettings;
 use crate::policy::RefreshPolicy;
 use crate::source::{ClientCredentialsBuilder, JsonEndpointBuilder, source_fn};
 #[cfg(feature = "redis")]
@@ -33,6 +34,7 @@ pub fn settings(data: &[u8]) {
             shown.push(format!("{:?}", builder.build().map_err(|error| error.to_string())?));
             Ok(())
         }),
+        parse::<BearerAuthSettings>(text).map(|settings| shown.push(format!("{settings:?}"))),
         parse::<RefreshPolicy>(text).and_then(|policy| use_policy(&policy)),
         #[cfg(feature = "redis")]
         parse::<SharedSourceBuilder>(text).and_then(|builder| {

@@ -34,12 +34,12 @@ struct Place {
 
 impl Origins {
     pub(super) fn build(
-        allowed: &[String],
-        base: Option<&String>,
+        allowed: &[&str],
+        base: Option<&str>,
         allow_http: bool,
         evidence: &Evidence,
     ) -> Result<Self, BuildError> {
-        let listed = allowed.iter().map(|text| ("allow", text));
+        let listed = allowed.iter().map(|text| ("allow", *text));
         let mut origins = Self { allowed: Vec::new(), base: None };
         for (field, text) in listed.chain(base.map(|text| ("relative_to", text))) {
             let place = Place::parse(field, text)?;
@@ -165,8 +165,7 @@ mod tests {
     fn build(allowed: &[&str], base: Option<&str>, allow_http: bool) -> Result<Origins, BuildError> {
         let evidence =
             Evidence::new("token".into(), RefreshPolicy::default().settle_rule(), Arc::new(SystemClock));
-        let allowed: Vec<_> = allowed.iter().map(|text| (*text).to_owned()).collect();
-        Origins::build(&allowed, base.map(ToOwned::to_owned).as_ref(), allow_http, &evidence)
+        Origins::build(allowed, base, allow_http, &evidence)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::error::BuildError;
 use crate::secret::Secret;
-use crate::settings::{OnlyTable, secret_table};
+use crate::settings::{OnlyTable, one_or_more, secret_table};
 use crate::token::TokenType;
 use crate::transport::Form;
 
@@ -146,22 +146,6 @@ fn check_extra(name: &str, taken: &[&str]) -> Result<(), BuildError> {
         _ => return Ok(()),
     };
     Err(BuildError::new("extra", reason))
-}
-
-/// A list, or a single value.
-fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
-    }
-    let read = OneOrMore::deserialize(deserializer);
-    read.map(|read| match read {
-        OneOrMore::One(one) => vec![one],
-        OneOrMore::More(more) => more,
-    })
-    .map_err(|_| serde::de::Error::custom("expected a string, or a list of strings"))
 }
 
 fn token_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TokenType>, D::Error> {

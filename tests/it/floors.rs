@@ -108,7 +108,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("registry/shard", 6, &["registry/", "registry/shard/"]),
     ("registry/shard/", 6, &["registry/", "registry/shard", "registry/shard/"]),
     ("fuzzing", 6, &["fuzzing/"]),
-    ("fuzzing/", 6, &["fuzzing"]),
+    ("fuzzing/", 6, &["fuzzing", "middleware"]),
     ("guide", 7, &[]),
     ("lib", 7, &[]),
 ];

@@ -32,6 +32,10 @@ fn no_settings_are_read_from_a_list() {
             json!({ "url": "https://a.example" }),
             json!(["GET", "https://a.example"]),
         );
+        only_from_a_table::<tokenflight::middleware::BearerAuthSettings>(
+            json!({ "allow": "https://a.example" }),
+            json!([["https://a.example"]]),
+        );
     }
     #[cfg(feature = "shared")]
     {
