@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
+use tokenflight::middleware::reqwest::{BearerAuth, SendWith, same_origin_redirects};
 use tokenflight::source::ClientCredentials;
 use tokenflight::testing::{FakeAuthServer, Reply};
 use tokenflight::{RefreshPolicy, TokenActor};
@@ -23,7 +23,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tokens = TokenActor::builder(source).policy(policy).start()?;
 
     let auth = BearerAuth::builder(&tokens).allow(&origin).build()?;
-    let answer = reqwest::Client::new().get(format!("{origin}/orders")).send_with(&auth).await?;
+    let client = reqwest::Client::builder().redirect(same_origin_redirects()).build()?;
+    let answer = client.get(format!("{origin}/orders")).send_with(&auth).await?;
 
     println!("{}: {}", answer.status(), answer.text().await?);
     for asked in api.asked() {

@@ -14,7 +14,7 @@ use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
-use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
+use tokenflight::middleware::reqwest::{BearerAuth, SendWith, same_origin_redirects};
 use tokenflight::middleware::{BearerAuthSettings, SendError};
 use tokenflight::source::{BoxSource, ClientCredentialsBuilder, JsonEndpointBuilder};
 use tokenflight::{BuildError, RefreshPolicy, TokenActor, TokenError, TokenHandle};
@@ -93,7 +93,7 @@ async fn run(settings: Settings, demo: Option<usize>) -> Result<(), Box<dyn Erro
     let builder = TokenActor::builder(settings.token.build()?).policy(settings.policy).name("orders");
     let tokens = builder.start()?;
     let auth = settings.auth.builder(&tokens).allow(&settings.api).build()?;
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().redirect(same_origin_redirects()).build()?;
     let service = Service { tokens: tokens.clone(), auth, client, api: settings.api, figures };
     let server = HttpServer::new(move || {
         App::new()

@@ -2,20 +2,35 @@
 //! too.
 //!
 //! ```no_run
-//! use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
+//! use tokenflight::middleware::reqwest::{BearerAuth, SendWith, same_origin_redirects};
 //! # use tokenflight::{Token, TokenActor, source_fn};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! # let tokens = TokenActor::builder(source_fn(|_cx| async { Ok(Token::new("abc")) })).start()?;
 //! let api = BearerAuth::builder(&tokens).allow("https://api.example.com").build()?;
-//! let answer = reqwest::Client::new().get("https://api.example.com/orders").send_with(&api).await?;
+//! let client = reqwest::Client::builder().redirect(same_origin_redirects()).build()?;
+//! let answer = client.get("https://api.example.com/orders").send_with(&api).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The client may follow redirects. reqwest takes the token off where one leads to another host, port or scheme, and a
-//! 401 that comes from behind one is the caller's. With tokens that are bound to a key (`DPoP`), turn redirects off: a
-//! proof is good for one URL.
+//! # Redirects
+//!
+//! **A client that may be led to other origins needs [`same_origin_redirects`]**, or no redirects at all. By default reqwest
+//! follows ten, wherever they lead. Where one leads to another host, port or scheme, reqwest takes the token off. But if
+//! that host answers with a redirect to itself, reqwest 0.13 (seen in 0.13.5) puts the token on again: the second request to
+//! the other host shows it. Nothing in a request can turn that off, so it is a setting of the client.
+//!
+//! A 401 that comes from behind a redirect is the caller's. One after a redirect that leads away and back to the very URL
+//! cannot be told from one without, and is taken for a rejection, although reqwest has taken the token off; it costs a
+//! report. With tokens that are bound to a key (`DPoP`), turn redirects off: a proof is good for one URL.
+//!
+//! # Time limits
+//!
+//! A time limit of the client or of a request counts for each sending. The wait for a token comes on top: it is limited by
+//! [`wait_timeout`](crate::RefreshPolicy::wait_timeout). To limit the whole, put `tokio::time::timeout` around it.
+//!
+//! # Default headers
 //!
 //! An `Authorization` among the client's `default_headers` cannot be seen from here: the token replaces it.
 
@@ -24,6 +39,7 @@ mod chain;
 
 use std::future::Future;
 
+use ::reqwest::redirect::Policy;
 use ::reqwest::{Client, Error, Request, RequestBuilder, Response, Url};
 use bytes::Bytes;
 use http::Uri;
@@ -99,6 +115,33 @@ async fn send<E: Execute>(
             Next::StepUp(step_up) => return Err(SendError::StepUp(step_up)),
         }
     }
+}
+
+/// Follows redirects within the origin that was asked, ten at most. The answer that leads elsewhere is the caller's.
+///
+/// So the token is seen by this origin alone, and no 401 of another one is taken for a rejection. For
+/// `reqwest::ClientBuilder::redirect`. Who wants to follow the answer's `Location` does so with a client of their own,
+/// without the token.
+///
+/// ```
+/// use tokenflight::middleware::reqwest::same_origin_redirects;
+///
+/// let client = reqwest::Client::builder().redirect(same_origin_redirects()).build()?;
+/// # drop(client);
+/// # Ok::<(), reqwest::Error>(())
+/// ```
+pub fn same_origin_redirects() -> Policy {
+    const MOST: usize = 10;
+    Policy::custom(|attempt| {
+        // The first is the URL that was asked.
+        let is_within =
+            attempt.previous().first().is_some_and(|asked| asked.origin() == attempt.url().origin());
+        match attempt.previous().len() {
+            _ if !is_within => attempt.stop(),
+            sent if sent > MOST => attempt.error("too many redirects"),
+            _ => attempt.follow(),
+        }
+    })
 }
 
 /// No other part of a URL may hold a `#` as it is.

@@ -1,11 +1,17 @@
 //! A token is seen by the origins that are allowed, and by nobody else.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
+use rcgen::{CertifiedKey, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use tokenflight::middleware::BearerAuth;
-use tokenflight::middleware::reqwest::SendWith as _;
+use tokenflight::middleware::reqwest::{SendWith as _, same_origin_redirects};
 use tokenflight::testing::{FakeAuthServer, Reply};
 use tokenflight::{Token, TokenActor, TokenHandle, source_fn};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{ADAPTORS, Call, Told, plain};
 
@@ -19,7 +25,7 @@ fn address(server: &FakeAuthServer) -> SocketAddr {
 }
 
 /// The API at `api.example`, and everybody else at another port: a client that finds both.
-fn client(api: SocketAddr, other: SocketAddr) -> reqwest::Client {
+fn builder(api: SocketAddr, other: SocketAddr) -> reqwest::ClientBuilder {
     let others = [
         "other.example",
         "evil.example",
@@ -29,7 +35,7 @@ fn client(api: SocketAddr, other: SocketAddr) -> reqwest::Client {
         "xn--pi-iia.example",
     ];
     let client = reqwest::Client::builder().resolve("api.example", api);
-    others.iter().fold(client, |client, name| client.resolve(name, other)).build().unwrap()
+    others.iter().fold(client, |client, name| client.resolve(name, other))
 }
 
 /// Addresses of others, by their port.
@@ -62,7 +68,7 @@ struct Stage {
 async fn stage() -> Stage {
     let (api, other) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
     let (to_api, to_other) = (address(&api), address(&other));
-    let client = client(to_api, to_other);
+    let client = builder(to_api, to_other).build().unwrap();
     let tokens = tokens();
     let allowed = format!("http://api.example:{}", to_api.port());
     // The others' port is allowed too, so that they differ by their hosts alone.
@@ -132,5 +138,123 @@ async fn every_adaptor_keeps_to_the_list() {
         let asked = [api.asked(), other.asked()].concat();
         let with: Vec<_> = asked.iter().filter(|asked| asked.head.contains("s3cret")).collect();
         assert_eq!((asked.len(), with.len()), (4, 1), "{adaptor:?}");
+    }
+}
+
+/// reqwest takes the token off at the first redirect to another host, and puts it on again at the second.
+/// If this fails because nothing is seen any more, reqwest has mended it: say so in `middleware::reqwest`.
+#[actix::test]
+async fn behind_two_redirects_reqwest_alone_shows_the_token_and_with_our_policy_nobody_is_asked() {
+    let stage = stage().await;
+    let careful = builder(address(&stage.api), address(&stage.other)).redirect(same_origin_redirects());
+    for (client, is_careful) in [(stage.client, false), (careful.build().unwrap(), true)] {
+        let other = FakeAuthServer::start().await.unwrap();
+        stage.api.then(Reply::json(307, "").with_header("Location", other.url()));
+        other.then(Reply::json(307, "").with_header("Location", "/again")).then(Reply::json(200, ""));
+        let answer = client.get(&stage.allowed).send_with(&stage.auth).await.unwrap();
+        let seen: Vec<_> = other.asked().iter().map(|asked| asked.head.contains("s3cret")).collect();
+        if is_careful {
+            assert_eq!((answer.status().as_u16(), seen.len()), (307, 0));
+        } else {
+            assert_eq!((answer.status().as_u16(), seen), (200, vec![false, true]));
+        }
+    }
+}
+
+#[actix::test]
+async fn with_our_policy_redirects_stay_within_the_origin_that_was_asked() {
+    let Stage { api, other, tokens, allowed, auth, places, .. } = stage().await;
+    let client = builder(address(&api), address(&other)).redirect(same_origin_redirects()).build().unwrap();
+    let chain = reqwest_middleware::ClientBuilder::new(client.clone()).with(auth.clone()).build();
+    let downgraded = allowed.replace("http://", "https://");
+    for place in places.into_iter().chain([downgraded]) {
+        let location = reqwest::Url::parse(&place).unwrap().to_string();
+        api.then(Reply::json(307, "").with_header("Location", &location));
+        assert_eq!(client.get(&allowed).send_with(&auth).await.unwrap().status(), 307, "{place}");
+        api.then(Reply::json(302, "").with_header("Location", location));
+        assert_eq!(chain.get(&allowed).send().await.unwrap().status(), 302, "{place}");
+    }
+    assert!(other.asked().is_empty());
+    // Within it they are followed, up to a limit.
+    api.then(Reply::json(307, "").with_header("Location", "/two")).then(Reply::json(200, ""));
+    assert_eq!(client.get(&allowed).send_with(&auth).await.unwrap().status(), 200);
+    let before = api.asked().len();
+    for _ in 0..20 {
+        api.then(Reply::json(307, "").with_header("Location", "/again"));
+    }
+    let error = client.get(&allowed).send_with(&auth).await.unwrap_err();
+    assert!(format!("{error:?}").contains("too many redirects"), "{error:?}");
+    let asked = api.asked();
+    assert_eq!(asked.len() - before, 11);
+    assert!(asked.iter().all(|asked| asked.header("authorization") == Some("Bearer s3cret")));
+    assert_eq!(tokens.status().await.unwrap().counters.replaces, 0);
+}
+
+/// One port that speaks TLS and plaintext. It notes what it is asked in clear, and leads whoever comes by TLS there.
+async fn downgrading(
+    certificate: &CertifiedKey<KeyPair>,
+    at: &'static str,
+) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.cert.der().clone()], key)
+            .unwrap();
+    let tls = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let in_clear = Arc::<Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&in_clear);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut first = [0];
+            stream.peek(&mut first).await.unwrap();
+            if first == [0x16] {
+                let location = format!("http://{at}:{port}/clear");
+                let answer = format!("HTTP/1.1 307 _\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+                let head = answer_once(tls.accept(stream).await.unwrap(), &answer).await;
+                assert!(head.contains("Bearer s3cret"), "by TLS it is sent: {head}");
+            } else {
+                let head = answer_once(stream, "HTTP/1.1 401 _\r\ncontent-length: 0\r\n\r\n").await;
+                noted.lock().unwrap().push(head);
+            }
+        }
+    });
+    (port, in_clear)
+}
+
+async fn answer_once(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+    }
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    let _ = stream.shutdown().await;
+    String::from_utf8(head).unwrap()
+}
+
+#[actix::test]
+async fn an_https_origin_that_leads_to_http_at_the_same_host_and_port_shows_nobody_the_token() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let root = reqwest::Certificate::from_der(certificate.cert.der()).unwrap();
+    for at in ["localhost", "127.0.0.1"] {
+        for is_careful in [false, true] {
+            let (port, in_clear) = downgrading(&certificate, at).await;
+            let builder = reqwest::Client::builder().tls_certs_only([root.clone()]);
+            let builder = if is_careful { builder.redirect(same_origin_redirects()) } else { builder };
+            let client = builder.build().unwrap();
+            let tokens = tokens();
+            let origin = format!("https://localhost:{port}");
+            let auth = BearerAuth::builder(&tokens).allow(&origin).build().unwrap();
+            let answer = client.get(&origin).send_with(&auth).await.unwrap();
+            let in_clear = in_clear.lock().unwrap().clone();
+            let expected = if is_careful { (307, 0) } else { (401, 1) };
+            assert_eq!((answer.status().as_u16(), in_clear.len()), expected);
+            assert!(in_clear.iter().all(|head| !head.contains("s3cret")), "{in_clear:?}");
+            assert_eq!(tokens.status().await.unwrap().counters.replaces, 0, "no false report");
+        }
     }
 }
