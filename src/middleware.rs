@@ -10,7 +10,8 @@
 //! - A request to an allowed origin gets the token. If there is none, the request is **not sent**: the
 //!   [`TokenError`] says why.
 //! - A request to any other origin goes out as it is, without a token, and its answer is not looked at. So does a
-//!   request on which the caller has set `Authorization`, or whose URL holds a user.
+//!   request on which the caller has set `Authorization`, or a `Host` that names no allowed origin, or whose URL holds a
+//!   user.
 //!
 //! # What an answer means
 //!

@@ -85,7 +85,7 @@ impl SendWith for FrozenClientRequest {
     ) -> Result<Response, SendError<SendRequestError>> {
         let body = body.into();
         let mut caller = HeaderMap::new();
-        copy(self.headers(), &["authorization"], &mut caller);
+        copy(self.headers(), &["authorization", "host"], &mut caller);
         let passage = match self.get_uri().to_string().parse::<Uri>() {
             Ok(uri) => Passage::begin(auth, &uri, &caller).await?,
             Err(_) => None,

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::Uri;
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, Uri};
 
 use crate::error::BuildError;
 use crate::evidence::{Evidence, Origin};
@@ -64,29 +66,43 @@ impl Origins {
     }
 
     /// The origin of this request, if it may have the token.
-    pub(super) fn find(&self, uri: &Uri) -> Option<&Arc<Origin>> {
+    ///
+    /// Many servers stand behind one address, and `Host` says which of them is meant. So what the caller has set there has to
+    /// be allowed as well.
+    pub(super) fn find(&self, uri: &Uri, headers: &HeaderMap) -> Option<&Arc<Origin>> {
+        let found = self.named(uri)?;
+        let is_allowed = |host: &http::HeaderValue| {
+            let host = Authority::try_from(host.as_bytes()).ok();
+            host.is_some_and(|host| self.at(&host, found.place.is_https).is_some())
+        };
+        let is_sent_there = !headers.contains_key(HOST) || headers.get_all(HOST).iter().all(is_allowed);
+        is_sent_there.then_some(&found.reputation)
+    }
+
+    fn named(&self, uri: &Uri) -> Option<&Allowed> {
         let Some(authority) = uri.authority() else {
             // Without an authority only a path is sent, to wherever the client is connected.
             let base = self.base.filter(|_| uri.scheme().is_none())?;
-            return self.allowed.get(base).map(|allowed| &allowed.reputation);
+            return self.allowed.get(base);
         };
+        match uri.scheme_str()? {
+            "https" => self.at(authority, true),
+            "http" => self.at(authority, false),
+            _ => None,
+        }
+    }
+
+    fn at(&self, authority: &Authority, is_https: bool) -> Option<&Allowed> {
         // A user in the address is a credential of the caller's own.
         if authority.as_str().contains('@') {
             return None;
         }
-        let is_https = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let port = port(uri, is_https)?;
+        let port = port(authority, is_https)?;
         let is_this = |allowed: &&Allowed| {
             let place = &allowed.place;
-            place.is_https == is_https
-                && place.port == port
-                && place.host.eq_ignore_ascii_case(authority.host())
+            place.is_https == is_https && place.port == port && place.is_at(authority.host())
         };
-        self.allowed.iter().find(is_this).map(|allowed| &allowed.reputation)
+        self.allowed.iter().find(is_this)
     }
 }
 
@@ -118,8 +134,26 @@ impl Place {
                 "has a path, and an origin has none: a token is good for all of an origin, or none of it",
             );
         }
-        let Some(port) = port(&uri, is_https) else { return refused(example) };
-        Ok(Self { is_https, host: authority.host().to_ascii_lowercase(), port })
+        let Some(port) = port(authority, is_https) else { return refused(example) };
+        let host = match Host::parse(authority.host()) {
+            Host::V6(address) => format!("[{address}]"),
+            Host::V4(address) => address.to_string(),
+            // Clients bring it into the usual form before they send.
+            Host::Name(name) if ends_in_a_number(name) => {
+                return refused("has an IPv4 address that is not written as four numbers");
+            }
+            Host::Name(name) => name.to_ascii_lowercase(),
+        };
+        Ok(Self { is_https, host, port })
+    }
+
+    fn is_at(&self, host: &str) -> bool {
+        // An IPv6 address can be written in many ways.
+        let is_same_address = || match (Host::parse(&self.host), Host::parse(host)) {
+            (Host::V6(known), Host::V6(asked)) => known == asked,
+            _ => false,
+        };
+        self.host.eq_ignore_ascii_case(host) || (host.starts_with('[') && is_same_address())
     }
 
     /// A token goes in clear only inside this machine, or where the user says so.
@@ -134,9 +168,16 @@ impl Place {
     }
 }
 
+/// Such a name is an IPv4 address in an unusual form ("127.1").
+fn ends_in_a_number(name: &str) -> bool {
+    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let hex = last.strip_prefix("0x");
+    let is_hex = hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    is_hex || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// `None` if the port is none.
-fn port(uri: &Uri, is_https: bool) -> Option<u16> {
-    let authority = uri.authority()?;
+fn port(authority: &Authority, is_https: bool) -> Option<u16> {
     if let Some(port) = authority.port_u16() {
         return Some(port);
     }
@@ -199,17 +240,55 @@ mod tests {
             ("api.example:443", false),
         ] {
             let uri: Uri = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
-            assert_eq!(origins.find(&uri).is_some(), is_allowed, "{uri}");
+            assert_eq!(origins.find(&uri, &HeaderMap::new()).is_some(), is_allowed, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_host_header_has_to_name_an_allowed_origin_too() {
+        let origins =
+            build(&["https://api.example", "https://b.example:8443", "http://[::1]:80"], None, false)
+                .unwrap();
+        for (hosts, is_allowed) in [
+            (vec!["api.example"], true),
+            (vec!["API.example:443"], true),
+            (vec!["b.example:8443"], true),
+            (vec!["evil.example"], false),
+            (vec!["api.example:80"], false),
+            (vec!["[::1]"], false),
+            (vec!["user@api.example"], false),
+            (vec![""], false),
+            (vec!["api.example, evil.example"], false),
+            (vec!["api.example", "evil.example"], false),
+        ] {
+            let headers = hosts.iter().map(|host| (HOST, host.parse().unwrap())).collect();
+            let found = origins.find(&Uri::from_static("https://api.example/"), &headers);
+            assert_eq!(found.is_some(), is_allowed, "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_is_the_same_however_it_is_written() {
+        let origins = build(&["https://[2001:DB8:0:0::1]"], None, false).unwrap();
+        for (uri, is_allowed) in [
+            ("https://[2001:db8::1]/", true),
+            ("https://[2001:0db8:0:0:0:0:0:1]:443/", true),
+            ("https://[2001:db8::2]/", false),
+            ("https://[2001:db8::1]:8443/", false),
+        ] {
+            let found = origins.find(&Uri::from_static(uri), &HeaderMap::new());
+            assert_eq!(found.is_some(), is_allowed, "{uri}");
         }
     }
 
     #[test]
     fn a_request_without_an_origin_belongs_to_the_base() {
         let origins = build(&[], Some("https://api.example"), false).unwrap();
-        assert_eq!(&*origins.find(&Uri::from_static("/path")).unwrap().name, "https://api.example");
-        assert!(origins.find(&Uri::from_static("https://api.example/")).is_some());
-        assert!(origins.find(&Uri::from_static("https://b.example/")).is_none());
-        assert!(origins.find(&Uri::from_static("evil.example:443")).is_none());
+        let find = |uri| origins.find(&uri, &HeaderMap::new());
+        assert_eq!(&*find(Uri::from_static("/path")).unwrap().name, "https://api.example");
+        assert!(find(Uri::from_static("https://api.example/")).is_some());
+        assert!(find(Uri::from_static("https://b.example/")).is_none());
+        assert!(find(Uri::from_static("evil.example:443")).is_none());
     }
 
     #[test]
@@ -226,6 +305,9 @@ mod tests {
             ("https://api.example.com?a", "path"),
             ("https://api.example.com#a", "path"),
             ("https://\u{e4}pi.example", "xn--"),
+            ("https://127.1", "four numbers"),
+            ("https://0x7f000001", "four numbers"),
+            ("https://1.2.3.4.5", "four numbers"),
             ("http://api.example.com", "`allow_http`"),
         ] {
             let error = build(&[text], None, false).expect_err(text);

@@ -37,7 +37,7 @@ pub(super) struct Passage {
 
 impl Passage {
     /// Gets a token for this request. `None`: it is not ours. Its origin is none of those that may have the token, or the
-    /// caller has set `Authorization`.
+    /// caller has set `Authorization` or another `Host`.
     ///
     /// # Errors
     /// There is no token. The request must not be sent.
@@ -49,7 +49,7 @@ impl Passage {
         if headers.contains_key(http::header::AUTHORIZATION) {
             return Ok(None);
         }
-        let Some(origin) = auth.0.origins.find(uri) else { return Ok(None) };
+        let Some(origin) = auth.0.origins.find(uri, headers) else { return Ok(None) };
         let token = auth.0.handle.get().await?;
         let (auth, origin, uri) = (auth.clone(), Arc::clone(origin), uri.clone());
         Ok(Some(Self { auth, origin, uri, token, sent: 0, so_far: SoFar::default() }))
@@ -153,8 +153,10 @@ impl Passage {
         self.token = next;
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
-            if let Some(current) = self.auth.0.handle.current() {
-                self.token = current;
+            // It may have been replaced meanwhile, or discarded.
+            match self.auth.0.handle.get().await {
+                Ok(current) => self.token = current,
+                Err(_) => return Next::Pass,
             }
         }
         self.so_far.was_replayed = true;

@@ -117,7 +117,7 @@ where
         return answer.map(|answer| answer.map(AnswerBody::plain)).map_err(Into::into);
     };
     let is_grpc = is_grpc(&parts.headers);
-    let may_repeat = parts.extensions.get::<NoReplay>().is_none();
+    let may_repeat = !auth.1 && parts.extensions.get::<NoReplay>().is_none();
     let (keeper, mut body) = Keeper::new(body, if may_repeat { auth.0.kept_body } else { 0 });
     loop {
         let mut head: Parts = parts.clone();

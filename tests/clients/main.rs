@@ -5,6 +5,7 @@
 mod bodies;
 mod dpop;
 mod grpc;
+mod hostile;
 mod redirects;
 mod revoked;
 mod sigterm;

@@ -127,6 +127,10 @@ impl<B> State<B> {
 
     fn keep(&mut self, data: &Bytes) {
         self.room = self.room.and_then(|room| room.checked_sub(data.len()));
+        // There may be any number of empty ones.
+        if data.is_empty() {
+            return;
+        }
         if self.room.is_some() {
             self.kept.push_back(data.clone());
         } else {

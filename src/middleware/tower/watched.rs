@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Buf;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
@@ -49,11 +50,19 @@ impl<B: Body + Unpin> AnswerBody<B> {
         self
     }
 
-    /// Waits for the first frame, but not for long.
+    /// Waits for the first frame that says something, but not for long.
     pub(super) async fn peek(&mut self) {
         let inner = &mut self.inner;
-        let frame =
-            tokio::time::timeout(FIRST_FRAME_WITHIN, poll_fn(|cx| Pin::new(&mut *inner).poll_frame(cx)));
+        let first = async {
+            loop {
+                match poll_fn(|cx| Pin::new(&mut *inner).poll_frame(cx)).await {
+                    // Some servers send an empty one before the status.
+                    Some(Ok(frame)) if frame.is_data() && !has_data(&frame) => {}
+                    frame => return frame,
+                }
+            }
+        };
+        let frame = tokio::time::timeout(FIRST_FRAME_WITHIN, first);
         self.first = match frame.await {
             Ok(Some(frame)) => First::Frame(frame),
             Ok(None) => First::End,
@@ -69,16 +78,20 @@ impl<B: Body + Unpin> AnswerBody<B> {
     }
 
     pub(super) fn has_message(&self) -> bool {
-        matches!(&self.first, First::Frame(Ok(frame)) if frame.is_data())
+        matches!(&self.first, First::Frame(Ok(frame)) if has_data(frame))
     }
+}
+
+fn has_data<D: Buf>(frame: &Frame<D>) -> bool {
+    frame.data_ref().is_some_and(Buf::has_remaining)
 }
 
 /// Nothing in it is pinned.
 impl<B: Body + Unpin> Unpin for AnswerBody<B> {}
 
 impl Watch {
-    fn sees<D>(&mut self, frame: &Frame<D>) {
-        if frame.is_data() && !std::mem::replace(&mut self.was_accepted, true) {
+    fn sees<D: Buf>(&mut self, frame: &Frame<D>) {
+        if has_data(frame) && !std::mem::replace(&mut self.was_accepted, true) {
             self.passage.was_accepted();
         }
         let status = frame.trailers_ref().and_then(|trailers| trailers.get(GRPC_STATUS));
