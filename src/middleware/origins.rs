@@ -257,6 +257,7 @@ mod tests {
             (vec!["api.example:80"], false),
             (vec!["[::1]"], false),
             (vec!["user@api.example"], false),
+            (vec!["user@api.example:443"], false),
             (vec![""], false),
             (vec!["api.example, evil.example"], false),
             (vec!["api.example", "evil.example"], false),
