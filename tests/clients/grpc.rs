@@ -23,17 +23,17 @@ use tower::util::BoxCloneSyncService;
 use crate::plain;
 
 #[derive(Clone, PartialEq, Message)]
-struct Text {
+pub(crate) struct Text {
     #[prost(string, tag = "1")]
-    text: String,
+    pub(crate) text: String,
 }
 
-fn text(text: &str) -> Text {
+pub(crate) fn text(text: &str) -> Text {
     Text { text: text.into() }
 }
 
 /// A message as gRPC frames it.
-fn framed(message: &Text) -> Bytes {
+pub(crate) fn framed(message: &Text) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
@@ -41,14 +41,14 @@ fn framed(message: &Text) -> Bytes {
     frame.freeze()
 }
 
-fn status(code: u16) -> HeaderMap {
+pub(crate) fn status(code: u16) -> HeaderMap {
     HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from(code))])
 }
 
 /// What was asked: the path, the token, the body's length.
 type Seen = Arc<Mutex<Vec<(String, String, usize)>>>;
 
-fn answer(frames: Vec<Frame<Bytes>>) -> http::Response<Body> {
+pub(crate) fn answer(frames: Vec<Frame<Bytes>>) -> http::Response<Body> {
     let frames = stream::iter(frames.into_iter().map(Ok::<_, Infallible>));
     let answer = http::Response::builder().header("content-type", "application/grpc");
     answer.body(Body::new(StreamBody::new(frames))).unwrap()
@@ -95,7 +95,7 @@ struct Stage {
     client: Grpc<Client>,
 }
 
-type Client = BoxCloneSyncService<
+pub(crate) type Client = BoxCloneSyncService<
     http::Request<Body>,
     http::Response<tokenflight::middleware::tower::AnswerBody<Body>>,
     Box<dyn std::error::Error + Send + Sync>,
@@ -140,7 +140,7 @@ impl Stage {
     }
 }
 
-fn codec() -> ProstCodec<Text, Text> {
+pub(crate) fn codec() -> ProstCodec<Text, Text> {
     ProstCodec::default()
 }
 
