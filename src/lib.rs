@@ -191,6 +191,8 @@ pub mod fuzzing;
 pub mod handle;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 mod host;
+mod json;
+mod jwt;
 mod lobby;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 pub mod middleware;
@@ -199,13 +201,9 @@ pub mod oauth;
 mod panics;
 mod policy;
 mod queue;
-#[cfg(any(feature = "http", feature = "shared"))]
-// A store of the user's own needs only its half that makes text printable.
-#[cfg_attr(not(any(feature = "http", feature = "redis")), allow(dead_code))]
 mod redactor;
 #[cfg(feature = "registry")]
 pub mod registry;
-#[cfg(any(feature = "http", feature = "shared"))]
 mod secret;
 mod settings;
 mod slot;

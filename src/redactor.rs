@@ -2,7 +2,6 @@
 
 use zeroize::Zeroizing;
 
-#[cfg(feature = "http")]
 mod decoded;
 
 /// Takes secrets out of text that a server wrote: some servers repeat what they were sent.
@@ -10,7 +9,6 @@ mod decoded;
 pub(crate) struct Redactor {
     secrets: Vec<Zeroizing<String>>,
     /// More was sent than can be looked for.
-    #[cfg(feature = "http")]
     hides_all: bool,
 }
 
@@ -57,7 +55,6 @@ impl Redactor {
 
     /// One printable line of at most `limit` bytes, or nothing if a secret is in the text: as it is, or in any encoding
     /// that a reader could undo.
-    #[cfg(feature = "http")]
     pub(crate) fn quoted(&self, text: &str, limit: usize) -> Option<String> {
         let line = printable(text, usize::MAX);
         let is_clean = !self.is_in(text) && !self.is_in(&line);
@@ -65,7 +62,6 @@ impl Redactor {
     }
 
     /// Whether one of the secrets, or the beginning or the end of a long one, can be read in the text.
-    #[cfg(feature = "http")]
     fn is_in(&self, text: &str) -> bool {
         if self.hides_all {
             return true;
@@ -107,7 +103,6 @@ fn piece(secret: &str) -> usize {
 }
 
 /// Whether the text has the secret in it. A very short one counts only where it stands alone: it is in many words.
-#[cfg(feature = "http")]
 fn shows(text: &str, secret: &str) -> bool {
     const SHORT: usize = 4;
     if secret.chars().count() < SHORT {
@@ -162,7 +157,6 @@ mod tests {
         assert_eq!(Redactor::default().clean("abcdef", 3), "abc...");
     }
 
-    #[cfg(feature = "http")]
     #[test]
     fn nothing_is_quoted_of_a_text_with_a_secret_in_any_encoding() {
         let mut redactor = Redactor::default();

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 pub(crate) mod files;
 #[cfg(feature = "oauth2")]
 pub(crate) mod origin;
+pub(crate) mod path;
 
 /// Wiped when dropped, hidden by `Debug`.
 #[derive(Clone, PartialEq, Eq)]

@@ -97,7 +97,6 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
 }
 
 /// A table of secrets. What stands in its place, or in it, is not quoted.
-#[cfg(feature = "http")]
 pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<std::collections::BTreeMap<String, crate::secret::Secret>, D::Error> {

@@ -13,6 +13,8 @@ mod boxed;
 mod challenge;
 #[cfg(feature = "oauth2")]
 mod client_credentials;
+mod exec;
+mod file_token;
 #[cfg(feature = "http")]
 mod json_endpoint;
 #[cfg(feature = "oauth2")]
@@ -35,6 +37,8 @@ pub(crate) use boxed::Fetching;
 pub use challenge::Challenge;
 #[cfg(feature = "oauth2")]
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder, ClientCredentialsGrant};
+pub use exec::{ExecCredential, ExecCredentialBuilder, ExecFormat};
+pub use file_token::{FileToken, FileTokenBuilder};
 #[cfg(feature = "http")]
 pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 #[cfg(feature = "registry")]

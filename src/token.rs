@@ -10,11 +10,13 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 
+mod flaw;
 mod kind;
 mod present;
 #[cfg(feature = "dpop")]
 mod proof;
 
+pub(crate) use flaw::stray;
 pub use kind::TokenType;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 pub(crate) use kind::is_token_byte;
@@ -68,6 +70,8 @@ struct Inner {
     kind: TokenType,
     scopes: Arc<[String]>,
     ends: Ends,
+    /// How long before its end it is refreshed, if its source says so.
+    ahead: Option<Duration>,
     /// When the request for it was sent; before it is stamped, when its present life was given to it.
     sent: Timestamp,
     clock: Arc<dyn Clock>,
@@ -195,6 +199,20 @@ impl Token {
         self.with(|inner| inner.scopes = scopes.into_iter().map(Into::into).collect())
     }
 
+    /// How long before its end the token is refreshed at the earliest. For a source whose server gives a new token only
+    /// near the end of the old one, or wants a lease renewed at a certain time.
+    ///
+    /// Default: what the policy says. With it, this margin is used, or the policy's own
+    /// [`refresh_ahead`](crate::RefreshPolicy::refresh_ahead) where that is set and less.
+    pub fn with_refresh_ahead(self, margin: Duration) -> Self {
+        self.with(|inner| inner.ahead = Some(margin))
+    }
+
+    /// What [`with_refresh_ahead`](Self::with_refresh_ahead) was given.
+    pub(crate) fn refresh_ahead(&self) -> Option<Duration> {
+        self.0.ahead
+    }
+
     /// The secret itself. What you do with it is yours to guard.
     pub fn secret(&self) -> &str {
         // Made from a `str` at the same boundary, so it is UTF-8.
@@ -268,6 +286,7 @@ impl Token {
             kind,
             scopes,
             ends: Ends::Unknown,
+            ahead: None,
             sent: clock.now(),
             clock,
             stamped: false,
@@ -358,23 +377,6 @@ impl Token {
     #[cfg(any(test, feature = "shared"))]
     pub(crate) fn is_presentable(&self) -> bool {
         self.0.header.is_some()
-    }
-
-    /// Why it cannot stand in a header, if it cannot. This continues the sentence "the token ...", and does not
-    /// show the secret.
-    pub(crate) fn flaw(&self) -> Option<String> {
-        let secret = self.secret();
-        if secret.is_empty() {
-            return Some("is empty, and no header can carry that".to_owned());
-        }
-        let stray = secret.bytes().enumerate().find(|(_, byte)| !byte.is_ascii_graphic());
-        let Some((at, byte)) = stray else { return self.0.kind.flaw(secret) };
-        let what = match byte {
-            b' ' => "a space".to_owned(),
-            b'\n' | b'\r' => "a line break".to_owned(),
-            byte => format!("byte 0x{byte:02x}"),
-        };
-        Some(format!("has {what} at position {} that no header can carry", at + 1))
     }
 }
 

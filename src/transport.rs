@@ -10,7 +10,6 @@ pub(crate) mod form;
 mod gate;
 mod http_client;
 mod identity;
-mod json;
 mod reason;
 mod request;
 mod setters;
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use crate::error::{BuildError, Reach, SourceError};
 
+pub(crate) use crate::json::{Document, Pointer, lifetime, moment};
 pub(crate) use crate::redactor::{Redactor, printable};
 pub(crate) use answer::Answer;
 use body::BodyError;
@@ -32,7 +32,6 @@ pub(crate) use form::Form;
 #[cfg(feature = "oauth2")]
 pub(crate) use gate::{Gate, Held, gate};
 pub(crate) use http_client::{Configure, HttpClient, HttpSettings};
-pub(crate) use json::{Document, Pointer, lifetime, moment};
 pub(crate) use request::Request;
 pub(crate) use setters::http_setters;
 

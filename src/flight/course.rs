@@ -166,7 +166,7 @@ impl<W: Caller> Machine<W> {
 
     /// The token in use came again with a later end. Whatever becomes of the second question, it lasts as long.
     fn prolong(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
-        let margins = self.policy.margins(token.whole_life(), self.dice.f64());
+        let margins = self.policy.margins_of(token, self.dice.f64());
         let is_longer = |held: &&mut Held| {
             held.token.is_same(token) && held.token.remaining_at(now) < token.remaining_at(now)
         };
@@ -182,8 +182,7 @@ impl<W: Caller> Machine<W> {
     /// Therefore a request that comes while they are being told finds the new token, one that came before is among
     /// them, and nobody who was told finds the old state.
     fn land(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
-        let lifetime = token.whole_life();
-        let margins = self.policy.margins(lifetime, self.dice.f64());
+        let margins = self.policy.margins_of(&token, self.dice.f64());
         self.end_withholding(now);
         self.last_flight = Some(now.boot);
         let flight = self.flight.take();
@@ -206,7 +205,7 @@ impl<W: Caller> Machine<W> {
                 attempts: flight.attempt,
                 took: now.boot.saturating_sub(flight.started),
                 waiters: self.waiters(),
-                lifetime,
+                lifetime: token.whole_life(),
                 expires_at: token.end().wall,
                 outage,
                 repeat,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::duration;
 use crate::secret::Secret;
-use crate::secret::files::shown;
 use crate::secret::origin::SecretOrigin;
+use crate::secret::path::shown;
 use crate::settings::settings;
 use crate::source::{BoxSource, TokenSource};
 use crate::transport::{Configure, http_setters};

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::error::BuildError;
-use crate::secret::{Secret, files};
+use crate::secret::{Secret, path};
 use crate::token::{Binding, Token};
 
 use super::assertion::unix;
@@ -108,9 +108,10 @@ impl DpopKey {
 
     fn from_file(path: &Path, algorithm: Option<Algorithm>) -> Result<Self, BuildError> {
         let refused = |what: &dyn fmt::Display| {
-            BuildError::new(FIELD, format!("names the key file {}: {what}", files::shown(path)))
+            BuildError::new(FIELD, format!("names the key file {}: {what}", path::shown(path)))
         };
-        let pem = files::read(path).map_err(|error| refused(&format_args!("it cannot be read: {error}")))?;
+        let pem = path::read(path, path::LONGEST)
+            .map_err(|error| refused(&format_args!("it cannot be read: {error}")))?;
         let key = PrivateKey::from_pem(&*pem);
         let key = key.and_then(|key| match algorithm {
             Some(algorithm) => key.with_algorithm(algorithm),

@@ -1,16 +1,15 @@
 //! The token endpoint's answer (RFC 6749 sections 5.1 and 5.2), and the tolerated deviations.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Value;
 
 use crate::error::{Reach, SourceError};
+use crate::jwt::Claims;
 use crate::secret::Secret;
 use crate::token::{Token, TokenType};
-use crate::transport::{Answer, Document, lifetime, moment};
+use crate::transport::{Answer, Document, lifetime};
 
 use super::dpop::DpopKey;
 use super::error::{OAuthError, Refusal};
@@ -225,20 +224,9 @@ fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Dur
 ///
 /// It is counted by the server's clock: from its `Date`, or else from the moment at which the token was issued.
 fn jwt_lifetime(secret: &str, answer: &Answer) -> Option<Duration> {
-    let mut parts = secret.split('.');
-    let (header, claims, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let json = |part: &str| {
-        let bytes = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(part).ok()?);
-        Document::parse(&bytes).ok()
-    };
-    json(header)?.get("/alg")?;
-    let claims = json(claims)?;
-    let at = |place| claims.get(place).filter(|value| value.is_number()).and_then(moment);
-    let end: SystemTime = at("/exp")?;
-    let begin = if answer.date().is_some() { None } else { at("/iat") };
+    let claims = Claims::of(secret)?;
+    let end = claims.moment("exp")?;
+    let begin = if answer.date().is_some() { None } else { claims.moment("iat") };
     Some(end.duration_since(begin.unwrap_or_else(|| answer.server_time())).unwrap_or_default())
 }
 

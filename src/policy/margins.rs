@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::RefreshPolicy;
 use crate::backoff::part;
+use crate::token::Token;
 
 /// How long before a token's end it is refreshed, and how long before it is no longer handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,12 +18,27 @@ pub(crate) struct Margins {
 impl RefreshPolicy {
     /// A refresh ahead comes before the token is unusable, unless none is asked for: `min_validity < ahead`. Otherwise
     /// callers would wait although the source answers in time.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn margins(&self, lifetime: Duration, dice: f64) -> Margins {
+        self.margins_within(lifetime, None, dice)
+    }
+
+    /// The same for a token, whose source may say how early a new one can be had.
+    pub(crate) fn margins_of(&self, token: &Token, dice: f64) -> Margins {
+        self.margins_within(token.whole_life(), token.refresh_ahead(), dice)
+    }
+
+    fn margins_within(&self, lifetime: Duration, earliest: Option<Duration>, dice: f64) -> Margins {
         const MAX_AHEAD: Duration = Duration::from_secs(300);
         const MAX_MIN_VALIDITY: Duration = Duration::from_secs(10);
         let own = |margin: Duration| margin.min(lifetime / 2);
         let min_validity = self.min_validity.map_or((lifetime / 10).min(MAX_MIN_VALIDITY), own);
-        let mut ahead = self.refresh_ahead.map_or((lifetime / 5).min(MAX_AHEAD), own);
+        let mut ahead = match (self.refresh_ahead, earliest) {
+            (None, None) => (lifetime / 5).min(MAX_AHEAD),
+            (None, Some(earliest)) => own(earliest),
+            (Some(ahead), None) => own(ahead),
+            (Some(ahead), Some(earliest)) => own(ahead.min(earliest)),
+        };
         if ahead.is_zero() {
             return Margins { ahead, min_validity };
         }

@@ -56,6 +56,19 @@ fn a_refresh_ahead_that_would_come_too_late_is_moved_before_min_validity() {
 }
 
 #[test]
+fn a_source_may_say_how_early_a_new_token_can_be_had() {
+    let ahead = |policy: RefreshPolicy, earliest: u64| {
+        let token = crate::token::Token::new("abc").with_lifetime(secs(3_600));
+        policy.margins_of(&token.with_refresh_ahead(secs(earliest)), 0.0).ahead
+    };
+    assert_eq!(ahead(policy(), 225), secs(225));
+    assert_eq!(ahead(policy(), 1_200), secs(1_200), "later than 5 min before the end too");
+    assert_eq!(ahead(policy().refresh_ahead(secs(300)), 225), secs(225));
+    assert_eq!(ahead(policy().refresh_ahead(secs(60)), 225), secs(60));
+    assert_eq!(ahead(policy().refresh_ahead(secs(0)), 225), secs(0));
+}
+
+#[test]
 fn a_token_settles_for_a_tenth_of_its_life_and_two_seconds_at_most() {
     assert_eq!(policy().settle_for(secs(3_600)), secs(2));
     assert_eq!(policy().settle_for(secs(10)), secs(1));

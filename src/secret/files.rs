@@ -1,15 +1,12 @@
 //! A value that is made of files, and made anew when they have changed.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
-/// In bytes. No secret, key or certificate is longer.
-const LONGEST: u64 = 1024 * 1024;
+use super::path::{LONGEST, read, shown};
 
 type Contents = Vec<Zeroizing<Vec<u8>>>;
 type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
@@ -106,29 +103,9 @@ impl<T> fmt::Debug for FromFiles<T> {
 
 fn read_all(paths: &[PathBuf]) -> Result<Contents, String> {
     let read = |path: &PathBuf| {
-        read(path).map_err(|error| format!("the file {} cannot be read: {error}", shown(path)))
+        read(path, LONGEST).map_err(|error| format!("the file {} cannot be read: {error}", shown(path)))
     };
     paths.iter().map(read).collect()
-}
-
-/// A path for people. Some give the key itself in its place: that is not shown.
-pub(crate) fn shown(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_key = text.contains(['\n', '\r']) || text.contains("-----BEGIN");
-    if is_key { "[not shown: a text stands in the place of a path]".to_owned() } else { text }
-}
-
-/// A file of at most 1 MiB.
-pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    // Room for all of it from the beginning: a buffer that grows leaves its old memory behind as it was.
-    let length = file.metadata().map(|data| data.len()).unwrap_or_default().min(LONGEST);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
-    file.take(LONGEST).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == LONGEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it has more than 1 MiB"));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

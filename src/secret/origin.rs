@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::files::{self, FromFiles};
+use super::files::FromFiles;
+use super::path;
 use super::{Secret, Text};
 use crate::error::{BuildError, SourceError};
 
@@ -64,7 +65,7 @@ impl SecretOrigin {
                 SecretSource::Fixed(Secret::new(secret))
             }
             Self::File(path) => {
-                let shown = files::shown(&path);
+                let shown = path::shown(&path);
                 let make = move |parts: &[Zeroizing<Vec<u8>>]| {
                     let bytes = parts.first().map(|part| part.as_slice()).unwrap_or_default();
                     let text = std::str::from_utf8(bytes).map_err(|_| "holds text that is not UTF-8");
@@ -130,7 +131,7 @@ impl fmt::Debug for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value(secret) => secret.fmt(f),
-            Self::File(path) => f.debug_tuple("File").field(&files::shown(path)).finish(),
+            Self::File(path) => f.debug_tuple("File").field(&path::shown(path)).finish(),
             Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
             Self::Provider(_) => f.write_str("[a provider]"),
         }

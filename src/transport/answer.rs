@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Reach, SourceError};
+use crate::json::Document;
 
-use super::json::Document;
 use super::{Redactor, failure};
 
 /// The answer to one request.
@@ -50,7 +50,6 @@ impl Answer {
     }
 
     /// All of them.
-    #[cfg(feature = "dpop")]
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -91,6 +90,12 @@ impl Answer {
             0 => self.nonsense("with an empty body instead of JSON"),
             _ => self.nonsense(format_args!("with {} instead of JSON ({error})", self.content_type())),
         })
+    }
+
+    /// The body as text, without white space around it.
+    pub(crate) fn text(&self) -> Result<&str, SourceError> {
+        let text = std::str::from_utf8(&self.body);
+        text.map(str::trim).map_err(|_| self.nonsense("with a body that is not UTF-8"))
     }
 
     fn content_type(&self) -> String {

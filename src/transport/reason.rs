@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Answer;
-use super::json::Document;
+use crate::json::Document;
 
 /// In the order in which they are tried.
 const PLACES: &[&str] = &[

@@ -8,6 +8,10 @@ mod errors;
 mod exactly_once;
 #[cfg(feature = "oauth2")]
 mod examples;
+#[cfg(unix)]
+mod exec;
+#[cfg(unix)]
+mod file_token;
 mod floors;
 mod histories;
 #[cfg(feature = "oauth2")]

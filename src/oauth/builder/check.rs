@@ -15,7 +15,8 @@ use super::super::jws::{HmacKey, PrivateKey};
 use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;
-use crate::secret::files::{FromFiles, shown};
+use crate::secret::files::FromFiles;
+use crate::secret::path::shown;
 use crate::transport::{Endpoint, HttpClient, Transport};
 
 impl ClientBuilder {

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "http")]
 use bytes::Bytes;
 use serde_json::Value;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
+#[cfg(feature = "http")]
+use zeroize::Zeroizing;
 
+#[cfg(feature = "http")]
 use crate::error::BuildError;
 
 /// The last second that a date of four-digit years can name: later means "practically never".
@@ -21,11 +25,13 @@ impl Document {
         serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).map(Self)
     }
 
+    #[cfg(feature = "http")]
     pub(crate) fn new(value: Value) -> Self {
         Self(value)
     }
 
     /// Written out, into memory that is wiped.
+    #[cfg(feature = "http")]
     pub(crate) fn to_bytes(&self) -> Result<Bytes, serde_json::Error> {
         // Measured first: a buffer that grows leaves its old memory behind as it was.
         let mut length = Length(0);
@@ -71,8 +77,10 @@ impl Drop for Document {
 }
 
 /// Counts what is written to it.
+#[cfg(feature = "http")]
 struct Length(usize);
 
+#[cfg(feature = "http")]
 impl std::io::Write for Length {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0 += bytes.len();
@@ -95,9 +103,11 @@ fn wipe(value: &mut Value) {
 }
 
 /// A JSON pointer (RFC 6901) that has been checked.
+#[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 pub(crate) struct Pointer(String);
 
+#[cfg(feature = "http")]
 impl Pointer {
     pub(crate) fn parse(field: &'static str, text: &str) -> Result<Self, BuildError> {
         let escapes = |text: &str| text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
@@ -237,6 +247,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "http")]
     #[test]
     fn pointers_are_checked() {
         for good in ["", "/token", "/a/0/b", "/a~1b", "/m~0n", "/"] {

@@ -1,0 +1,260 @@
+//! A token that somebody else writes into a file: a projected service account token of Kubernetes, the agent of a vault.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::duration;
+use crate::error::{BuildError, SourceError};
+use crate::jwt::Claims;
+use crate::secret::Secret;
+use crate::secret::path::{read_regular, shown};
+use crate::settings::settings;
+use crate::source::{FetchContext, Reason, TokenSource, UNNAMED};
+use crate::token::{Token, TokenType, stray};
+
+/// Kubernetes itself asks for a new projected token when the old one has lived for 80 % of its life, and its own clients
+/// read the file once a minute.
+const REREAD: Duration = Duration::from_secs(50);
+/// In bytes. No header that servers accept is longer.
+const LONGEST: u64 = 64 * 1024;
+
+/// Tokens from a file that somebody else keeps up to date: a projected service account token of Kubernetes (at
+/// `/var/run/secrets/kubernetes.io/serviceaccount/token` by default there), or the file of an agent.
+///
+/// The file is read again every 50 s, whatever the token itself says of its end. White space around the token is cut
+/// off. The file may be a symbolic link that is swapped, as Kubernetes does it. Reading does not block the arbiter.
+///
+/// ```
+/// use tokenflight::source::FileToken;
+/// use tokenflight::{FetchContext, Reason, TokenSource};
+///
+/// # actix_rt::System::new().block_on(async {
+/// let path = std::env::temp_dir().join(format!("tokenflight-doc-{}", std::process::id()));
+/// std::fs::write(&path, "s3cret\n")?;
+/// let source = FileToken::builder(&path).build()?;
+/// let token = source.fetch(FetchContext::new(Reason::First)).await?;
+/// assert_eq!(token.secret(), "s3cret");
+///
+/// std::fs::remove_file(&path)?; // the last token stays in use
+/// let token = source.fetch(FetchContext::new(Reason::Expired)).await?;
+/// assert_eq!(token.secret(), "s3cret");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// If the token is a JWT, its `exp` is an upper limit: the token is not handed out after it (by this machine's clock). The
+/// signature is not verified. The file is not read later because of it.
+///
+/// # Errors of a fetch
+/// Each is transient, names the file, and shows nothing of its contents: the file cannot be read, is no regular file, has
+/// 64 KiB or more, is empty, has a byte in it that no header can carry (the byte and its position are named), or holds a
+/// JWT that has ended. While there is an older token that has not ended, that one stays in use instead, and a WARN says
+/// why; but not after an API rejected it.
+#[derive(Clone)]
+pub struct FileToken(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    reread: Duration,
+    kind: TokenType,
+    /// One read at a time: one that hangs (a network's file system) holds one thread, not one for each attempt.
+    reading: Arc<Semaphore>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    last: Option<Contents>,
+    /// The failure that was written to the log last, so that it is written once.
+    logged: Option<String>,
+}
+
+/// What a file holds.
+#[derive(Clone)]
+struct Contents {
+    secret: Secret,
+    /// The end that a JWT says it has.
+    end: Option<SystemTime>,
+}
+
+settings! {
+    /// The settings of [`FileToken`], from code or by serde from a file. There `path` is required; a duration is written
+    /// like `"50s"`.
+    #[derive(Clone)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct FileTokenBuilder {
+        path: PathBuf,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        reread: Option<Duration>,
+        #[serde(default)]
+        token_type: Option<String>,
+    }
+}
+
+impl FileToken {
+    /// Starts from the path of the file. The file need not exist yet.
+    pub fn builder(path: impl Into<PathBuf>) -> FileTokenBuilder {
+        FileTokenBuilder { path: path.into(), reread: None, token_type: None }
+    }
+
+    /// Reads the file off the arbiter.
+    async fn read(&self) -> Result<Contents, String> {
+        let failed = |what: &dyn fmt::Display| format!("the token file {} {what}", shown(&self.0.path));
+        let permit = Arc::clone(&self.0.reading).acquire_owned().await;
+        let path = self.0.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _held = permit;
+            read_regular(&path, LONGEST)
+        });
+        let read = read.await.map_err(|error| failed(&error))?;
+        let bytes = read.map_err(|error| failed(&format_args!("cannot be read: {error}")))?;
+        Contents::parse(&bytes).map_err(|what| failed(&what))
+    }
+
+    /// What is in use now. `Err` if there is nothing.
+    async fn contents(&self, cx: &FetchContext) -> Result<Contents, SourceError> {
+        let now = cx.clock().now().wall;
+        let read = self.read().await.and_then(|contents| match contents.left(now) {
+            Some(Duration::ZERO) => {
+                Err(format!("the token file {} holds a JWT that has ended (`exp`)", shown(&self.0.path)))
+            }
+            _ => Ok(contents),
+        });
+        let mut kept = self.kept();
+        let what = match read {
+            Ok(contents) => {
+                *kept = Kept { last: Some(contents.clone()), logged: None };
+                return Ok(contents);
+            }
+            Err(what) => what,
+        };
+        let is_wanted = cx.reason != Reason::Rejected && !cx.is_discarded();
+        let last = kept.last.clone().filter(|last| is_wanted && last.left(now) != Some(Duration::ZERO));
+        let Some(last) = last else { return Err(SourceError::transient(what)) };
+        if kept.logged.as_ref() != Some(&what) {
+            log::warn!("{what}; the token that was read before is still in use");
+            kept.logged = Some(what);
+        }
+        Ok(last)
+    }
+
+    fn token(&self, contents: &Contents, now: SystemTime) -> Token {
+        let lifetime = contents.left(now).unwrap_or(self.0.reread).min(self.0.reread);
+        Token::new(contents.secret.expose()).with_type(self.0.kind.clone()).with_lifetime(lifetime)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let secret = bytes.trim_ascii();
+        if secret.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if let Some(what) = stray(secret) {
+            return Err(format!("holds a token that has {what}"));
+        }
+        // Each byte is visible ASCII.
+        let secret = Zeroizing::new(String::from_utf8_lossy(secret).into_owned());
+        let end = Claims::of(&secret).and_then(|claims| claims.moment("exp"));
+        Ok(Self { secret: Secret::new(secret.as_str()), end })
+    }
+
+    /// How long the token lasts yet, if it says so.
+    fn left(&self, now: SystemTime) -> Option<Duration> {
+        self.end.map(|end| end.duration_since(now).unwrap_or_default())
+    }
+}
+
+impl TokenSource for FileToken {
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let contents = self.contents(&cx).await?;
+        Ok(self.token(&contents, cx.clock().now().wall))
+    }
+
+    /// The file may hold another token by now.
+    async fn look(&self, cx: FetchContext) -> Option<Token> {
+        let token = self.token(&self.contents(&cx).await.ok()?, cx.clock().now().wall);
+        let is_new = cx.previous.is_none_or(|previous| !previous.is_same(&token));
+        is_new.then_some(token)
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        let path = shown(&self.0.path);
+        part("file", &path);
+        part("token_type", self.0.kind.as_str());
+        part(UNNAMED, &format!("whose token the file {path} holds"));
+    }
+}
+
+impl FileTokenBuilder {
+    /// How long a token is used before the file is read again. Default 50 s; from 1 s to 24 h. A JWT that ends earlier is
+    /// not used for longer than it lasts.
+    pub fn reread(mut self, time: Duration) -> Self {
+        self.reread = Some(time);
+        self
+    }
+
+    /// The scheme under which the token is presented. Default: `Bearer`.
+    pub fn token_type(mut self, kind: &TokenType) -> Self {
+        self.token_type = Some(kind.as_str().to_owned());
+        self
+    }
+
+    /// Checks the settings. The file is not read.
+    ///
+    /// # Errors
+    /// A setting that cannot work; the error names it.
+    pub fn build(self) -> Result<FileToken, BuildError> {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        if self.path == Path::new("") {
+            return Err(BuildError::new("path", "is empty: name the file that holds the token"));
+        }
+        let reread = self.reread.unwrap_or(REREAD);
+        if !(Duration::from_secs(1)..=DAY).contains(&reread) {
+            return Err(BuildError::new(
+                "reread",
+                "has to be from 1 second to 24 hours; the default is 50 s",
+            ));
+        }
+        let kind = TokenType::parse(self.token_type.as_deref().unwrap_or("Bearer"));
+        if !kind.is_scheme() {
+            let message = format!("is {:?}, which is not a token (RFC 9110 section 5.6.2)", kind.as_str());
+            return Err(BuildError::new("token_type", message));
+        }
+        let reading = Arc::new(Semaphore::new(1));
+        let inner = Inner { path: self.path, reread, kind, reading, kept: Mutex::default() };
+        Ok(FileToken(Arc::new(inner)))
+    }
+}
+
+impl fmt::Debug for FileTokenBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileTokenBuilder")
+            .field("path", &shown(&self.path))
+            .field("reread", &self.reread)
+            .field("token_type", &self.token_type)
+            .finish()
+    }
+}
+
+impl fmt::Debug for FileToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileToken")
+            .field("path", &shown(&self.0.path))
+            .field("reread", &self.0.reread)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a secret cannot stand in a header.
+
+use super::Token;
+
+/// The first byte that no header can carry, with its position. It continues the sentence "the token has ...".
+pub(crate) fn stray(secret: &[u8]) -> Option<String> {
+    let (at, byte) = secret.iter().enumerate().find(|(_, byte)| !byte.is_ascii_graphic())?;
+    let what = match byte {
+        b' ' => "a space".to_owned(),
+        b'\n' | b'\r' => "a line break".to_owned(),
+        byte => format!("byte 0x{byte:02x}"),
+    };
+    Some(format!("{what} at position {} that no header can carry", at + 1))
+}
+
+impl Token {
+    /// Why it cannot stand in a header, if it cannot. This continues the sentence "the token ...", and does not
+    /// show the secret.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        let secret = self.secret();
+        if secret.is_empty() {
+            return Some("is empty, and no header can carry that".to_owned());
+        }
+        match stray(secret.as_bytes()) {
+            Some(what) => Some(format!("has {what}")),
+            None => self.0.kind.flaw(secret),
+        }
+    }
+}
