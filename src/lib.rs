@@ -160,7 +160,7 @@
 //! | feature | gives |
 //! |---|---|
 //! | `oauth2` (default) | [`oauth::Client`] and its grants; [`vault`]; `http` |
-//! | `http` | [`source::JsonEndpoint`]; [`middleware`] for reqwest |
+//! | `http` | [`source::JsonEndpoint`], [`source::Metadata`]; [`middleware`] for reqwest |
 //! | `dpop` | `oauth::DpopKey`: tokens that are bound to a key (RFC 9449) |
 //! | `rustls` (default), `rustls-no-provider` or `native-tls` | TLS for them |
 //! | `shared` | [`source::SharedSource`], one auth call for many processes; [`store`] |

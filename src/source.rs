@@ -16,11 +16,13 @@ mod client_credentials;
 mod exec;
 mod file_token;
 #[cfg(feature = "http")]
-mod json_endpoint;
+pub(crate) mod json_endpoint;
 #[cfg(feature = "oauth2")]
 mod jwt_bearer;
 #[cfg(feature = "registry")]
 mod keyed;
+#[cfg(feature = "http")]
+mod metadata;
 #[cfg(feature = "oauth2")]
 mod refresh_token;
 #[cfg(feature = "shared")]
@@ -45,6 +47,10 @@ pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 pub(crate) use keyed::BoxKeyed;
 #[cfg(feature = "registry")]
 pub use keyed::{Group, KeyedSource};
+#[cfg(feature = "http")]
+pub use metadata::{
+    AzureArc, AzureArcBuilder, AzureImds, AzureImdsBuilder, GcpMetadata, GcpMetadataBuilder, Metadata,
+};
 #[cfg(feature = "shared")]
 pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedStats};
 

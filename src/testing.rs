@@ -25,6 +25,8 @@
 //! ```
 
 mod clock;
+#[cfg(feature = "http")]
+pub mod fakes;
 mod server;
 mod source;
 

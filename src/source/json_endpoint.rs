@@ -1,6 +1,6 @@
 //! Any server that answers with JSON that holds a token.
 
-mod answer;
+pub(crate) mod answer;
 mod builder;
 
 use std::error::Error as StdError;

@@ -1,6 +1,7 @@
 //! An auth server on loopback that makes the faults a real one can't be asked for.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// How a [`FakeAuthServer`] answers a request.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub enum Reply {
         /// The body.
         body: Vec<u8>,
     },
+    /// Another reply, after so long.
+    After(Duration, Box<Reply>),
     /// These bytes, and then the end.
     Raw(Vec<u8>),
     /// These bytes one by one, with a pause before each.
@@ -89,9 +93,52 @@ pub struct FakeAuthServer {
 #[derive(Debug, Default)]
 struct Script {
     replies: VecDeque<Reply>,
+    /// A fault that lasts: until when it does is known from its first request on.
+    fault: Option<Fault>,
+    usual: Option<Usual>,
     asked: Vec<Asked>,
     running: usize,
     most_running: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    time: Duration,
+    until: Option<Instant>,
+    reply: Reply,
+}
+
+/// How it answers where nothing else was said.
+#[derive(Clone)]
+struct Usual(Arc<dyn Fn(&Asked) -> Reply + Send + Sync>);
+
+impl fmt::Debug for Usual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Usual")
+    }
+}
+
+impl Script {
+    fn reply(&mut self, asked: &Asked) -> Reply {
+        self.asked.push(asked.clone());
+        if let Some(reply) = self.replies.pop_front() {
+            return reply;
+        }
+        if let Some(fault) = &mut self.fault {
+            let until = *fault.until.get_or_insert_with(|| Instant::now() + fault.time);
+            if Instant::now() < until {
+                return fault.reply.clone();
+            }
+            self.fault = None;
+        }
+        let number = self.asked.len();
+        let token = || {
+            let body =
+                format!(r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#);
+            Reply::json(200, body)
+        };
+        self.usual.as_ref().map_or_else(token, |usual| usual.0(asked))
+    }
 }
 
 impl FakeAuthServer {
@@ -114,6 +161,21 @@ impl FakeAuthServer {
         Ok(Self { address, script, serving: serving.abort_handle() })
     }
 
+    /// The same, and answers by this where nothing else was said.
+    #[cfg(feature = "http")]
+    pub(super) async fn answering(
+        usual: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let server = Self::start().await?;
+        lock(&server.script).usual = Some(Usual(Arc::new(usual)));
+        Ok(server)
+    }
+
+    /// Scheme, host and port.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Where its token endpoint is. (It answers at any path.)
     pub fn url(&self) -> String {
         format!("http://{}/token", self.address)
@@ -122,6 +184,12 @@ impl FakeAuthServer {
     /// Answers the next request that has no answer yet like this.
     pub fn then(&self, reply: Reply) -> &Self {
         lock(&self.script).replies.push_back(reply);
+        self
+    }
+
+    /// Answers like this for so long, counted from the next request, by tokio's time.
+    pub fn during(&self, time: Duration, reply: Reply) -> &Self {
+        lock(&self.script).fault = Some(Fault { time, until: None, reply });
         self
     }
 
@@ -149,20 +217,18 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
         let mut script = lock(&script);
         script.running += 1;
         script.most_running = script.most_running.max(script.running);
-        script.asked.push(asked);
-        let number = script.asked.len();
-        script.replies.pop_front().unwrap_or_else(|| {
-            let body =
-                format!(r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#);
-            Reply::json(200, body)
-        })
+        script.reply(&asked)
     };
     // A client that goes away in the middle ends the write; that is its right.
     let _ = answer(&mut stream, reply).await;
     lock(&script).running -= 1;
 }
 
-async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
+async fn answer(stream: &mut TcpStream, mut reply: Reply) -> io::Result<()> {
+    while let Reply::After(pause, then) = reply {
+        tokio::time::sleep(pause).await;
+        reply = *then;
+    }
     match reply {
         Reply::Http { status, headers, body } => {
             let mut head =
@@ -183,7 +249,7 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
         }
         // Until the client has had enough.
         Reply::Hang => drop(stream.read(&mut [0; 1]).await?),
-        Reply::Close => {}
+        Reply::Close | Reply::After(..) => {}
     }
     stream.shutdown().await
 }

@@ -23,6 +23,8 @@ mod json_endpoint;
 mod jumps;
 mod lifetimes;
 mod log_lines;
+#[cfg(all(unix, feature = "oauth2"))]
+mod metadata;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "oauth2")]

@@ -11,19 +11,19 @@ use crate::transport::{Answer, Document, Pointer, lifetime, moment};
 
 /// What the answer looks like.
 #[derive(Debug)]
-pub(super) struct Shape {
-    pub(super) token: Pointer,
-    pub(super) ends: Ends,
-    pub(super) kind: TokenType,
+pub(crate) struct Shape {
+    pub(crate) token: Pointer,
+    pub(crate) ends: Ends,
+    pub(crate) kind: TokenType,
     /// Which statuses time alone may change.
-    pub(super) transient: Vec<StatusCode>,
+    pub(crate) transient: Vec<StatusCode>,
     /// Where a refusal says why; otherwise in the usual places.
-    pub(super) reason: Option<Pointer>,
+    pub(crate) reason: Option<Pointer>,
 }
 
 /// How the token's end is known.
 #[derive(Debug)]
-pub(super) enum Ends {
+pub(crate) enum Ends {
     /// It is not: the policy's `missing_lifetime`.
     Unknown,
     Fixed(Duration),
@@ -32,7 +32,7 @@ pub(super) enum Ends {
 }
 
 impl Shape {
-    pub(super) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+    pub(crate) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("token_pointer", self.token.as_str());
         part("token_type", self.kind.as_str());
         match &self.ends {
@@ -43,7 +43,7 @@ impl Shape {
         }
     }
 
-    pub(super) fn read(&self, mut answer: Answer) -> Result<Token, SourceError> {
+    pub(crate) fn read(&self, mut answer: Answer) -> Result<Token, SourceError> {
         let document = answer.json();
         // Before anything is quoted: some servers send a token along with an error.
         if let Some(secret) = document.as_ref().ok().and_then(|document| document.text(self.token.as_str())) {
@@ -57,7 +57,7 @@ impl Shape {
         token.map_err(|what| answer.nonsense(what))
     }
 
-    fn refused(&self, answer: &Answer, document: Option<&Document>) -> SourceError {
+    pub(crate) fn refused(&self, answer: &Answer, document: Option<&Document>) -> SourceError {
         let may_pass =
             answer.may_pass() || self.transient.contains(&answer.status()) || answer.retry_after().is_some();
         let place = self.reason.as_ref().map(Pointer::as_str);

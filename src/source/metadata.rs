@@ -1,0 +1,138 @@
+//! The identity that a machine has from its cloud: metadata servers.
+
+mod azure;
+mod azure_arc;
+mod gcp;
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::error::{BuildError, SourceError};
+use crate::source::json_endpoint::answer::{Ends, Shape};
+use crate::token::TokenType;
+use crate::transport::{Answer, Endpoint, HttpClient, HttpSettings, Limits, Pointer, Request, Transport};
+
+pub use azure::{AzureImds, AzureImdsBuilder};
+pub use azure_arc::{AzureArc, AzureArcBuilder};
+pub use gcp::{GcpMetadata, GcpMetadataBuilder};
+
+/// How long one request may take. A metadata server is near, and where there is none nobody answers.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where a program finds the identity that its machine has from a cloud. No secret is configured.
+///
+/// | where the program runs | source |
+/// |---|---|
+/// | Google Compute Engine, GKE, Cloud Run | [`Metadata::gcp`] |
+/// | an Azure virtual machine or scale set, AKS | [`Metadata::azure_imds`] |
+/// | a machine elsewhere that Azure Arc manages | [`Metadata::azure_arc`] |
+///
+/// All of them are asked in clear, at an address that does not leave the machine or its own network, within 3 s a request, and
+/// never through a proxy. Redirects are not followed.
+///
+/// ```
+/// use tokenflight::source::Metadata;
+///
+/// let google = Metadata::gcp().scope("https://www.googleapis.com/auth/cloud-platform").build()?;
+/// let azure = Metadata::azure_imds("https://vault.azure.net").build()?;
+/// let arc = Metadata::azure_arc("https://vault.azure.net").build()?;
+///
+/// let error = Metadata::azure_imds("https://vault.azure.net https://storage.azure.com").build().unwrap_err();
+/// assert_eq!(error.field(), "resource");
+/// # let _ = (google, azure, arc);
+/// # Ok::<(), tokenflight::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub enum Metadata {}
+
+impl Metadata {
+    /// Google's metadata server: access tokens of the machine's service account, or identity tokens with
+    /// [`audience`](GcpMetadataBuilder::audience).
+    pub fn gcp() -> GcpMetadataBuilder {
+        GcpMetadataBuilder::default()
+    }
+
+    /// Azure's Instance Metadata Service: access tokens of a managed identity for this one resource.
+    pub fn azure_imds(resource: impl Into<String>) -> AzureImdsBuilder {
+        AzureImdsBuilder::new(resource.into())
+    }
+
+    /// The agent of Azure Arc on this machine: access tokens of the machine's identity for this one resource.
+    pub fn azure_arc(resource: impl Into<String>) -> AzureArcBuilder {
+        AzureArcBuilder::new(resource.into())
+    }
+}
+
+/// A metadata server, and how it is asked.
+struct Server {
+    transport: Transport,
+    endpoint: Endpoint,
+}
+
+impl Server {
+    /// `base` is the setting `base_url`, or the default; `path` and `query` are the server's own.
+    fn new(
+        base: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        timeout: Option<Duration>,
+    ) -> Result<Self, BuildError> {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let separator = if query.is_empty() { "" } else { "?" };
+        let base = base.trim_end_matches('/');
+        if base.contains(['?', '#']) {
+            return Err(BuildError::new("base_url", "has a query or a fragment: give scheme, host and port"));
+        }
+        let endpoint = Endpoint::parse("base_url", &format!("{base}{path}{separator}{query}"))?;
+        // Whatever goes in clear goes through no proxy.
+        if endpoint.url().scheme() != "http" {
+            return Err(BuildError::new("base_url", "is https: a metadata server is asked by http"));
+        }
+        let limits = Limits { timeout: Some(timeout.unwrap_or(TIMEOUT)), max_body: None };
+        let transport = Transport::new(HttpClient::new(HttpSettings::default())?, limits)?;
+        transport.check(&endpoint)?;
+        Ok(Self { transport, endpoint })
+    }
+
+    /// Asks by GET, with the header that no browser can be made to send.
+    async fn ask(
+        &self,
+        header: (&'static str, &'static str),
+        more: impl FnOnce(&mut Request),
+        time_left: Option<Duration>,
+    ) -> Result<Answer, SourceError> {
+        let mut request = Request::new(Method::GET);
+        request.headers.insert(header.0, HeaderValue::from_static(header.1));
+        more(&mut request);
+        self.transport.exchange(&self.endpoint, request, time_left).await
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        part("url", self.endpoint.url().as_str());
+    }
+}
+
+/// An answer with an `access_token`. `transient`: the statuses that time alone may change, beside 408, 425, 429 and 5xx.
+fn shape(ends: Ends, transient: &[StatusCode]) -> Result<Shape, BuildError> {
+    Ok(Shape {
+        token: Pointer::parse("token_pointer", "/access_token")?,
+        ends,
+        kind: TokenType::Bearer,
+        transient: transient.to_vec(),
+        reason: None,
+    })
+}
+
+/// One resource, as Azure names it. Its newer libraries write the resource with `/.default` behind it.
+fn one_resource(text: &str) -> Result<&str, BuildError> {
+    let refused = |what| Err(BuildError::new("resource", what));
+    let text = text.strip_suffix("/.default").unwrap_or(text);
+    match text {
+        "" => refused("is empty: name the API that the tokens are for, such as \"https://vault.azure.net\""),
+        _ if text.contains(|char: char| char.is_whitespace() || char.is_control() || char == ',') => {
+            refused("is not one resource: a token is for one, so make a source for each")
+        }
+        _ => Ok(text),
+    }
+}

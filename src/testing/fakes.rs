@@ -1,0 +1,102 @@
+//! Servers on loopback that enforce the rules of the real ones: for tests of a program that has its identity from a cloud.
+//! Feature `test-util`, with `http`.
+//!
+//! Each answers as the real one does, and refuses what the real one refuses: a missing header, a second resource, a wrong
+//! key. Faults are switched on by the methods of [`FakeAuthServer`], to which each of them dereferences:
+//! [`then`](FakeAuthServer::then) for the next request, [`during`](FakeAuthServer::during) for a while.
+//!
+//! ```
+//! use tokenflight::source::Metadata;
+//! use tokenflight::testing::{Reply, fakes};
+//! use tokenflight::{FetchContext, Reason, TokenSource};
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let server = fakes::GcpMetadata::start().await?;
+//! let source = Metadata::gcp().base_url(server.base_url()).build()?;
+//! assert_eq!(source.fetch(FetchContext::new(Reason::First)).await?.secret(), "gcp-1");
+//!
+//! server.then(Reply::text(503, "text/html", "overloaded"));
+//! let error = source.fetch(FetchContext::new(Reason::Expired)).await.unwrap_err();
+//! assert!(!error.is_terminal());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod azure;
+mod gcp;
+
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::server::{Asked, FakeAuthServer};
+use crate::clock::{Clock, SystemClock};
+
+pub use azure::{AzureArc, AzureImds};
+pub use gcp::GcpMetadata;
+
+/// The path of a request, and its query.
+fn target(asked: &Asked) -> (&str, Vec<(String, String)>) {
+    let target = asked.head.split_ascii_whitespace().nth(1).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    (path, form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+}
+
+/// A wall clock's time in so long, in Unix seconds.
+fn unix_in(time: Duration) -> u64 {
+    let now = SystemClock.now().wall.duration_since(std::time::SystemTime::UNIX_EPOCH);
+    (now.unwrap_or_default() + time).as_secs()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A token that is given again until it is near its end.
+#[derive(Debug)]
+struct Cached {
+    name: &'static str,
+    lifetime: Duration,
+    /// A new one is given from this time before the end of the old one on.
+    renewed: Duration,
+    number: u32,
+    issued: Instant,
+    /// How far this server's time was moved.
+    moved: Duration,
+}
+
+impl Cached {
+    fn new(name: &'static str, lifetime: Duration, renewed: Duration) -> Self {
+        Self { name, lifetime, renewed, number: 0, issued: Instant::now(), moved: Duration::ZERO }
+    }
+
+    /// The token and what is left of its life.
+    fn token(&mut self) -> (String, Duration) {
+        let now = Instant::now() + self.moved;
+        let age = now.saturating_duration_since(self.issued);
+        if self.number == 0 || age + self.renewed >= self.lifetime {
+            self.number += 1;
+            self.issued = now;
+        }
+        let age = now.saturating_duration_since(self.issued);
+        (format!("{}-{}", self.name, self.number), self.lifetime.saturating_sub(age))
+    }
+}
+
+macro_rules! is_a_server {
+    ($($name:ident),*) => {
+        $(
+            impl Deref for $name {
+                type Target = FakeAuthServer;
+
+                fn deref(&self) -> &FakeAuthServer {
+                    &self.server
+                }
+            }
+        )*
+    };
+}
+
+is_a_server!(GcpMetadata, AzureImds, AzureArc);
