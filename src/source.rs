@@ -9,6 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::SourceError;
 use crate::token::Token;
 
+mod any;
 mod boxed;
 mod challenge;
 #[cfg(feature = "oauth2")]
@@ -34,6 +35,7 @@ mod token_exchange;
 
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;
+pub use any::SourceSettings;
 pub use boxed::BoxSource;
 pub(crate) use boxed::Fetching;
 pub use challenge::Challenge;

@@ -51,6 +51,8 @@ mod servers;
 mod shared;
 mod shutdown;
 mod single_flight;
+#[cfg(all(unix, feature = "oauth2"))]
+mod source_settings;
 mod sources;
 mod storms;
 mod support;

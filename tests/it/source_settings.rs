@@ -1,0 +1,146 @@
+//! One table of settings for any source, and the same program with each of them.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tokenflight::source::SourceSettings;
+use tokenflight::testing::{FakeAuthServer, fakes};
+use tokenflight::{FetchContext, Reason, TokenSource};
+
+use crate::file_token::Folder;
+use crate::servers::Provider;
+
+fn read(settings: &Value) -> Result<SourceSettings, String> {
+    serde_json::from_str(&settings.to_string()).map_err(|error| error.to_string())
+}
+
+/// The settings of each kind, with what its token begins with; and what has to live meanwhile.
+struct Kinds {
+    kinds: Vec<(Value, &'static str)>,
+    _servers: (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer),
+}
+
+async fn kinds() -> Kinds {
+    let folder = Folder::new();
+    let gcp = fakes::GcpMetadata::start().await.unwrap();
+    let imds = fakes::AzureImds::start().await.unwrap();
+    let arc = fakes::AzureArc::start(folder.path()).await.unwrap();
+    let server = FakeAuthServer::start().await.unwrap();
+    let script = r#"printf '{"token":"%s"}' "$TOKEN""#;
+    let vault = "https://vault.azure.net";
+    let kinds = vec![
+        (
+            json!({ "kind": "file", "path": folder.write("token", "from-a-file"), "reread": "30s" }),
+            "from-a-file",
+        ),
+        (
+            json!({
+                "kind": "exec", "command": "sh", "args": ["-c", script], "env": { "TOKEN": "from-s3cret" },
+                "format": "plain", "timeout": "5s",
+            }),
+            "from-s3cret",
+        ),
+        (json!({ "kind": "gcp_metadata", "base_url": gcp.base_url(), "timeout": "2s" }), "gcp-1"),
+        (json!({ "kind": "azure_imds", "resource": vault, "base_url": imds.base_url() }), "imds-1"),
+        (
+            json!({
+                "kind": "azure_arc", "resource": vault, "base_url": arc.base_url(), "folder": folder.path(),
+            }),
+            "arc-1",
+        ),
+        (
+            json!({
+                "kind": "json_endpoint", "url": server.url(), "header": { "x-key": "s3cret" },
+                "lifetime_pointer": "/expires_in",
+            }),
+            "token-",
+        ),
+        (
+            json!({
+                "kind": "client_credentials", "token_url": server.url(), "client_id": "app",
+                "client_secret": "s3cret", "scope": "read", "timeout": "2s",
+            }),
+            "token-",
+        ),
+    ];
+    Kinds { kinds, _servers: (folder, gcp, imds, arc, server) }
+}
+
+#[actix::test]
+async fn each_kind_of_source_is_made_from_one_table() {
+    let all = kinds().await;
+    for (settings, expected) in &all.kinds {
+        let read = read(settings).unwrap();
+        assert!(!format!("{read:?}").contains("s3cret"), "{read:?}");
+        let token = read.build().unwrap().fetch(FetchContext::new(Reason::First)).await.unwrap();
+        assert!(token.secret().starts_with(expected), "{settings}: {}", token.secret());
+    }
+}
+
+#[actix::test]
+async fn an_unknown_key_is_refused_for_each_kind_by_its_name() {
+    let all = kinds().await;
+    for (settings, _) in &all.kinds {
+        let mut wrong = settings.clone();
+        wrong["timeuot"] = json!("s3cret");
+        let error = read(&wrong).unwrap_err();
+        assert!(error.contains("unknown field `timeuot`") && !error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn what_names_no_source_is_refused_and_no_value_is_quoted() {
+    for (wrong, wanted) in [
+        (json!({ "path": "s3cret" }), "missing field `kind`"),
+        (json!({ "kind": "gcp", "path": "s3cret" }), "unknown variant `gcp`"),
+        (json!("s3cret"), "expected a table of settings by name"),
+        (json!(["file", "s3cret"]), "expected a table of settings by name"),
+        (json!({ "kind": "exec", "command": "a", "env": "s3cret" }), "expected a table"),
+        (json!({ "kind": "exec", "command": "a", "args": [47.11] }), "expected a string"),
+    ] {
+        let error = read(&wrong).unwrap_err();
+        assert!(error.contains(wanted) && !error.contains("s3cret") && !error.contains("47"), "{error}");
+    }
+    let error = read(&json!({ "kind": "azure_imds", "resource": "" })).unwrap().build().unwrap_err();
+    assert_eq!(error.field(), "resource");
+}
+
+/// What the example prints, built by `cargo test` beside this binary.
+fn example(folder: &Folder, settings: &Value) -> String {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    let path = path.join("examples").join(format!("identity{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "the example is not built: `cargo build --all-features --examples` builds it");
+    let file = folder.write("settings.json", settings.to_string());
+    let output = Command::new(path).arg(file).output().unwrap();
+    assert!(output.status.success(), "{settings}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[actix::test]
+async fn the_same_program_runs_with_each_identity_and_shows_no_secret() {
+    let (all, folder) = (kinds().await, Folder::new());
+    let provider = Provider::start();
+    let real = json!({
+        "kind": "client_credentials", "token_url": provider.address("token_endpoint"),
+        "client_id": "plain", "client_secret": "plain-secret", "scope": "api:read",
+    });
+    let mut kinds: Vec<Value> = all.kinds.iter().map(|(settings, _)| settings.clone()).collect();
+    kinds.push(real);
+    for settings in kinds {
+        // Off this thread, on which the servers run.
+        let folder = Folder::new();
+        let (said, kind) = {
+            let kind = settings["kind"].as_str().unwrap().to_owned();
+            (tokio::task::spawn_blocking(move || example(&folder, &settings)).await.unwrap(), kind)
+        };
+        assert!(said.starts_with("Bearer token of "), "{kind}: {said}");
+        assert!(
+            !said.contains("s3cret") && !said.contains("from-a-file") && !said.contains("gcp-1"),
+            "{said}"
+        );
+    }
+    assert_eq!(provider.stats().await["token_calls"], 1);
+    drop(folder);
+}
