@@ -7,6 +7,13 @@ use crate::clock::Timestamp;
 use crate::error::TokenError;
 use crate::source::Reason;
 
+impl Held {
+    pub(super) fn is_usable(&self, now: Timestamp) -> bool {
+        let remaining = self.token.remaining_at(now);
+        !remaining.is_zero() && remaining > self.margins.min_validity
+    }
+}
+
 impl<W: Caller> Machine<W> {
     pub(super) fn want(&mut self, waiter: W, timeout: Option<Duration>, now: Timestamp, out: &mut Out<W>) {
         self.counters.requests += 1;
@@ -89,10 +96,7 @@ impl<W: Caller> Machine<W> {
     }
 
     pub(super) fn usable(&self, now: Timestamp) -> Option<&Held> {
-        self.held.as_ref().filter(|held| {
-            let remaining = held.token.remaining_at(now);
-            !remaining.is_zero() && remaining > held.margins.min_validity
-        })
+        self.held.as_ref().filter(|held| held.is_usable(now))
     }
 
     /// The error of the last flight while the source is left alone, as it is told now.

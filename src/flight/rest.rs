@@ -41,6 +41,13 @@ struct Kept {
 }
 
 impl Resting {
+    /// Whether a caller is answered without a flight: by a usable token, or by the error of a cooldown.
+    pub(crate) fn knows(&self, now: Timestamp) -> bool {
+        let cooldown = self.rare.as_ref().and_then(|rare| rare.cooldown.as_ref());
+        self.held.as_ref().is_some_and(|held| held.is_usable(now))
+            || cooldown.is_some_and(|cooldown| now.boot < cooldown.until)
+    }
+
     /// The machine goes on.
     pub(crate) fn resume<W: Caller>(self, policy: Arc<RefreshPolicy>, seed: u64) -> Machine<W> {
         let mut machine = Machine::new(policy, seed);

@@ -83,6 +83,11 @@ impl<K: Hash + Eq> Common<K> {
         self.busy.load(Ordering::Relaxed) < self.limits.max_busy_keys
     }
 
+    /// Whether there are more keys than there may be.
+    pub(super) fn is_too_full(&self) -> bool {
+        self.cells.keys.load(Ordering::Relaxed) > self.limits.max_keys
+    }
+
     /// Whether a key has to go before another one comes.
     pub(super) fn is_full(&self) -> bool {
         self.cells.keys.load(Ordering::Relaxed) >= self.limits.max_keys

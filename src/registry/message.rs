@@ -135,20 +135,23 @@ impl<K: 'static> Message for ToShard<K> {
 /// A caller of `get`, or of another method that waits.
 pub(super) struct Caller {
     sender: oneshot::Sender<Outcome>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Caller {
     pub(super) fn ticket(seat: Seat) -> (Ticket, oneshot::Receiver<Outcome>) {
         let (sender, receiver) = oneshot::channel();
-        (Ticket::keyed(Self { sender, _seat: seat }), receiver)
+        (Ticket::keyed(Self { sender, seat }), receiver)
     }
 }
 
 impl Hearer for Caller {
-    /// A caller who has gone away does not mind.
+    /// A caller who has gone away does not mind. The seat is free before the answer is there. Therefore a caller who asks
+    /// again at once finds it free.
     fn hear(self: Box<Self>, outcome: &Outcome) -> bool {
-        let _ = self.sender.send(outcome.clone());
+        let Self { sender, seat } = *self;
+        drop(seat);
+        let _ = sender.send(outcome.clone());
         true
     }
 

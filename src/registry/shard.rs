@@ -36,6 +36,7 @@ use crate::sync::{Ordering, lock};
 
 use busy::Busy;
 use entries::{Entries, Entry, State};
+use inbox::Needs;
 use key::OneKey;
 use rounds::{Alarm, Rounds, Work};
 
@@ -129,6 +130,7 @@ impl<K: Key> Shard<K> {
         OneKey { shard: self, number, entry: &entry, busy: &mut busy }.on(event, now);
         self.totals.add(&before, &busy.machine.counters());
         self.tell(number, &entry, &mut busy);
+        entry.took = busy.took.or(entry.took);
         let resting = busy.rest(now);
         let is_busy = resting.is_none();
         if is_busy {
@@ -142,6 +144,10 @@ impl<K: Key> Shard<K> {
         }
         self.entries.put(number, entry);
         self.events += 1;
+        // Shards that made keys at the same time, or found none that could go, have made one too many.
+        if !is_busy && self.common.is_too_full() {
+            self.evict();
+        }
     }
 
     /// The key's machine, which may have been at rest.
@@ -236,13 +242,18 @@ impl<K: Key> Shard<K> {
     }
 
     /// An entry for this key, which is made if there is none. `None` if there is no room.
-    fn find_or_make(&mut self, key: &K) -> Option<(u32, Box<Entry<K>>)> {
-        if let Some(found) = self.find(key) {
-            return Some(found);
-        }
-        if !self.common.has_room_for_busy() {
+    fn find_or_make(&mut self, key: &K, needs: Needs) -> Option<(u32, Box<Entry<K>>)> {
+        let found = self.find(key);
+        if !self.has_room_for(found.as_ref().map(|(_, entry)| &entry.state), needs) {
+            if let Some((number, entry)) = found {
+                self.entries.put(number, entry);
+            }
             self.common.counted.crowded.fetch_add(1, Ordering::Relaxed);
             return None;
+        }
+        if let Some((_, entry)) = &found {
+            entry.cell.note_use();
+            return found;
         }
         if self.common.is_full() && !self.evict() {
             self.ask_for_room();
@@ -308,6 +319,11 @@ impl<K: Key> Actor for Shard<K> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(Rounds);
+    }
+
+    /// Also when its arbiter stops: what it holds at the gate, and the room of its keys, is for the other shards.
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        self.part_from_others();
     }
 }
 

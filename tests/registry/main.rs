@@ -1,3 +1,13 @@
-//! Many keys: each behaves as a token by itself, and all of them together stay within their limits.
+//! A registry keeps each promise for each key. One module for each promise; `histories` has all of them at random.
 
+mod bounds;
+mod eviction;
+mod exactly_once;
+mod failures;
+mod gate;
 mod limits;
+mod lives;
+mod reports;
+mod single_flight;
+mod support;
+mod time;

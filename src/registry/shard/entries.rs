@@ -24,6 +24,8 @@ pub(super) struct Entry<K> {
     pub(super) wake: Option<Duration>,
     /// Looks in a row that found it unused.
     pub(super) idle: u8,
+    /// How long its last flight took.
+    pub(super) took: Option<Duration>,
     older: Option<u32>,
     newer: Option<u32>,
 }
@@ -77,6 +79,7 @@ impl<K> Entries<K> {
             state: State::Resting(Resting::default()),
             wake: None,
             idle: 0,
+            took: None,
             older: None,
             newer: None,
         })

@@ -12,6 +12,17 @@ use crate::flight::Event;
 use crate::panics::contain;
 use crate::sync::{Ordering, lock};
 
+/// What a message needs of its key.
+#[derive(Clone, Copy)]
+pub(super) enum Needs {
+    /// To remember something.
+    Memory,
+    /// Its token.
+    Token,
+    /// A new token.
+    Flight,
+}
+
 impl<K: Key> Handler<ToShard<K>> for Shard<K> {
     type Result = ();
 
@@ -22,26 +33,28 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             return self.rest(ctx);
         }
         match message {
-            ToShard::Want { key, ticket, timeout } => match self.find_or_make(&key) {
+            ToShard::Want { key, ticket, timeout } => match self.find_or_make(&key, Needs::Token) {
                 Some((number, entry)) => self.on(number, entry, Event::Want { waiter: ticket, timeout }),
                 None => self.refuse(ticket),
             },
-            ToShard::Refresh { key, ticket } => match self.find_or_make(&key) {
+            ToShard::Refresh { key, ticket } => match self.find_or_make(&key, Needs::Flight) {
                 Some((number, entry)) => self.on(number, entry, Event::Refresh { waiter: ticket }),
                 None => self.refuse(ticket),
             },
-            ToShard::Replace { key, ticket, token, rejection } => match self.find_or_make(&key) {
-                Some((number, entry)) => {
-                    self.on(number, entry, Event::Replace { waiter: ticket, token, rejection });
+            ToShard::Replace { key, ticket, token, rejection } => {
+                match self.find_or_make(&key, Needs::Flight) {
+                    Some((number, entry)) => {
+                        self.on(number, entry, Event::Replace { waiter: ticket, token, rejection });
+                    }
+                    None => self.refuse(ticket),
                 }
-                None => self.refuse(ticket),
-            },
+            }
             ToShard::Invalidate { key, token } => self.if_kept(&key, Event::Invalidate(token)),
             ToShard::Reported { key } => self.if_kept(&key, Event::Tick),
             ToShard::NearEnd { key } => self.if_kept(&key, Event::NearEnd),
             // A key that is not kept is made: it remembers the token that must not be handed out.
             ToShard::Discard { key, token } => {
-                if let Some((number, entry)) = self.find_or_make(&key) {
+                if let Some((number, entry)) = self.find_or_make(&key, Needs::Memory) {
                     self.on(number, entry, Event::Discard(token));
                 }
             }
@@ -60,6 +73,17 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
 }
 
 impl<K: Key> Shard<K> {
+    /// Whether it may be busy. What is answered without a flight makes no key busy.
+    pub(super) fn has_room_for(&self, state: Option<&State>, needs: Needs) -> bool {
+        let is_busy_anyway = matches!(state, Some(State::Busy(_)));
+        let needs_none = match (state, needs) {
+            (Some(_), Needs::Memory) => true,
+            (Some(State::Resting(resting)), Needs::Token) => resting.knows(self.now()),
+            _ => false,
+        };
+        is_busy_anyway || needs_none || self.common.has_room_for_busy()
+    }
+
     fn if_kept(&mut self, key: &K, event: Event<crate::actor::Ticket>) {
         if let Some((number, entry)) = self.find(key) {
             self.on(number, entry, event);
@@ -104,7 +128,7 @@ impl<K: Key> Shard<K> {
         };
         let mut busy = self.wake(&mut entry, now);
         let mut status = Status::of(&busy.machine, now);
-        status.last_refresh = busy.took;
+        status.last_refresh = busy.took.or(entry.took);
         entry.state = match busy.rest(now) {
             Some(resting) => State::Resting(resting),
             None => State::Busy(busy),

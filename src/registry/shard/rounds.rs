@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -16,11 +17,12 @@ use super::super::common::{Heard, Who};
 use super::super::verdict::ending;
 use super::busy::Call;
 use super::entries::State;
+use super::key::OneKey;
 use super::{Decision, Key, Shard};
-use crate::actor::LONGEST_PARTING;
+use crate::actor::{LONGEST_PARTING, Shell};
 use crate::clock::Timestamp;
 use crate::error::SourceError;
-use crate::flight::Event;
+use crate::flight::{Event, Resting};
 use crate::panics::Contained;
 use crate::queue::CHUNK;
 use crate::sync::Ordering;
@@ -103,10 +105,12 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         ctx: &mut Context<Shard<K>>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
-        shard.take_results(task);
         shard.take_decisions(task);
-        shard.ring(task);
+        shard.ring();
         shard.tell_on();
+        // Each of these starts calls, and nobody polls a call before it was polled here. So this comes after them.
+        shard.take_results(task);
+        shard.set_timer(task);
         if shard.has_more() {
             // The other tasks of the arbiter have their turn, and then this is polled again.
             shard.events = CHUNK;
@@ -170,8 +174,8 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Wakes the keys whose time has come, and sets the alarm for the next.
-    fn ring(&mut self, task: &mut TaskContext<'_>) {
+    /// Wakes the keys whose time has come.
+    fn ring(&mut self) {
         let now = self.now();
         while self.events < CHUNK
             && let Some(due) = self.alarms.peek().copied().filter(|due| due.0.0 <= now.boot)
@@ -188,13 +192,13 @@ impl<K: Key> Shard<K> {
             self.hear(now);
         }
         self.sweep(now);
-        self.set_timer(now, task);
     }
 
     /// Ringing for nothing is harmless. So the alarm rings at the latest after a minute, because tokio's time stands still
     /// while the machine sleeps.
-    fn set_timer(&mut self, now: Timestamp, task: &mut TaskContext<'_>) {
+    fn set_timer(&mut self, task: &mut TaskContext<'_>) {
         const LONGEST: Duration = Duration::from_secs(60);
+        let now = self.now();
         loop {
             let next = self.alarms.peek().map(|next| next.0.0);
             let at = next.unwrap_or(Duration::MAX).min(self.next_sweep);
@@ -257,6 +261,34 @@ impl<K: Key> Shard<K> {
         } else {
             self.sweep = None;
             self.next_sweep = now.boot.saturating_add(self.common.limits.sweep_interval());
+        }
+    }
+
+    /// From here on the gate decides nothing for this shard: what it was asked is withdrawn, and what it has let through is
+    /// given back. The keys are kept until they are dropped, with all who wait.
+    pub(super) fn part_from_others(&mut self) {
+        self.heard.close();
+        let mut keys = Vec::new();
+        for number in 0..self.entries.numbers() {
+            let Some(mut entry) = self.entries.take(number) else { continue };
+            if let State::Busy(mut busy) = mem::replace(&mut entry.state, State::Resting(Resting::default()))
+            {
+                OneKey { shard: self, number, entry: &entry, busy: &mut busy }.abort();
+                self.common.busy.fetch_sub(1, Ordering::Relaxed);
+                entry.state = State::Busy(busy);
+            }
+            self.common.cells.remove(&entry.key);
+            keys.push((number, entry));
+        }
+        let now = self.now();
+        while let Ok(heard) = self.heard.try_recv() {
+            if let Heard::Decided(decided) = heard {
+                self.decided.push_back(Decision::of(decided, now));
+            }
+        }
+        self.hear(now);
+        for (number, entry) in keys {
+            self.entries.put(number, entry);
         }
     }
 

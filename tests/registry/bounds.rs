@@ -1,0 +1,118 @@
+//! Promise 10: who waits, and how many keys are busy, has a limit with an error of its own.
+
+use tokenflight::registry::TokenRegistry;
+use tokenflight::{FetchContext, RefreshPolicy, Token};
+
+use crate::support::*;
+
+#[actix::test]
+async fn one_more_busy_key_is_told_that_there_are_too_many() {
+    let rig = rig_with(|builder| builder.max_busy_keys(2));
+    let (one, two) = (rig.asks(1), rig.asks(2));
+    settle().await;
+    assert!(rig.tokens.get(&3).await.unwrap_err().is_too_many_keys());
+    assert!(one.await.unwrap().is_ok() && two.await.unwrap().is_ok());
+    assert!(rig.tokens.get(&3).await.is_ok(), "there is room again");
+    let totals = rig.tokens.totals().await.unwrap();
+    assert_eq!((totals.too_many_keys, totals.busy_keys, totals.keys), (1, 0, 3));
+}
+
+#[actix::test]
+async fn a_key_at_rest_is_no_exception_from_the_limit_of_busy_keys() {
+    let rig = rig_with(|builder| builder.max_busy_keys(2));
+    for key in 1..5 {
+        rig.tokens.get(&key).await.unwrap();
+    }
+    tokio::time::sleep(millis(3_590_000)).await;
+    let callers: Vec<_> = (1..5).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert_eq!(rig.tokens.totals().await.unwrap().busy_keys, 2);
+    let mut refused = 0;
+    for caller in callers {
+        refused += usize::from(caller.await.unwrap().is_err_and(|error| error.is_too_many_keys()));
+    }
+    assert_eq!(refused, 2);
+}
+
+#[actix::test]
+async fn a_key_with_a_good_token_is_served_while_others_are_busy() {
+    let rig = rig_with(|builder| builder.max_busy_keys(1));
+    rig.tokens.get(&1).await.unwrap();
+    let busy = rig.asks(2);
+    settle().await;
+    let (to, told) = Collector::begin();
+    rig.tokens.subscribe(1, to, 1);
+    assert!(rig.tokens.get(&1).await.is_ok());
+    settle().await;
+    assert!(told.to(1, 1)[0].is_ok());
+    assert!(busy.await.unwrap().is_ok());
+}
+
+#[actix::test]
+async fn who_goes_away_gives_the_seat_back() {
+    let rig = rig_with(|builder| builder.max_waiters(2));
+    rig.source.of(1).hold();
+    let goes = [rig.asks(1), rig.asks(1)];
+    settle().await;
+    assert!(rig.tokens.get(&2).await.unwrap_err().is_overloaded());
+    goes.iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::time::sleep(secs(2)).await;
+    assert!(rig.tokens.get(&2).await.unwrap_err().is_overloaded(), "this one has them looked for");
+    settle().await;
+    assert!(rig.tokens.get(&2).await.is_ok());
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 2);
+}
+
+#[actix::test]
+async fn one_key_has_a_limit_of_its_own() {
+    let rig = rig_with(|builder| builder.policy(plain().max_waiters(2)));
+    let two = [rig.asks(1), rig.asks(1)];
+    settle().await;
+    assert!(rig.tokens.get(&1).await.unwrap_err().is_overloaded());
+    assert!(rig.tokens.get(&2).await.is_ok());
+    for caller in two {
+        assert!(caller.await.unwrap().is_ok());
+    }
+}
+
+/// The seat is free before the answer is there: who has it may ask again.
+#[test]
+fn one_who_asks_again_and_again_needs_one_seat() {
+    let source = |_: u32, _: FetchContext| async { Ok(Token::new("a")) };
+    let tokens = TokenRegistry::builder(source).max_waiters(1).policy(plain()).spawn_thread().unwrap();
+    for _ in 0..20_000 {
+        futures_executor(tokens.refresh(&1)).unwrap();
+    }
+    futures_executor(tokens.shutdown());
+}
+
+fn futures_executor<F: Future>(future: F) -> F::Output {
+    // Spins, so that it is as quick as can be.
+    let mut future = std::pin::pin!(future);
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut task) {
+            return output;
+        }
+    }
+}
+
+#[actix::test]
+async fn an_error_of_the_builder_names_the_field() {
+    let builder = || TokenRegistry::builder(Scripts::default());
+    let field = |builder: tokenflight::registry::TokenRegistryBuilder<u32>| {
+        builder.start().unwrap_err().field().to_owned()
+    };
+    assert_eq!(field(builder().max_keys(0)), "max_keys");
+    assert_eq!(field(builder().max_busy_keys(0)), "max_busy_keys");
+    assert_eq!(field(builder().max_keys(3).max_busy_keys(4)), "max_busy_keys");
+    assert_eq!(field(builder().max_waiters(0)), "max_waiters");
+    assert_eq!(field(builder().max_calls(0)), "max_calls");
+    assert_eq!(field(builder().max_calls_per_group(0)), "max_calls_per_group");
+    assert_eq!(field(builder().max_calls(2).max_calls_per_group(3)), "max_calls_per_group");
+    assert_eq!(field(builder().idle_timeout(secs(0))), "idle_timeout");
+    assert_eq!(field(builder().name("a\0b")), "name");
+    assert_eq!(field(builder().policy(RefreshPolicy::default().background(true))), "background");
+    assert_eq!(field(builder().policy(RefreshPolicy::default().attempts(0))), "attempts");
+    assert_eq!(builder().start_on([]).unwrap_err().field(), "arbiters");
+}

@@ -1,0 +1,148 @@
+//! Promise 16: no more keys are kept than there is room for. Which key goes costs a call, and never an error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix_rt::{Arbiter, System};
+use tokenflight::registry::TokenRegistry;
+use tokenflight::{FetchContext, Token};
+
+use crate::support::*;
+
+#[actix::test]
+async fn a_key_that_is_used_stays_and_one_that_is_not_goes() {
+    let rig = rig_with(|builder| builder.max_keys(3));
+    for key in 1..4 {
+        rig.tokens.get(&key).await.unwrap();
+    }
+    // The hand goes round once and wipes the marks; the oldest goes.
+    rig.tokens.get(&4).await.unwrap();
+    assert!(rig.tokens.current(&1).is_none());
+    assert!(rig.tokens.current(&2).is_some());
+    rig.tokens.get(&5).await.unwrap();
+    assert!(rig.tokens.current(&2).is_some(), "it was used since");
+    assert!(rig.tokens.current(&3).is_none());
+    assert_eq!((rig.tokens.len(), rig.tokens.totals().await.unwrap().evicted), (3, 2));
+}
+
+#[actix::test]
+async fn a_key_that_is_waited_for_is_not_evicted() {
+    let rig = rig_with(|builder| builder.max_keys(2));
+    rig.source.of(1).hold();
+    let pinned = rig.asks(1);
+    settle().await;
+    for key in 2..10 {
+        rig.tokens.get(&key).await.unwrap();
+        assert!(rig.tokens.len() <= 2);
+    }
+    rig.source.of(1).release();
+    assert!(pinned.await.unwrap().is_ok());
+    assert_eq!(rig.source.of(1).calls(), 1);
+}
+
+#[actix::test]
+async fn a_key_that_nobody_asks_for_goes_after_the_idle_time() {
+    let rig = rig_with(|builder| builder.idle_timeout(secs(400)));
+    rig.tokens.get(&1).await.unwrap();
+    rig.tokens.get(&2).await.unwrap();
+    for _ in 0..6 {
+        tokio::time::sleep(secs(90)).await;
+        assert!(rig.tokens.current(&2).is_some());
+    }
+    assert!(rig.tokens.current(&1).is_none());
+    let totals = rig.tokens.totals().await.unwrap();
+    assert_eq!((totals.keys, totals.idled, totals.evicted), (1, 1, 0));
+}
+
+#[actix::test]
+async fn a_key_that_only_subscribers_ask_for_is_not_idle() {
+    let rig = rig_with(|builder| builder.idle_timeout(secs(400)));
+    let (to, told) = Collector::begin();
+    for ticket in 0..10 {
+        rig.tokens.subscribe(1, to.clone(), ticket);
+        tokio::time::sleep(secs(90)).await;
+    }
+    told.assert_each_once(1, 0..10);
+    assert_eq!(rig.source.calls(), 1);
+}
+
+#[actix::test]
+async fn a_key_is_removed_with_all_that_it_knows_and_who_waits_is_told() {
+    let rig = rig();
+    rig.tokens.get(&1).await.unwrap();
+    assert!(rig.tokens.remove(&1).await);
+    assert!(!rig.tokens.remove(&1).await);
+    assert!(rig.tokens.is_empty() && rig.tokens.current(&1).is_none());
+    rig.source.of(2).hold();
+    let waiting = rig.asks(2);
+    settle().await;
+    assert!(rig.tokens.remove(&2).await);
+    assert!(waiting.await.unwrap().unwrap_err().is_stopped());
+    assert_eq!(rig.source.running(), 0, "its call is dropped");
+    rig.source.of(2).release();
+    assert_eq!(rig.tokens.get(&2).await.unwrap().secret(), "token-2");
+    let totals = rig.tokens.totals().await.unwrap();
+    assert_eq!((totals.keys, totals.busy_keys, totals.calls), (1, 0, 0));
+    assert_eq!(totals.counters.landed, 2, "what has gone is counted still");
+}
+
+#[actix::test]
+async fn retain_keeps_what_it_is_told_to_also_where_it_panics() {
+    let rig = rig();
+    for key in 0..10 {
+        rig.tokens.get(&key).await.unwrap();
+    }
+    let gone = rig.tokens.retain(|key| {
+        assert_ne!(*key, 9, "the test says so");
+        key % 2 == 0
+    });
+    assert_eq!(gone.await, 4);
+    assert_eq!(rig.tokens.len(), 6);
+    assert!(rig.tokens.current(&9).is_some() && rig.tokens.current(&7).is_none());
+}
+
+/// Several threads, several shards, twenty times as many keys as there is room for.
+#[test]
+fn eviction_costs_calls_and_never_an_error_from_several_threads_and_in_several_shards() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    System::new().block_on(async {
+        let arbiters: Vec<_> = (0..3).map(|_| Arbiter::new()).collect();
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let counted = Arc::clone(&calls);
+        let source = move |key: u32, _: FetchContext| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::task::yield_now().await;
+                Ok(Token::new(format!("{key}")))
+            }
+        };
+        let builder = TokenRegistry::builder(source).max_keys(20).policy(plain());
+        let tokens = builder.start_on(&handles).unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|seed| {
+                let tokens = tokens.clone();
+                std::thread::spawn(move || {
+                    let mut dice = fastrand::Rng::with_seed(seed);
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    runtime.block_on(async {
+                        for _ in 0..2_000 {
+                            let key = dice.u32(..400);
+                            assert_eq!(tokens.get(&key).await.unwrap().secret(), key.to_string());
+                        }
+                    });
+                })
+            })
+            .collect();
+        tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| thread.join().unwrap()))
+            .await
+            .unwrap();
+        let totals = tokens.totals().await.unwrap();
+        assert_eq!((totals.busy_keys, totals.waiters, totals.calls), (0, 0, 0));
+        assert!(totals.keys <= 20, "{}", totals.keys);
+        assert_eq!(totals.counters.landed, calls.load(Ordering::Relaxed) as u64);
+        tokens.shutdown().await;
+        for arbiter in &arbiters {
+            arbiter.stop();
+        }
+    });
+}

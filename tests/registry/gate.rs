@@ -1,0 +1,149 @@
+//! Promise 16: all keys together stand behind one gate.
+
+use http::StatusCode;
+use tokenflight::SourceError;
+use tokenflight::oauth::OAuthError;
+use tokenflight::testing::Answer;
+
+use crate::support::*;
+
+fn said(status: u16, code: &str) -> Answer {
+    let error = OAuthError::new(StatusCode::from_u16(status).unwrap(), code);
+    let terminal = status < 429;
+    Answer::Error(if terminal { SourceError::terminal(error) } else { SourceError::transient(error) })
+}
+
+fn one_attempt(rig: fn() -> tokenflight::RefreshPolicy) -> Rig {
+    rig_with(|builder| builder.policy(rig().attempts(1)))
+}
+
+#[actix::test]
+async fn no_more_calls_are_made_at_once_than_allowed_and_a_group_has_half() {
+    let rig = rig_with(|builder| builder.max_calls(4));
+    rig.source.group(0..20, "crowd");
+    let crowd: Vec<_> = (0..20).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert_eq!(rig.source.running(), 2);
+    let others: Vec<_> = (20..40).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert_eq!(rig.source.running(), 4);
+    let totals = rig.tokens.totals().await.unwrap();
+    assert_eq!((totals.calls, totals.queued, totals.busy_keys), (4, 36, 40));
+    for caller in crowd.into_iter().chain(others) {
+        assert!(caller.await.unwrap().is_ok());
+    }
+    assert_eq!((rig.source.most_at_once(), rig.source.calls()), (4, 40));
+}
+
+#[actix::test]
+async fn two_keys_that_fail_close_the_gate_and_a_probe_opens_it() {
+    let rig = one_attempt(plain);
+    for key in 1..3 {
+        rig.source.of(key).then(said(503, "temporarily_unavailable"));
+        assert!(rig.tokens.get(&key).await.is_err());
+    }
+    let began = tokio::time::Instant::now();
+    let error = rig.tokens.get(&3).await.unwrap_err();
+    assert!(began.elapsed() < millis(10), "at once");
+    assert!(error.is_unavailable(), "{error}");
+    assert_eq!(error.cause::<OAuthError>().unwrap().status, 503);
+    let left = error.retry_after().unwrap();
+    assert!(left > secs(0) && left <= secs(1), "{left:?}");
+    assert_eq!(rig.source.of(3).calls(), 0);
+    let totals = rig.tokens.totals().await.unwrap();
+    assert!(totals.closed.is_some() && totals.closed_by.is_some());
+    assert_eq!(totals.closures, 1);
+    tokio::time::sleep(left + millis(1)).await;
+    assert!(rig.tokens.get(&3).await.is_ok());
+    assert!(rig.tokens.totals().await.unwrap().closed.is_none());
+}
+
+#[actix::test]
+async fn who_waits_at_a_gate_that_closes_is_told_at_once() {
+    let rig = rig_with(|builder| builder.max_calls(2).max_calls_per_group(1).policy(plain().attempts(1)));
+    for key in 1..3 {
+        rig.source.of(key).then(said(503, "temporarily_unavailable"));
+    }
+    let began = tokio::time::Instant::now();
+    let all: Vec<_> = (1..100).map(|key| rig.asks(key)).collect();
+    let mut served = 0;
+    for caller in all {
+        match caller.await.unwrap() {
+            Ok(_) => served += 1,
+            Err(error) => assert!(error.is_unavailable()),
+        }
+    }
+    assert!(began.elapsed() < millis(200));
+    // One was sent when the first had failed and the second had not.
+    assert_eq!((served, rig.source.calls()), (1, 3));
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(rig.tokens.totals().await.unwrap().busy_keys, 0);
+}
+
+#[actix::test]
+async fn a_429_halves_the_calls() {
+    let rig = one_attempt(plain);
+    rig.source.of(1).then(said(429, "slow_down"));
+    assert!(rig.tokens.get(&1).await.is_err());
+    assert_eq!(rig.tokens.totals().await.unwrap().max_calls, 8);
+    assert!(rig.tokens.get(&2).await.is_ok());
+    assert_eq!(rig.tokens.totals().await.unwrap().max_calls, 9);
+}
+
+#[actix::test]
+async fn a_client_that_is_refused_for_two_keys_is_closed_for_its_keys_alone() {
+    let rig = rig();
+    rig.source.client(1..4, "client");
+    for key in 1..3 {
+        rig.source.of(key).then(said(401, "invalid_client"));
+        assert!(rig.tokens.get(&key).await.unwrap_err().is_rejected());
+    }
+    let error = rig.tokens.get(&3).await.unwrap_err();
+    assert_eq!(error.cause::<OAuthError>().unwrap().code, "invalid_client");
+    assert_eq!(rig.source.of(3).calls(), 0);
+    assert!(rig.tokens.get(&4).await.is_ok());
+    assert_eq!(rig.tokens.totals().await.unwrap().closed_clients, 1);
+    tokio::time::sleep(error.retry_after().unwrap() + secs(5)).await;
+    assert!(rig.tokens.get(&3).await.is_ok());
+    assert_eq!(rig.tokens.totals().await.unwrap().closed_clients, 0);
+}
+
+#[actix::test]
+async fn a_queue_that_is_too_long_is_an_overload_at_once() {
+    let policy = plain().wait_timeout(secs(2));
+    let rig = rig_with(|builder| builder.max_calls(1).policy(policy));
+    rig.source.of(0).hold();
+    let first = rig.asks(0);
+    tokio::time::sleep(secs(1)).await;
+    rig.source.of(0).release();
+    assert!(first.await.unwrap().is_ok());
+    // A call is known to take a second.
+    rig.source.of(1).hold();
+    let callers: Vec<_> = (1..6).map(|key| rig.asks(key)).collect();
+    settle().await;
+    let refused = callers.iter().filter(|caller| caller.is_finished()).count();
+    assert!((1..5).contains(&refused), "{refused}");
+    for caller in callers.into_iter().filter(tokio::task::JoinHandle::is_finished) {
+        assert!(caller.await.unwrap().unwrap_err().is_overloaded());
+    }
+}
+
+#[actix::test]
+async fn a_key_that_is_removed_while_it_waits_at_the_gate_leaves_its_place() {
+    let rig = rig_with(|builder| builder.max_calls(1));
+    rig.source.of(1).hold();
+    let first = rig.asks(1);
+    settle().await;
+    let waiting: Vec<_> = (2..5).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert_eq!(rig.tokens.totals().await.unwrap().queued, 3);
+    assert!(rig.tokens.remove(&2).await);
+    assert_eq!(rig.tokens.totals().await.unwrap().queued, 2);
+    assert!(rig.tokens.remove(&1).await);
+    let mut answers = Vec::new();
+    for caller in waiting {
+        answers.push(caller.await.unwrap().is_ok());
+    }
+    assert_eq!(answers, [false, true, true]);
+    assert!(first.await.unwrap().unwrap_err().is_stopped());
+}

@@ -1,0 +1,168 @@
+//! How a registry begins and ends: everybody is answered.
+
+use std::sync::Arc;
+
+use actix_rt::{Arbiter, System};
+use tokenflight::registry::TokenRegistry;
+use tokenflight::{FetchContext, SourceError, Token};
+
+use crate::support::*;
+
+#[actix::test]
+async fn a_shutdown_answers_who_waits_for_a_call_and_who_waits_at_the_gate() {
+    let rig = rig_with(|builder| builder.max_calls(1));
+    let (to, told) = Collector::begin();
+    rig.source.of(1).hold();
+    let callers: Vec<_> = (1..9).map(|key| rig.asks(key)).collect();
+    rig.tokens.subscribe(1, to.clone(), 1);
+    rig.tokens.subscribe(7, to, 1);
+    settle().await;
+    let (first, second) = (rig.tokens.clone(), rig.tokens.clone());
+    tokio::join!(first.shutdown(), second.shutdown());
+    for caller in callers {
+        assert!(caller.await.unwrap().unwrap_err().is_stopped());
+    }
+    settle().await;
+    assert!(told.to(1, 1)[0].is_err() && told.to(7, 1)[0].is_err());
+    assert_eq!((told.total(), rig.source.running()), (2, 0));
+    rig.tokens.shutdown().await;
+    assert!(rig.tokens.get(&1).await.unwrap_err().is_stopped());
+    assert!(rig.tokens.status(&1).await.unwrap_err().is_stopped());
+    assert!(rig.tokens.totals().await.unwrap_err().is_stopped());
+    assert!(!rig.tokens.remove(&1).await);
+    assert!(rig.tokens.is_empty());
+}
+
+#[actix::test]
+async fn the_last_clone_goes_and_who_waits_gets_the_answer_and_then_the_source_goes() {
+    tokio::time::pause();
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let source = move |_: u32, _: FetchContext| {
+        let held = Arc::clone(&held);
+        async move {
+            tokio::time::sleep(millis(60)).await;
+            drop(held);
+            Ok::<_, SourceError>(Token::new("a"))
+        }
+    };
+    let tokens = TokenRegistry::builder(source).start().unwrap();
+    let waiting = actix_rt::spawn(tokens.get(&1));
+    settle().await;
+    drop(tokens);
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "a");
+    settle().await;
+    assert_eq!(Arc::strong_count(&alive), 1, "the shard has ended");
+}
+
+#[actix::test]
+async fn the_last_clone_goes_while_nobody_waits_and_the_shards_end() {
+    tokio::time::pause();
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let source = move |_: u32, _: FetchContext| {
+        let held = Arc::clone(&held);
+        async move {
+            drop(held);
+            Ok::<_, SourceError>(Token::new("a"))
+        }
+    };
+    let tokens = TokenRegistry::builder(source).start().unwrap();
+    tokens.get(&1).await.unwrap();
+    drop(tokens);
+    settle().await;
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+#[actix::test]
+async fn a_registry_that_is_only_a_call_is_enough() {
+    let source = |_: u32, _: FetchContext| async { Ok(Token::new("a")) };
+    let get = TokenRegistry::builder(source).start().unwrap().get(&1);
+    assert!(get.await.is_ok());
+}
+
+#[test]
+fn a_thread_of_its_own_serves_plain_threads() {
+    let source = |key: u32, _: FetchContext| async move { Ok(Token::new(key.to_string())) };
+    let tokens = TokenRegistry::builder(source).spawn_thread().unwrap();
+    let threads: Vec<_> = (0..4)
+        .map(|key: u32| {
+            let tokens = tokens.clone();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(tokens.get(&key)).unwrap()
+            })
+        })
+        .collect();
+    for (key, thread) in threads.into_iter().enumerate() {
+        assert_eq!(thread.join().unwrap().secret(), key.to_string());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(tokens.shutdown());
+}
+
+#[test]
+fn without_an_arbiter_the_error_says_so() {
+    let source = |_: u32, _: FetchContext| async { Ok(Token::new("a")) };
+    assert_eq!(TokenRegistry::builder(source).start().unwrap_err().field(), "arbiter");
+}
+
+/// One arbiter stops with a call under way. Its keys are stopped; the slot, and the room, are for the others.
+#[test]
+fn a_shard_that_stops_leaves_its_slots_and_its_room_to_the_others() {
+    System::new().block_on(async {
+        let arbiters: Vec<_> = (0..2).map(|_| Arbiter::new()).collect();
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let called_on = Arc::new(std::sync::Mutex::new(None));
+        let noted = Arc::clone(&called_on);
+        let source = move |key: u32, _: FetchContext| {
+            *noted.lock().unwrap() = Some(std::thread::current().id());
+            async move {
+                if key < 1_000 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Token::new("a"))
+            }
+        };
+        let (tell, thread) = tokio::sync::oneshot::channel();
+        arbiters[0].spawn_fn(move || tell.send(std::thread::current().id()).unwrap());
+        let first_thread = thread.await.unwrap();
+        let builder = TokenRegistry::builder(source).max_calls(1).max_keys(100).max_busy_keys(100);
+        let tokens = builder.policy(plain().wait_timeout(HOUR)).start_on(&handles).unwrap();
+        // Which key belongs to which shard, nobody knows: the hash is random.
+        let mut hanging = None;
+        for key in 0..1_000 {
+            let asks = tokio::spawn(tokens.get(&key));
+            while called_on.lock().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+            if called_on.lock().unwrap().take() == Some(first_thread) {
+                hanging = Some(asks);
+                break;
+            }
+            assert!(tokens.remove(&key).await);
+        }
+        let hanging = hanging.unwrap();
+        // Somebody of each shard waits at the gate.
+        let waiting: Vec<_> = (1_000..1_020).map(|key| tokio::spawn(tokens.get(&key))).collect();
+        while tokens.totals().await.unwrap().queued < 20 {
+            tokio::task::yield_now().await;
+        }
+        let (mut arbiters, mut stopped) = (arbiters, Vec::new());
+        let first = arbiters.remove(0);
+        first.stop();
+        first.join().unwrap();
+        assert!(hanging.await.unwrap().unwrap_err().is_stopped());
+        let mut served = 0;
+        for caller in waiting {
+            match tokio::time::timeout(secs(10), caller).await.expect("an answer is missing").unwrap() {
+                Ok(_) => served += 1,
+                Err(error) => stopped.push(error),
+            }
+        }
+        assert!(stopped.iter().all(tokenflight::TokenError::is_stopped), "{stopped:?}");
+        assert!(served > 0, "the other shard goes on");
+        assert_eq!(tokens.len(), served, "the keys of the shard that has stopped take no room");
+        arbiters.remove(0).stop();
+    });
+}
