@@ -5,6 +5,7 @@ mod eviction;
 mod exactly_once;
 mod failures;
 mod gate;
+mod histories;
 mod limits;
 mod lives;
 mod reports;
