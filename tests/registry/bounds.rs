@@ -1,7 +1,11 @@
 //! Promise 10: who waits, and how many keys are busy, has a limit with an error of its own.
 
-use tokenflight::registry::TokenRegistry;
-use tokenflight::{FetchContext, RefreshPolicy, Token};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+
+use tokenflight::RefreshPolicy;
+use tokenflight::registry::{KeyGet, TokenRegistry};
 
 use crate::support::*;
 
@@ -75,26 +79,27 @@ async fn one_key_has_a_limit_of_its_own() {
     }
 }
 
-/// The seat is free before the answer is there: who has it may ask again.
-#[test]
-fn one_who_asks_again_and_again_needs_one_seat() {
-    let source = |_: u32, _: FetchContext| async { Ok(Token::new("a")) };
-    let tokens = TokenRegistry::builder(source).max_waiters(1).policy(plain()).spawn_thread().unwrap();
-    for _ in 0..20_000 {
-        futures_executor(tokens.refresh(&1)).unwrap();
+/// Asks for another key's token in the very moment in which the answer is there.
+struct AsksAgain(TokenRegistry<u32>, Mutex<Option<KeyGet<u32>>>);
+
+impl Wake for AsksAgain {
+    fn wake(self: Arc<Self>) {
+        let mut again = self.0.get(&2);
+        let polled = Pin::new(&mut again).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "the seat is free before the answer is there: {polled:?}");
+        *self.1.lock().unwrap() = Some(again);
     }
-    futures_executor(tokens.shutdown());
 }
 
-fn futures_executor<F: Future>(future: F) -> F::Output {
-    // Spins, so that it is as quick as can be.
-    let mut future = std::pin::pin!(future);
-    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut task) {
-            return output;
-        }
-    }
+#[actix::test]
+async fn who_has_the_answer_finds_the_seat_free() {
+    let rig = rig_with(|builder| builder.max_waiters(1));
+    let asks = Arc::new(AsksAgain(rig.tokens.clone(), Mutex::default()));
+    let mut get = rig.tokens.get(&1);
+    assert!(Pin::new(&mut get).poll(&mut Context::from_waker(&asks.clone().into())).is_pending());
+    tokio::time::sleep(millis(70)).await;
+    let again = asks.1.lock().unwrap().take().expect("it was woken");
+    assert!(get.await.is_ok() && again.await.is_ok());
 }
 
 #[actix::test]

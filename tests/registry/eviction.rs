@@ -146,3 +146,43 @@ fn eviction_costs_calls_and_never_an_error_from_several_threads_and_in_several_s
         }
     });
 }
+
+/// Decisions of the gate and withdrawals cross between the shards.
+#[test]
+fn whatever_several_shards_do_all_slots_come_back() {
+    System::new().block_on(async {
+        let arbiters: Vec<_> = (0..3).map(|_| Arbiter::new()).collect();
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let source = |_: u32, _: FetchContext| async {
+            tokio::task::yield_now().await;
+            Ok(Token::new("a"))
+        };
+        let tokens = TokenRegistry::builder(source).max_calls(2).start_on(&handles).unwrap();
+        let threads: Vec<_> = (0..4_u32)
+            .map(|seed| {
+                let tokens = tokens.clone();
+                std::thread::spawn(move || {
+                    let mut dice = fastrand::Rng::with_seed(seed.into());
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    runtime.block_on(async {
+                        for _ in 0..1_000 {
+                            let gets = (0..4).map(|_| tokens.get(&dice.u32(..30)));
+                            let gets = futures_util::future::join_all(gets);
+                            let own = seed * 7;
+                            tokio::join!(gets, tokens.remove(&own), tokens.remove(&3));
+                        }
+                    });
+                })
+            })
+            .collect();
+        tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| thread.join().unwrap()))
+            .await
+            .unwrap();
+        let totals = tokens.totals().await.unwrap();
+        assert_eq!((totals.busy_keys, totals.waiters, totals.calls, totals.queued), (0, 0, 0, 0));
+        tokens.shutdown().await;
+        for arbiter in &arbiters {
+            arbiter.stop();
+        }
+    });
+}

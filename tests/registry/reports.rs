@@ -1,5 +1,13 @@
 //! Promise 5: a 401 costs at most one refresh for its key, also where the key's machine rests in between.
 
+use std::sync::Arc;
+
+use tokenflight::registry::TokenRegistry;
+use tokenflight::source::KeyedSource;
+use tokenflight::testing::ManualClock;
+use tokenflight::{FetchContext, SourceError, Token};
+use tokio::sync::Notify;
+
 use crate::support::*;
 
 #[actix::test]
@@ -40,6 +48,70 @@ async fn a_reported_secret_is_remembered_while_the_key_rests() {
 }
 
 #[actix::test]
+async fn a_secret_that_was_replaced_is_known_when_it_comes_again() {
+    let rig = rig();
+    for secret in ["a", "b", "a", "c"] {
+        rig.source.of(1).then(token(secret, HOUR));
+    }
+    let old = rig.tokens.get(&1).await.unwrap();
+    let next = rig.tokens.replace(&1, &old).await.unwrap();
+    settle().await;
+    assert_eq!(rig.tokens.replace(&1, &next).await.unwrap().secret(), "c");
+}
+
+/// Its looks wait until they may go on.
+#[derive(Clone, Default)]
+struct Looking(Arc<Notify>);
+
+impl KeyedSource<u32> for Looking {
+    async fn fetch(&self, key: &u32, _: FetchContext) -> Result<Token, SourceError> {
+        Ok(Token::new(format!("called-for-{key}")))
+    }
+
+    async fn look(&self, key: &u32, _: FetchContext) -> Option<Token> {
+        self.0.notified().await;
+        Some(Token::new(format!("seen-for-{key}")))
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+}
+
+#[actix::test]
+async fn what_was_seen_for_a_key_that_has_gone_is_not_given_to_the_next() {
+    tokio::time::pause();
+    let source = Looking::default();
+    let builder = TokenRegistry::builder(source.clone()).policy(plain().settle(secs(2)));
+    let tokens = builder.clock(ManualClock::new()).start().unwrap();
+    let token = tokens.get(&1).await.unwrap();
+    assert!(tokens.replace(&1, &token).await.unwrap().is_same(&token), "it has not settled");
+    settle().await;
+    assert!(tokens.remove(&1).await);
+    // The new key has the number of the one that has gone.
+    tokens.get(&2).await.unwrap();
+    source.0.notify_waiters();
+    settle().await;
+    assert_eq!(tokens.current(&2).unwrap().secret(), "called-for-2");
+}
+
+#[actix::test]
+async fn a_token_that_was_seen_is_taken_by_its_key() {
+    tokio::time::pause();
+    let source = Looking::default();
+    let builder = TokenRegistry::builder(source.clone()).policy(plain().settle(secs(2)));
+    let tokens = builder.clock(ManualClock::new()).start().unwrap();
+    let token = tokens.get(&1).await.unwrap();
+    tokens.replace(&1, &token).await.unwrap();
+    settle().await;
+    source.0.notify_waiters();
+    settle().await;
+    assert_eq!(tokens.current(&1).unwrap().secret(), "seen-for-1");
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(tokens.totals().await.unwrap().busy_keys, 0, "it rests when the next look may begin");
+}
+
+#[actix::test]
 async fn a_discarded_token_is_never_handed_out_while_its_key_is_kept() {
     let rig = rig_with(|builder| builder.policy(plain().backoff(millis(0))));
     rig.source.of(1).then(token("bad", HOUR)).then(token("bad", HOUR)).then(token("good", HOUR));
@@ -53,7 +125,7 @@ async fn a_discarded_token_is_never_handed_out_while_its_key_is_kept() {
 async fn a_token_that_is_discarded_before_its_key_is_known_is_not_handed_out() {
     let rig = rig_with(|builder| builder.policy(plain().backoff(millis(0))));
     rig.source.of(1).then(token("bad", HOUR)).then(token("good", HOUR));
-    rig.tokens.discard(&1, &tokenflight::Token::new("bad"));
+    rig.tokens.discard(&1, &Token::new("bad"));
     assert_eq!(rig.tokens.get(&1).await.unwrap().secret(), "good");
 }
 
