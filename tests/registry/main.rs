@@ -4,6 +4,7 @@ mod bounds;
 mod eviction;
 mod exactly_once;
 mod failures;
+#[cfg(feature = "oauth2")]
 mod gate;
 mod histories;
 mod limits;
