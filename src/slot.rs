@@ -11,7 +11,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
+#[cfg(feature = "registry")]
+use crate::clock::Timestamp;
 use crate::policy::{Margins, WITHHELD_AT_MOST};
 use crate::sync::{ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::token::Token;

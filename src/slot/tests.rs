@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use super::*;
+use crate::clock::Timestamp;
 
 /// A time that is set by hand, and a pulse, or 0 for none.
 #[derive(Debug)]

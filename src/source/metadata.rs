@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::error::{BuildError, SourceError};
+use crate::host::Host;
 use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::token::TokenType;
 use crate::transport::{Answer, Endpoint, HttpClient, HttpSettings, Limits, Pointer, Request, Transport};
@@ -88,6 +89,14 @@ impl Server {
         // Whatever goes in clear goes through no proxy.
         if endpoint.url().scheme() != "http" {
             return Err(BuildError::new("base_url", "is https: a metadata server is asked by http"));
+        }
+        // The token comes back in clear.
+        let host = Host::parse(endpoint.url().host_str().unwrap_or_default());
+        if !host.is_loopback() && !host.is_link_local() {
+            return Err(BuildError::new(
+                "base_url",
+                "is neither on this machine nor on its own network (169.254.0.0/16): the token would go in clear",
+            ));
         }
         let limits = Limits { timeout: Some(timeout.unwrap_or(TIMEOUT)), max_body: None };
         let transport = Transport::new(HttpClient::new(HttpSettings::default())?, limits)?;

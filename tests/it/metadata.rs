@@ -356,6 +356,10 @@ fn settings_are_checked_and_read_from_a_file() {
     assert_field(Metadata::gcp().audience("a").scope("b").build(), "scope");
     assert_field(Metadata::gcp().base_url("https://metadata.example").build(), "base_url");
     assert_field(Metadata::gcp().base_url("metadata.example").build(), "base_url");
+    for elsewhere in ["http://metadata.example", "http://10.0.0.1", "http://169.254.169.254.example"] {
+        assert_field(Metadata::gcp().base_url(elsewhere).build(), "base_url");
+        assert_field(Metadata::azure_imds(VAULT).base_url(elsewhere).build(), "base_url");
+    }
     assert_field(Metadata::gcp().timeout(Duration::ZERO).build(), "timeout");
     for resource in ["", "https://a.example https://b.example", "https://a.example,https://b.example", "a\nb"]
     {
