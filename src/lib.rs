@@ -232,6 +232,6 @@ pub use source::{FetchContext, Reason, TokenSource, source_fn};
 pub use token::{PresentError, Token, TokenType};
 
 /// The README's programs, compiled and run as tests. Some need an HTTP client.
-#[cfg(all(doctest, feature = "oauth2"))]
+#[cfg(all(doctest, feature = "oauth2", feature = "registry"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,7 +1,7 @@
 //! HTTP clients that carry the token: attach it, recognise a rejection, ask for the next token, send the request again
 //! once.
 //!
-//! A [`BearerAuth`] holds a [`TokenHandle`] and the origins that may have its tokens. One serves every client: reqwest
+//! A [`BearerAuth`] holds a [`TokenHandle`](crate::TokenHandle) and the origins that may have its tokens. One serves every client: reqwest
 //! (`middleware::reqwest`), reqwest-middleware, tower with hyper and tonic (`middleware::tower`), awc
 //! (`middleware::awc`).
 //!
@@ -17,7 +17,7 @@
 //!
 //! | answer | what is done |
 //! |---|---|
-//! | 401 with `invalid_token`, gRPC status 16 | the token is [reported](TokenHandle::replace), and the request sent again, once |
+//! | 401 with `invalid_token`, gRPC status 16 | the token is [reported](crate::TokenHandle::replace), and the request sent again, once |
 //! | 401 without an error code | the same; but if this API has lately accepted what it had rejected, first once with the same token |
 //! | one of these to a token that the API may not know yet | the token before it, or the same again when it has settled |
 //! | 401 with `use_dpop_nonce` | sent again with a new proof, once |
@@ -37,6 +37,7 @@ mod origins;
 mod passage;
 mod replay;
 mod settings;
+mod tokens;
 
 #[cfg(feature = "awc")]
 pub mod awc;
@@ -50,11 +51,11 @@ use std::sync::Arc;
 
 pub use crate::challenge::StepUp;
 use crate::error::TokenError;
-use crate::handle::TokenHandle;
 use crate::token::PresentError;
 
 use origins::Origins;
 pub use settings::{BearerAuthBuilder, BearerAuthSettings};
+pub use tokens::Tokens;
 
 /// Puts an actor's token on requests to the origins that may have it, and sends a request again after a 401.
 ///
@@ -74,20 +75,21 @@ pub use settings::{BearerAuthBuilder, BearerAuthSettings};
 pub struct BearerAuth(Arc<Inner>, bool);
 
 struct Inner {
-    handle: TokenHandle,
+    tokens: Tokens,
     origins: Origins,
     #[cfg_attr(not(feature = "tower"), allow(dead_code))]
     kept_body: usize,
 }
 
 impl BearerAuth {
-    /// Starts to say which origins may have the tokens of this handle. [`BearerAuthSettings`] reads that from a file.
-    pub fn builder(handle: &TokenHandle) -> BearerAuthBuilder {
-        BearerAuthSettings::default().builder(handle)
+    /// Starts to say which origins may have these tokens: those of a [`TokenHandle`](crate::TokenHandle), or of a
+    /// `registry::KeyHandle`. [`BearerAuthSettings`] reads that from a file.
+    pub fn builder(tokens: impl Into<Tokens>) -> BearerAuthBuilder {
+        BearerAuthSettings::default().builder(tokens)
     }
 
-    fn new(handle: TokenHandle, origins: Origins, kept_body: usize) -> Self {
-        Self(Arc::new(Inner { handle, origins, kept_body }), false)
+    fn new(tokens: Tokens, origins: Origins, kept_body: usize) -> Self {
+        Self(Arc::new(Inner { tokens, origins, kept_body }), false)
     }
 
     /// The same, and no request is sent again. A rejection is reported all the same.
@@ -95,9 +97,9 @@ impl BearerAuth {
         Self(Arc::clone(&self.0), true)
     }
 
-    /// The handle whose tokens it carries.
-    pub fn handle(&self) -> &TokenHandle {
-        &self.0.handle
+    /// The tokens that it carries.
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 }
 

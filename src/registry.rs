@@ -130,6 +130,20 @@ impl<K: Key> TokenRegistry<K> {
         self.rejected(key, token, Rejection::default()).await
     }
 
+    /// [`rejected`](Self::rejected), without waiting for what comes of it.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn report(&self, key: &K, token: &Token, rejection: Rejection) {
+        let _ = self.ask(key.clone(), Asking::Replace(token.clone(), rejection));
+    }
+
+    /// What a middleware keeps of the tokens of one key.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn new_evidence(&self) -> crate::evidence::Evidence {
+        let common = &self.0.common;
+        let clock = Arc::clone(common.cells.clock());
+        crate::evidence::Evidence::new(Arc::clone(&common.name), common.policy.settle_rule(), clock)
+    }
+
     pub(crate) async fn rejected(
         &self,
         key: &K,

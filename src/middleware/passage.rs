@@ -50,7 +50,7 @@ impl Passage {
             return Ok(None);
         }
         let Some(origin) = auth.0.origins.find(uri, headers) else { return Ok(None) };
-        let token = auth.0.handle.get().await?;
+        let token = auth.0.tokens.get().await?;
         let (auth, origin, uri) = (auth.clone(), Arc::clone(origin), uri.clone());
         Ok(Some(Self { auth, origin, uri, token, sent: 0, so_far: SoFar::default() }))
     }
@@ -130,13 +130,13 @@ impl Passage {
     /// Reports the token without waiting for what comes of it.
     fn report(&self, why: Why, confirmed: bool, claims: Option<String>) {
         self.note_report(why, confirmed);
-        self.auth.0.handle.report(&self.token, rejection(confirmed, claims));
+        self.auth.0.tokens.report(&self.token, rejection(confirmed, claims));
     }
 
     /// Reports the token, and waits for the one to send the request again with.
     async fn replay(&mut self, why: Why, confirmed: bool, claims: Option<String>) -> Next {
         self.note_report(why, confirmed);
-        let next = match self.auth.0.handle.rejected(&self.token, rejection(confirmed, claims)).await {
+        let next = match self.auth.0.tokens.rejected(&self.token, rejection(confirmed, claims)).await {
             Ok(next) => next,
             Err(error) => {
                 log::debug!(
@@ -154,7 +154,7 @@ impl Passage {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
             // It may have been replaced meanwhile, or discarded.
-            match self.auth.0.handle.get().await {
+            match self.auth.0.tokens.get().await {
                 Ok(current) => self.token = current,
                 Err(_) => return Next::Pass,
             }
@@ -177,7 +177,7 @@ impl Passage {
     }
 
     fn evidence(&self) -> &Evidence {
-        self.auth.0.handle.evidence()
+        self.auth.0.tokens.evidence()
     }
 }
 

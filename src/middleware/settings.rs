@@ -5,10 +5,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use super::BearerAuth;
 use super::origins::Origins;
+use super::{BearerAuth, Tokens};
 use crate::error::BuildError;
-use crate::handle::TokenHandle;
 use crate::settings::{one_or_more, settings};
 
 settings! {
@@ -59,9 +58,9 @@ impl fmt::Debug for Written {
 }
 
 impl BearerAuthSettings {
-    /// Goes on from these settings with the tokens of this handle.
-    pub fn builder(self, handle: &TokenHandle) -> BearerAuthBuilder {
-        BearerAuthBuilder { handle: handle.clone(), settings: self }
+    /// Goes on from these settings with these tokens.
+    pub fn builder(self, tokens: impl Into<Tokens>) -> BearerAuthBuilder {
+        BearerAuthBuilder { tokens: tokens.into(), settings: self }
     }
 }
 
@@ -69,7 +68,7 @@ impl BearerAuthSettings {
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until it is built"]
 pub struct BearerAuthBuilder {
-    handle: TokenHandle,
+    tokens: Tokens,
     settings: BearerAuthSettings,
 }
 
@@ -123,8 +122,8 @@ impl BearerAuthBuilder {
         }
         let allowed: Vec<_> = settings.allow.iter().map(|origin| origin.0.as_str()).collect();
         let base = settings.relative_to.as_ref().map(|origin| origin.0.as_str());
-        let origins = Origins::build(&allowed, base, settings.allow_http, self.handle.evidence())?;
-        Ok(BearerAuth::new(self.handle, origins, kept_body))
+        let origins = Origins::build(&allowed, base, settings.allow_http, self.tokens.evidence())?;
+        Ok(BearerAuth::new(self.tokens, origins, kept_body))
     }
 }
 

@@ -6,6 +6,7 @@ mod bodies;
 mod dpop;
 mod grpc;
 mod hostile;
+mod keys;
 mod redirects;
 mod revoked;
 mod sigterm;

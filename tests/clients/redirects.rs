@@ -126,7 +126,7 @@ async fn every_adaptor_keeps_to_the_list() {
     for adaptor in ADAPTORS {
         let (api, other) = (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap());
         let (to_api, to_other) = (address(&api), address(&other));
-        let auth = BearerAuth::builder(&tokens()).allow(format!("http://{to_api}"));
+        let auth = BearerAuth::builder(tokens()).allow(format!("http://{to_api}"));
         // At the other's port by TLS alone.
         let auth = auth.allow(format!("https://{to_other}")).build().unwrap();
         for place in [

@@ -114,7 +114,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("handle", 5, &["actor"]),
     ("builder", 6, &[]),
     ("middleware", 6, &["middleware/"]),
-    ("middleware/", 6, &["middleware", "middleware/", "middleware/tower/"]),
+    ("middleware/", 6, &["middleware", "middleware/", "middleware/tower/", "registry"]),
     ("middleware/reqwest/", 6, &["middleware", "middleware/"]),
     ("middleware/tower/", 6, &["middleware", "middleware/", "middleware/tower/"]),
     ("registry", 6, &["registry/", "registry/shard"]),
