@@ -9,17 +9,34 @@ use super::observers::Observers;
 use crate::clock::Timestamp;
 use crate::policy::Margins;
 use crate::sync::{AtomicU64, Ordering, watch};
+#[cfg(feature = "registry")]
+use crate::token::SharedToken;
 use crate::token::Token;
 
 /// The copies of one token that readers take theirs from.
-pub(crate) trait Copies: Debug {
+pub(crate) trait Copies: Debug + Sized {
     /// Who is told of another secret.
     type Observers: Observers;
+
+    /// What readers look at first.
+    type Quick: Quick<Self>;
 
     fn of(token: &Token) -> Self;
 
     fn token(&self) -> &Token;
 }
+
+/// A way to the token in fewer steps.
+pub(crate) trait Quick<C>: Default + Debug {
+    /// From here on readers go the long way.
+    fn hide(&self) {}
+
+    /// From here on they may go this way, if it leads somewhere.
+    fn show(&self, _: Option<&Published<C>>) {}
+}
+
+/// The replicas are near enough.
+impl<C> Quick<C> for () {}
 
 /// As many readers as take tokens without touching the same cache line.
 ///
@@ -44,6 +61,8 @@ pub(super) struct Replica {
 impl Copies for Replicas {
     type Observers = watch::Sender<()>;
 
+    type Quick = ();
+
     fn of(token: &Token) -> Self {
         Self(from_fn(|_| Replica { token: token.replica(), checked: AtomicU64::new(0) }))
     }
@@ -62,6 +81,8 @@ pub(crate) struct Single(Token);
 impl Copies for Single {
     type Observers = ();
 
+    type Quick = Calm;
+
     fn of(token: &Token) -> Self {
         Self(token.clone())
     }
@@ -73,7 +94,7 @@ impl Copies for Single {
 
 /// A token with the moments at which it is to be refreshed and no longer to be used, on both clocks.
 #[derive(Debug)]
-pub(super) struct Published<C> {
+pub(crate) struct Published<C> {
     pub(super) copies: C,
     pub(super) margins: Margins,
     usable_until: Timestamp,
@@ -147,17 +168,61 @@ impl<C> Published<C> {
     }
 }
 
+/// The token beside the moment until which no reader has to think: it is usable, not withheld, and its end is not near.
+/// Of a hundred thousand keys each is far away in memory, so a reader takes as few steps as it can.
 #[cfg(feature = "registry")]
-impl<C> Published<C> {
-    /// Whether `now`, a moment less than a second ago, says all: the token is usable in any case, and its end is not
-    /// near.
+#[derive(Debug, Default)]
+pub(crate) struct Calm {
+    /// On the boot clock, in nanoseconds, a second before that moment. Zero: go the long way.
+    boot: AtomicU64,
+    /// The same on the wall clock, since 1970.
+    wall: AtomicU64,
+    token: SharedToken,
+}
+
+#[cfg(feature = "registry")]
+impl Calm {
+    /// The token, if `now`, a moment less than a second ago, says all.
+    ///
+    /// The writer first wipes the moments. Then it stores the token. Then it stores the moments. A reader loads the
+    /// moments, then the token, then the moments again. If it has got a newer token than the moments belong to, the moments
+    /// had been wiped before that token was stored. Therefore it finds them wiped, or newer ones, and they differ; if they
+    /// do not differ, they are as good for this token.
     #[inline]
-    pub(super) fn is_calm(&self, now: Timestamp) -> bool {
-        let then = |limit: Timestamp| {
-            now.boot.saturating_add(super::EXACT_WITHIN) < limit.boot
-                && now.wall.checked_add(super::EXACT_WITHIN).is_some_and(|then| then < limit.wall)
+    pub(super) fn read(&self, now: Timestamp) -> Option<Token> {
+        let calm = self.moments();
+        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        if nanos(now.boot) >= calm.0 || nanos(wall) >= calm.1 {
+            return None;
+        }
+        let token = self.token.load()?;
+        (self.moments() == calm).then_some(token)
+    }
+
+    #[inline]
+    fn moments(&self) -> (u64, u64) {
+        (self.boot.load(Ordering::Acquire), self.wall.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(feature = "registry")]
+impl Quick<Single> for Calm {
+    fn hide(&self) {
+        self.boot.store(0, Ordering::Relaxed);
+        self.wall.store(0, Ordering::Relaxed);
+    }
+
+    fn show(&self, published: Option<&Published<Single>>) {
+        self.token.store(published.map(|published| published.copies.token()));
+        let Some(published) = published.filter(|published| published.withheld_until.is_none()) else {
+            return;
         };
-        self.withheld_until.is_none() && then(self.usable_until) && then(self.near_end_from)
+        let until =
+            |one: Duration, other: Duration| nanos(one.min(other).saturating_sub(super::EXACT_WITHIN));
+        let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (usable, near) = (published.usable_until, published.near_end_from);
+        self.wall.store(until(since_1970(usable.wall), since_1970(near.wall)), Ordering::Release);
+        self.boot.store(until(usable.boot, near.boot), Ordering::Release);
     }
 }
 

@@ -226,3 +226,112 @@ fn only_a_token_that_lasts_a_second_by_both_clocks_is_read_without_the_time() {
         assert!(!found(&slot), "another pulse");
     }
 }
+
+/// What the readers of one key among many find.
+#[cfg(feature = "registry")]
+mod single {
+    use super::*;
+
+    /// As [`slot`].
+    fn key() -> (Arc<Hand>, Slot<Single>) {
+        let (hand, _) = slot();
+        let slot = Slot::new(hand.clone());
+        publish(&hand, &slot, "abc");
+        (hand, slot)
+    }
+
+    fn publish(hand: &Arc<Hand>, slot: &Slot<Single>, secret: &str) {
+        let clock: Arc<dyn Clock> = hand.clone();
+        let token =
+            Token::new(secret).with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
+        slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
+    }
+
+    /// Reads with a moment that is old by so much.
+    #[track_caller]
+    fn assert_read(hand: &Hand, slot: &Slot<Single>, old: Duration, expected: Option<(&str, bool)>) {
+        let mut now = hand.now();
+        now.boot -= old;
+        now.wall -= old;
+        let read = slot.read_at(now);
+        let found = read.token.as_ref().map(|token| (token.secret(), read.reports));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_moment_that_is_old_is_enough_until_a_second_before_it_matters() {
+        const OLD: Duration = Duration::from_millis(999);
+        let (hand, slot) = key();
+        pass(&hand, 79 * SECOND);
+        assert_read(&hand, &slot, OLD, Some(("abc", false)));
+        pass(&hand, SECOND);
+        assert_read(&hand, &slot, OLD, Some(("abc", true)));
+        assert_read(&hand, &slot, OLD, Some(("abc", false)));
+        pass(&hand, 10 * SECOND);
+        assert_read(&hand, &slot, OLD, None);
+    }
+
+    #[test]
+    fn either_clock_ends_it() {
+        for (boot, wall) in [(90, 0), (0, 90)] {
+            let (hand, slot) = key();
+            {
+                let mut now = hand.0.lock().unwrap();
+                now.boot += boot * SECOND;
+                now.wall += wall * SECOND;
+            }
+            assert_read(&hand, &slot, Duration::ZERO, None);
+        }
+    }
+
+    #[test]
+    fn what_is_withheld_or_discarded_is_not_found() {
+        let (hand, slot) = key();
+        slot.withhold(hand.now().boot + SECOND);
+        assert_read(&hand, &slot, Duration::ZERO, None);
+        slot.release();
+        assert_read(&hand, &slot, Duration::ZERO, Some(("abc", false)));
+        slot.discard(&Token::new("abc"));
+        assert_read(&hand, &slot, Duration::ZERO, None);
+        publish(&hand, &slot, "abc");
+        assert_read(&hand, &slot, Duration::ZERO, None);
+        publish(&hand, &slot, "xyz");
+        assert_read(&hand, &slot, Duration::ZERO, Some(("xyz", false)));
+        slot.close();
+        assert_read(&hand, &slot, Duration::ZERO, None);
+    }
+
+    /// A token whose end comes before that of the token before it: nobody may take the one for as good as the other.
+    #[test]
+    fn a_reader_never_takes_a_new_token_for_as_good_as_the_old_one() {
+        let (hand, slot) = key();
+        let clock: Arc<dyn Clock> = hand.clone();
+        let token = |secret: &str, life: Duration| {
+            let token = Token::new(secret).with_lifetime(life).stamped(hand.now(), &clock, SECOND, life);
+            Some((token, Margins { ahead: Duration::ZERO, min_validity: Duration::ZERO }))
+        };
+        let late = Timestamp { boot: hand.now().boot + 50 * SECOND, wall: hand.now().wall + 50 * SECOND };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (slot, done) = (&slot, &done);
+            let readers = [(); 2].map(|()| {
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        // At this moment the long one is calm, and the short one is over.
+                        if let Some(token) = slot.quick.read(late) {
+                            assert_eq!(token.secret(), "long");
+                        }
+                    }
+                })
+            });
+            for _ in 0..20_000 {
+                slot.publish(token("long", 100 * SECOND));
+                slot.publish(token("short", 10 * SECOND));
+            }
+            done.store(true, Ordering::Relaxed);
+            for reader in readers {
+                reader.join().unwrap();
+            }
+        });
+    }
+}

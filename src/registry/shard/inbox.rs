@@ -126,13 +126,13 @@ impl<K: Key> Shard<K> {
         let Some((number, mut entry)) = self.find(key) else {
             return Status::of(&self.fresh(now).machine, now);
         };
+        let was_busy = matches!(entry.state, State::Busy(_));
         let mut busy = self.wake(&mut entry, now);
         let mut status = Status::of(&busy.machine, now);
         status.last_refresh = busy.took.or(entry.took);
-        entry.state = match busy.rest(now) {
-            Some(resting) => State::Resting(resting),
-            None => State::Busy(busy),
-        };
+        // A key that is busy is counted as busy, and comes to rest by an event alone.
+        let resting = if was_busy { None } else { busy.rest(now) };
+        entry.state = resting.map_or(State::Busy(busy), State::Resting);
         self.entries.put(number, entry);
         status
     }
