@@ -41,6 +41,7 @@
 //!
 //! A discarded token is remembered as long as its key is kept.
 
+mod arrivals;
 mod builder;
 mod cell;
 mod common;
@@ -72,6 +73,7 @@ pub use message::TokenReady;
 pub use shard::Key;
 pub use status::RegistryStatus;
 
+use arrivals::Place;
 use common::Common;
 use get::Asking;
 use message::{Caller, Subscriber, ToShard};
@@ -190,7 +192,7 @@ impl<K: Key> TokenRegistry<K> {
         let subscriber = Subscriber { key: key.clone(), ticket, recipient: recipient.into(), seat };
         let ticket = crate::actor::Ticket::keyed(subscriber);
         if has_seat {
-            return self.send(ToShard::Want { key, ticket, timeout: None });
+            return self.want(key, ticket);
         }
         let error = self.overloaded();
         crate::panics::contain(|| ticket.tell(&Err(error)));
@@ -296,12 +298,27 @@ impl<K: Key> TokenRegistry<K> {
     ) -> Result<oneshot::Receiver<crate::flight::Outcome>, TokenError> {
         let Some(seat) = self.0.common.seats.take() else { return Err(self.overloaded()) };
         let (ticket, answer) = Caller::ticket(seat);
-        self.send(match asking {
-            Asking::Want => ToShard::Want { key, ticket, timeout: None },
-            Asking::Refresh => ToShard::Refresh { key, ticket },
-            Asking::Replace(token, rejection) => ToShard::Replace { key, ticket, token, rejection },
-        });
+        match asking {
+            Asking::Want => self.want(key, ticket),
+            Asking::Refresh => self.send(ToShard::Refresh { key, ticket }),
+            Asking::Replace(token, rejection) => {
+                self.send(ToShard::Replace { key, ticket, token, rejection });
+            }
+        }
         Ok(answer)
+    }
+
+    /// Joins the line at the key. Where none is open, the shard hears of each.
+    fn want(&self, key: K, ticket: crate::actor::Ticket) {
+        let joined = match self.0.common.cells.get(&key) {
+            Some(cell) => cell.arrivals.join(ticket),
+            None => Err(ticket),
+        };
+        match joined {
+            Ok(Place::First) => self.send(ToShard::Arrived { key }),
+            Ok(Place::Behind) => {}
+            Err(ticket) => self.send(ToShard::Want { key, ticket }),
+        }
     }
 
     /// All seats are taken. Callers who have gone away may hold some: the shards look for them.

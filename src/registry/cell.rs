@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
+use super::arrivals::Arrivals;
 use crate::clock::{Clock, Timestamp};
 use crate::slot::{Read, Single, Slot};
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
@@ -14,6 +15,7 @@ use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) slot: Slot<Single>,
+    pub(super) arrivals: Arrivals,
     /// The number of its entry in the shard.
     pub(super) entry: u32,
     used: AtomicU8,
@@ -27,7 +29,13 @@ impl Cell {
     const USED: u8 = Self::SINCE_HAND | Self::SINCE_SWEEP;
 
     pub(super) fn new(entry: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { slot: Slot::new(clock), entry, used: AtomicU8::new(Self::USED) }
+        Self { slot: Slot::new(clock), arrivals: Arrivals::new(), entry, used: AtomicU8::new(Self::USED) }
+    }
+
+    /// The key goes: readers find no token, and whoever has not been seen is told.
+    pub(super) fn close(&self) {
+        self.slot.close();
+        self.arrivals.close();
     }
 
     /// Relaxed is enough: a use that is seen late may cost a call, and nothing else.

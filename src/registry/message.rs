@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::time::Duration;
 
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
@@ -54,7 +53,10 @@ pub(super) enum ToShard<K> {
     Want {
         key: K,
         ticket: Ticket,
-        timeout: Option<Duration>,
+    },
+    /// Somebody stands in this key's [line](super::arrivals).
+    Arrived {
+        key: K,
     },
     /// Somebody wants a new token for this key.
     Refresh {
@@ -115,6 +117,7 @@ impl<K> ToShard<K> {
     pub(super) fn key(&self) -> Option<&K> {
         match self {
             Self::Want { key, .. }
+            | Self::Arrived { key }
             | Self::Refresh { key, .. }
             | Self::Replace { key, .. }
             | Self::Invalidate { key, .. }

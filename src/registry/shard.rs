@@ -55,6 +55,8 @@ pub(super) struct Shard<K> {
     heard: UnboundedReceiver<Heard>,
     /// Keys whose crowds are being told.
     telling: VecDeque<Who>,
+    /// Keys in whose lines more stand than are received at once.
+    crowds: VecDeque<Who>,
     delivery: Delivery,
     effects: Vec<Effect<Ticket>>,
     dice: fastrand::Rng,
@@ -100,6 +102,7 @@ impl<K: Key> Shard<K> {
             decided: VecDeque::new(),
             heard,
             telling: VecDeque::new(),
+            crowds: VecDeque::new(),
             delivery: Delivery::default(),
             effects: Vec::new(),
             dice: fastrand::Rng::with_seed(seed),
@@ -119,15 +122,24 @@ impl<K: Key> Shard<K> {
     /// Performs an event for a key, and whatever the gate decides because of it.
     fn on(&mut self, number: u32, entry: Box<Entry<K>>, event: Event<Ticket>) {
         let now = self.now();
-        self.step(number, entry, event, now);
+        self.step(number, entry, [event], now);
         self.hear(now);
     }
 
-    fn step(&mut self, number: u32, mut entry: Box<Entry<K>>, event: Event<Ticket>, now: Timestamp) {
+    fn step(
+        &mut self,
+        number: u32,
+        mut entry: Box<Entry<K>>,
+        events: impl IntoIterator<Item = Event<Ticket>>,
+        now: Timestamp,
+    ) {
         let was_busy = matches!(entry.state, State::Busy(_));
         let mut busy = self.wake(&mut entry, now);
         let before = busy.machine.counters();
-        OneKey { shard: self, number, entry: &entry, busy: &mut busy }.on(event, now);
+        for event in events {
+            OneKey { shard: self, number, entry: &entry, busy: &mut busy }.on(event, now);
+            self.events += 1;
+        }
         self.totals.add(&before, &busy.machine.counters());
         self.tell(number, &entry, &mut busy);
         entry.took = busy.took.or(entry.took);
@@ -143,7 +155,6 @@ impl<K: Key> Shard<K> {
             _ => {}
         }
         self.entries.put(number, entry);
-        self.events += 1;
         // Shards that made keys at the same time, or found none that could go, have made one too many.
         if !is_busy && self.common.is_too_full() {
             self.evict();
@@ -213,7 +224,7 @@ impl<K: Key> Shard<K> {
                         }
                         Err(refusal) => Event::Refused(refusal),
                     };
-                    self.step(who.entry, entry, event, now);
+                    self.step(who.entry, entry, [event], now);
                 }
                 // It does not want this call any more: the answer and its withdrawal have crossed.
                 _ => {
@@ -281,7 +292,7 @@ impl<K: Key> Shard<K> {
     /// A key is no longer kept. Nobody waits for it.
     fn forget(&mut self, number: u32, entry: &Entry<K>) {
         self.common.cells.remove(&entry.key);
-        entry.cell.slot.close();
+        entry.cell.close();
         self.entries.release(number);
     }
 
@@ -310,7 +321,10 @@ impl<K: Key> Shard<K> {
     }
 
     fn is_idle(&self) -> bool {
-        self.works.is_empty() && self.telling.is_empty() && self.common.busy.load(Ordering::Relaxed) == 0
+        self.works.is_empty()
+            && self.telling.is_empty()
+            && self.crowds.is_empty()
+            && self.common.busy.load(Ordering::Relaxed) == 0
     }
 }
 

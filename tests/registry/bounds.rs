@@ -1,11 +1,13 @@
 //! Promise 10: who waits, and how many keys are busy, has a limit with an error of its own.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Wake, Waker};
 
-use tokenflight::RefreshPolicy;
 use tokenflight::registry::{KeyGet, TokenRegistry};
+use tokenflight::testing::ManualClock;
+use tokenflight::{FetchContext, RefreshPolicy, Token};
 
 use crate::support::*;
 
@@ -120,4 +122,56 @@ async fn an_error_of_the_builder_names_the_field() {
     assert_eq!(field(builder().policy(RefreshPolicy::default().background(true))), "background");
     assert_eq!(field(builder().policy(RefreshPolicy::default().attempts(0))), "attempts");
     assert_eq!(builder().start_on([]).unwrap_err().field(), "arbiters");
+}
+
+#[actix::test]
+async fn a_crowd_for_one_key_stands_in_nobody_elses_way() {
+    const CROWD: u64 = 20_000;
+    tokio::time::pause();
+    let (to, told) = Collector::begin();
+    let (seen, before) = (told.clone(), Arc::new(AtomicUsize::new(usize::MAX)));
+    let noted = Arc::clone(&before);
+    let source = move |key: u32, _cx: FetchContext| {
+        if key == 2 {
+            noted.store(seen.total(), Ordering::Relaxed);
+        }
+        async { Ok(Token::new("token").with_lifetime(secs(3_600))) }
+    };
+    let tokens = TokenRegistry::builder(source).clock(ManualClock::new()).start().unwrap();
+    tokens.get(&1).await.unwrap();
+    (0..CROWD).for_each(|ticket| tokens.subscribe(1, to.clone(), ticket));
+    tokens.subscribe(2, to, 0);
+    settle().await;
+    let before = before.load(Ordering::Relaxed);
+    assert!(before < 5_000, "{before} of the crowd had been told when the other key's call began");
+    assert_eq!(told.total(), 20_001);
+    told.assert_each_once(1, 0..CROWD);
+    told.assert_each_once(2, 0..1);
+}
+
+#[actix::test]
+async fn a_call_goes_on_while_messages_pour_in() {
+    const KEYS: u32 = 20_000;
+    tokio::time::pause();
+    let own = Arc::new(OnceLock::<TokenRegistry<u32>>::new());
+    let keys_then = Arc::new(AtomicUsize::new(usize::MAX));
+    let (known, noted) = (Arc::clone(&own), Arc::clone(&keys_then));
+    let source = move |key: u32, _cx: FetchContext| {
+        let (known, noted) = (Arc::clone(&known), Arc::clone(&noted));
+        async move {
+            if key == 0 {
+                noted.store(known.get().unwrap().len(), Ordering::Relaxed);
+            }
+            Ok(Token::new("token").with_lifetime(secs(3_600)))
+        }
+    };
+    let builder = TokenRegistry::builder(source).max_keys(30_000).max_busy_keys(30_000);
+    let tokens = builder.clock(ManualClock::new()).start().unwrap();
+    own.set(tokens.clone()).unwrap();
+    let (to, told) = Collector::begin();
+    (0..KEYS).for_each(|key| tokens.subscribe(key, to.clone(), 0));
+    tokio::time::sleep(secs(1)).await;
+    let keys_then = keys_then.load(Ordering::Relaxed);
+    assert!(keys_then < 5_000, "{keys_then} keys had been made when the first one's call went on");
+    assert_eq!(told.total(), 20_000);
 }

@@ -1,7 +1,10 @@
 //! Promise 16: no more keys are kept than there is room for. Which key goes costs a call, and never an error.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use actix_rt::{Arbiter, System};
 use tokenflight::registry::TokenRegistry;
@@ -38,6 +41,51 @@ async fn a_key_that_is_waited_for_is_not_evicted() {
     rig.source.of(1).release();
     assert!(pinned.await.unwrap().is_ok());
     assert_eq!(rig.source.of(1).calls(), 1);
+}
+
+#[actix::test]
+async fn a_key_whose_callers_nobody_has_seen_yet_is_not_evicted() {
+    let rig = rig_with(|builder| builder.max_keys(2));
+    rig.source.of(1).then(token("short", secs(5)));
+    rig.tokens.get(&1).await.unwrap();
+    rig.tokens.get(&3).await.unwrap();
+    tokio::time::sleep(secs(10)).await;
+    let (to, told) = Collector::begin();
+    // The shard hears of the other key first, and needs room for it.
+    rig.tokens.subscribe(2, to.clone(), 0);
+    (0..10).for_each(|ticket| rig.tokens.subscribe(1, to.clone(), ticket));
+    tokio::time::sleep(secs(1)).await;
+    told.assert_each_once(1, 0..10);
+    assert!((0..10).all(|ticket| told.to(1, ticket)[0].is_ok()), "{:?}", told.to(1, 0));
+    assert!(told.to(2, 0)[0].is_ok());
+}
+
+/// Polls it once. Returns whether it waits.
+async fn begins(future: &mut (impl Future + Unpin)) -> bool {
+    poll_fn(|task| Poll::Ready(Pin::new(&mut *future).poll(task).is_pending())).await
+}
+
+#[actix::test]
+async fn whoever_nobody_has_seen_yet_is_told_when_the_key_is_removed_and_when_all_stops() {
+    let rig = rig();
+    rig.tokens.get(&1).await.unwrap();
+    rig.tokens.get(&2).await.unwrap();
+    let (to, told) = Collector::begin();
+    let removing = rig.tokens.clone();
+    let mut removed = Box::pin(async move { removing.remove(&1).await });
+    assert!(begins(&mut removed).await);
+    let mut stopped = Box::pin(rig.tokens.shutdown());
+    assert!(begins(&mut stopped).await);
+    for key in [1, 2] {
+        (0..3_000).for_each(|ticket| rig.tokens.subscribe(key, to.clone(), ticket));
+    }
+    assert!(removed.await);
+    stopped.await;
+    settle().await;
+    for key in [1, 2] {
+        told.assert_each_once(key, 0..3_000);
+        assert!(told.to(key, 2_999)[0].as_ref().unwrap_err().is_stopped());
+    }
 }
 
 #[actix::test]

@@ -122,7 +122,7 @@ impl<K> Entries<K> {
         self.places.get_mut(number as usize)?.as_deref_mut()
     }
 
-    /// The key that goes next. It is out of the line, and its number is not free yet.
+    /// The key that goes next, in whose own line nobody stands. It is out of this line, and its number is not free yet.
     pub(super) fn pick(&mut self) -> Option<(u32, Box<Entry<K>>)> {
         let mut number = self.hand.or(self.oldest)?;
         // Each that is passed over has its mark wiped. So the second time round one is found, unless readers mark all of
@@ -130,12 +130,13 @@ impl<K> Entries<K> {
         for _ in 0..=self.places.len().saturating_mul(2) {
             let entry = self.get(number)?;
             let next = entry.newer.or(self.oldest)?;
-            if !entry.cell.was_used(Cell::SINCE_HAND) {
+            if !entry.cell.was_used(Cell::SINCE_HAND) && entry.cell.arrivals.close_if_empty() {
                 self.hand = (next != number).then_some(next);
                 return self.take(number).map(|entry| (number, entry));
             }
             number = next;
         }
+        self.get(number).filter(|entry| entry.cell.arrivals.close_if_empty())?;
         self.take(number).map(|entry| (number, entry))
     }
 
@@ -167,7 +168,7 @@ impl<K> Entries<K> {
 impl<K> Drop for Entries<K> {
     /// Readers find no token of a registry that is gone.
     fn drop(&mut self) {
-        self.places.iter().flatten().for_each(|entry| entry.cell.slot.close());
+        self.places.iter().flatten().for_each(|entry| entry.cell.close());
     }
 }
 

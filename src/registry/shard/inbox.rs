@@ -6,7 +6,7 @@ use super::super::message::ToShard;
 use super::super::status::RegistryStatus;
 use super::entries::{Entry, State};
 use super::{Key, Shard};
-use crate::actor::Status;
+use crate::actor::{Status, Ticket};
 use crate::error::TokenError;
 use crate::flight::Event;
 use crate::panics::contain;
@@ -23,6 +23,10 @@ pub(super) enum Needs {
     Flight,
 }
 
+fn wants(ticket: Ticket) -> Event<Ticket> {
+    Event::Want { waiter: ticket, timeout: None }
+}
+
 impl<K: Key> Handler<ToShard<K>> for Shard<K> {
     type Result = ();
 
@@ -33,10 +37,16 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             return self.rest(ctx);
         }
         match message {
-            ToShard::Want { key, ticket, timeout } => match self.find_or_make(&key, Needs::Token) {
-                Some((number, entry)) => self.on(number, entry, Event::Want { waiter: ticket, timeout }),
+            ToShard::Want { key, ticket } => match self.find_or_make(&key, Needs::Token) {
+                Some((number, entry)) => self.on(number, entry, wants(ticket)),
                 None => self.refuse(ticket),
             },
+            // A line that is closed has answered.
+            ToShard::Arrived { key } => {
+                if let Some((number, entry)) = self.find(&key) {
+                    self.receive(number, entry);
+                }
+            }
             ToShard::Refresh { key, ticket } => match self.find_or_make(&key, Needs::Flight) {
                 Some((number, entry)) => self.on(number, entry, Event::Refresh { waiter: ticket }),
                 None => self.refuse(ticket),
@@ -84,7 +94,26 @@ impl<K: Key> Shard<K> {
         is_busy_anyway || needs_none || self.common.has_room_for_busy()
     }
 
-    fn if_kept(&mut self, key: &K, event: Event<crate::actor::Ticket>) {
+    /// Receives the first of those who stand in the key's line.
+    pub(super) fn receive(&mut self, number: u32, entry: Box<Entry<K>>) {
+        entry.cell.note_use();
+        let (arrived, more) = entry.cell.arrivals.next();
+        if more {
+            self.crowds.push_back(self.who(number, &entry));
+        }
+        if self.has_room_for(Some(&entry.state), Needs::Token) {
+            let now = self.now();
+            self.step(number, entry, arrived.into_iter().map(wants), now);
+            return self.hear(now);
+        }
+        self.entries.put(number, entry);
+        self.common.counted.crowded.fetch_add(arrived.len() as u64, Ordering::Relaxed);
+        for ticket in arrived {
+            self.refuse(ticket);
+        }
+    }
+
+    fn if_kept(&mut self, key: &K, event: Event<Ticket>) {
         if let Some((number, entry)) = self.find(key) {
             self.on(number, entry, event);
         }
@@ -177,7 +206,7 @@ impl<K: Key> Shard<K> {
         for number in 0..self.entries.numbers() {
             let Some(entry) = self.entries.take(number) else { continue };
             if matches!(entry.state, State::Busy(_)) {
-                entry.cell.slot.close();
+                entry.cell.close();
                 self.common.cells.remove(&entry.key);
                 self.on(number, entry, Event::Stop);
             } else {

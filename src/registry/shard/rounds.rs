@@ -105,16 +105,7 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         ctx: &mut Context<Shard<K>>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
-        shard.take_decisions(task);
-        shard.ring();
-        shard.tell_on();
-        // Each of these starts calls, and nobody polls a call before it was polled here. So this comes after them.
-        shard.take_results(task);
-        shard.set_timer(task);
-        if shard.has_more() {
-            // The other tasks of the arbiter have their turn, and then this is polled again.
-            shard.events = CHUNK;
-        }
+        shard.round(task);
         shard.leave(ctx);
         shard.rest(ctx);
         if !ctx.connected() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
@@ -122,8 +113,28 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
 }
 
 impl<K: Key> Shard<K> {
+    /// Each part has a share of the time, so that none starves another.
+    fn round(&mut self, task: &mut TaskContext<'_>) {
+        self.take_decisions(task);
+        self.ring();
+        self.tell_on();
+        // These start calls, and nobody polls a call before it was polled here. So this comes after them.
+        self.take_results(task);
+        self.receive_on();
+        self.set_timer(task);
+        if self.has_more() {
+            // The other tasks of the arbiter have their turn, and then there is another round.
+            self.events = CHUNK;
+        }
+    }
+
+    fn share(&self) -> usize {
+        self.events.saturating_add(CHUNK)
+    }
+
     fn take_results(&mut self, task: &mut TaskContext<'_>) {
-        while self.events < CHUNK
+        let share = self.share();
+        while self.events < share
             && let Poll::Ready(Some(done)) = self.works.poll_next_unpin(task)
         {
             match done {
@@ -144,7 +155,7 @@ impl<K: Key> Shard<K> {
         let now = self.now();
         self.end_call(permit, ending(&result), now);
         let result = result.map(|token| self.stamped(token, sent));
-        self.step(who.entry, entry, Event::Fetched { id, result }, now);
+        self.step(who.entry, entry, [Event::Fetched { id, result }], now);
         self.hear(now);
     }
 
@@ -159,8 +170,8 @@ impl<K: Key> Shard<K> {
 
     /// What the gate has decided when another shard gave something back.
     fn take_decisions(&mut self, task: &mut TaskContext<'_>) {
-        let now = self.now();
-        while self.events < CHUNK
+        let (now, share) = (self.now(), self.share());
+        while self.events < share
             && let Poll::Ready(Some(heard)) = self.heard.poll_recv(task)
         {
             let Heard::Decided(decided) = heard else {
@@ -176,8 +187,8 @@ impl<K: Key> Shard<K> {
 
     /// Wakes the keys whose time has come.
     fn ring(&mut self) {
-        let now = self.now();
-        while self.events < CHUNK
+        let (now, share) = (self.now(), self.share());
+        while self.events < share
             && let Some(due) = self.alarms.peek().copied().filter(|due| due.0.0 <= now.boot)
         {
             self.alarms.pop();
@@ -188,7 +199,7 @@ impl<K: Key> Shard<K> {
                 continue;
             }
             entry.wake = None;
-            self.step(number, entry, Event::Tick, now);
+            self.step(number, entry, [Event::Tick], now);
             self.hear(now);
         }
         self.sweep(now);
@@ -234,6 +245,15 @@ impl<K: Key> Shard<K> {
         self.on(who.entry, entry, Event::Tick);
     }
 
+    /// Receives the next of one crowd. Then it is the next crowd's turn. A call that it starts is polled in the next round.
+    fn receive_on(&mut self) {
+        let Some(who) = self.crowds.pop_front() else { return };
+        if let Some(entry) = self.entries.take_same(who.entry, who.generation) {
+            self.receive(who.entry, entry);
+            self.events = self.events.max(CHUNK);
+        }
+    }
+
     /// Looks for keys that nobody has used for the idle time: a part in each round, all of them four times in that time.
     fn sweep(&mut self, now: Timestamp) {
         /// So often unused in a row, a key goes.
@@ -247,7 +267,7 @@ impl<K: Key> Shard<K> {
             let Some(entry) = self.entries.get_mut(number) else { continue };
             let is_used = entry.cell.was_used(Cell::SINCE_SWEEP) || matches!(entry.state, State::Busy(_));
             entry.idle = if is_used { 0 } else { entry.idle.saturating_add(1) };
-            if entry.idle < TIMES {
+            if entry.idle < TIMES || !entry.cell.arrivals.close_if_empty() {
                 continue;
             }
             if let Some(entry) = self.entries.take(number) {
@@ -293,7 +313,7 @@ impl<K: Key> Shard<K> {
     }
 
     fn has_more(&self) -> bool {
-        !self.telling.is_empty() || self.events >= CHUNK
+        !self.telling.is_empty() || !self.crowds.is_empty() || self.events >= CHUNK
     }
 
     /// Lets the source end what must not be cut off. The first shard does it for all.

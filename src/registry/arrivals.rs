@@ -1,0 +1,133 @@
+//! Those who want a key's token, and whom its shard has not seen yet.
+//!
+//! They stand in a line at the key, and the shard hears of the first alone. Were each a message, the callers of all other
+//! keys would stand behind a crowd that wants this one.
+
+use std::collections::VecDeque;
+
+use crate::actor::Ticket;
+use crate::queue::CHUNK;
+use crate::sync::{Mutex, lock};
+
+/// The line at a key. Once its key goes, nobody joins it any more.
+///
+/// Whoever joins an empty line tells the shard, under no lock. The shard takes all, or takes some and comes again by
+/// itself. Therefore, as long as somebody stands there, a turn of the shard is on its way.
+#[derive(Debug)]
+pub(super) struct Arrivals(Mutex<Option<VecDeque<Ticket>>>);
+
+/// Whether the shard must be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    First,
+    Behind,
+}
+
+impl Arrivals {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Some(VecDeque::new())))
+    }
+
+    /// Joins the line. Gives the ticket back, if the key goes.
+    pub(super) fn join(&self, ticket: Ticket) -> Result<Place, Ticket> {
+        match &mut *lock(&self.0) {
+            None => Err(ticket),
+            Some(line) => {
+                line.push_back(ticket);
+                Ok(if line.len() == 1 { Place::First } else { Place::Behind })
+            }
+        }
+    }
+
+    /// The first of the line, and whether there are more.
+    pub(super) fn next(&self) -> (VecDeque<Ticket>, bool) {
+        let mut line = lock(&self.0);
+        let Some(line) = &mut *line else { return (VecDeque::new(), false) };
+        if line.len() <= CHUNK {
+            return (std::mem::take(line), false);
+        }
+        (line.drain(..CHUNK).collect(), true)
+    }
+
+    /// Closes the line, if nobody stands in it. Returns whether it is closed.
+    pub(super) fn close_if_empty(&self) -> bool {
+        lock(&self.0).take_if(|line| line.is_empty()).is_some()
+    }
+
+    /// Closes the line. Whoever stands in it is answered as the ticket is dropped, which runs foreign code: not under the
+    /// lock.
+    pub(super) fn close(&self) {
+        let line = { lock(&self.0).take() };
+        for ticket in line.into_iter().flatten() {
+            crate::panics::contain(|| drop(ticket));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::actor::Hearer;
+    use crate::flight::Outcome;
+
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Hearer for Counted {
+        fn hear(self: Box<Self>, outcome: &Outcome) -> bool {
+            assert!(outcome.as_ref().is_err_and(crate::TokenError::is_stopped));
+            self.0.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    fn line(tickets: usize) -> (Arrivals, Arc<AtomicUsize>) {
+        let (line, told) = (Arrivals::new(), Arc::default());
+        for number in 0..tickets {
+            let place = line.join(Ticket::keyed(Counted(Arc::clone(&told)))).unwrap();
+            assert_eq!(place == Place::First, number == 0);
+        }
+        (line, told)
+    }
+
+    #[test]
+    fn the_first_who_joins_and_the_first_after_the_line_was_emptied_tell_the_shard() {
+        let (line, told) = line(CHUNK + 2);
+        let (first, more) = line.next();
+        assert!(first.len() == CHUNK && more);
+        let behind = line.join(Ticket::keyed(Counted(Arc::clone(&told)))).unwrap();
+        assert_eq!(behind, Place::Behind, "the shard comes again by itself");
+        let (rest, more) = line.next();
+        assert!(rest.len() == 3 && !more);
+        assert_eq!(line.join(Ticket::keyed(Counted(told))).unwrap(), Place::First);
+    }
+
+    #[test]
+    fn a_line_in_which_somebody_stands_stays_open() {
+        let (line, told) = line(1);
+        assert!(!line.close_if_empty());
+        drop(line.next());
+        assert!(line.close_if_empty());
+        assert!(line.join(Ticket::keyed(Counted(told))).is_err());
+    }
+
+    #[test]
+    fn a_line_that_is_closed_answers_all_who_stand_in_it() {
+        let (line, told) = line(3);
+        line.close();
+        assert_eq!(told.load(Ordering::Relaxed), 3);
+        assert!(line.join(Ticket::keyed(Counted(Arc::clone(&told)))).is_err());
+        assert_eq!(told.load(Ordering::Relaxed), 4, "the ticket that came back was dropped");
+    }
+}
