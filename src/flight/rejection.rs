@@ -38,8 +38,10 @@ impl<W: Caller> Machine<W> {
         let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE) && !rejection.is_confirmed;
         self.counters.requests += 1;
         let may_help = rejection.challenge.is_none();
-        let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();
         let answer = self.report(ReportKind::Replace, rejection, now, out);
+        // First the report is remembered. Then a predecessor is looked for. Therefore the first report that says of a
+        // token that it was rejected from its birth is answered as the next one.
+        let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();
         match predecessor {
             Some(predecessor) if is_young || answer != ReportAnswer::Flight => {
                 out.push(Effect::Tell(waiter, Ok(predecessor)));

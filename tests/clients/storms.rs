@@ -343,6 +343,7 @@ async fn an_api_that_knows_a_token_3_s_late_refuses_nobody_for_long() {
         );
         let without = millis(250) * u32::try_from(stage.failed()).unwrap();
         assert!(without <= limit, "settle {settle:?}: {without:?} without service");
+        assert!(last_failure <= limit, "settle {settle:?}: the last failure at {last_failure:?}");
     }
 }
 

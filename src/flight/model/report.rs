@@ -47,10 +47,10 @@ impl World {
         let lived = self.now.boot.saturating_sub(shown.since);
         let token = shown.token.clone();
         let left = |token: &Token| left(token, self.now);
+        let due = self.books.report(&token, weight, lived, self.now, rules);
         // Whoever asks for another kind of token is not helped by an old one; a revoked token is not too young.
         said.offer = self.books.offer(&token, left, rules).filter(|_| weight != Weight::Demand).cloned();
         said.is_young = lived < Rules::FIRST_MINUTE && weight != Weight::Confirmed;
-        let due = self.books.report(&token, weight, lived, self.now, rules);
         said.due = Some(due);
         if due == Due::Starts && weight == Weight::Confirmed && self.books.is_broke(rules) {
             said.sights.push(Sight::OnTheHouse);
