@@ -32,6 +32,8 @@ use call::{Call, Calling};
 pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
 pub(crate) use message::{Join, NearEnd, Rejected, Reported};
 use observe::Meters;
+#[cfg(all(feature = "metrics", feature = "registry"))]
+pub(crate) use observe::{TOTALS, Total, totals};
 #[cfg(not(feature = "registry"))]
 use shell::Shell;
 use ticket::Parked;

@@ -132,6 +132,28 @@
 //! | `tokenflight_replays_total` | counter | requests that a middleware sent again, by `origin` and `reason` |
 //! | `tokenflight_origin_reports_total` | counter | tokens that a middleware reported, by `origin` and `reason` |
 //!
+//! A [`registry::TokenRegistry`] tells all its keys together, under the label `registry` with its
+//! [name](registry::TokenRegistryBuilder::name). No key is named, unless
+//! [`key_label`](registry::TokenRegistryBuilder::key_label) gives it a name, for the two metrics that say so.
+//!
+//! | metric | kind | what |
+//! |---|---|---|
+//! | `tokenflight_registry_calls_total` | counter | calls to the source that ended, by `outcome` (`ok`, `refused`, `client_refused`, `too_many_requests`, `unavailable`, `abandoned`), and `key` |
+//! | `tokenflight_registry_call_duration_seconds` | histogram | how long they took, by `outcome` |
+//! | `tokenflight_registry_refreshes_total` | counter | flights that ended, by `reason` and `outcome`, and `key` |
+//! | `tokenflight_registry_refresh_duration_seconds` | histogram | how long they took, by `reason` and `outcome` |
+//! | `tokenflight_registry_keys`, `_busy_keys` | gauge | keys that are kept; of these, keys that are waited for or fly |
+//! | `tokenflight_registry_waiters` | gauge | callers that wait |
+//! | `tokenflight_registry_calls`, `_max_calls` | gauge | calls under way; how many may be under way now |
+//! | `tokenflight_registry_queued_keys` | gauge | keys that wait for their turn to call |
+//! | `tokenflight_registry_gate_closed` | gauge | 1 while the auth server is left alone, or tried by one call, because several keys failed |
+//! | `tokenflight_registry_gate_closed_milliseconds_total` | counter | for how long that was so |
+//! | `tokenflight_registry_closed_clients` | gauge | clients that the auth server refuses, and whose keys are left alone |
+//! | `tokenflight_registry_closures_total` | counter | how often something was closed, `of` (`endpoint`, `client`) |
+//! | `tokenflight_registry_evictions_total` | counter | keys that went, by `reason` (`room`, `idle`) |
+//! | `tokenflight_registry_too_many_keys_total` | counter | requests that found every key busy |
+//! | `tokenflight_registry_requests_total`, `_attempts_total`, `_rejections_total`, `_reports_total`, `_reports_refused_total`, `_repeated_secrets_total`, `_withheld_milliseconds_total`, `_wait_timeouts_total`, `_overloads_total`, `_lost_answers_total` | counter | as for an actor |
+//!
 //! A `SharedSource` tells what it counts (`SharedStats`) under the label `source` with the name that its builder was
 //! given. Sources of the same name are counted together.
 //!

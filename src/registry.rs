@@ -49,6 +49,7 @@ mod gate;
 mod get;
 mod handle;
 mod message;
+mod observe;
 mod shard;
 mod status;
 mod verdict;

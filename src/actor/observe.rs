@@ -5,4 +5,6 @@ mod instruments;
 mod meters;
 mod report;
 
+#[cfg(all(feature = "metrics", feature = "registry"))]
+pub(crate) use instruments::{TOTALS, Total, totals};
 pub(super) use meters::Meters;

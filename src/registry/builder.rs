@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use super::cell::Cells;
 use super::common::{Bounds, Common, Counted, Heard, Seats};
 use super::gate::{Gate, GateSettings};
+use super::observe::{Label, Meters};
 use super::shard::Shard;
 use super::{Inner, Key, TokenRegistry};
 use crate::builder::{no_arbiter, on_own_thread};
@@ -144,6 +145,7 @@ pub struct TokenRegistryBuilder<K> {
     policy: RefreshPolicy,
     clock: Arc<dyn Clock>,
     limits: RegistryLimits,
+    label: Option<Label<K>>,
     seed: Option<u64>,
 }
 
@@ -155,6 +157,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
             policy: RefreshPolicy::default(),
             clock: Arc::new(SystemClock),
             limits: RegistryLimits::default(),
+            label: None,
             seed: None,
         }
     }
@@ -170,6 +173,16 @@ impl<K: Key> TokenRegistryBuilder<K> {
     /// What it is called in the log, in metrics, and in the name of its thread. Without a NUL. Default: "tokens".
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// What a key is called in the log at `debug`, and in the metrics of calls and refreshes (label `key`). Keys for which
+    /// it gives the same name are counted together; `None` gives a key no name. It runs at the end of each call and flight.
+    ///
+    /// Default: no key is named anywhere. A recorder keeps each name that it has seen for ever. So name classes of keys, or
+    /// the few that matter, and no keys that somebody outside can make up.
+    pub fn key_label(mut self, label: impl Fn(&K) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.label = Some(Arc::new(label));
         self
     }
 
@@ -296,6 +309,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
         let mut dice = fastrand::Rng::with_seed(self.seed.unwrap_or_else(|| fastrand::u64(..)));
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let common = Arc::new(Common {
+            meters: Meters::new(Arc::clone(&self.name), self.label),
             name: self.name,
             source: self.source,
             policy: Arc::new(self.policy),

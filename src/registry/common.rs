@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::cell::Cells;
-use super::gate::{Decided, Gate};
+use super::gate::{Decided, Ending, Gate, Permit};
+use super::observe::Meters;
 use crate::duration::millis;
 use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// One key's place: its shard, its number there, and which key it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,7 @@ pub(super) struct Common<K> {
     /// Where each shard hears what the gate has decided.
     pub(super) doors: Vec<UnboundedSender<Heard>>,
     pub(super) counted: Counted,
+    pub(super) meters: Meters<K>,
 }
 
 /// The limits, checked.
@@ -76,6 +78,22 @@ impl<K: Hash + Eq> Common<K> {
     pub(super) fn shard_of(&self, hash: u64) -> usize {
         let shards = self.doors.len().max(1) as u64;
         usize::try_from((hash >> 40) % shards).unwrap_or_default()
+    }
+
+    /// Gives the gate back its leave. That may close or open something, which is worth a line in the log.
+    pub(super) fn end_call(&self, permit: Permit, ending: Ending, now: Duration) {
+        let (lines, ahead) = {
+            let mut gate = lock(&self.gate);
+            let before = gate.is_shut();
+            gate.ended(permit, ending, now);
+            if gate.is_shut() == before {
+                return;
+            }
+            let status = gate.status();
+            (self.meters.gate_moved(&status, now), status.ahead)
+        };
+        let keys = self.busy.load(Ordering::Relaxed).saturating_sub(ahead);
+        self.meters.write(lines, keys, self.seats.taken());
     }
 
     /// Whether there is room for another key that is waited for.

@@ -234,6 +234,11 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
     }
 
+    /// Whether the endpoint is closed or half open, and whether a client is.
+    pub(crate) fn is_shut(&self) -> (bool, bool) {
+        (self.endpoint.shut.is_some(), self.clients.is_any_shut())
+    }
+
     fn has_slot(&self) -> bool {
         self.running < self.limit
     }

@@ -67,6 +67,8 @@ pub(super) struct Shard<K> {
     next_sweep: Duration,
     leaving: Vec<oneshot::Sender<()>>,
     has_parted: bool,
+    #[cfg(feature = "metrics")]
+    told: super::observe::Told,
     /// Events since the last pause for the arbiter's other tasks.
     events: usize,
 }
@@ -111,6 +113,8 @@ impl<K: Key> Shard<K> {
             next_sweep,
             leaving: Vec::new(),
             has_parted: false,
+            #[cfg(feature = "metrics")]
+            told: super::observe::Told::default(),
             events: 0,
         }
     }
@@ -201,7 +205,7 @@ impl<K: Key> Shard<K> {
     /// Gives the gate back its leave.
     fn end_call(&mut self, permit: Option<Permit>, ending: Ending, now: Timestamp) {
         if let Some(permit) = permit {
-            lock(&self.common.gate).ended(permit, ending, now.boot);
+            self.common.end_call(permit, ending, now.boot);
         }
     }
 
@@ -338,6 +342,7 @@ impl<K: Key> Actor for Shard<K> {
     /// Also when its arbiter stops: what it holds at the gate, and the room of its keys, is for the other shards.
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         self.part_from_others();
+        self.observe();
     }
 }
 

@@ -34,6 +34,8 @@ pub struct RegistryStatus {
     pub closures: u64,
     /// Clients that the auth server refuses, and whose keys are left alone.
     pub closed_clients: usize,
+    /// How often a client was closed.
+    pub client_closures: u64,
     /// Keys that were evicted for want of room.
     pub evicted: u64,
     /// Keys that went because nobody had asked for them for so long.

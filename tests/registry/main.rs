@@ -9,6 +9,7 @@ mod gate;
 mod histories;
 mod limits;
 mod lives;
+mod observed;
 mod reports;
 mod single_flight;
 mod support;

@@ -30,7 +30,7 @@ pub(super) struct Instruments {
 impl Instruments {
     pub(super) fn new(token: &Arc<str>) -> Self {
         describe();
-        let total = |(name, label): (&'static str, Option<(&'static str, &'static str)>)| {
+        let total = |(name, label, _): Total| {
             let mut labels = vec![Label::new("token", Arc::clone(token))];
             labels.extend(label.map(|(key, value)| Label::new(key, value)));
             (counter!(name, labels), 0)
@@ -95,26 +95,35 @@ fn unix(moment: SystemTime) -> f64 {
     moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Those that only grow, each with a label of its own beside the token's name.
-const TOTALS: [(&str, Option<(&str, &str)>); 14] = [
-    ("tokenflight_requests_total", None),
-    ("tokenflight_attempts_total", None),
-    ("tokenflight_rejections_total", None),
-    ("tokenflight_wait_timeouts_total", None),
-    ("tokenflight_overloads_total", None),
-    ("tokenflight_lost_answers_total", None),
-    ("tokenflight_reports_total", Some(("kind", "replace"))),
-    ("tokenflight_reports_total", Some(("kind", "invalidate"))),
-    ("tokenflight_reports_total", Some(("kind", "discard"))),
-    ("tokenflight_reports_refused_total", Some(("by", "settle"))),
-    ("tokenflight_reports_refused_total", Some(("by", "budget"))),
-    ("tokenflight_reports_refused_total", Some(("by", "cooldown"))),
-    ("tokenflight_repeated_secrets_total", None),
-    ("tokenflight_withheld_milliseconds_total", None),
+/// Something that only grows: its name, a label beside the owner's name, what it counts.
+pub(crate) type Total = (&'static str, Option<(&'static str, &'static str)>, &'static str);
+
+pub(crate) const TOTALS: [Total; 14] = [
+    ("tokenflight_requests_total", None, "Requests and subscriptions that reached the actor."),
+    ("tokenflight_attempts_total", None, "Calls to the source."),
+    ("tokenflight_rejections_total", None, "Reports that named the token in use."),
+    ("tokenflight_wait_timeouts_total", None, "Requests whose own time ran out."),
+    ("tokenflight_overloads_total", None, "Requests that found the queue full."),
+    ("tokenflight_lost_answers_total", None, "Answers that found their subscriber stopped."),
+    ("tokenflight_reports_total", Some(("kind", "replace")), REPORTS),
+    ("tokenflight_reports_total", Some(("kind", "invalidate")), REPORTS),
+    ("tokenflight_reports_total", Some(("kind", "discard")), REPORTS),
+    ("tokenflight_reports_refused_total", Some(("by", "settle")), REFUSED),
+    ("tokenflight_reports_refused_total", Some(("by", "budget")), REFUSED),
+    ("tokenflight_reports_refused_total", Some(("by", "cooldown")), REFUSED),
+    ("tokenflight_repeated_secrets_total", None, "Tokens whose secret had been reported before they came."),
+    (
+        "tokenflight_withheld_milliseconds_total",
+        None,
+        "How long the token in use was withheld from callers for a report.",
+    ),
 ];
 
+const REPORTS: &str = "Reports of a rejected token, by kind.";
+const REFUSED: &str = "Reports that started no flight, by what refused them.";
+
 /// In the order of [`TOTALS`].
-fn totals(counters: &Counters, lost: u64) -> [u64; TOTALS.len()] {
+pub(crate) fn totals(counters: &Counters, lost: u64) -> [u64; TOTALS.len()] {
     [
         counters.requests,
         counters.attempts,
@@ -140,6 +149,9 @@ impl std::fmt::Debug for Instruments {
 }
 
 fn describe() {
+    for (name, _, what) in TOTALS {
+        describe_counter!(name, what);
+    }
     describe_counter!("tokenflight_refreshes_total", "Flights that ended, by reason and outcome.");
     describe_histogram!("tokenflight_refresh_duration_seconds", Unit::Seconds, "How long a flight took.");
     describe_histogram!("tokenflight_requests_per_refresh", "Callers that shared the outcome of a flight.");
@@ -154,22 +166,6 @@ fn describe() {
         Unit::Seconds,
         "For how long the last failure closed the source."
     );
-    describe_counter!("tokenflight_requests_total", "Requests and subscriptions that reached the actor.");
-    describe_counter!("tokenflight_attempts_total", "Calls to the source.");
-    describe_counter!("tokenflight_rejections_total", "Reports that named the token in use.");
-    describe_counter!("tokenflight_reports_total", "Reports of a rejected token, by kind.");
-    describe_counter!(
-        "tokenflight_reports_refused_total",
-        "Reports that started no flight, by what refused them."
-    );
-    describe_counter!(
-        "tokenflight_repeated_secrets_total",
-        "Tokens whose secret had been reported before they came."
-    );
-    describe_counter!(
-        "tokenflight_withheld_milliseconds_total",
-        "How long the token in use was withheld from callers for a report."
-    );
     describe_gauge!(
         "tokenflight_suspect",
         "Whether the token in use was reported, and neither replaced nor confirmed."
@@ -179,7 +175,4 @@ fn describe() {
         Unit::Seconds,
         "When a report may start a flight again, in Unix time, as of the last report."
     );
-    describe_counter!("tokenflight_wait_timeouts_total", "Requests whose own time ran out.");
-    describe_counter!("tokenflight_overloads_total", "Requests that found the queue full.");
-    describe_counter!("tokenflight_lost_answers_total", "Answers that found their subscriber stopped.");
 }

@@ -64,6 +64,10 @@ impl<E: Clone> Clients<E> {
         self.ages.range((true, 0, 0)..).count()
     }
 
+    pub(super) fn is_any_shut(&self) -> bool {
+        self.ages.last().is_some_and(|(is_shut, ..)| *is_shut)
+    }
+
     pub(super) fn begin(&mut self, client: u64) -> Sent {
         self.known.get_mut(&client).map(|known| known.breaker.begin()).unwrap_or_default()
     }

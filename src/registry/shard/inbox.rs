@@ -183,11 +183,22 @@ impl<K: Key> Shard<K> {
                 .map(|(error, until)| TokenError::flight_failed(error, 0, until.saturating_sub(now))),
             closures: gate.closures,
             closed_clients: gate.clients_shut,
+            client_closures: gate.client_closures,
             evicted: load(&common.counted.evicted),
             idled: load(&common.counted.idled),
             too_many_keys: load(&common.counted.crowded),
             lost: self.delivery.lost,
             counters: self.totals,
+        }
+    }
+
+    /// Tells a metrics recorder how things stand.
+    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
+    pub(super) fn observe(&mut self) {
+        #[cfg(feature = "metrics")]
+        {
+            let (now, status) = (self.now().boot, self.totals());
+            self.common.meters.observe(&status, self.common.seats.overloads(), &mut self.told, now);
         }
     }
 

@@ -59,6 +59,8 @@ impl<K: Key> Shell for OneKey<'_, K> {
             } else {
                 Ending::Abandoned
             };
+            let took = now.boot.saturating_sub(self.busy.sent.boot);
+            self.shard.common.meters.call_ended(&self.entry.key, &ending, took);
             let permit = self.busy.permit.take();
             self.shard.end_call(permit, ending, now);
         }
@@ -105,6 +107,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
         if let Note::Landed { took, .. } | Note::Failed { took, .. } = note {
             self.busy.took = Some(*took);
         }
+        self.shard.common.meters.note(&self.entry.key, note);
         if note.is_refused_report() {
             self.look(now);
         }

@@ -106,6 +106,7 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         shard.round(task);
+        shard.observe();
         shard.leave(ctx);
         shard.rest(ctx);
         if !ctx.connected() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
@@ -153,7 +154,9 @@ impl<K: Key> Shard<K> {
         let (sent, permit) = (busy.sent, busy.permit.take());
         busy.call = None;
         let now = self.now();
-        self.end_call(permit, ending(&result), now);
+        let ending = ending(&result);
+        self.common.meters.call_ended(&entry.key, &ending, now.boot.saturating_sub(sent.boot));
+        self.end_call(permit, ending, now);
         let result = result.map(|token| self.stamped(token, sent));
         self.step(who.entry, entry, [Event::Fetched { id, result }], now);
         self.hear(now);

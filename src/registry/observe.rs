@@ -1,0 +1,102 @@
+//! What a registry says about itself beside its status: lines in the log, and numbers for a metrics recorder.
+
+#[cfg(feature = "metrics")]
+mod instruments;
+mod journal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gate::{Ending, GateStatus};
+#[cfg(feature = "metrics")]
+use super::status::RegistryStatus;
+use crate::flight::Note;
+use crate::panics::contain;
+
+#[cfg(feature = "metrics")]
+pub(super) use instruments::Told;
+use journal::{Journal, Line};
+
+/// What the user calls a key in the log and in metrics.
+pub(super) type Label<K> = Arc<dyn Fn(&K) -> Option<String> + Send + Sync>;
+
+pub(super) struct Meters<K> {
+    name: Arc<str>,
+    label: Option<Label<K>>,
+    journal: Journal,
+    #[cfg(feature = "metrics")]
+    instruments: instruments::Instruments,
+}
+
+impl<K> Meters<K> {
+    pub(super) fn new(name: Arc<str>, label: Option<Label<K>>) -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            instruments: instruments::Instruments::new(&name),
+            journal: Journal::default(),
+            label,
+            name,
+        }
+    }
+
+    /// The gate has closed or opened. To be called with the gate's lock held, so that each change is seen in its order. The
+    /// line is written when the lock is free again: a logger is foreign code.
+    pub(super) fn gate_moved(&self, status: &GateStatus, now: Duration) -> Lines {
+        self.journal.moved(status, now)
+    }
+
+    /// So many keys and callers wait.
+    pub(super) fn write(&self, lines: Lines, keys: usize, waiters: usize) {
+        for line in lines.into_iter().flatten() {
+            line.write(&self.name, keys, waiters);
+        }
+    }
+
+    /// A turn in the life of a key's flight.
+    pub(super) fn note(&self, key: &K, note: &Note) {
+        let is_end = matches!(note, Note::Landed { .. } | Note::Failed { .. });
+        if !log::log_enabled!(target: journal::TARGET, log::Level::Debug) && !is_end {
+            return;
+        }
+        let label = self.label(key);
+        journal::note(&self.name, label.as_deref(), note);
+        #[cfg(feature = "metrics")]
+        self.instruments.note(label, note);
+    }
+
+    /// A call to the source has ended.
+    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
+    pub(super) fn call_ended(&self, key: &K, ending: &Ending, took: Duration) {
+        #[cfg(feature = "metrics")]
+        self.instruments.call_ended(self.label(key), outcome(ending), took);
+        #[cfg(not(feature = "metrics"))]
+        let _ = (key, ending, took);
+    }
+
+    /// How things stand after a round of a shard.
+    #[cfg(feature = "metrics")]
+    pub(super) fn observe(&self, status: &RegistryStatus, overloads: u64, told: &mut Told, now: Duration) {
+        self.instruments.observe(status, overloads, self.journal.closed_for(now), told);
+    }
+
+    /// What the user says of a key is foreign code.
+    fn label(&self, key: &K) -> Option<String> {
+        let label = self.label.as_ref()?;
+        contain(|| label(key)).flatten()
+    }
+}
+
+/// Of the endpoint, and of clients.
+pub(super) type Lines = [Option<Line>; 2];
+
+#[cfg(feature = "metrics")]
+fn outcome(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Served => "ok",
+        Ending::KeyOnly => "refused",
+        Ending::ClientRefused(_) => "client_refused",
+        Ending::TooMany { .. } => "too_many_requests",
+        Ending::EndpointFailed { .. } => "unavailable",
+        Ending::Abandoned => "abandoned",
+    }
+}
