@@ -27,6 +27,7 @@
 //! | `oauth/client_auth.rs`, `oauth/assertion.rs` | how the client proves its identity |
 //! | `oauth/discovery.rs` | where the server's endpoint is, and what the server offers |
 //! | `oauth/grant.rs`, `oauth/params.rs` | the settings common to all grants |
+//! | `oauth/keyed.rs` | a request of its own for each key of a registry |
 //! | `source/client_credentials.rs`, `source/token_exchange.rs`, `source/jwt_bearer.rs` | one grant each |
 //! | `oauth/rotation.rs`, `source/refresh_token.rs` | the order in which a refresh token is spent; the grant that performs it |
 //! | `oauth/response.rs`, `oauth/error.rs` | what an answer means |
@@ -67,6 +68,8 @@ pub(crate) mod dpop;
 mod error;
 mod grant;
 pub(crate) mod jws;
+#[cfg(feature = "registry")]
+mod keyed;
 mod params;
 mod response;
 pub(crate) mod rotation;
@@ -81,6 +84,8 @@ pub use dpop::DpopKey;
 pub use error::OAuthError;
 pub use grant::{GrantBuilder, GrantSource};
 pub use jws::{Algorithm, PrivateKey};
+#[cfg(feature = "registry")]
+pub use keyed::{AnyClient, KeyedGrant};
 
 pub(crate) use assertion::Claims;
 #[cfg(any(test, fuzzing))]

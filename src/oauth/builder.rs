@@ -146,6 +146,12 @@ impl ClientBuilder {
         }
     }
 
+    #[cfg(feature = "registry")]
+    pub(super) fn id_and_server(&self) -> (String, String) {
+        let url = self.token_url.as_ref().map(|url| url.expose().to_owned());
+        (self.client_id.clone(), url.or_else(|| self.issuer.clone()).unwrap_or_default())
+    }
+
     /// The client's secret. A line break at its end is cut off with a WARN.
     ///
     /// It is sent by [`auth_method`](Self::auth_method).

@@ -278,6 +278,15 @@ impl Client {
         &self.0.identity.id
     }
 
+    /// The URL of its server, which may have something secret in it.
+    #[cfg(feature = "registry")]
+    pub(super) fn server_url(&self) -> &str {
+        match &self.0.server {
+            ServerOrigin::Fixed(server) => server.token_endpoint.url().as_str(),
+            ServerOrigin::Discovered(discovery) => discovery.text(),
+        }
+    }
+
     /// The address, without what may be secret in it.
     pub(crate) fn shown(&self) -> &str {
         match &self.0.server {

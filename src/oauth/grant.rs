@@ -74,6 +74,16 @@ impl<G> GrantBuilder<G> {
 }
 
 impl<G, C> GrantBuilder<G, C> {
+    #[cfg(feature = "registry")]
+    pub(super) fn of_parts(client: C, settings: GrantSettings, grant: G) -> Self {
+        Self { client, settings, grant }
+    }
+
+    #[cfg(feature = "registry")]
+    pub(super) fn parts(&self) -> (&C, &GrantSettings, &G) {
+        (&self.client, &self.settings, &self.grant)
+    }
+
     /// For a grant that is more than a request.
     pub(crate) fn into_parts(self) -> (C, GrantSettings, G) {
         (self.client, self.settings, self.grant)
@@ -178,17 +188,31 @@ impl<G> GrantBuilder<G, ClientBuilder> {
 /// What a client can be made of.
 pub(crate) trait IntoClient {
     fn into_client(self) -> Result<Client, BuildError>;
+
+    /// The client's id, and its server.
+    #[cfg(feature = "registry")]
+    fn names(&self) -> (String, String);
 }
 
 impl IntoClient for Client {
     fn into_client(self) -> Result<Client, BuildError> {
         Ok(self)
     }
+
+    #[cfg(feature = "registry")]
+    fn names(&self) -> (String, String) {
+        (self.id().to_owned(), self.server_url().to_owned())
+    }
 }
 
 impl IntoClient for ClientBuilder {
     fn into_client(self) -> Result<Client, BuildError> {
         self.build()
+    }
+
+    #[cfg(feature = "registry")]
+    fn names(&self) -> (String, String) {
+        self.id_and_server()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the end of a call says: of the auth server, of a client, or of one key.
 
 use super::gate::Ending;
-use crate::error::SourceError;
+use crate::error::{BuildError, SourceError};
 #[cfg(feature = "oauth2")]
 use crate::oauth::OAuthError;
 use crate::token::Token;
@@ -10,8 +10,8 @@ use crate::token::Token;
 /// trouble.
 pub(super) fn ending(result: &Result<Token, SourceError>) -> Ending {
     let Err(error) = result else { return Ending::Served };
-    // The fault is in the program.
-    if error.is_panic() {
+    // The fault is in the program, and the auth server was not asked.
+    if error.is_panic() || error.cause::<BuildError>().is_some() {
         return Ending::Abandoned;
     }
     let retry_after = error.retry_after();
@@ -29,4 +29,18 @@ pub(super) fn ending(result: &Result<Token, SourceError>) -> Ending {
         return Ending::KeyOnly;
     }
     Ending::EndpointFailed { error: error.clone(), retry_after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_key_that_cannot_work_say_nothing_of_the_auth_server() {
+        let unbuilt = SourceError::terminal(BuildError::new("scope", "is empty"));
+        assert!(matches!(ending(&Err(unbuilt)), Ending::Abandoned));
+        assert!(matches!(ending(&Err(SourceError::terminal("access_denied"))), Ending::KeyOnly));
+        assert!(matches!(ending(&Err(SourceError::transient("down"))), Ending::EndpointFailed { .. }));
+        assert!(matches!(ending(&Ok(Token::new("a"))), Ending::Served));
+    }
 }

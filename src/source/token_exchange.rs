@@ -114,6 +114,12 @@ impl Client {
 }
 
 impl<C> GrantBuilder<TokenExchangeGrant, C> {
+    /// Another subject, of the same token type: in [`for_key`](GrantBuilder::for_key), the one whom the key stands for.
+    pub fn subject(mut self, subject: impl TokenSource) -> Self {
+        self.grant.subject.source = BoxSource::new(subject);
+        self
+    }
+
     /// What the subject's token is (section 3). Default: `urn:ietf:params:oauth:token-type:access_token`.
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
         self.grant.subject.token_type = uri.into();

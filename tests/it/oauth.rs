@@ -23,6 +23,8 @@ mod dpop;
 mod dpop_server;
 mod exchange;
 mod gate;
+#[cfg(feature = "registry")]
+mod keyed;
 mod killed;
 mod kinds;
 mod loopback;

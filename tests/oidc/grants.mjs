@@ -10,6 +10,8 @@ import { peerCertificate } from './tls.mjs';
 import { JWT_BEARER, SEED_GRANT, TOKEN_EXCHANGE } from './clients.mjs';
 
 export const CLIENT_SCOPE = 'api:read api:write';
+// Scopes of tenants, for tests of many keys.
+export const TENANT_SCOPES = Array.from({ length: 20 }, (_, number) => `tenant:${number}`);
 export const RESOURCE_TTL = {
   'https://api.example/one': 600,
   'https://api.example/two': 2,
@@ -33,7 +35,7 @@ export function resourceServerInfo(resource) {
     throw new errors.InvalidTarget();
   }
   return {
-    scope: CLIENT_SCOPE,
+    scope: [CLIENT_SCOPE, ...TENANT_SCOPES].join(' '),
     accessTokenTTL: RESOURCE_TTL[resource],
     // The introspection endpoint refuses structured tokens.
     accessTokenFormat: 'opaque',

@@ -6,7 +6,7 @@ import { Provider, errors } from 'oidc-provider';
 import { makeCertificates } from './certificates.mjs';
 import { ASSERTION_ONLY, Store, makeClients } from './clients.mjs';
 import {
-  CLIENT_SCOPE, idpJwt, registerGrants, resourceServerInfo,
+  CLIENT_SCOPE, TENANT_SCOPES, idpJwt, registerGrants, resourceServerInfo,
 } from './grants.mjs';
 import {
   RSA_ALGS, handOver, makeKeys, rsaKey,
@@ -55,7 +55,7 @@ const provider = new Provider(issuer, {
   clientDefaults: {
     grant_types: ['client_credentials'],
     response_types: [],
-    scope: CLIENT_SCOPE,
+    scope: [CLIENT_SCOPE, ...TENANT_SCOPES].join(' '),
   },
   clientAuthMethods: [
     'client_secret_basic', 'client_secret_jwt', 'client_secret_post', 'private_key_jwt', 'none',
@@ -77,7 +77,7 @@ const provider = new Provider(issuer, {
   // The provider refuses a scope it knows and the client may not have, but silently
   // drops one it does not know: api:admin exists so that a test can be refused.
   // offline_access is what makes the refresh_token grant exist at all.
-  scopes: ['api:read', 'api:write', 'api:admin', 'offline_access'],
+  scopes: ['api:read', 'api:write', 'api:admin', 'offline_access', ...TENANT_SCOPES],
   ttl: {
     ClientCredentials: tokenTtl,
     AccessToken: tokenTtl,

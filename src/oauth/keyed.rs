@@ -1,0 +1,212 @@
+//! A grant as the source of many keys: one client, and a request of its own for each key.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+
+use crate::error::{BuildError, SourceError};
+use crate::source::{BoxSource, FetchContext, Group, KeyedSource, TokenSource, UNNAMED};
+use crate::token::Token;
+
+use super::builder::ClientBuilder;
+use super::client::Client;
+use super::grant::{Grant, GrantBuilder, GrantSource, IntoClient};
+
+/// Tokens of many keys by one grant: made by [`GrantBuilder::for_key`]. For a
+/// [`TokenRegistry`](crate::registry::TokenRegistry).
+pub struct KeyedGrant<G, K> {
+    base: GrantBuilder<G>,
+    request: Request<G, K>,
+    group: Option<Grouping<K>>,
+}
+
+type Request<G, K> = Box<dyn Fn(&K, GrantBuilder<G>) -> GrantBuilder<G, AnyClient> + Send + Sync>;
+type Grouping<K> = Box<dyn Fn(&K) -> Group + Send + Sync>;
+
+/// A client, or the settings of one.
+#[derive(Clone, Debug)]
+pub enum AnyClient {
+    /// A client that was built before.
+    Client(Client),
+    /// The settings of a client that is built for each request.
+    Settings(Box<ClientBuilder>),
+}
+
+impl From<Client> for AnyClient {
+    fn from(client: Client) -> Self {
+        Self::Client(client)
+    }
+}
+
+impl From<ClientBuilder> for AnyClient {
+    fn from(settings: ClientBuilder) -> Self {
+        Self::Settings(Box::new(settings))
+    }
+}
+
+impl IntoClient for AnyClient {
+    fn into_client(self) -> Result<Client, BuildError> {
+        match self {
+            Self::Client(client) => Ok(client),
+            Self::Settings(settings) => settings.build(),
+        }
+    }
+
+    fn names(&self) -> (String, String) {
+        match self {
+            Self::Client(client) => client.names(),
+            Self::Settings(settings) => settings.names(),
+        }
+    }
+}
+
+impl<G, C> GrantBuilder<G, C> {
+    /// The same request by another client: with an id and a secret of its own, or at a tenant's own server. For use in
+    /// [`for_key`](Self::for_key).
+    ///
+    /// The settings of a client at a token URL may be given as they are: such a client costs nothing to build, and its
+    /// connections are those that all clients share. (One with settings for the [HTTP client](ClientBuilder::http) or with a
+    /// [certificate](ClientBuilder::certificate) has connections of its own.) Where the server is found by discovery, or
+    /// tokens are bound to a key, keep the built [`Client`], which remembers what it has learnt of its server.
+    pub fn by_client<D>(self, client: D) -> GrantBuilder<G, D> {
+        let (_, settings, grant) = self.into_parts();
+        GrantBuilder::of_parts(client, settings, grant)
+    }
+}
+
+#[allow(private_bounds)] // The grants are this crate's own.
+impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
+    /// A source of tokens for many keys: `request` makes each key's request out of what was set so far. Nothing is kept for
+    /// a key. The keys share the client, its connections, and what it knows of its server.
+    ///
+    /// `request` is called for each call to the server, and when the registry asks which client a key belongs to. So it
+    /// should be quick.
+    ///
+    /// ```
+    /// use tokenflight::oauth::Client;
+    /// use tokenflight::registry::TokenRegistry;
+    ///
+    /// # actix_rt::System::new().block_on(async {
+    /// let client = Client::builder("https://auth.example.com/token", "my-app").secret("s3cret").build()?;
+    /// let source = client.client_credentials().for_key(|tenant: &String, request| {
+    ///     request.scope(format!("{tenant}:read")).extra("tenant", tenant)
+    /// })?;
+    /// let tokens = TokenRegistry::builder(source).start()?;
+    /// # let _ = tokens;
+    /// # Ok::<(), tokenflight::BuildError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// Tenants with clients and servers of their own:
+    ///
+    /// ```
+    /// use tokenflight::oauth::Client;
+    /// # fn secret_of(tenant: &str) -> String { format!("secret-of-{tenant}") }
+    ///
+    /// let client = Client::builder("https://auth.example.com/token", "my-app").secret("s3cret").build()?;
+    /// let source = client.client_credentials().scope("read").for_key(|tenant: &String, request| {
+    ///     let url = format!("https://login.example.com/{tenant}/token");
+    ///     request.by_client(Client::with_token_url(url, "my-app").secret(secret_of(tenant)))
+    /// })?;
+    /// # let _ = source;
+    /// # Ok::<(), tokenflight::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A setting that cannot work for any key; the error names it. What is wrong with one key's settings is a terminal error
+    /// of that key's fetch, whose cause is the [`BuildError`].
+    pub fn for_key<K, D>(
+        self,
+        request: impl Fn(&K, GrantBuilder<G>) -> GrantBuilder<G, D> + Send + Sync + 'static,
+    ) -> Result<KeyedGrant<G, K>, BuildError>
+    where
+        D: Into<AnyClient>,
+    {
+        let (client, settings, grant) = self.into_parts();
+        let client = client.into_client()?;
+        grant.check(&client)?;
+        // The scopes may come with the key.
+        let common = super::GrantSettings { require_scopes: false, ..settings.clone() };
+        common.checked(G::PARAMETERS, client.dpop_key().is_some())?;
+        let request = Box::new(move |key: &K, base| {
+            let (client, settings, grant) = request(key, base).into_parts();
+            GrantBuilder::of_parts(client.into(), settings, grant)
+        });
+        Ok(KeyedGrant { base: GrantBuilder::of_parts(client, settings, grant), request, group: None })
+    }
+}
+
+impl<G, K> KeyedGrant<G, K> {
+    /// Which keys share a part of the registry's calls: see [`KeyedSource::group`]. Default: each key is a group by itself.
+    ///
+    /// ```
+    /// use tokenflight::oauth::Client;
+    ///
+    /// let client = Client::builder("https://auth.example.com/token", "my-app").secret("s3cret").build()?;
+    /// // A key is a tenant and a scope. One tenant's many scopes do not hold up the other tenants.
+    /// let source = client
+    ///     .client_credentials()
+    ///     .for_key(|(tenant, scope): &(u32, String), request| request.audience(tenant.to_string()).scope(scope))?
+    ///     .group_by(|(tenant, _)| *tenant);
+    /// # let _ = source;
+    /// # Ok::<(), tokenflight::BuildError>(())
+    /// ```
+    pub fn group_by<H: Hash>(mut self, group: impl Fn(&K) -> H + Send + Sync + 'static) -> Self {
+        self.group = Some(Box::new(move |key| Group::of(group(key))));
+        self
+    }
+}
+
+#[allow(private_bounds)] // The grants are this crate's own.
+impl<G: Grant + Clone, K> KeyedGrant<G, K> {
+    fn request(&self, key: &K) -> GrantBuilder<G, AnyClient> {
+        (self.request)(key, self.base.clone())
+    }
+
+    fn source(&self, key: &K) -> Result<GrantSource<G>, BuildError> {
+        self.request(key).build()
+    }
+}
+
+#[allow(private_bounds)] // The grants are this crate's own.
+impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G, K> {
+    async fn fetch(&self, key: &K, cx: FetchContext) -> Result<Token, SourceError> {
+        self.source(key).map_err(SourceError::terminal)?.fetch(cx).await
+    }
+
+    fn group(&self, key: &K) -> Option<Group> {
+        self.group.as_ref().map(|group| group(key))
+    }
+
+    /// Keys with the same id at the same server are of the same client.
+    fn client(&self, key: &K) -> Option<Group> {
+        let request = self.request(key);
+        let (client, ..) = request.parts();
+        Some(Group::of(client.names()))
+    }
+
+    /// Those that it depends on for all keys.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        let (client, _, grant) = self.base.parts();
+        BoxSource::finish_all(grant.links().into_iter().chain(client.link()))
+    }
+
+    fn identify(&self, key: &K, part: &mut dyn FnMut(&str, &str)) {
+        match self.source(key) {
+            Ok(source) => source.identify(part),
+            Err(_) => part(UNNAMED, "a request that cannot be made"),
+        }
+    }
+
+    fn credential(&self, key: &K, part: &mut dyn FnMut(&[u8])) {
+        if let Ok(source) = self.source(key) {
+            source.credential(part);
+        }
+    }
+}
+
+impl<G, K> fmt::Debug for KeyedGrant<G, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedGrant").field("base", &self.base).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! A registry's keys at `oidc-provider`: one client, and a request of its own for each key.
+
+use tokenflight::BuildError;
+use tokenflight::oauth::{ClientAuth, OAuthError};
+use tokenflight::registry::{Key, TokenRegistry};
+use tokenflight::source::{Group, KeyedSource};
+
+use super::*;
+
+fn registry<K: Key>(source: impl KeyedSource<K>) -> TokenRegistry<K> {
+    TokenRegistry::builder(source).policy(once()).start().unwrap()
+}
+
+fn plain_client(provider: &Provider) -> Client {
+    client(provider, "plain").secret("plain-secret").build().unwrap()
+}
+
+#[actix::test]
+async fn each_key_costs_one_call_and_has_its_own_scope_and_a_bad_scope_fails_alone() {
+    let provider = Provider::start();
+    let source =
+        plain_client(&provider).client_credentials().require_scopes(true).for_key(|tenant: &u32, request| {
+            match tenant {
+                // The server knows this scope, and the client may not have it.
+                99 => request.scope("api:admin"),
+                tenant => request.scope(format!("tenant:{tenant}")),
+            }
+        });
+    let tokens = registry(source.unwrap());
+    let keys: Vec<u32> = (0..20).chain([99]).collect();
+    let asked = keys.iter().flat_map(|key| [key; 3]).map(|key| tokens.get(key));
+    let outcomes = futures_util::future::join_all(asked).await;
+    for (key, outcomes) in keys.iter().zip(outcomes.chunks(3)) {
+        for outcome in outcomes {
+            if *key == 99 {
+                let error = outcome.as_ref().unwrap_err();
+                assert_eq!(error.cause::<OAuthError>().unwrap().code, "invalid_scope", "{error}");
+                continue;
+            }
+            let token = outcome.as_ref().unwrap();
+            assert!(token.is_same(outcomes[0].as_ref().unwrap()), "one call for key {key}");
+        }
+        if *key != 99 {
+            let known = provider.introspect(outcomes[0].as_ref().unwrap().secret()).await;
+            assert_eq!(known["scope"], format!("tenant:{key}"));
+        }
+    }
+    let stats = provider.stats().await;
+    assert_eq!(stats["token_calls"], 21);
+    assert_eq!(stats["by_client"], serde_json::json!({ "plain": 21 }));
+    let totals = tokens.totals().await.unwrap();
+    assert_eq!((totals.closures, totals.client_closures), (0, 0), "one tenant's trouble closes nothing");
+}
+
+#[actix::test]
+async fn a_key_that_cannot_be_asked_for_costs_no_call_and_names_the_setting() {
+    let provider = Provider::start();
+    let source = plain_client(&provider)
+        .client_credentials()
+        .for_key(|scope: &String, request| request.scope(scope))
+        .unwrap();
+    let tokens = registry(source);
+    let error = tokens.get(&"a\"b".to_owned()).await.unwrap_err();
+    assert!(error.is_rejected());
+    assert_eq!(error.cause::<BuildError>().unwrap().field(), "scope", "{error}");
+    assert!(tokens.get(&"api:read".to_owned()).await.is_ok());
+    assert_eq!(provider.stats().await["token_calls"], 1);
+}
+
+#[actix::test]
+async fn what_cannot_work_for_any_key_is_refused_at_once() {
+    let client = Client::builder("https://auth.example.com/token", "app").public().build().unwrap();
+    let error = client.client_credentials().for_key(|_: &u32, request| request).unwrap_err();
+    assert_eq!(error.field(), "client_secret");
+    let client = Client::builder("https://auth.example.com/token", "app").secret("hush").build().unwrap();
+    let source = client.client_credentials().extra("grant_type", "x").for_key(|_: &u32, request| request);
+    assert_eq!(source.unwrap_err().field(), "extra");
+    let source = client.client_credentials().extra("tenant", "hush").for_key(|_: &u32, request| request);
+    assert!(!format!("{:?}", source.unwrap()).contains("hush"));
+}
+
+#[actix::test]
+async fn tenants_have_clients_of_their_own_and_one_with_a_wrong_secret_fails_alone() {
+    let provider = Provider::start();
+    let url = provider.address("token_endpoint").to_owned();
+    let source = plain_client(&provider).client_credentials().scope("api:read").for_key(
+        move |tenant: &&'static str, request| {
+            let own = |id: &str, secret: &str| Client::with_token_url(&url, id).secret(secret);
+            request.by_client(match *tenant {
+                "post" => own("post", "post-secret+ %&=").auth_method(ClientAuth::Body),
+                "wrong" => own("exchange", "a wrong secret"),
+                other => own(other, &format!("{other}-secret")),
+            })
+        },
+    );
+    let tokens = registry(source.unwrap());
+    for tenant in ["plain", "post", "rotating", "dpop-public"] {
+        let outcome = tokens.get(&tenant).await;
+        if tenant == "dpop-public" {
+            assert!(outcome.unwrap_err().is_rejected(), "a client that may not use the grant");
+            continue;
+        }
+        assert_eq!(provider.introspect(outcome.unwrap().secret()).await["client_id"], tenant);
+    }
+    let error = tokens.get(&"wrong").await.unwrap_err();
+    assert_eq!(error.cause::<OAuthError>().unwrap().code, "invalid_client");
+    assert!(!format!("{error:?}").contains("a wrong secret"));
+    assert!(tokens.get(&"plain").await.is_ok());
+}
+
+/// A subject's token is exchanged for one of the key's user.
+#[actix::test]
+async fn each_user_s_token_is_exchanged_for_that_user() {
+    let provider = Arc::new(Provider::start());
+    let (users, nobody) = (Arc::clone(&provider), idp(&provider, "nobody"));
+    let source = public(&provider)
+        .token_exchange(nobody)
+        .subject_token_type("urn:ietf:params:oauth:token-type:jwt")
+        .for_key(move |user: &&'static str, request| request.subject(idp(&users, user)))
+        .unwrap();
+    let tokens = registry(source);
+    for user in ["alice", "bob"] {
+        let token = tokens.get(&user).await.unwrap();
+        assert_eq!(provider.introspect(token.secret()).await["sub"], user);
+    }
+    assert_eq!(provider.stats().await["token_calls"], 2);
+}
+
+#[test]
+fn keys_of_one_client_are_one_client_for_the_gate_and_groups_are_the_user_s() {
+    let client = |id: &str| Client::with_token_url("https://auth.example.com/token", id).secret("hush");
+    let base = client("app").build().unwrap();
+    let one = base.client_credentials().for_key(|key: &u32, request| request.scope(key.to_string())).unwrap();
+    assert!(one.client(&1).is_some());
+    assert_eq!(one.client(&1), one.client(&2));
+    assert_eq!(one.group(&1), None);
+    let grouped = one.group_by(|key| key % 2);
+    assert_eq!(grouped.group(&1), grouped.group(&3));
+    assert_eq!(grouped.group(&1), Some(Group::of(1_u32)));
+    let own = base.client_credentials().for_key(move |key: &u32, request| {
+        request.by_client(client(if *key == 0 { "app" } else { "another" }))
+    });
+    let own = own.unwrap();
+    assert_ne!(own.client(&0), own.client(&1));
+    assert_eq!(own.client(&0), grouped.client(&1), "built or not, it is the same client");
+}
