@@ -45,6 +45,7 @@
 //! the flight's life, on stderr too.
 
 mod client;
+mod ink;
 mod naive;
 mod options;
 mod record;

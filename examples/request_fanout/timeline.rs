@@ -1,35 +1,27 @@
 //! The parallel runs as a picture: a panel each, naive above ours; in a panel the calls to the auth server,
 //! and below them a bar for each request.
 
-use std::error::Error;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 use tokio::time::Instant;
 
+use crate::ink::{
+    Area, CALL, Drawing, FAINT, HEADLINE, INK, LABEL, LEGEND, PALE_INK, PAPER, SERVED, SUBTITLE, WAITING,
+    bold, font, px, text,
+};
 use crate::options::Strategy;
 use crate::record::{Phase, Request, Run, Span};
 use crate::report::millis;
 
-type Drawing = Result<(), Box<dyn Error>>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plot<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// A background of its own, so that it can be read on a dark page too.
-const PAPER: RGBColor = RGBColor(252, 252, 250);
-const CALL: RGBColor = RGBColor(200, 55, 70);
-const WAITING: RGBColor = RGBColor(240, 195, 110);
 const QUEUED: RGBColor = RGBColor(200, 204, 212);
-const SERVED: RGBColor = RGBColor(60, 130, 170);
-const INK: RGBColor = RGBColor(45, 50, 60);
-const PALE_INK: RGBColor = RGBColor(100, 106, 118);
-const FAINT: RGBColor = RGBColor(225, 227, 230);
 
 /// More rows than this nobody reads: a sample is drawn.
 const MAX_ROWS: usize = 60;
@@ -47,12 +39,6 @@ const TITLE: u32 = 38;
 const AXIS: u32 = 26;
 const PANEL_GAP: u32 = 10;
 const FOOTER: u32 = 32;
-
-/// In plotters' measure, which the SVG divides by 1.24.
-const HEADLINE: i32 = 28;
-const SUBTITLE: i32 = 19;
-const LEGEND: i32 = 17;
-const LABEL: i32 = 15;
 
 /// # Errors
 /// The file cannot be written.
@@ -279,22 +265,4 @@ fn draw_names(area: &Area<'_>, panel: &Panel<'_>) -> Drawing {
         text(area, &name, (right, middle(lanes + 1, requests)), &font(LABEL), HPos::Right)?;
     }
     Ok(())
-}
-
-fn text(area: &Area<'_>, words: &str, at: (i32, i32), font: &TextStyle<'_>, align: HPos) -> Drawing {
-    area.draw(&Text::new(words.to_owned(), at, font.pos(Pos::new(align, VPos::Center))))?;
-    Ok(())
-}
-
-fn font(size: i32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
-}
-
-fn bold(size: i32) -> TextStyle<'static> {
-    ("sans-serif", size, FontStyle::Bold).into_font().color(&INK)
-}
-
-/// The constants are small.
-fn px(length: u32) -> i32 {
-    i32::try_from(length).unwrap_or(i32::MAX)
 }
