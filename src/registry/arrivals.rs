@@ -13,8 +13,15 @@ use crate::sync::{Mutex, lock};
 ///
 /// Whoever joins an empty line tells the shard, under no lock. The shard takes all, or takes some and comes again by
 /// itself. Therefore, as long as somebody stands there, a turn of the shard is on its way.
-#[derive(Debug)]
-pub(super) struct Arrivals(Mutex<Option<VecDeque<Ticket>>>);
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// At most keys nobody stands.
+    line: Option<Box<VecDeque<Ticket>>>,
+    is_closed: bool,
+}
 
 /// Whether the shard must be told.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,41 +31,42 @@ pub(super) enum Place {
 }
 
 impl Arrivals {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Some(VecDeque::new())))
-    }
-
     /// Joins the line. Gives the ticket back, if the key goes.
     pub(super) fn join(&self, ticket: Ticket) -> Result<Place, Ticket> {
-        match &mut *lock(&self.0) {
-            None => Err(ticket),
-            Some(line) => {
-                line.push_back(ticket);
-                Ok(if line.len() == 1 { Place::First } else { Place::Behind })
-            }
+        let mut state = lock(&self.0);
+        if state.is_closed {
+            return Err(ticket);
         }
+        let place = if state.line.is_none() { Place::First } else { Place::Behind };
+        state.line.get_or_insert_default().push_back(ticket);
+        Ok(place)
     }
 
     /// The first of the line, and whether there are more.
     pub(super) fn next(&self) -> (VecDeque<Ticket>, bool) {
-        let mut line = lock(&self.0);
-        let Some(line) = &mut *line else { return (VecDeque::new(), false) };
-        if line.len() <= CHUNK {
-            return (std::mem::take(line), false);
+        let mut state = lock(&self.0);
+        if let Some(line) = state.line.as_mut().filter(|line| line.len() > CHUNK) {
+            return (line.drain(..CHUNK).collect(), true);
         }
-        (line.drain(..CHUNK).collect(), true)
+        (state.line.take().map(|line| *line).unwrap_or_default(), false)
     }
 
     /// Closes the line, if nobody stands in it. Returns whether it is closed.
     pub(super) fn close_if_empty(&self) -> bool {
-        lock(&self.0).take_if(|line| line.is_empty()).is_some()
+        let mut state = lock(&self.0);
+        state.is_closed |= state.line.is_none();
+        state.is_closed
     }
 
     /// Closes the line. Whoever stands in it is answered as the ticket is dropped, which runs foreign code: not under the
     /// lock.
     pub(super) fn close(&self) {
-        let line = { lock(&self.0).take() };
-        for ticket in line.into_iter().flatten() {
+        let line = {
+            let mut state = lock(&self.0);
+            state.is_closed = true;
+            state.line.take()
+        };
+        for ticket in line.into_iter().flat_map(|line| *line) {
             crate::panics::contain(|| drop(ticket));
         }
     }
@@ -93,7 +101,7 @@ mod tests {
     }
 
     fn line(tickets: usize) -> (Arrivals, Arc<AtomicUsize>) {
-        let (line, told) = (Arrivals::new(), Arc::default());
+        let (line, told) = (Arrivals::default(), Arc::default());
         for number in 0..tickets {
             let place = line.join(Ticket::keyed(Counted(Arc::clone(&told)))).unwrap();
             assert_eq!(place == Place::First, number == 0);

@@ -29,7 +29,7 @@ impl Cell {
     const USED: u8 = Self::SINCE_HAND | Self::SINCE_SWEEP;
 
     pub(super) fn new(entry: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { slot: Slot::new(clock), arrivals: Arrivals::new(), entry, used: AtomicU8::new(Self::USED) }
+        Self { slot: Slot::new(clock), arrivals: Arrivals::default(), entry, used: AtomicU8::new(Self::USED) }
     }
 
     /// The key goes: readers find no token, and whoever has not been seen is told.

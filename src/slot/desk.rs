@@ -10,8 +10,8 @@ use crate::token::Token;
 pub(super) struct Desk {
     /// What handles have done, and the machine does not know yet.
     pub(super) reports: Vec<Report>,
-    /// Secrets that were discarded, so that no caller is given one that it had been waiting for.
-    pub(super) discarded: VecDeque<Token>,
+    /// Secrets that were discarded, so that no caller is given one that it had been waiting for. Few slots have any.
+    discarded: Option<Box<VecDeque<Token>>>,
     /// What observers see: the token, usable or not.
     pub(super) shown: Option<Token>,
     /// The actor has ended.
@@ -38,17 +38,18 @@ impl Report {
 
 impl Desk {
     pub(super) fn is_discarded(&self, token: &Token) -> bool {
-        self.discarded.iter().any(|discarded| discarded.is_same(token))
+        self.discarded.iter().flat_map(|tokens| tokens.iter()).any(|discarded| discarded.is_same(token))
     }
 
     pub(super) fn remember_discarded(&mut self, token: &Token) {
         if self.is_discarded(token) {
             return;
         }
-        if self.discarded.len() == DISCARDED {
-            self.discarded.pop_front();
+        let discarded = self.discarded.get_or_insert_default();
+        if discarded.len() == DISCARDED {
+            discarded.pop_front();
         }
-        self.discarded.push_back(token.clone());
+        discarded.push_back(token.clone());
     }
 
     pub(super) fn withheld_until(&self, token: &Token) -> Option<Duration> {
