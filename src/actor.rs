@@ -23,7 +23,7 @@ use crate::lobby::Lobby;
 use crate::panics::Contained;
 use crate::policy::RefreshPolicy;
 use crate::queue::CHUNK;
-use crate::slot::{Replicas, Slot};
+use crate::slot::{Front, Replicas, Slot};
 use crate::source::{BoxSource, FetchContext, Reason, TokenSource};
 use crate::token::Token;
 
@@ -328,6 +328,9 @@ impl Shell for Own<'_> {
         &self.actor.shared.slot
     }
 
+    /// Readers look at the slot itself.
+    fn front(&self) -> impl Front<Replicas> {}
+
     fn effects(&mut self) -> &mut Vec<Effect<Ticket>> {
         &mut self.actor.effects
     }
@@ -385,7 +388,7 @@ impl Supervised for TokenActor {
 /// of the others answers as it drops.
 impl Drop for TokenActor {
     fn drop(&mut self) {
-        self.shared.slot.close();
+        self.shared.slot.close(&());
         while self.delivery.tell_chunk(&mut self.machine) {}
         self.leaving.drain(..).for_each(|parked| parked.tell(()));
     }

@@ -122,7 +122,7 @@ impl TokenHandle {
     /// attempt, at most 1 s. Then, or if no flight may start, the token is in use as before, to its end, and
     /// [`Status::suspect`] is true. If the token has been replaced already, nothing happens.
     pub fn invalidate(&self, token: &Token) {
-        let by_name = self.0.shared.slot.invalidate(token);
+        let by_name = self.0.shared.slot.invalidate(token, &());
         if by_name {
             self.0.addr.do_send(Invalidate(token.clone()));
         } else {
@@ -134,7 +134,7 @@ impl TokenHandle {
     /// once, and not if the source brings it again. Callers get the outcome of the next flight. The last 1,024 are
     /// remembered.
     pub fn discard(&self, token: &Token) {
-        self.0.shared.slot.discard(token);
+        self.0.shared.slot.discard(token, &());
         self.0.addr.do_send(Reported);
     }
 

@@ -53,6 +53,7 @@ mod observe;
 mod shard;
 mod status;
 mod verdict;
+mod window;
 
 use std::fmt;
 use std::sync::Arc;
@@ -159,9 +160,9 @@ impl<K: Key> TokenRegistry<K> {
     /// "An API answered 401 to this token of this key", from a handler that does [`get`](Self::get) again afterwards: see
     /// [`TokenHandle::invalidate`](crate::TokenHandle::invalidate).
     pub fn invalidate(&self, key: &K, token: &Token) {
-        let Some(cell) = self.0.common.cells.get(key) else { return };
+        let Some(by_name) = self.0.common.cells.invalidate(key, token) else { return };
         let key = key.clone();
-        self.send(if cell.slot.invalidate(token) {
+        self.send(if by_name {
             ToShard::Invalidate { key, token: token.clone() }
         } else {
             ToShard::Reported { key }
@@ -171,9 +172,7 @@ impl<K: Key> TokenRegistry<K> {
     /// "This token of this key is compromised": it is never handed out again, as long as the key is kept. See
     /// [`TokenHandle::discard`](crate::TokenHandle::discard).
     pub fn discard(&self, key: &K, token: &Token) {
-        if let Some(cell) = self.0.common.cells.get(key) {
-            cell.slot.discard(token);
-        }
+        self.0.common.cells.discard(key, token);
         self.send(ToShard::Discard { key: key.clone(), token: token.clone() });
     }
 

@@ -12,30 +12,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-#[cfg(feature = "registry")]
-use crate::clock::Timestamp;
 use crate::policy::{Margins, WITHHELD_AT_MOST};
 use crate::sync::{ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::token::Token;
 
 pub(crate) use desk::Report;
 pub use observers::TokenWatch;
-use published::Quick as _;
 #[cfg(feature = "registry")]
-pub(crate) use published::Single;
-pub(crate) use published::{Copies, Replicas};
+pub(crate) use published::{Calm, Single};
+pub(crate) use published::{Copies, Front, Published, Replicas};
 
 use desk::Desk;
 use observers::Observers;
-use published::{Published, Replica, nanos};
+use published::{Replica, nanos};
 
 /// What readers find. An actor's slot has a [copy for each reader](Replicas), and observers. Of many keys each has
 /// [one copy](Single).
 #[derive(Debug)]
 pub(crate) struct Slot<C: Copies = Replicas> {
     published: ArcSwapOption<Published<C>>,
-    /// The same for the usual case, in fewer steps.
-    quick: C::Quick,
     /// Held by whoever writes, and only then.
     desk: Mutex<Desk>,
     /// Whether there are reports on the desk.
@@ -92,21 +87,12 @@ impl Slot {
     }
 }
 
-/// What the readers of one key among many do.
+/// What the readers of one key among many do, if [what stands before the slot](Front) does not say all.
 #[cfg(feature = "registry")]
 impl Slot<Single> {
-    /// The token, if it is usable. `now` is a moment less than a second ago. Where that second matters, the exact time
-    /// is taken.
-    #[inline]
-    pub(crate) fn read_at(&self, now: Timestamp) -> Read {
-        match self.quick.read(now) {
-            Some(token) => Read { token: Some(token), reports: false },
-            None => self.read_exactly(),
-        }
-    }
-
+    /// The token, if it is usable. The exact time is taken.
     #[cold]
-    fn read_exactly(&self) -> Read {
+    pub(crate) fn read_exactly(&self) -> Read {
         let published = self.published.load();
         let Some(published) = published.as_ref() else { return Read { token: None, reports: false } };
         let (usable, reports) = published.at(self.clock.now());
@@ -114,12 +100,11 @@ impl Slot<Single> {
     }
 }
 
-/// What writers do.
+/// What writers do. Each says what stands before the slot.
 impl<C: Copies> Slot<C> {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             published: ArcSwapOption::empty(),
-            quick: C::Quick::default(),
             desk: Mutex::default(),
             has_reports: AtomicBool::new(false),
             reports_from: AtomicU64::new(0),
@@ -132,36 +117,36 @@ impl<C: Copies> Slot<C> {
     ///
     /// A report may lie on the desk that the machine has not heard of. If it names this very secret, its mark is kept:
     /// the token is withheld as long as the report asks for, or is not published.
-    pub(crate) fn publish(&self, token: Option<(Token, Margins)>) {
+    pub(crate) fn publish(&self, token: Option<(Token, Margins)>, front: &dyn Front<C>) {
         let mut desk = lock(&self.desk);
         let token = token.filter(|(token, _)| !desk.is_discarded(token));
         let published = token
             .as_ref()
             .map(|(token, margins)| Arc::new(Published::new(token, *margins, desk.withheld_until(token))));
-        self.expose(published);
+        self.expose(published, front);
         let changed = desk.show(token.map(|(token, _)| token));
         drop(desk);
         self.tell_observers(changed);
     }
 
     /// Readers find no token before this moment.
-    pub(crate) fn withhold(&self, until: Duration) {
+    pub(crate) fn withhold(&self, until: Duration, front: &dyn Front<C>) {
         let _desk = lock(&self.desk);
-        self.mark(Some(until));
+        self.mark(Some(until), front);
     }
 
     /// Readers find the token again, unless a report about it lies on the desk.
-    pub(crate) fn release(&self) {
+    pub(crate) fn release(&self, front: &dyn Front<C>) {
         let desk = lock(&self.desk);
         let current = self.published.load();
         if let Some(published) = current.as_ref().filter(|published| published.withheld_until.is_some()) {
-            self.mark(desk.withheld_until(published.copies.token()));
+            self.mark(desk.withheld_until(published.copies.token()), front);
         }
     }
 
     /// The API rejected `token`. Returns whether the actor has to be told by a message that names it: it is not the
     /// one in use here (what readers no longer find, the actor may still hold), or a report about it lies here.
-    pub(crate) fn invalidate(&self, token: &Token) -> bool {
+    pub(crate) fn invalidate(&self, token: &Token, front: &dyn Front<C>) -> bool {
         let mut desk = lock(&self.desk);
         let current = self.published.load();
         let Some(published) = current.as_ref().filter(|it| it.copies.token().is_same(token)) else {
@@ -174,19 +159,19 @@ impl<C: Copies> Slot<C> {
         let may = nanos(now) >= self.reports_from.load(Ordering::Relaxed);
         let until = may.then(|| now.saturating_add(WITHHELD_AT_MOST));
         if may && published.withheld_until.is_none_or(|until| until <= now) {
-            self.mark(until);
+            self.mark(until, front);
         }
         self.lay(&mut desk, Report::Invalidate { token: token.clone(), until });
         false
     }
 
     /// `token` is compromised: from here on nobody finds it.
-    pub(crate) fn discard(&self, token: &Token) {
+    pub(crate) fn discard(&self, token: &Token, front: &dyn Front<C>) {
         let mut desk = lock(&self.desk);
         let current = self.published.load();
         let mut changed = false;
         if current.as_ref().is_some_and(|published| published.copies.token().is_same(token)) {
-            self.expose(None);
+            self.expose(None, front);
             changed = desk.show(None);
         }
         desk.remember_discarded(token);
@@ -247,32 +232,30 @@ impl<C: Copies> Slot<C> {
     ///
     /// The end is noted and the token is withdrawn under one lock. Therefore an observer that sees the end also sees
     /// that there is no token.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, front: &dyn Front<C>) {
         let mut desk = lock(&self.desk);
         desk.closed = true;
-        self.expose(None);
+        self.expose(None, front);
         desk.show(None);
         drop(desk);
         self.tell_observers(true);
     }
 
     /// The same token, withheld or not. The caller holds the desk.
-    fn mark(&self, until: Option<Duration>) {
+    fn mark(&self, until: Option<Duration>, front: &dyn Front<C>) {
         let current = self.published.load();
         let Some(published) = current.as_ref().filter(|published| published.withheld_until != until) else {
             return;
         };
         let marked = Published::new(published.copies.token(), published.margins, until);
         marked.quiet_until.store(published.quiet_until.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.expose(Some(Arc::new(marked)));
+        self.expose(Some(Arc::new(marked)), front);
     }
 
     /// What readers find from now on. The caller holds the desk.
-    fn expose(&self, published: Option<Arc<Published<C>>>) {
-        self.quick.hide();
-        let shown = published.clone();
+    fn expose(&self, published: Option<Arc<Published<C>>>, front: &dyn Front<C>) {
         self.published.store(published);
-        self.quick.show(shown.as_deref());
+        front.show(self.published.load().as_deref());
     }
 
     /// An observer's waker is foreign code: it is woken when the desk is free.

@@ -15,8 +15,6 @@ mod kind;
 mod present;
 #[cfg(feature = "dpop")]
 mod proof;
-#[cfg(feature = "registry")]
-mod shared;
 
 pub(crate) use flaw::stray;
 pub use kind::TokenType;
@@ -27,8 +25,6 @@ pub(crate) use present::DPOP;
 pub use present::PresentError;
 #[cfg(feature = "dpop")]
 pub(crate) use proof::Binding;
-#[cfg(feature = "registry")]
-pub(crate) use shared::SharedToken;
 
 /// No token lives longer, unless the policy says so. Some servers say milliseconds where seconds are meant.
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -81,7 +81,7 @@ impl Handler<Discard> for TokenActor {
 
     fn handle(&mut self, msg: Discard, ctx: &mut Self::Context) {
         // The slot first, so that no publication crosses it. It is among the reports that come before the next event.
-        self.shared.slot.discard(&msg.0);
+        self.shared.slot.discard(&msg.0, &());
         self.on(Event::Tick, ctx);
     }
 }

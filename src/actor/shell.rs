@@ -7,7 +7,7 @@ use super::ticket::Ticket;
 use crate::clock::{Clock, Timestamp};
 use crate::flight::{Effect, Event, Machine, Note, Outcome};
 use crate::policy::RefreshPolicy;
-use crate::slot::{Copies, Report, Slot};
+use crate::slot::{Copies, Front, Report, Slot};
 use crate::source::FetchContext;
 use crate::token::Token;
 
@@ -19,6 +19,9 @@ pub(crate) trait Shell {
     fn machine(&mut self) -> &mut Machine<Ticket>;
 
     fn slot(&self) -> &Slot<Self::Copies>;
+
+    /// What stands before the slot.
+    fn front(&self) -> impl Front<Self::Copies>;
 
     /// A list to use again.
     fn effects(&mut self) -> &mut Vec<Effect<Ticket>>;
@@ -74,9 +77,9 @@ pub(crate) trait Shell {
             Effect::Abort => self.abort(),
             Effect::Ask { is_urgent } => self.ask(is_urgent, now),
             Effect::Hurry => self.hurry(),
-            Effect::Publish(token) => self.slot().publish(token),
-            Effect::Withhold(until) => self.slot().withhold(until),
-            Effect::Release => self.slot().release(),
+            Effect::Publish(token) => self.slot().publish(token, &self.front()),
+            Effect::Withhold(until) => self.slot().withhold(until, &self.front()),
+            Effect::Release => self.slot().release(&self.front()),
             Effect::QuietUntil(moment) => self.slot().quiet_until(moment),
             Effect::Tell(ticket, outcome) => self.tell(ticket, &outcome),
             Effect::Duplicate(ticket) => ticket.forget(),

@@ -19,6 +19,7 @@ pub(super) struct Arrivals(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// At most keys nobody stands.
+    #[allow(clippy::box_collection)] // of many keys each has one
     line: Option<Box<VecDeque<Ticket>>>,
     is_closed: bool,
 }

@@ -1,4 +1,4 @@
-//! What readers of a registry find: for each key a cell, in a map that they need no lock for.
+//! What a registry keeps of each key: a window for readers, in a map that they need no lock for, and behind it a cell.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -7,54 +7,26 @@ use std::time::{Duration, SystemTime};
 use foldhash::fast::RandomState;
 
 use super::arrivals::Arrivals;
+use super::window::{Frame, Window};
 use crate::clock::{Clock, Timestamp};
 use crate::slot::{Read, Single, Slot};
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::token::Token;
 
-/// One key's token, as its readers see it. Made and taken away by the key's shard alone.
+/// One key's token, as its shard and reports see it. Made and taken away by the key's shard alone.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) slot: Slot<Single>,
     pub(super) arrivals: Arrivals,
     /// The number of its entry in the shard.
     pub(super) entry: u32,
-    used: AtomicU8,
 }
 
-impl Cell {
-    /// Used since the hand of the eviction came by.
-    pub(super) const SINCE_HAND: u8 = 1;
-    /// Used since the last look for idle keys.
-    pub(super) const SINCE_SWEEP: u8 = 2;
-    const USED: u8 = Self::SINCE_HAND | Self::SINCE_SWEEP;
-
-    pub(super) fn new(entry: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { slot: Slot::new(clock), arrivals: Arrivals::default(), entry, used: AtomicU8::new(Self::USED) }
-    }
-
-    /// The key goes: readers find no token, and whoever has not been seen is told.
-    pub(super) fn close(&self) {
-        self.slot.close();
-        self.arrivals.close();
-    }
-
-    /// Relaxed is enough: a use that is seen late may cost a call, and nothing else.
-    #[inline]
-    pub(super) fn note_use(&self) {
-        if self.used.load(Ordering::Relaxed) != Self::USED {
-            self.used.store(Self::USED, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it was used since this was asked last.
-    pub(super) fn was_used(&self, since: u8) -> bool {
-        self.used.fetch_and(!since, Ordering::Relaxed) & since != 0
-    }
-}
+type Windows<K> = papaya::HashMap<K, Window, RandomState>;
 
 /// The cells of all keys, and the time that readers go by.
 pub(super) struct Cells<K> {
-    map: papaya::HashMap<K, Arc<Cell>, RandomState>,
+    map: Windows<K>,
     hashes: RandomState,
     moment: Moment,
     clock: Arc<dyn Clock>,
@@ -62,11 +34,13 @@ pub(super) struct Cells<K> {
     pub(super) keys: AtomicUsize,
 }
 
-impl<K: Hash + Eq> Cells<K> {
+impl<K: Hash + Eq + Clone> Cells<K> {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let hashes = RandomState::default();
+        // A window that was taken away holds a token. It is dropped as soon as nobody looks through it.
+        let collector = seize::Collector::new().batch_size(1);
         Self {
-            map: papaya::HashMap::with_hasher(hashes.clone()),
+            map: papaya::HashMap::builder().hasher(hashes.clone()).collector(collector).build(),
             hashes,
             moment: Moment::default(),
             clock,
@@ -86,25 +60,64 @@ impl<K: Hash + Eq> Cells<K> {
     /// The key's token, if there is a usable one.
     #[inline]
     pub(super) fn read(&self, key: &K) -> Read {
-        let cells = self.map.pin();
-        let Some(cell) = cells.get(key) else { return Read { token: None, reports: false } };
-        cell.note_use();
-        cell.slot.read_at(self.moment.now(&*self.clock))
+        let windows = self.map.pin();
+        let Some(window) = windows.get(key) else { return Read { token: None, reports: false } };
+        window.note_use();
+        window.read(self.moment.now(&*self.clock))
     }
 
     pub(super) fn get(&self, key: &K) -> Option<Arc<Cell>> {
-        self.map.pin().get(key).map(Arc::clone)
+        self.map.pin().get(key).map(|window| Arc::clone(&window.cell))
     }
 
-    pub(super) fn insert(&self, key: K, cell: Arc<Cell>) {
-        self.map.pin().insert(key, cell);
+    pub(super) fn note_use(&self, key: &K) {
+        if let Some(window) = self.map.pin().get(key) {
+            window.note_use();
+        }
+    }
+
+    /// Whether it was used since this was asked last.
+    pub(super) fn was_used(&self, key: &K, since: u8) -> bool {
+        self.map.pin().get(key).is_some_and(|window| window.was_used(since))
+    }
+
+    /// An API did not take this token of this key. `None`: the key is not kept. See [`Slot::invalidate`].
+    pub(super) fn invalidate(&self, key: &K, token: &Token) -> Option<bool> {
+        let cell = self.get(key)?;
+        Some(cell.slot.invalidate(token, &Frame { cells: self, key, cell: &cell }))
+    }
+
+    pub(super) fn discard(&self, key: &K, token: &Token) {
+        if let Some(cell) = self.get(key) {
+            cell.slot.discard(token, &Frame { cells: self, key, cell: &cell });
+        }
+    }
+
+    /// A new key.
+    pub(super) fn make(&self, key: K, entry: u32) -> Arc<Cell> {
+        let slot = Slot::new(Arc::clone(&self.clock));
+        let cell = Arc::new(Cell { slot, arrivals: Arrivals::default(), entry });
+        self.map.pin().insert(key, Window::blind(Arc::clone(&cell)));
         self.keys.fetch_add(1, Ordering::Relaxed);
+        cell
     }
 
+    /// The key goes: readers find no token, and whoever has not been seen is told.
+    pub(super) fn close(&self, key: &K, cell: &Cell) {
+        self.remove(key);
+        cell.slot.close(&());
+        cell.arrivals.close();
+    }
+
+    /// Readers find it no more.
     pub(super) fn remove(&self, key: &K) {
         if self.map.pin().remove(key).is_some() {
             self.keys.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn windows(&self) -> papaya::HashMapRef<'_, K, Window, RandomState, papaya::LocalGuard<'_>> {
+        self.map.pin()
     }
 }
 

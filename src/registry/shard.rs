@@ -24,9 +24,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::cell::Cell;
 use super::common::{Common, Heard, Who};
 use super::gate::{Decided, Ending, Number, Permit};
+use super::window::Window;
 use crate::actor::{Delivery, Shell, Ticket, yield_turn};
 use crate::clock::Timestamp;
 use crate::error::TokenError;
@@ -40,7 +40,7 @@ use inbox::Needs;
 use key::OneKey;
 use rounds::{Alarm, Rounds, Work};
 
-pub(super) struct Shard<K> {
+pub(super) struct Shard<K: Key> {
     number: usize,
     common: Arc<Common<K>>,
     entries: Entries<K>,
@@ -266,16 +266,15 @@ impl<K: Key> Shard<K> {
             self.common.counted.crowded.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        if let Some((_, entry)) = &found {
-            entry.cell.note_use();
+        if found.is_some() {
+            self.common.cells.note_use(key);
             return found;
         }
         if self.common.is_full() && !self.evict() {
             self.ask_for_room();
         }
         let number = self.entries.reserve();
-        let cell = Arc::new(Cell::new(number, Arc::clone(self.common.cells.clock())));
-        self.common.cells.insert(key.clone(), Arc::clone(&cell));
+        let cell = self.common.cells.make(key.clone(), number);
         let hash = self.common.cells.hash(key);
         Some((number, self.entries.new_entry(key.clone(), hash, cell)))
     }
@@ -287,7 +286,9 @@ impl<K: Key> Shard<K> {
 
     /// Lets one key go that nobody waits for. Returns whether there was one.
     fn evict(&mut self) -> bool {
-        let Some((number, entry)) = self.entries.pick() else { return false };
+        let cells = &self.common.cells;
+        let picked = self.entries.pick(|key| cells.was_used(key, Window::SINCE_HAND));
+        let Some((number, entry)) = picked else { return false };
         self.common.counted.evicted.fetch_add(1, Ordering::Relaxed);
         self.forget(number, &entry);
         true
@@ -295,8 +296,7 @@ impl<K: Key> Shard<K> {
 
     /// A key is no longer kept. Nobody waits for it.
     fn forget(&mut self, number: u32, entry: &Entry<K>) {
-        self.common.cells.remove(&entry.key);
-        entry.cell.close();
+        self.common.cells.close(&entry.key, &entry.cell);
         self.entries.release(number);
     }
 
@@ -348,11 +348,16 @@ impl<K: Key> Actor for Shard<K> {
 
 /// However it ends: readers find no token, those who have an outcome are told, and each ticket of the others answers as
 /// it drops.
-impl<K> Drop for Shard<K> {
+impl<K: Key> Drop for Shard<K> {
     fn drop(&mut self) {
         for who in mem::take(&mut self.telling) {
             if let Some(State::Busy(busy)) = self.entries.get_mut(who.entry).map(|entry| &mut entry.state) {
                 while self.delivery.tell_chunk(&mut busy.machine) {}
+            }
+        }
+        for number in 0..self.entries.numbers() {
+            if let Some(entry) = self.entries.get(number) {
+                self.common.cells.close(&entry.key, &entry.cell);
             }
         }
         for done in self.leaving.drain(..) {
@@ -361,7 +366,7 @@ impl<K> Drop for Shard<K> {
     }
 }
 
-impl<K> fmt::Debug for Shard<K> {
+impl<K: Key> fmt::Debug for Shard<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("number", &self.number).finish_non_exhaustive()
     }

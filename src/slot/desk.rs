@@ -11,6 +11,7 @@ pub(super) struct Desk {
     /// What handles have done, and the machine does not know yet.
     pub(super) reports: Vec<Report>,
     /// Secrets that were discarded, so that no caller is given one that it had been waiting for. Few slots have any.
+    #[allow(clippy::box_collection)] // of many keys each has a slot
     discarded: Option<Box<VecDeque<Token>>>,
     /// What observers see: the token, usable or not.
     pub(super) shown: Option<Token>,

@@ -9,8 +9,6 @@ use super::observers::Observers;
 use crate::clock::Timestamp;
 use crate::policy::Margins;
 use crate::sync::{AtomicU64, Ordering, watch};
-#[cfg(feature = "registry")]
-use crate::token::SharedToken;
 use crate::token::Token;
 
 /// The copies of one token that readers take theirs from.
@@ -18,25 +16,21 @@ pub(crate) trait Copies: Debug + Sized {
     /// Who is told of another secret.
     type Observers: Observers;
 
-    /// What readers look at first.
-    type Quick: Quick<Self>;
-
     fn of(token: &Token) -> Self;
 
     fn token(&self) -> &Token;
 }
 
-/// A way to the token in fewer steps.
-pub(crate) trait Quick<C>: Default + Debug {
-    /// From here on readers go the long way.
-    fn hide(&self) {}
-
-    /// From here on they may go this way, if it leads somewhere.
-    fn show(&self, _: Option<&Published<C>>) {}
+/// What readers look at before they look into the slot.
+pub(crate) trait Front<C> {
+    /// What they find from now on. The slot's desk is held, so one is shown after the other.
+    fn show(&self, published: Option<&Published<C>>);
 }
 
-/// The replicas are near enough.
-impl<C> Quick<C> for () {}
+/// Nothing stands before the slot.
+impl<C> Front<C> for () {
+    fn show(&self, _: Option<&Published<C>>) {}
+}
 
 /// As many readers as take tokens without touching the same cache line.
 ///
@@ -61,8 +55,6 @@ pub(super) struct Replica {
 impl Copies for Replicas {
     type Observers = watch::Sender<()>;
 
-    type Quick = ();
-
     fn of(token: &Token) -> Self {
         Self(from_fn(|_| Replica { token: token.replica(), checked: AtomicU64::new(0) }))
     }
@@ -80,8 +72,6 @@ pub(crate) struct Single(Token);
 #[cfg(feature = "registry")]
 impl Copies for Single {
     type Observers = ();
-
-    type Quick = Calm;
 
     fn of(token: &Token) -> Self {
         Self(token.clone())
@@ -168,61 +158,30 @@ impl<C> Published<C> {
     }
 }
 
-/// The token beside the moment until which no reader has to think: it is usable, not withheld, and its end is not near.
-/// Of a hundred thousand keys each is far away in memory, so a reader takes as few steps as it can.
+/// A token with the moments until which no reader has to think: it is usable, not withheld, and its end is not near.
 #[cfg(feature = "registry")]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Calm {
-    /// On the boot clock, in nanoseconds, a second before that moment. Zero: go the long way.
-    boot: AtomicU64,
+    pub(crate) token: Token,
+    /// On the boot clock, in nanoseconds, a second before that moment.
+    pub(crate) boot: u64,
     /// The same on the wall clock, since 1970.
-    wall: AtomicU64,
-    token: SharedToken,
+    pub(crate) wall: u64,
 }
 
 #[cfg(feature = "registry")]
-impl Calm {
-    /// The token, if `now`, a moment less than a second ago, says all.
-    ///
-    /// The writer first wipes the moments. Then it stores the token. Then it stores the moments. A reader loads the
-    /// moments, then the token, then the moments again. If it has got a newer token than the moments belong to, the moments
-    /// had been wiped before that token was stored. Therefore it finds them wiped, or newer ones, and they differ; if they
-    /// do not differ, they are as good for this token.
-    #[inline]
-    pub(super) fn read(&self, now: Timestamp) -> Option<Token> {
-        let calm = self.moments();
-        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        if nanos(now.boot) >= calm.0 || nanos(wall) >= calm.1 {
-            return None;
-        }
-        let token = self.token.load()?;
-        (self.moments() == calm).then_some(token)
-    }
-
-    #[inline]
-    fn moments(&self) -> (u64, u64) {
-        (self.boot.load(Ordering::Acquire), self.wall.load(Ordering::Acquire))
-    }
-}
-
-#[cfg(feature = "registry")]
-impl Quick<Single> for Calm {
-    fn hide(&self) {
-        self.boot.store(0, Ordering::Relaxed);
-        self.wall.store(0, Ordering::Relaxed);
-    }
-
-    fn show(&self, published: Option<&Published<Single>>) {
-        self.token.store(published.map(|published| published.copies.token()));
-        let Some(published) = published.filter(|published| published.withheld_until.is_none()) else {
-            return;
-        };
+impl Published<Single> {
+    /// `None` if it is withheld.
+    pub(crate) fn calm(&self) -> Option<Calm> {
         let until =
             |one: Duration, other: Duration| nanos(one.min(other).saturating_sub(super::EXACT_WITHIN));
         let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (usable, near) = (published.usable_until, published.near_end_from);
-        self.wall.store(until(since_1970(usable.wall), since_1970(near.wall)), Ordering::Release);
-        self.boot.store(until(usable.boot, near.boot), Ordering::Release);
+        let (usable, near) = (self.usable_until, self.near_end_from);
+        self.withheld_until.is_none().then(|| Calm {
+            token: self.copies.token().clone(),
+            boot: until(usable.boot, near.boot),
+            wall: until(since_1970(usable.wall), since_1970(near.wall)),
+        })
     }
 }
 

@@ -30,7 +30,7 @@ fn slot() -> (Arc<Hand>, Slot) {
     let clock: Arc<dyn Clock> = hand.clone();
     let token =
         Token::new("abc").with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
-    slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
+    slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })), &());
     (hand, slot)
 }
 
@@ -38,7 +38,7 @@ fn publish(hand: &Arc<Hand>, slot: &Slot, secret: &str) {
     let clock: Arc<dyn Clock> = hand.clone();
     let token =
         Token::new(secret).with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
-    slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
+    slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })), &());
 }
 
 fn pass(hand: &Hand, time: Duration) {
@@ -99,11 +99,11 @@ fn found(slot: &Slot) -> bool {
 #[test]
 fn a_report_withholds_the_token_that_it_names_and_no_other() {
     let (hand, slot) = slot();
-    assert!(slot.invalidate(&Token::new("another")), "the actor is told by name");
+    assert!(slot.invalidate(&Token::new("another"), &()), "the actor is told by name");
     assert!(found(&slot) && slot.take_reports().is_empty());
-    assert!(!slot.invalidate(&Token::new("abc")));
+    assert!(!slot.invalidate(&Token::new("abc"), &()));
     assert!(!found(&slot));
-    assert!(slot.invalidate(&Token::new("abc")), "a second report goes by a message");
+    assert!(slot.invalidate(&Token::new("abc"), &()), "a second report goes by a message");
     assert_eq!(slot.take_reports().len(), 1);
     pass(&hand, SECOND);
     assert!(found(&slot), "though the actor has said nothing");
@@ -113,29 +113,29 @@ fn a_report_withholds_the_token_that_it_names_and_no_other() {
 fn a_report_that_can_do_nothing_withholds_nothing() {
     let (hand, slot) = slot();
     slot.reports_from(hand.now().boot + SECOND);
-    assert!(!slot.invalidate(&Token::new("abc")));
+    assert!(!slot.invalidate(&Token::new("abc"), &()));
     assert!(found(&slot));
     assert_eq!(slot.take_reports().len(), 1, "the actor hears of it");
     pass(&hand, SECOND);
-    slot.invalidate(&Token::new("abc"));
+    slot.invalidate(&Token::new("abc"), &());
     assert!(!found(&slot));
 }
 
 #[test]
 fn a_publication_does_not_cross_a_report_of_the_same_secret() {
     let (hand, slot) = slot();
-    slot.invalidate(&Token::new("abc"));
+    slot.invalidate(&Token::new("abc"), &());
     publish(&hand, &slot, "abc");
     assert!(!found(&slot), "the report lies on the desk");
-    slot.release();
+    slot.release(&());
     assert!(!found(&slot));
     slot.take_reports();
-    slot.release();
+    slot.release(&());
     assert!(found(&slot));
-    slot.invalidate(&Token::new("abc"));
+    slot.invalidate(&Token::new("abc"), &());
     publish(&hand, &slot, "another");
     assert!(found(&slot));
-    slot.discard(&Token::new("third"));
+    slot.discard(&Token::new("third"), &());
     publish(&hand, &slot, "third");
     assert!(!found(&slot));
 }
@@ -145,9 +145,9 @@ fn a_discarded_token_is_gone_at_once_and_observers_see_it() {
     let (_, slot) = slot();
     let slot = Arc::new(slot);
     let watch = TokenWatch::new(Arc::clone(&slot));
-    slot.discard(&Token::new("another"));
+    slot.discard(&Token::new("another"), &());
     assert!(found(&slot) && watch.current().is_some());
-    slot.discard(&Token::new("abc"));
+    slot.discard(&Token::new("abc"), &());
     assert!(!found(&slot) && watch.current().is_none());
     assert!(slot.is_discarded(&Token::new("abc")));
 }
@@ -157,9 +157,9 @@ fn what_readers_have_reported_survives_a_report() {
     let (hand, slot) = slot();
     pass(&hand, 80 * SECOND);
     assert_reports(&slot, Some(true));
-    slot.withhold(hand.now().boot + SECOND);
+    slot.withhold(hand.now().boot + SECOND, &());
     assert_reports(&slot, None);
-    slot.release();
+    slot.release(&());
     assert_reports(&slot, Some(false));
 }
 
@@ -167,7 +167,7 @@ fn what_readers_have_reported_survives_a_report() {
 fn the_actor_is_told_that_reports_lie_on_the_desk() {
     let (_, slot) = slot();
     assert!(!slot.has_reports());
-    slot.invalidate(&Token::new("abc"));
+    slot.invalidate(&Token::new("abc"), &());
     assert!(slot.has_reports());
     slot.take_reports();
     assert!(!slot.has_reports());
@@ -176,8 +176,8 @@ fn the_actor_is_told_that_reports_lie_on_the_desk() {
 #[test]
 fn a_report_does_not_shorten_what_the_actor_withholds() {
     let (hand, slot) = slot();
-    slot.withhold(hand.now().boot + 5 * SECOND);
-    slot.invalidate(&Token::new("abc"));
+    slot.withhold(hand.now().boot + 5 * SECOND, &());
+    slot.invalidate(&Token::new("abc"), &());
     pass(&hand, Duration::new(4, 999_999_999));
     assert!(!found(&slot));
     pass(&hand, Duration::from_nanos(1));
@@ -187,10 +187,10 @@ fn a_report_does_not_shorten_what_the_actor_withholds() {
 #[test]
 fn a_report_after_the_token_was_withheld_withholds_it_anew() {
     let (hand, slot) = slot();
-    slot.withhold(hand.now().boot + SECOND);
+    slot.withhold(hand.now().boot + SECOND, &());
     pass(&hand, SECOND);
     assert!(found(&slot));
-    slot.invalidate(&Token::new("abc"));
+    slot.invalidate(&Token::new("abc"), &());
     assert!(!found(&slot));
 }
 
@@ -224,114 +224,5 @@ fn only_a_token_that_lasts_a_second_by_both_clocks_is_read_without_the_time() {
         assert_eq!(found(&slot), is_trusted, "{boot:?} {wall:?}");
         hand.1.store(8, Ordering::Relaxed);
         assert!(!found(&slot), "another pulse");
-    }
-}
-
-/// What the readers of one key among many find.
-#[cfg(feature = "registry")]
-mod single {
-    use super::*;
-
-    /// As [`slot`].
-    fn key() -> (Arc<Hand>, Slot<Single>) {
-        let (hand, _) = slot();
-        let slot = Slot::new(hand.clone());
-        publish(&hand, &slot, "abc");
-        (hand, slot)
-    }
-
-    fn publish(hand: &Arc<Hand>, slot: &Slot<Single>, secret: &str) {
-        let clock: Arc<dyn Clock> = hand.clone();
-        let token =
-            Token::new(secret).with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
-        slot.publish(Some((token, Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
-    }
-
-    /// Reads with a moment that is old by so much.
-    #[track_caller]
-    fn assert_read(hand: &Hand, slot: &Slot<Single>, old: Duration, expected: Option<(&str, bool)>) {
-        let mut now = hand.now();
-        now.boot -= old;
-        now.wall -= old;
-        let read = slot.read_at(now);
-        let found = read.token.as_ref().map(|token| (token.secret(), read.reports));
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_moment_that_is_old_is_enough_until_a_second_before_it_matters() {
-        const OLD: Duration = Duration::from_millis(999);
-        let (hand, slot) = key();
-        pass(&hand, 79 * SECOND);
-        assert_read(&hand, &slot, OLD, Some(("abc", false)));
-        pass(&hand, SECOND);
-        assert_read(&hand, &slot, OLD, Some(("abc", true)));
-        assert_read(&hand, &slot, OLD, Some(("abc", false)));
-        pass(&hand, 10 * SECOND);
-        assert_read(&hand, &slot, OLD, None);
-    }
-
-    #[test]
-    fn either_clock_ends_it() {
-        for (boot, wall) in [(90, 0), (0, 90)] {
-            let (hand, slot) = key();
-            {
-                let mut now = hand.0.lock().unwrap();
-                now.boot += boot * SECOND;
-                now.wall += wall * SECOND;
-            }
-            assert_read(&hand, &slot, Duration::ZERO, None);
-        }
-    }
-
-    #[test]
-    fn what_is_withheld_or_discarded_is_not_found() {
-        let (hand, slot) = key();
-        slot.withhold(hand.now().boot + SECOND);
-        assert_read(&hand, &slot, Duration::ZERO, None);
-        slot.release();
-        assert_read(&hand, &slot, Duration::ZERO, Some(("abc", false)));
-        slot.discard(&Token::new("abc"));
-        assert_read(&hand, &slot, Duration::ZERO, None);
-        publish(&hand, &slot, "abc");
-        assert_read(&hand, &slot, Duration::ZERO, None);
-        publish(&hand, &slot, "xyz");
-        assert_read(&hand, &slot, Duration::ZERO, Some(("xyz", false)));
-        slot.close();
-        assert_read(&hand, &slot, Duration::ZERO, None);
-    }
-
-    /// A token whose end comes before that of the token before it: nobody may take the one for as good as the other.
-    #[test]
-    fn a_reader_never_takes_a_new_token_for_as_good_as_the_old_one() {
-        let (hand, slot) = key();
-        let clock: Arc<dyn Clock> = hand.clone();
-        let token = |secret: &str, life: Duration| {
-            let token = Token::new(secret).with_lifetime(life).stamped(hand.now(), &clock, SECOND, life);
-            Some((token, Margins { ahead: Duration::ZERO, min_validity: Duration::ZERO }))
-        };
-        let late = Timestamp { boot: hand.now().boot + 50 * SECOND, wall: hand.now().wall + 50 * SECOND };
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let (slot, done) = (&slot, &done);
-            let readers = [(); 2].map(|()| {
-                scope.spawn(move || {
-                    while !done.load(Ordering::Relaxed) {
-                        // At this moment the long one is calm, and the short one is over.
-                        if let Some(token) = slot.quick.read(late) {
-                            assert_eq!(token.secret(), "long");
-                        }
-                    }
-                })
-            });
-            for _ in 0..20_000 {
-                slot.publish(token("long", 100 * SECOND));
-                slot.publish(token("short", 10 * SECOND));
-            }
-            done.store(true, Ordering::Relaxed);
-            for reader in readers {
-                reader.join().unwrap();
-            }
-        });
     }
 }

@@ -123,14 +123,14 @@ impl<K> Entries<K> {
     }
 
     /// The key that goes next, in whose own line nobody stands. It is out of this line, and its number is not free yet.
-    pub(super) fn pick(&mut self) -> Option<(u32, Box<Entry<K>>)> {
+    pub(super) fn pick(&mut self, was_used: impl Fn(&K) -> bool) -> Option<(u32, Box<Entry<K>>)> {
         let mut number = self.hand.or(self.oldest)?;
         // Each that is passed over has its mark wiped. So the second time round one is found, unless readers mark all of
         // them again meanwhile; a third time there is none.
         for _ in 0..=self.places.len().saturating_mul(2) {
             let entry = self.get(number)?;
             let next = entry.newer.or(self.oldest)?;
-            if !entry.cell.was_used(Cell::SINCE_HAND) && entry.cell.arrivals.close_if_empty() {
+            if !was_used(&entry.key) && entry.cell.arrivals.close_if_empty() {
                 self.hand = (next != number).then_some(next);
                 return self.take(number).map(|entry| (number, entry));
             }
@@ -165,75 +165,82 @@ impl<K> Entries<K> {
     }
 }
 
-impl<K> Drop for Entries<K> {
-    /// Readers find no token of a registry that is gone.
-    fn drop(&mut self) {
-        self.places.iter().flatten().for_each(|entry| entry.cell.close());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
+    use std::cell::RefCell;
+    use std::collections::HashSet;
 
-    fn line(keys: u32) -> Entries<u32> {
-        let mut entries = Entries::new();
-        for key in 0..keys {
-            let number = entries.reserve();
-            let cell = Arc::new(Cell::new(number, Arc::new(SystemClock)));
-            cell.was_used(Cell::SINCE_HAND);
-            let entry = entries.new_entry(key, 0, cell);
-            entries.put(number, entry);
-        }
-        entries
+    use crate::clock::SystemClock;
+    use crate::registry::cell::Cells;
+
+    struct Line {
+        entries: Entries<u32>,
+        cells: Cells<u32>,
+        used: RefCell<HashSet<u32>>,
     }
 
-    fn evict(entries: &mut Entries<u32>) -> Option<u32> {
-        let (number, entry) = entries.pick()?;
-        entries.release(number);
-        Some(entry.key)
+    fn line(keys: u32) -> Line {
+        let cells = Cells::new(Arc::new(SystemClock));
+        let mut line = Line { entries: Entries::new(), cells, used: RefCell::default() };
+        (0..keys).for_each(|key| line.add(key));
+        line
+    }
+
+    impl Line {
+        fn add(&mut self, key: u32) {
+            let number = self.entries.reserve();
+            let entry = self.entries.new_entry(key, 0, self.cells.make(key, number));
+            self.entries.put(number, entry);
+        }
+
+        fn uses(&self, keys: impl IntoIterator<Item = u32>) {
+            self.used.borrow_mut().extend(keys);
+        }
+
+        fn evict(&mut self) -> Option<u32> {
+            let (number, entry) = self.entries.pick(|key| self.used.borrow_mut().remove(key))?;
+            self.entries.release(number);
+            Some(entry.key)
+        }
     }
 
     #[test]
     fn the_oldest_that_was_not_used_goes_and_one_that_was_used_is_passed_over_once() {
-        let mut entries = line(4);
-        entries.get(0).unwrap().cell.note_use();
-        entries.get(2).unwrap().cell.note_use();
-        assert_eq!(evict(&mut entries), Some(1));
-        assert_eq!(evict(&mut entries), Some(3));
-        assert_eq!(evict(&mut entries), Some(0), "its mark was wiped");
-        assert_eq!(evict(&mut entries), Some(2));
-        assert_eq!(evict(&mut entries), None);
+        let mut line = line(4);
+        line.uses([0, 2]);
+        assert_eq!(line.evict(), Some(1));
+        assert_eq!(line.evict(), Some(3));
+        assert_eq!(line.evict(), Some(0), "its mark was wiped");
+        assert_eq!(line.evict(), Some(2));
+        assert_eq!(line.evict(), None);
     }
 
     #[test]
     fn a_key_that_is_taken_out_is_not_evicted() {
-        let mut entries = line(3);
-        let busy = entries.take(0).unwrap();
-        assert_eq!(evict(&mut entries), Some(1));
-        entries.put(0, busy);
-        assert_eq!(evict(&mut entries), Some(2), "it went to the end of the line");
-        assert_eq!(evict(&mut entries), Some(0));
+        let mut line = line(3);
+        let busy = line.entries.take(0).unwrap();
+        assert_eq!(line.evict(), Some(1));
+        line.entries.put(0, busy);
+        assert_eq!(line.evict(), Some(2), "it went to the end of the line");
+        assert_eq!(line.evict(), Some(0));
     }
 
     #[test]
     fn a_number_that_is_used_again_is_another_key() {
-        let mut entries = line(1);
-        let before = entries.get(0).unwrap().generation;
-        assert_eq!(evict(&mut entries), Some(0));
-        let number = entries.reserve();
-        assert_eq!(number, 0);
-        let entry = entries.new_entry(9, 0, Arc::new(Cell::new(0, Arc::new(SystemClock))));
-        entries.put(number, entry);
-        assert!(entries.take_same(0, before).is_none());
-        assert!(entries.take_same(0, before + 1).is_some());
+        let mut line = line(1);
+        let before = line.entries.get(0).unwrap().generation;
+        assert_eq!(line.evict(), Some(0));
+        line.add(9);
+        assert!(line.entries.take_same(0, before).is_none());
+        assert!(line.entries.take_same(0, before + 1).is_some());
     }
 
     #[test]
     fn where_readers_mark_all_keys_again_and_again_one_goes_all_the_same() {
-        let mut entries = line(3);
-        (0..3).for_each(|key| entries.get(key).unwrap().cell.note_use());
-        assert_eq!(evict(&mut entries), Some(0));
+        let mut line = line(3);
+        line.uses(0..3);
+        assert_eq!(line.evict(), Some(0));
+        assert!(line.entries.pick(|_| true).is_some(), "readers may be as fast as the hand");
     }
 }

@@ -96,7 +96,7 @@ impl<K: Key> Shard<K> {
 
     /// Receives the first of those who stand in the key's line.
     pub(super) fn receive(&mut self, number: u32, entry: Box<Entry<K>>) {
-        entry.cell.note_use();
+        self.common.cells.note_use(&entry.key);
         let (arrived, more) = entry.cell.arrivals.next();
         if more {
             self.crowds.push_back(self.who(number, &entry));
@@ -217,8 +217,7 @@ impl<K: Key> Shard<K> {
         for number in 0..self.entries.numbers() {
             let Some(entry) = self.entries.take(number) else { continue };
             if matches!(entry.state, State::Busy(_)) {
-                entry.cell.close();
-                self.common.cells.remove(&entry.key);
+                self.common.cells.close(&entry.key, &entry.cell);
                 self.on(number, entry, Event::Stop);
             } else {
                 self.forget(number, &entry);

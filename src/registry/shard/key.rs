@@ -5,18 +5,19 @@ use crate::clock::Timestamp;
 use crate::error::SourceError;
 use crate::flight::{Effect, Machine, Note, Outcome};
 use crate::panics::contain;
-use crate::slot::{Single, Slot};
+use crate::slot::{Front, Single, Slot};
 use crate::source::{FetchContext, Group, Reason};
 use crate::sync::lock;
 use crate::token::Token;
 
 use super::super::gate::{Answer, Ask, Ending};
+use super::super::window::Frame;
 use super::busy::{Busy, Call};
 use super::entries::Entry;
 use super::rounds::Work;
 use super::{Decision, Key, Shard};
 
-pub(super) struct OneKey<'a, K> {
+pub(super) struct OneKey<'a, K: Key> {
     pub(super) shard: &'a mut Shard<K>,
     pub(super) number: u32,
     pub(super) entry: &'a Entry<K>,
@@ -32,6 +33,10 @@ impl<K: Key> Shell for OneKey<'_, K> {
 
     fn slot(&self) -> &Slot<Single> {
         &self.entry.cell.slot
+    }
+
+    fn front(&self) -> impl Front<Single> {
+        Frame { cells: &self.shard.common.cells, key: &self.entry.key, cell: &self.entry.cell }
     }
 
     fn effects(&mut self) -> &mut Vec<Effect<Ticket>> {

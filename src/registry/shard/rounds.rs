@@ -12,9 +12,9 @@ use actix::{ActorContext, ActorFuture, ActorFutureExt, AsyncContext, Context, Wr
 use futures_util::StreamExt;
 use tokio::time::{Instant, Sleep};
 
-use super::super::cell::Cell;
 use super::super::common::{Heard, Who};
 use super::super::verdict::ending;
+use super::super::window::Window;
 use super::busy::Call;
 use super::entries::State;
 use super::key::OneKey;
@@ -268,7 +268,8 @@ impl<K: Key> Shard<K> {
         let end = begin.saturating_add(u32::try_from(CHUNK).unwrap_or(u32::MAX)).min(self.entries.numbers());
         for number in begin..end {
             let Some(entry) = self.entries.get_mut(number) else { continue };
-            let is_used = entry.cell.was_used(Cell::SINCE_SWEEP) || matches!(entry.state, State::Busy(_));
+            let is_used = self.common.cells.was_used(&entry.key, Window::SINCE_SWEEP)
+                || matches!(entry.state, State::Busy(_));
             entry.idle = if is_used { 0 } else { entry.idle.saturating_add(1) };
             if entry.idle < TIMES || !entry.cell.arrivals.close_if_empty() {
                 continue;

@@ -98,7 +98,7 @@ pub(crate) fn slot(hand: &Arc<Hand>) -> Arc<Slot> {
 }
 
 pub(crate) fn publish(slot: &Slot, token: &Token) {
-    slot.publish(Some((token.clone(), Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })));
+    slot.publish(Some((token.clone(), Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND })), &());
 }
 
 /// The token that a reader finds.

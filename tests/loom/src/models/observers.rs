@@ -32,7 +32,7 @@ pub(super) fn an_observer_hears_of_the_last_change() {
     };
     let handle = {
         let slot = slot.clone();
-        thread::spawn(move || slot.discard(&token))
+        thread::spawn(move || slot.discard(&token, &()))
     };
     publish(&slot, &next);
     handle.join().unwrap();
@@ -60,7 +60,7 @@ pub(super) fn an_observer_who_hears_of_the_end_sees_no_token() {
         }
     });
     publish(&slot, &hand.token("abc"));
-    slot.close();
+    slot.close(&());
     observer.join().unwrap();
     assert!(Arc::strong_count(&slot) == 1);
 }

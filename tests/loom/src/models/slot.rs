@@ -20,7 +20,7 @@ pub(super) fn a_publication_does_not_cross_a_report() {
     let handle = {
         let (slot, token, decided) = (slot.clone(), token.clone(), decided.clone());
         thread::spawn(move || {
-            assert!(!slot.invalidate(&token), "this report is the first");
+            assert!(!slot.invalidate(&token, &()), "this report is the first");
             if found(&slot).is_some() {
                 assert!(decided.load(Ordering::Relaxed), "read between the report and the decision");
                 seen("found after the decision");
@@ -33,17 +33,17 @@ pub(super) fn a_publication_does_not_cross_a_report() {
         seen("found before the decision");
     }
     publish(&slot, &hand.token("abc"));
-    slot.release();
+    slot.release(&());
     if !slot.take_reports().is_empty() {
         decided.store(true, Ordering::Relaxed);
-        slot.release();
+        slot.release(&());
         assert!(finds(&slot, &token));
     }
     handle.join().unwrap();
     if !decided.load(Ordering::Relaxed) {
         assert!(found(&slot).is_none());
         assert_eq!(slot.take_reports().len(), 1);
-        slot.release();
+        slot.release(&());
     }
     assert!(finds(&slot, &token));
 }
@@ -58,7 +58,7 @@ pub(super) fn a_publication_does_not_undo_a_discard() {
         let (slot, token, told) = (slot.clone(), token.clone(), told.clone());
         thread::spawn(move || {
             let was_there = found(&slot).is_some();
-            slot.discard(&token);
+            slot.discard(&token, &());
             told.store(true, Ordering::Release);
             assert!(found(&slot).is_none(), "read after the discard");
             assert!(slot.is_discarded(&token));
@@ -75,7 +75,7 @@ pub(super) fn a_publication_does_not_undo_a_discard() {
     };
     publish(&slot, &hand.token("abc"));
     slot.take_reports();
-    slot.release();
+    slot.release(&());
     handle.join().unwrap();
     reader.join().unwrap();
     assert!(found(&slot).is_none() && TokenWatch::new(slot).current().is_none());
@@ -89,13 +89,13 @@ pub(super) fn each_report_is_taken_once_and_in_time() {
     publish(&slot, &token);
     let first = {
         let (slot, token) = (slot.clone(), token.clone());
-        thread::spawn(move || assert!(!slot.invalidate(&token)))
+        thread::spawn(move || assert!(!slot.invalidate(&token, &())))
     };
     let mailbox = Arc::new(AtomicBool::new(false));
     let second = {
         let (slot, mailbox, other) = (slot.clone(), mailbox.clone(), hand.token("xyz"));
         thread::spawn(move || {
-            slot.discard(&other);
+            slot.discard(&other, &());
             mailbox.store(true, Ordering::Release);
         })
     };
@@ -131,11 +131,11 @@ pub(super) fn two_reports_and_a_publication_agree() {
     let by_name = Arc::new(AtomicBool::new(false));
     let one = {
         let (slot, token) = (slot.clone(), token.clone());
-        thread::spawn(move || slot.discard(&token))
+        thread::spawn(move || slot.discard(&token, &()))
     };
     let other = {
         let (slot, token, by_name) = (slot.clone(), token.clone(), by_name.clone());
-        thread::spawn(move || by_name.store(slot.invalidate(&token), Ordering::Relaxed))
+        thread::spawn(move || by_name.store(slot.invalidate(&token, &()), Ordering::Relaxed))
     };
     // The source brings the discarded secret once more, then another one.
     publish(&slot, &hand.token("abc"));
@@ -163,13 +163,13 @@ pub(super) fn a_report_does_not_silence_readers() {
     assert!(reader_reports(&slot), "this reader reports");
     let handle = {
         let (slot, token) = (slot.clone(), token.clone());
-        thread::spawn(move || assert!(!slot.invalidate(&token)))
+        thread::spawn(move || assert!(!slot.invalidate(&token, &())))
     };
     slot.quiet_until(hand.now().boot);
     let came_first = !slot.take_reports().is_empty();
     handle.join().unwrap();
     slot.take_reports();
-    slot.release();
+    slot.release(&());
     assert!(reader_reports(&slot), "no reader reports any more");
     seen(if came_first { "the report came first" } else { "the report came last" });
 }
