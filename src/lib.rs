@@ -138,7 +138,7 @@
 //!
 //! | metric | kind | what |
 //! |---|---|---|
-//! | `tokenflight_registry_calls_total` | counter | calls to the source that ended, by `outcome` (`ok`, `refused`, `client_refused`, `too_many_requests`, `unavailable`, `abandoned`), and `key` |
+//! | `tokenflight_registry_calls_total` | counter | calls to the source that ended, by `outcome` (`ok`, `refused`, `client_refused`, `too_many_requests`, `unavailable`, `abandoned`, or `from_store`: another process had asked), and `key` |
 //! | `tokenflight_registry_call_duration_seconds` | histogram | how long they took, by `outcome` |
 //! | `tokenflight_registry_refreshes_total` | counter | flights that ended, by `reason` and `outcome`, and `key` |
 //! | `tokenflight_registry_refresh_duration_seconds` | histogram | how long they took, by `reason` and `outcome` |

@@ -1,6 +1,5 @@
 //! Where tokens come from: the [`TokenSource`] trait, and a closure as a source.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +9,15 @@ use crate::error::SourceError;
 use crate::token::Token;
 
 mod any;
+#[cfg(feature = "registry")]
+mod asked;
 mod boxed;
 mod challenge;
 #[cfg(feature = "oauth2")]
 mod client_credentials;
 mod exec;
 mod file_token;
+mod function;
 #[cfg(feature = "http")]
 pub(crate) mod json_endpoint;
 #[cfg(feature = "oauth2")]
@@ -36,6 +38,8 @@ mod token_exchange;
 #[cfg(feature = "oauth2")]
 pub use crate::oauth::ClientAuth;
 pub use any::SourceSettings;
+#[cfg(feature = "registry")]
+pub(crate) use asked::Asked;
 pub use boxed::BoxSource;
 pub(crate) use boxed::Fetching;
 pub use challenge::Challenge;
@@ -43,6 +47,7 @@ pub use challenge::Challenge;
 pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder, ClientCredentialsGrant};
 pub use exec::{ExecCredential, ExecCredentialBuilder, ExecFormat};
 pub use file_token::{FileToken, FileTokenBuilder};
+pub use function::{SourceFn, source_fn};
 #[cfg(feature = "http")]
 pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 #[cfg(feature = "registry")]
@@ -53,6 +58,8 @@ pub use keyed::{Group, KeyedSource};
 pub use metadata::{
     AzureArc, AzureArcBuilder, AzureImds, AzureImdsBuilder, GcpMetadata, GcpMetadataBuilder, Metadata,
 };
+#[cfg(all(feature = "shared", feature = "registry"))]
+pub use shared::SharedKeys;
 #[cfg(feature = "shared")]
 pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedStats};
 
@@ -200,13 +207,28 @@ pub struct FetchContext {
     challenge: Option<Challenge>,
     clock: Arc<dyn Clock>,
     deadline: Option<Duration>,
+    #[cfg(feature = "registry")]
+    asked: Asked,
 }
 
 impl FetchContext {
     /// A first attempt without a previous token and without a deadline, by the [`SystemClock`].
     pub fn new(reason: Reason) -> Self {
         let clock = Arc::new(SystemClock);
-        Self { reason, previous: None, attempt: 1, discarded: false, challenge: None, clock, deadline: None }
+        let (previous, challenge, deadline) = (None, None, None);
+        #[cfg(feature = "registry")]
+        let asked = Asked::default();
+        Self {
+            reason,
+            previous,
+            attempt: 1,
+            discarded: false,
+            challenge,
+            clock,
+            deadline,
+            #[cfg(feature = "registry")]
+            asked,
+        }
     }
 
     /// Replaces this token. Default: there is none.
@@ -316,45 +338,6 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::Forced => "forced",
         }
-    }
-}
-
-/// A closure as a [`TokenSource`].
-///
-/// ```
-/// use tokenflight::{FetchContext, Token, source_fn};
-///
-/// let source = source_fn(|_cx: FetchContext| async { Ok(Token::new("abc")) });
-/// # let _ = source;
-/// ```
-pub fn source_fn<F, Fut>(fetch: F) -> SourceFn<F>
-where
-    F: Fn(FetchContext) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Token, SourceError>> + Send,
-{
-    SourceFn(fetch)
-}
-
-/// What [`source_fn`] makes.
-pub struct SourceFn<F>(F);
-
-impl<F> fmt::Debug for SourceFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SourceFn")
-    }
-}
-
-impl<F, Fut> TokenSource for SourceFn<F>
-where
-    F: Fn(FetchContext) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Token, SourceError>> + Send,
-{
-    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
-        (self.0)(cx)
-    }
-
-    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
-        part(UNNAMED, "the closure of `source_fn`");
     }
 }
 

@@ -203,6 +203,13 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
             source.credential(part);
         }
     }
+
+    fn rebind(&self, key: &K, token: Token) -> Token {
+        match self.source(key) {
+            Ok(source) => source.rebind(token),
+            Err(_) => token,
+        }
+    }
 }
 
 impl<G, K> fmt::Debug for KeyedGrant<G, K> {

@@ -64,13 +64,15 @@ impl<K> Meters<K> {
         self.instruments.note(label, note);
     }
 
-    /// A call to the source has ended.
+    /// A call to the source has ended. `is_asked`: the auth server was asked, and not another process's token taken.
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
-    pub(super) fn call_ended(&self, key: &K, ending: &Ending, took: Duration) {
+    pub(super) fn call_ended(&self, key: &K, ending: &Ending, is_asked: bool, took: Duration) {
         #[cfg(feature = "metrics")]
-        self.instruments.call_ended(self.label(key), outcome(ending), took);
+        let outcome = if is_asked { outcome(ending) } else { "from_store" };
+        #[cfg(feature = "metrics")]
+        self.instruments.call_ended(self.label(key), outcome, took);
         #[cfg(not(feature = "metrics"))]
-        let _ = (key, ending, took);
+        let _ = (key, ending, is_asked, took);
     }
 
     /// How things stand after a round of a shard.

@@ -82,6 +82,14 @@ pub trait KeyedSource<K>: Send + Sync + 'static {
     fn credential(&self, key: &K, part: &mut dyn FnMut(&[u8])) {
         let _ = (key, part);
     }
+
+    /// Gives a token of this key that was kept elsewhere the proof that it needs: see
+    /// [`TokenSource::rebind`](crate::TokenSource::rebind). Default: the token as it is.
+    #[doc(hidden)]
+    fn rebind(&self, key: &K, token: Token) -> Token {
+        let _ = key;
+        token
+    }
 }
 
 impl<K, F, Fut> KeyedSource<K> for F

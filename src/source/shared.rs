@@ -26,8 +26,11 @@ mod builder;
 mod envelope;
 #[cfg(all(feature = "oauth2", feature = "redis", any(test, fuzzing)))]
 pub(crate) mod fuzzing;
+#[cfg(feature = "registry")]
+mod keyed;
 mod lead;
 mod memory;
+mod parts;
 mod record;
 pub(crate) mod seal;
 mod stats;
@@ -47,6 +50,8 @@ use crate::token::Token;
 
 use breaker::Breaker;
 pub use builder::{OnOutage, SharedSourceBuilder};
+#[cfg(feature = "registry")]
+pub use keyed::SharedKeys;
 use memory::{Memory, Newest};
 use seal::KeyRing;
 pub use seal::SealKey;
@@ -91,13 +96,22 @@ pub(super) struct Inner<S, St> {
     source: S,
     store: St,
     settings: Settings,
-    breaker: Breaker,
+    /// For all keys of this process.
+    breaker: Arc<Breaker>,
     stats: SharedStats,
-    memory: Mutex<Memory>,
+    own: Arc<Own>,
 }
 
+/// What this process remembers of one key.
+struct Own {
+    memory: Mutex<Memory>,
+    /// Of waits in vain, which concern this key alone. `None`: the key is the only one, and has the breaker of the store.
+    patience: Option<Breaker>,
+}
+
+#[derive(Clone)]
 struct Settings {
-    ring: KeyRing,
+    ring: Arc<KeyRing>,
     key: SharedKey,
     lease: Duration,
     wait_limit: Option<Duration>,
@@ -123,10 +137,10 @@ impl<S, St> SharedSource<S, St> {
         Self(Arc::new(Inner {
             source,
             store,
-            breaker: Breaker::new(retry_store),
+            breaker: Arc::new(Breaker::new(retry_store)),
             stats: SharedStats::of(&settings.key),
             settings,
-            memory: Mutex::default(),
+            own: Arc::new(Own { memory: Mutex::default(), patience: None }),
         }))
     }
 
@@ -147,7 +161,8 @@ type Attempt = Result<Result<Token, SourceError>, StoreError>;
 impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let inner = &self.0;
-        let open_for = inner.breaker.open_for(inner.now().boot);
+        note_asked(&cx, false);
+        let open_for = inner.open_for();
         if !open_for.is_zero() {
             return inner.without_store(cx, open_for).await;
         }
@@ -158,7 +173,7 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
             }
             Err(error) => {
                 inner.note_outage(&error);
-                inner.without_store(cx, inner.breaker.open_for(inner.now().boot)).await
+                inner.without_store(cx, inner.open_for()).await
             }
         }
     }
@@ -166,7 +181,7 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
     /// What another process has committed since.
     async fn look(&self, cx: FetchContext) -> Option<Token> {
         let inner = &self.0;
-        if !inner.breaker.open_for(inner.now().boot).is_zero() {
+        if !inner.open_for().is_zero() {
             return None;
         }
         let stored = inner.in_time(inner.store.load(&inner.settings.key)).await.ok()??;
@@ -200,6 +215,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             OnOutage::RefreshLocally => {
                 self.stats.count(Count::Local);
                 let sent = self.now();
+                note_asked(&cx, true);
                 let token = self.source.fetch(cx).await?;
                 self.hold_own(&token, sent);
                 Ok(token)
@@ -219,27 +235,54 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         memory.hold(token, None, age);
     }
 
+    /// For how long the store is left alone, for all keys or for this one.
+    fn open_for(&self) -> Duration {
+        let now = self.now().boot;
+        let own = self.own.patience.as_ref().map(|patience| patience.open_for(now));
+        self.breaker.open_for(now).max(own.unwrap_or_default())
+    }
+
     fn note_outage(&self, error: &StoreError) {
         self.stats.count(Count::StoreErrors);
-        if self.breaker.failed(self.now().boot) {
-            log::warn!(target: "tokenflight", "shared {}: {error}; doing without it", self.settings.key.as_str());
+        let now = self.now().boot;
+        if let Some(patience) = self.own.patience.as_ref().filter(|_| visit::is_of_one_key(error)) {
+            patience.failed(now);
+            return;
+        }
+        if self.breaker.failed(now) {
+            log::warn!(target: "tokenflight", "shared {}: {error}; doing without it", self.shown());
         }
     }
 
     fn note_answer(&self) {
+        if let Some(patience) = &self.own.patience {
+            patience.answered();
+        }
         if self.breaker.answered() {
-            log::info!(target: "tokenflight", "shared {}: the store answers again", self.settings.key.as_str());
+            log::info!(target: "tokenflight", "shared {}: the store answers again", self.shown());
         }
     }
 
     /// Something stands in the store that no process with a key has written. Said once, until a token was taken from the
-    /// store or put there.
+    /// store or put there. Of many keys, the first one is said.
     fn report_fault(&self, number: u64) {
+        let is_first = self.stats.mended() == 0;
         self.stats.add(Count::Mended, number);
-        if !std::mem::replace(&mut self.memory().fault_reported, true) {
-            let key = self.settings.key.as_str();
+        let is_told = std::mem::replace(&mut self.memory().fault_reported, true);
+        if if self.is_one_of_many() { is_first } else { !is_told } {
+            let key = self.shown();
             log::warn!(target: "tokenflight", "shared {key}: the store holds what no process with the key has written; mending it");
         }
+    }
+
+    fn is_one_of_many(&self) -> bool {
+        self.own.patience.is_some()
+    }
+
+    /// What it is called in the log: of many keys, no one is named.
+    fn shown(&self) -> &str {
+        let key = &self.settings.key;
+        if self.is_one_of_many() { key.name() } else { key.as_str() }
     }
 
     /// An operation of the store that takes too long has failed.
@@ -254,12 +297,19 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.own.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {
         self.settings.clock.now()
     }
+}
+
+/// Tells a registry's gate whether the auth server was asked. What the store says is no news of the auth server.
+#[cfg_attr(not(feature = "registry"), allow(unused_variables))]
+fn note_asked(cx: &FetchContext, is_asked: bool) {
+    #[cfg(feature = "registry")]
+    cx.note_asked(is_asked);
 }
 
 impl<S, St> fmt::Debug for SharedSource<S, St> {

@@ -64,6 +64,11 @@ impl SharedKey {
         Ok(Checked(name))
     }
 
+    /// The name, which has no colon in it.
+    pub(crate) fn name(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+
     /// `name:hash`.
     pub fn as_str(&self) -> &str {
         &self.0

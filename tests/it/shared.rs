@@ -8,6 +8,8 @@ mod hostile;
 #[cfg(feature = "oauth2")]
 mod identity;
 mod interleavings;
+#[cfg(feature = "registry")]
+mod keyed;
 mod outage;
 mod protocol;
 #[cfg(feature = "redis")]

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::error::SourceError;
 use crate::flight::{Machine, Resting};
 use crate::panics::Contained;
-use crate::source::Fetching;
+use crate::source::{Asked, Fetching};
 use crate::sync::{Mutex, lock};
 use crate::token::Token;
 
@@ -70,6 +70,8 @@ impl Busy {
 pub(super) struct Call {
     /// When it is given up.
     pub(super) deadline: Option<Duration>,
+    /// Whether the auth server was asked.
+    pub(super) asked: Asked,
     running: Arc<Mutex<Running>>,
 }
 
@@ -79,9 +81,9 @@ struct Running {
 }
 
 impl Call {
-    pub(super) fn new(fetching: Fetching, deadline: Option<Duration>) -> Self {
+    pub(super) fn new(fetching: Fetching, deadline: Option<Duration>, asked: Asked) -> Self {
         let running = Running { fetching: Some(Contained::new(fetching)), poller: Waker::noop().clone() };
-        Self { deadline, running: Arc::new(Mutex::new(running)) }
+        Self { deadline, asked, running: Arc::new(Mutex::new(running)) }
     }
 
     /// It ends without a result.

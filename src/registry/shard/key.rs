@@ -6,7 +6,7 @@ use crate::error::SourceError;
 use crate::flight::{Effect, Machine, Note, Outcome};
 use crate::panics::contain;
 use crate::slot::{Front, Single, Slot};
-use crate::source::{FetchContext, Group, Reason};
+use crate::source::{Asked, FetchContext, Group, Reason};
 use crate::sync::lock;
 use crate::token::Token;
 
@@ -46,7 +46,9 @@ impl<K: Key> Shell for OneKey<'_, K> {
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp) {
         let deadline = cx.deadline();
         self.busy.sent = now;
-        let call = Call::new(self.shard.common.source.call(&self.entry.key, cx), deadline);
+        let asked = Asked::new();
+        let fetching = self.shard.common.source.call(&self.entry.key, cx.with_asked(asked.clone()));
+        let call = Call::new(fetching, deadline, asked);
         self.busy.call = Some(call.clone());
         let who = self.shard.who(self.number, self.entry);
         self.shard.works.push(Work::Call { who, id, call });
@@ -59,13 +61,14 @@ impl<K: Key> Shell for OneKey<'_, K> {
             call.give_up();
             let is_late = call.deadline.is_some_and(|deadline| now.boot >= deadline);
             let late = || SourceError::timed_out("no answer in time".to_owned());
-            let ending = if is_late {
+            let is_asked = call.asked.is_asked();
+            let ending = if is_late && is_asked {
                 Ending::EndpointFailed { error: late(), retry_after: None }
             } else {
                 Ending::Abandoned
             };
             let took = now.boot.saturating_sub(self.busy.sent.boot);
-            self.shard.common.meters.call_ended(&self.entry.key, &ending, took);
+            self.shard.common.meters.call_ended(&self.entry.key, &ending, is_asked, took);
             let permit = self.busy.permit.take();
             self.shard.end_call(permit, ending, now);
         }

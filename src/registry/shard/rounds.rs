@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, Sleep};
 
 use super::super::common::{Heard, Who};
+use super::super::gate::Ending;
 use super::super::verdict::ending;
 use super::super::window::Window;
 use super::busy::Call;
@@ -152,10 +153,11 @@ impl<K: Key> Shard<K> {
             return self.entries.put(who.entry, entry);
         };
         let (sent, permit) = (busy.sent, busy.permit.take());
-        busy.call = None;
+        // What somebody else has fetched, or the store has said, says nothing of the auth server.
+        let is_asked = busy.call.take().is_none_or(|call| call.asked.is_asked());
         let now = self.now();
-        let ending = ending(&result);
-        self.common.meters.call_ended(&entry.key, &ending, now.boot.saturating_sub(sent.boot));
+        let ending = if is_asked { ending(&result) } else { Ending::Abandoned };
+        self.common.meters.call_ended(&entry.key, &ending, is_asked, now.boot.saturating_sub(sent.boot));
         self.end_call(permit, ending, now);
         let result = result.map(|token| self.stamped(token, sent));
         self.step(who.entry, entry, [Event::Fetched { id, result }], now);

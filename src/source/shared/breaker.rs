@@ -32,9 +32,12 @@ impl Breaker {
         self.state().open_until.saturating_sub(now)
     }
 
-    /// Returns whether an outage begins with it.
+    /// Returns whether an outage begins with it. While it is open, nothing new is learnt: what fails now began before.
     pub(super) fn failed(&self, now: Duration) -> bool {
         let mut state = self.state();
+        if now < state.open_until {
+            return false;
+        }
         state.failures = state.failures.saturating_add(1);
         let pause = doubled(self.first, state.failures, Self::LIMIT.max(self.first));
         state.open_until = now.saturating_add(pause);

@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::parts::Parts;
 use super::seal::{self, KeyRing, SealKey};
 use super::{Settings, SharedSource};
 use crate::clock::{Clock, SystemClock};
 use crate::duration;
 use crate::error::BuildError;
 use crate::settings::settings;
-use crate::source::{TokenSource, UNNAMED, UNSHARED};
+use crate::source::TokenSource;
 use crate::store::SharedStore;
 
 /// What to do while the store does not answer.
@@ -252,21 +253,7 @@ impl SharedSourceBuilder {
         S: TokenSource,
         St: SharedStore,
     {
-        let ring = KeyRing::new(self.keys, self.in_clear)?;
-        let mut parts = Vec::new();
-        let (mut unnamed, mut unshared) = (None, None);
-        // Apart from the user's own parts, which may have the same names; wiped, for a URL may hold a secret.
-        source.identify(&mut |part, value| {
-            if part == UNNAMED {
-                unnamed.get_or_insert_with(|| value.to_owned());
-                return;
-            }
-            if part == UNSHARED {
-                unshared = Some(value.to_owned());
-                return;
-            }
-            parts.push((format!("source:{part}"), Zeroizing::new(value.to_owned())));
-        });
+        let Parts { mut named, unnamed, unshared } = Parts::of(|part| source.identify(part));
         if let Some(why) = unshared {
             return Err(BuildError::new("source", format!("has tokens that {why}")));
         }
@@ -277,7 +264,59 @@ impl SharedSourceBuilder {
             );
             return Err(BuildError::new("parts", message));
         }
-        parts.extend(self.parts.into_iter().map(|(part, value)| (part, Zeroizing::new(value))));
+        named.extend(self.parts.iter().map(|(part, value)| (part.clone(), Zeroizing::new(value.clone()))));
+        let settings = self.settings(&named)?;
+        Ok(SharedSource::assemble(source, store, settings, self.retry_store))
+    }
+
+    /// Wraps the source of a registry's keys. `name` says what is different about a key, as [`part`](Self::part) does for
+    /// one source; what the source says of the key is in the key's place too. No two keys whose tokens differ may have the
+    /// same name. The store holds a hash of it.
+    ///
+    /// ```
+    /// use tokenflight::registry::TokenRegistry;
+    /// use tokenflight::source::{SealKey, SharedSource};
+    /// use tokenflight::store::MemoryStore;
+    /// use tokenflight::{FetchContext, Token};
+    ///
+    /// # use std::hash::{BuildHasher, Hasher, RandomState};
+    /// # let digits = || format!("{:016x}", RandomState::new().build_hasher().finish());
+    /// # let key_from_your_secret_store = &[digits(), digits(), digits(), digits()].concat();
+    /// # actix_rt::System::new().block_on(async {
+    /// let fetches = |tenant: u64, _cx: FetchContext| async move { Ok(Token::new(format!("token-of-{tenant}"))) };
+    /// let source = SharedSource::builder("tenants")
+    ///     .part("issuer", "https://auth.example.com")
+    ///     .key(SealKey::from_hex("2026-11", key_from_your_secret_store)?)
+    ///     .build_keyed(fetches, MemoryStore::new(), |tenant: &u64| tenant.to_string())?;
+    /// let tokens = TokenRegistry::builder(source).start()?;
+    /// assert_eq!(tokens.get(&7).await?.secret(), "token-of-7");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// A setting that cannot work; the error names it.
+    #[cfg(feature = "registry")]
+    pub fn build_keyed<K, S, St>(
+        self,
+        source: S,
+        store: St,
+        name: impl Fn(&K) -> String + Send + Sync + 'static,
+    ) -> Result<super::SharedKeys<K, S, St>, BuildError>
+    where
+        S: crate::source::KeyedSource<K>,
+        St: SharedStore,
+    {
+        let parts: Vec<_> =
+            self.parts.iter().map(|(part, value)| (part.clone(), Zeroizing::new(value.clone()))).collect();
+        let all = [(String::from("keys"), Zeroizing::new(String::new()))];
+        let settings = self.settings(&all)?;
+        Ok(super::SharedKeys::assemble(source, store, settings, parts, self.retry_store, Box::new(name)))
+    }
+
+    /// Checks all but the source.
+    fn settings(&self, parts: &[(String, Zeroizing<String>)]) -> Result<Settings, BuildError> {
+        let ring = KeyRing::new(self.keys.clone(), self.in_clear)?;
         let key =
             ring.place(&self.name, parts.iter().map(|(part, value)| (part.as_str(), value.as_str())))?;
         for (field, time) in [
@@ -301,8 +340,8 @@ impl SharedSourceBuilder {
             let message = format!("{first:?} exceeds max_cooldown {limit:?}: raise that too");
             return Err(BuildError::new("cooldown", message));
         }
-        let settings = Settings {
-            ring,
+        Ok(Settings {
+            ring: Arc::new(ring),
             key,
             lease: self.lease,
             wait_limit: self.wait_limit,
@@ -313,9 +352,8 @@ impl SharedSourceBuilder {
             max_cooldown: self.max_cooldown,
             max_retry_after: self.max_retry_after,
             on_outage: self.on_outage,
-            clock: self.clock,
-        };
-        Ok(SharedSource::assemble(source, store, settings, self.retry_store))
+            clock: Arc::clone(&self.clock),
+        })
     }
 }
 

@@ -80,6 +80,7 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
         let inner = Arc::clone(&self.inner);
         inner.stats.count(Count::Led);
         let sent = inner.now();
+        super::note_asked(cx, true);
         let fetched = inner.renewing(&mut self.lease, inner.source.fetch(cx.clone())).await;
         let result = match fetched.and_then(|token| inner.sharable(token)) {
             Ok(token) => Ok(inner.share(token, cx, &self.lease, sent, self.trouble).await),

@@ -139,9 +139,7 @@ mod instruments {
 
     impl Instruments {
         pub(super) fn new(key: &SharedKey) -> Self {
-            // The key is `name:hash`, and there is no colon in a name.
-            let name = key.as_str().split(':').next().unwrap_or_default();
-            Self { name: name.into(), counters: OnceLock::new() }
+            Self { name: key.name().into(), counters: OnceLock::new() }
         }
 
         pub(super) fn add(&self, what: Count, times: u64) {

@@ -4,6 +4,8 @@
 //! or that somebody put back, is void: the store is asked to take it away. One whose sealed end has come is passed. So
 //! whoever may write to the store can delay an attempt by its patience at most.
 
+use std::error::Error as _;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -253,5 +255,23 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
 }
 
 fn out_of_patience() -> StoreError {
-    StoreError::new("no token has come of it in time")
+    StoreError::new(OutOfPatience)
+}
+
+/// The store answers, and what it holds for this key is in the way.
+#[derive(Debug)]
+struct OutOfPatience;
+
+impl fmt::Display for OutOfPatience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no token has come of it in time")
+    }
+}
+
+impl std::error::Error for OutOfPatience {}
+
+/// Whether it says nothing of the other keys in the store.
+pub(super) fn is_of_one_key(error: &StoreError) -> bool {
+    let Some(cause) = error.source() else { return false };
+    cause.is::<OutOfPatience>()
 }

@@ -1,0 +1,219 @@
+//! The same for the keys of a registry: each has its own place in the store, its own lease and its own news. The store, its
+//! connections, its breaker and the counters are those of all keys.
+//!
+//! What this process has seen of a key is remembered for as many keys as are said, in two halves: when the younger half is
+//! full, the older one goes. A key that is forgotten is one that this process has never seen: it is served as before, and
+//! loses only the promise that no older token comes back.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::breaker::Breaker;
+use super::parts::Parts;
+use super::stats::SharedStats;
+use super::{Inner, Own, Settings, SharedSource};
+use crate::error::SourceError;
+use crate::source::{FetchContext, Group, KeyedSource, TokenSource};
+use crate::store::{SharedKey, SharedStore};
+use crate::token::Token;
+
+/// So many keys are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// Wraps the source of a registry's keys, so that all processes with the same store make one auth call a key and token
+/// life: made by [`SharedSourceBuilder::build_keyed`](super::SharedSourceBuilder::build_keyed). A
+/// [`SharedSource`](super::SharedSource) for each key, in all that it promises.
+///
+/// - A key that a registry has evicted comes back from the store without a call.
+/// - All keys share the store's connections. There is a subscription for a key only while somebody waits for it, and all of
+///   them are on one connection.
+/// - A store that does not answer is left alone for all keys together.
+pub struct SharedKeys<K, S, St> {
+    source: Arc<S>,
+    store: Arc<St>,
+    settings: Settings,
+    /// The user's.
+    parts: Vec<(String, Zeroizing<String>)>,
+    name: Naming<K>,
+    breaker: Arc<Breaker>,
+    retry_store: Duration,
+    stats: SharedStats,
+    seen: Mutex<Seen>,
+}
+
+pub(super) type Naming<K> = Box<dyn Fn(&K) -> String + Send + Sync>;
+
+/// What this process remembers of its keys.
+struct Seen {
+    younger: HashMap<SharedKey, Arc<Own>>,
+    older: HashMap<SharedKey, Arc<Own>>,
+    /// So many in each half.
+    half: usize,
+}
+
+impl Seen {
+    fn of(&mut self, key: &SharedKey, make: impl FnOnce() -> Own) -> Arc<Own> {
+        if let Some(own) = self.younger.get(key) {
+            return Arc::clone(own);
+        }
+        let own = self.older.remove(key).unwrap_or_else(|| Arc::new(make()));
+        if self.younger.len() >= self.half {
+            self.older = mem::take(&mut self.younger);
+        }
+        self.younger.insert(key.clone(), Arc::clone(&own));
+        own
+    }
+}
+
+impl<K, S, St> SharedKeys<K, S, St> {
+    pub(super) fn assemble(
+        source: S,
+        store: St,
+        settings: Settings,
+        parts: Vec<(String, Zeroizing<String>)>,
+        retry_store: Duration,
+        name: Naming<K>,
+    ) -> Self {
+        Self {
+            source: Arc::new(source),
+            store: Arc::new(store),
+            stats: SharedStats::of(&settings.key),
+            settings,
+            parts,
+            name,
+            breaker: Arc::new(Breaker::new(retry_store)),
+            retry_store,
+            seen: Mutex::new(Seen { younger: HashMap::new(), older: HashMap::new(), half: REMEMBERED / 2 }),
+        }
+    }
+
+    /// Of how many keys this process remembers which token it has seen last. At least 2, default 10,000. Give it the
+    /// registry's [`max_keys`](crate::registry::TokenRegistryBuilder::max_keys).
+    pub fn remember(mut self, keys: usize) -> Self {
+        self.seen.get_mut().unwrap_or_else(PoisonError::into_inner).half = (keys / 2).max(1);
+        self
+    }
+
+    /// The counters of all keys together, which can be read after a registry has taken the source.
+    pub fn stats(&self) -> SharedStats {
+        self.stats.clone()
+    }
+}
+
+impl<K, S, St> SharedKeys<K, S, St>
+where
+    K: Clone + Send + Sync + 'static,
+    S: KeyedSource<K>,
+    St: SharedStore,
+{
+    /// The shared source of one key.
+    fn of(&self, key: &K) -> Result<SharedSource<OneOf<K, S>, Arc<St>>, SourceError> {
+        let place = self.place(key)?;
+        let make = || Own { memory: Mutex::default(), patience: Some(Breaker::new(self.retry_store)) };
+        let own = self.seen.lock().unwrap_or_else(PoisonError::into_inner).of(&place, make);
+        Ok(SharedSource(Arc::new(Inner {
+            source: OneOf { source: Arc::clone(&self.source), key: key.clone() },
+            store: Arc::clone(&self.store),
+            settings: Settings { key: place, ..self.settings.clone() },
+            breaker: Arc::clone(&self.breaker),
+            stats: self.stats.clone(),
+            own,
+        })))
+    }
+
+    /// Where its token stands in the store. The user's name for the key is a part of its own.
+    fn place(&self, key: &K) -> Result<SharedKey, SourceError> {
+        let Parts { named, unshared, .. } = Parts::of(|part| self.source.identify(key, part));
+        if let Some(why) = unshared {
+            return Err(SourceError::terminal(format!("the source has tokens that {why}")));
+        }
+        let name = Zeroizing::new((self.name)(key));
+        let parts = named.iter().map(|(part, value)| (part.as_str(), value.as_str()));
+        let user = self.parts.iter().map(|(part, value)| (part.as_str(), value.as_str()));
+        let all = parts.chain(user).chain([("key:name", name.as_str())]);
+        self.settings.ring.place(self.settings.key.name(), all).map_err(SourceError::terminal)
+    }
+}
+
+impl<K, S, St> KeyedSource<K> for SharedKeys<K, S, St>
+where
+    K: Clone + Send + Sync + 'static,
+    S: KeyedSource<K>,
+    St: SharedStore,
+{
+    async fn fetch(&self, key: &K, cx: FetchContext) -> Result<Token, SourceError> {
+        self.of(key)?.fetch(cx).await
+    }
+
+    fn group(&self, key: &K) -> Option<Group> {
+        self.source.group(key)
+    }
+
+    fn client(&self, key: &K) -> Option<Group> {
+        self.source.client(key)
+    }
+
+    async fn look(&self, key: &K, cx: FetchContext) -> Option<Token> {
+        self.of(key).ok()?.look(cx).await
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.source.finish()
+    }
+
+    fn identify(&self, key: &K, part: &mut dyn FnMut(&str, &str)) {
+        self.source.identify(key, part);
+    }
+
+    fn credential(&self, key: &K, part: &mut dyn FnMut(&[u8])) {
+        self.source.credential(key, part);
+    }
+
+    fn rebind(&self, key: &K, token: Token) -> Token {
+        self.source.rebind(key, token)
+    }
+}
+
+impl<K, S, St> fmt::Debug for SharedKeys<K, S, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedKeys").field("name", &self.settings.key.name()).finish_non_exhaustive()
+    }
+}
+
+/// One key's part of the source of many.
+pub(super) struct OneOf<K, S> {
+    source: Arc<S>,
+    key: K,
+}
+
+impl<K: Send + Sync + 'static, S: KeyedSource<K>> TokenSource for OneOf<K, S> {
+    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
+        self.source.fetch(&self.key, cx)
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.source.finish()
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.source.identify(&self.key, part);
+    }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.source.credential(&self.key, part);
+    }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.source.rebind(&self.key, token)
+    }
+}
