@@ -70,6 +70,7 @@ mod grant;
 pub(crate) mod jws;
 #[cfg(feature = "registry")]
 mod keyed;
+mod key_source;
 mod params;
 mod response;
 pub(crate) mod rotation;
@@ -92,5 +93,6 @@ pub(crate) use assertion::Claims;
 pub(crate) use discovery::Discovery;
 pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
+pub(crate) use key_source::KeySource;
 pub(crate) use params::{Expected, GrantSettings};
 pub(crate) use response::TokenResponse;

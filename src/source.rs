@@ -18,6 +18,8 @@ mod client_credentials;
 mod exec;
 mod file_token;
 mod function;
+#[cfg(feature = "oauth2")]
+mod github_app;
 #[cfg(feature = "http")]
 pub(crate) mod json_endpoint;
 #[cfg(feature = "oauth2")]
@@ -65,6 +67,7 @@ pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedSta
 
 #[cfg(feature = "oauth2")]
 pub use {
+    github_app::{GithubApp, GithubAppBuilder},
     jwt_bearer::{JwtBearer, JwtBearerGrant},
     refresh_token::{AfterCrash, NeedsLogin, RefreshToken, RefreshTokenGrant},
     signed_jwt::{SignedJwt, SignedJwtBuilder},

@@ -23,7 +23,8 @@ use crate::transport::{Form, Request};
 
 use super::assertion::{Rules, unix};
 use super::discovery::Server;
-use super::jws::{Header, HmacKey, PrivateKey, SigningKey};
+use super::jws::{Header, HmacKey, SigningKey};
+use super::key_source::KeySource;
 
 /// How a client proves its identity (RFC 6749 section 2.3, RFC 7523, RFC 8705).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -106,28 +107,6 @@ impl fmt::Debug for Certificate {
         match &self.0 {
             CertificateOrigin::Pem(_) => f.write_str("Certificate([redacted])"),
             CertificateOrigin::Files(paths) => f.debug_tuple("Certificate").field(paths).finish(),
-        }
-    }
-}
-
-/// A private key that may change.
-pub(super) enum KeySource {
-    Fixed(PrivateKey),
-    Files(Arc<FromFiles<PrivateKey>>),
-}
-
-impl KeySource {
-    async fn read(&self) -> PrivateKey {
-        match self {
-            Self::Fixed(key) => key.clone(),
-            Self::Files(files) => (*files.read().await).clone(),
-        }
-    }
-
-    fn last(&self) -> PrivateKey {
-        match self {
-            Self::Fixed(key) => key.clone(),
-            Self::Files(files) => (*files.last()).clone(),
         }
     }
 }

@@ -18,7 +18,7 @@ mod pem;
 mod sign;
 #[cfg(test)]
 mod tests;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "test-util"))]
 pub(crate) mod verify;
 
 use serde::{Deserialize, Serialize};

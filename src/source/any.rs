@@ -6,11 +6,11 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::BuildError;
 use crate::settings::OnlyTable;
-#[cfg(feature = "oauth2")]
-use crate::source::ClientCredentialsBuilder;
 #[cfg(feature = "http")]
 use crate::source::{AzureArcBuilder, AzureImdsBuilder, GcpMetadataBuilder, JsonEndpointBuilder};
 use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
+#[cfg(feature = "oauth2")]
+use crate::source::{ClientCredentialsBuilder, GithubAppBuilder};
 
 /// The settings of any source, so that a file decides where a program's tokens come from. `kind` says which source it is; the
 /// other keys are the settings of that source's builder.
@@ -24,6 +24,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `azure_imds` | `Metadata::azure_imds` | `http` |
 /// | `azure_arc` | `Metadata::azure_arc` | `http` |
 /// | `client_credentials` | `ClientCredentials` | `oauth2` |
+/// | `github_app` | `GithubApp` | `oauth2` |
 ///
 /// Unknown keys are refused. Neither `Debug` nor an error of the parser shows a secret.
 ///
@@ -59,6 +60,8 @@ enum Kind {
     AzureArc(AzureArcBuilder),
     #[cfg(feature = "oauth2")]
     ClientCredentials(ClientCredentialsBuilder),
+    #[cfg(feature = "oauth2")]
+    GithubApp(GithubAppBuilder),
 }
 
 impl SourceSettings {
@@ -80,6 +83,8 @@ impl SourceSettings {
             Kind::AzureArc(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
             Kind::ClientCredentials(settings) => BoxSource::new(settings.build()?),
+            #[cfg(feature = "oauth2")]
+            Kind::GithubApp(settings) => BoxSource::new(settings.build()?),
         })
     }
 }

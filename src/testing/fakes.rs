@@ -24,6 +24,8 @@
 
 mod azure;
 mod gcp;
+#[cfg(feature = "oauth2")]
+mod github;
 
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +38,8 @@ use crate::clock::{Clock, SystemClock};
 
 pub use azure::{AzureArc, AzureImds};
 pub use gcp::GcpMetadata;
+#[cfg(feature = "oauth2")]
+pub use github::GithubApi;
 
 /// The path of a request, and its query.
 fn target(asked: &Asked) -> (&str, Vec<(String, String)>) {
@@ -100,3 +104,5 @@ macro_rules! is_a_server {
 }
 
 is_a_server!(GcpMetadata, AzureImds, AzureArc);
+#[cfg(feature = "oauth2")]
+is_a_server!(GithubApi);

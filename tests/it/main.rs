@@ -13,6 +13,8 @@ mod exec;
 #[cfg(unix)]
 mod file_token;
 mod floors;
+#[cfg(all(unix, feature = "oauth2"))]
+mod github_app;
 mod histories;
 #[cfg(feature = "oauth2")]
 mod http_faults;

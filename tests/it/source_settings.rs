@@ -8,6 +8,7 @@ use tokenflight::testing::{FakeAuthServer, fakes};
 use tokenflight::{FetchContext, Reason, TokenSource};
 
 use crate::file_token::Folder;
+use crate::github_app::{RSA, key};
 use crate::servers::Provider;
 
 fn read(settings: &Value) -> Result<SourceSettings, String> {
@@ -17,7 +18,8 @@ fn read(settings: &Value) -> Result<SourceSettings, String> {
 /// The settings of each kind, with what its token begins with; and what has to live meanwhile.
 struct Kinds {
     kinds: Vec<(Value, &'static str)>,
-    _servers: (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer),
+    _servers:
+        (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer, fakes::GithubApi),
 }
 
 async fn kinds() -> Kinds {
@@ -26,6 +28,7 @@ async fn kinds() -> Kinds {
     let imds = fakes::AzureImds::start().await.unwrap();
     let arc = fakes::AzureArc::start(folder.path()).await.unwrap();
     let server = FakeAuthServer::start().await.unwrap();
+    let github = fakes::GithubApi::start(key(RSA).public_jwk()).await.unwrap();
     let script = r#"printf '{"token":"%s"}' "$TOKEN""#;
     let vault = "https://vault.azure.net";
     let kinds = vec![
@@ -62,8 +65,15 @@ async fn kinds() -> Kinds {
             }),
             "token-",
         ),
+        (
+            json!({
+                "kind": "github_app", "app_id": 12345, "installation_id": 42, "base_url": github.base_url(),
+                "private_key_file": folder.write("app.pem", RSA),
+            }),
+            "ghs_1",
+        ),
     ];
-    Kinds { kinds, _servers: (folder, gcp, imds, arc, server) }
+    Kinds { kinds, _servers: (folder, gcp, imds, arc, server, github) }
 }
 
 #[actix::test]

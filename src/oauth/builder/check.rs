@@ -6,12 +6,11 @@ use zeroize::Zeroizing;
 
 use super::super::assertion::{Preset, Rules};
 use super::super::client::{Client, ServerOrigin};
-use super::super::client_auth::{
-    Certificate, CertificateOrigin, ClientAuth, ClientIdentity, KeySource, Proof,
-};
+use super::super::client_auth::{Certificate, CertificateOrigin, ClientAuth, ClientIdentity, Proof};
 use super::super::discovery::{Discovery, Server};
 use super::super::dpop::{ClientProofs, DpopSetting};
 use super::super::jws::{HmacKey, PrivateKey};
+use super::super::key_source::KeySource;
 use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;

@@ -1,4 +1,4 @@
-//! Checks a signature by the public key alone, for tests and fuzzers: nothing but the JWK is taken from the signer.
+//! Checks a signature by the public key alone, for tests, fuzzers and fake servers: nothing but the JWK is taken from the signer.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
