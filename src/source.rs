@@ -20,6 +20,8 @@ mod file_token;
 mod function;
 #[cfg(feature = "oauth2")]
 mod github_app;
+#[cfg(feature = "oauth2")]
+mod hashicorp_vault;
 #[cfg(feature = "http")]
 pub(crate) mod json_endpoint;
 #[cfg(feature = "oauth2")]
@@ -68,6 +70,7 @@ pub use shared::{OnOutage, SealKey, SharedSource, SharedSourceBuilder, SharedSta
 #[cfg(feature = "oauth2")]
 pub use {
     github_app::{GithubApp, GithubAppBuilder},
+    hashicorp_vault::{Vault, VaultBuilder},
     jwt_bearer::{JwtBearer, JwtBearerGrant},
     refresh_token::{AfterCrash, NeedsLogin, RefreshToken, RefreshTokenGrant},
     signed_jwt::{SignedJwt, SignedJwtBuilder},

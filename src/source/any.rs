@@ -10,7 +10,7 @@ use crate::settings::OnlyTable;
 use crate::source::{AzureArcBuilder, AzureImdsBuilder, GcpMetadataBuilder, JsonEndpointBuilder};
 use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 #[cfg(feature = "oauth2")]
-use crate::source::{ClientCredentialsBuilder, GithubAppBuilder};
+use crate::source::{ClientCredentialsBuilder, GithubAppBuilder, VaultBuilder};
 
 /// The settings of any source, so that a file decides where a program's tokens come from. `kind` says which source it is; the
 /// other keys are the settings of that source's builder.
@@ -25,6 +25,7 @@ use crate::source::{ClientCredentialsBuilder, GithubAppBuilder};
 /// | `azure_arc` | `Metadata::azure_arc` | `http` |
 /// | `client_credentials` | `ClientCredentials` | `oauth2` |
 /// | `github_app` | `GithubApp` | `oauth2` |
+/// | `vault` | `Vault` | `oauth2` |
 ///
 /// Unknown keys are refused. Neither `Debug` nor an error of the parser shows a secret.
 ///
@@ -62,6 +63,8 @@ enum Kind {
     ClientCredentials(ClientCredentialsBuilder),
     #[cfg(feature = "oauth2")]
     GithubApp(GithubAppBuilder),
+    #[cfg(feature = "oauth2")]
+    Vault(VaultBuilder),
 }
 
 impl SourceSettings {
@@ -85,6 +88,8 @@ impl SourceSettings {
             Kind::ClientCredentials(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
             Kind::GithubApp(settings) => BoxSource::new(settings.build()?),
+            #[cfg(feature = "oauth2")]
+            Kind::Vault(settings) => BoxSource::new(settings.build()?),
         })
     }
 }

@@ -88,8 +88,8 @@ pub struct GithubApp {
 
 impl GithubApp {
     /// Starts from the app's id (or its client id) and the id of the installation.
-    pub fn builder(app_id: impl ToString, installation_id: u64) -> GithubAppBuilder {
-        GithubAppBuilder::new(app_id.to_string(), installation_id)
+    pub fn builder(app_id: impl Into<String>, installation_id: u64) -> GithubAppBuilder {
+        GithubAppBuilder::new(app_id.into(), installation_id)
     }
 
     /// Made anew for each attempt.

@@ -26,6 +26,8 @@ mod azure;
 mod gcp;
 #[cfg(feature = "oauth2")]
 mod github;
+#[cfg(feature = "oauth2")]
+mod vault;
 
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,6 +42,8 @@ pub use azure::{AzureArc, AzureImds};
 pub use gcp::GcpMetadata;
 #[cfg(feature = "oauth2")]
 pub use github::GithubApi;
+#[cfg(feature = "oauth2")]
+pub use vault::VaultServer;
 
 /// The path of a request, and its query.
 fn target(asked: &Asked) -> (&str, Vec<(String, String)>) {
@@ -105,4 +109,4 @@ macro_rules! is_a_server {
 
 is_a_server!(GcpMetadata, AzureImds, AzureArc);
 #[cfg(feature = "oauth2")]
-is_a_server!(GithubApi);
+is_a_server!(GithubApi, VaultServer);

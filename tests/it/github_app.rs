@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
 use tokenflight::oauth::PrivateKey;
 use tokenflight::source::{GithubApp, GithubAppBuilder};
@@ -25,7 +26,7 @@ async fn fetch(source: &impl TokenSource) -> Result<Token, SourceError> {
 }
 
 fn app(server: &fakes::GithubApi) -> GithubAppBuilder {
-    GithubApp::builder(12345, 42).private_key(key(RSA)).base_url(server.base_url())
+    GithubApp::builder("12345", 42).private_key(key(RSA)).base_url(server.base_url())
 }
 
 async fn github() -> (fakes::GithubApi, GithubApp) {
@@ -67,7 +68,7 @@ async fn permissions_and_repositories_are_asked_for_by_name() {
 #[actix::test]
 async fn what_github_refuses_for_good_is_terminal_and_quoted_and_shows_no_jwt() {
     let (server, source) = github().await;
-    let other = GithubApp::builder(12345, 43).private_key(key(RSA)).base_url(server.base_url());
+    let other = GithubApp::builder("12345", 43).private_key(key(RSA)).base_url(server.base_url());
     let error = fetch(&other.build().unwrap()).await.unwrap_err();
     assert!(error.is_terminal() && error.to_string().contains("404 Not Found: Not Found"), "{error}");
     let other = GithubApp::builder("67890", 42).private_key(key(RSA)).base_url(server.base_url());
@@ -85,7 +86,7 @@ async fn what_github_refuses_for_good_is_terminal_and_quoted_and_shows_no_jwt() 
 
 /// The time of a server's answer, and one that is so many seconds later.
 fn unix_in(seconds: u64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = SystemClock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     (now.as_secs() + seconds).to_string()
 }
 
@@ -159,7 +160,7 @@ async fn a_key_that_is_rotated_in_its_file_is_used_at_once() {
     let (server, _) = github().await;
     let folder = Folder::new();
     let path = folder.write("app.pem", RSA);
-    let source = GithubApp::builder(12345, 42).private_key_file(&path).base_url(server.base_url());
+    let source = GithubApp::builder("12345", 42).private_key_file(&path).base_url(server.base_url());
     let source = source.build().unwrap();
     fetch(&source).await.unwrap();
     folder.write("app.pem", OTHER_RSA);
@@ -188,7 +189,7 @@ async fn a_token_that_githubs_replicas_do_not_know_yet_is_shown_again_when_it_ha
 #[actix::test]
 async fn settings_of_an_app_are_checked_and_show_no_key() {
     let (server, source) = github().await;
-    let bare = || GithubApp::builder(12345, 42);
+    let bare = || GithubApp::builder("12345", 42);
     assert_field(GithubApp::builder("", 42).private_key(key(RSA)).build(), "app_id");
     assert_field(bare().build(), "private_key");
     assert_field(bare().private_key(key(P256)).build(), "private_key");
@@ -196,7 +197,7 @@ async fn settings_of_an_app_are_checked_and_show_no_key() {
     assert_field(bare().private_key_file("/nowhere/at/all").build(), "private_key_file");
     assert_field(bare().private_key(key(RSA)).base_url("http://github.example").build(), "base_url");
     assert_field(bare().private_key(key(RSA)).base_url("https://a.example/?x").build(), "base_url");
-    let many = (0..501).fold(bare().private_key(key(RSA)), |app, id| app.repository_id(id));
+    let many = (0..501).fold(bare().private_key(key(RSA)), GithubAppBuilder::repository_id);
     assert_field(many.build(), "repositories");
     let folder = Folder::new();
     let settings = serde_json::json!({

@@ -15,6 +15,8 @@ mod file_token;
 mod floors;
 #[cfg(all(unix, feature = "oauth2"))]
 mod github_app;
+#[cfg(all(unix, feature = "oauth2"))]
+mod hashicorp_vault;
 mod histories;
 #[cfg(feature = "oauth2")]
 mod http_faults;

@@ -15,11 +15,12 @@ fn read(settings: &Value) -> Result<SourceSettings, String> {
     serde_json::from_str(&settings.to_string()).map_err(|error| error.to_string())
 }
 
+type Logins = (fakes::GithubApi, fakes::VaultServer);
+
 /// The settings of each kind, with what its token begins with; and what has to live meanwhile.
 struct Kinds {
     kinds: Vec<(Value, &'static str)>,
-    _servers:
-        (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer, fakes::GithubApi),
+    _servers: (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer, Logins),
 }
 
 async fn kinds() -> Kinds {
@@ -28,6 +29,7 @@ async fn kinds() -> Kinds {
     let imds = fakes::AzureImds::start().await.unwrap();
     let arc = fakes::AzureArc::start(folder.path()).await.unwrap();
     let server = FakeAuthServer::start().await.unwrap();
+    let vault_server = fakes::VaultServer::start().await.unwrap();
     let github = fakes::GithubApi::start(key(RSA).public_jwk()).await.unwrap();
     let script = r#"printf '{"token":"%s"}' "$TOKEN""#;
     let vault = "https://vault.azure.net";
@@ -72,8 +74,14 @@ async fn kinds() -> Kinds {
             }),
             "ghs_1",
         ),
+        (
+            json!({
+                "kind": "vault", "url": vault_server.base_url(), "role_id": "role-1", "secret_id": "secret-1",
+            }),
+            "hvs.",
+        ),
     ];
-    Kinds { kinds, _servers: (folder, gcp, imds, arc, server, github) }
+    Kinds { kinds, _servers: (folder, gcp, imds, arc, server, (github, vault_server)) }
 }
 
 #[actix::test]

@@ -140,7 +140,7 @@ impl State {
             return refusal(422, message);
         }
         self.issued.push(Instant::now());
-        let end = jiff::Timestamp::try_from(self.now() + HOUR).map(|end| end.as_second());
+        let end = jiff::Timestamp::try_from(self.now() + HOUR).map(jiff::Timestamp::as_second);
         let end = end.and_then(jiff::Timestamp::from_second).unwrap_or_default();
         let token = format!("ghs_{}", self.issued.len());
         let answer = json!({ "token": token, "expires_at": end.to_string(), "repository_selection": "all" });
