@@ -107,7 +107,8 @@
 //!
 //! With feature `metrics`, each actor tells a recorder of the [`metrics`](https://docs.rs/metrics) facade its
 //! life, under the label `token` with the [name](TokenActorBuilder::name) that it was given. Install the recorder
-//! before the actor starts. [`TokenHandle::status`] has the same without any recorder.
+//! before the actor starts. [`TokenHandle::status`] has the same without any recorder. `docs/operations.md` in the repository says
+//! what to do when a metric, an alert or a log line says that something is wrong.
 //!
 //! | metric | kind | what |
 //! |---|---|---|

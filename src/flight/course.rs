@@ -222,7 +222,7 @@ impl<W: Caller> Machine<W> {
         }
         self.counters.repeated_secrets += 1;
         self.reports.renew(token);
-        if for_report { Repeat::Confirmed { first: self.reports.settle(token) } } else { Repeat::No }
+        Repeat::Confirmed { first: for_report && self.reports.settle(token) }
     }
 
     fn attempt_failed(&mut self, error: SourceError, now: Timestamp, out: &mut Out<W>) {

@@ -198,12 +198,13 @@ fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<V
     if missing.is_empty() {
         return Ok(granted);
     }
-    let what = format!("with a token without the scope {:?}, which was asked for", missing.join(" "));
+    let token = answer.sentence("with a token");
+    let missing = missing.join(" ");
     if expected.require_scopes {
-        let error = SourceError::terminal(answer.sentence(format_args!("{what} (`require_scopes`)")));
-        return Err(error.that(Reach::Used));
+        let what = format!("{token} without the scope {missing:?}, which was asked for (`require_scopes`)");
+        return Err(SourceError::terminal(what).that(Reach::Used));
     }
-    log::warn!("{}", answer.sentence(what));
+    log::warn!("{token} without the scope {missing:?}, which was asked for");
     Ok(granted)
 }
 
@@ -212,7 +213,7 @@ fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Dur
     let said = document.get("/expires_in").and_then(|value| {
         let lifetime = lifetime(value);
         if lifetime.is_none() {
-            log::warn!("{}", answer.sentence("with an `expires_in` that is not a number of seconds"));
+            log::warn!("{} that is not a number of seconds", answer.sentence("with an `expires_in`"));
         }
         lifetime
     });

@@ -259,7 +259,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             patience.answered();
         }
         if self.breaker.answered() {
-            log::info!(target: "tokenflight", "shared {}: the store answers again", self.shown());
+            log::warn!(target: "tokenflight", "shared {}: the store answers again", self.shown());
         }
     }
 

@@ -205,7 +205,7 @@ fn is_guest(path: &Path) -> bool {
 }
 
 /// Each source file by its name below `src/`, without `.rs`.
-fn files() -> impl Iterator<Item = (String, String)> {
+pub(super) fn files() -> impl Iterator<Item = (String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -137,16 +137,25 @@ fn a_budget_that_is_spent_is_told_each_minute_and_when_that_ends() {
 }
 
 #[test]
-fn a_source_that_repeats_a_rejected_token_is_told_once_a_secret() {
-    alone("a_source_that_repeats_a_rejected_token_is_told_once_a_secret", async |rig: Rig| {
-        rig.source.then_times(5, &token("same", HOUR));
-        let same = rig.handle.get().await.unwrap();
-        for _ in 0..4 {
+fn a_source_that_repeats_a_rejected_token_is_told_once_a_secret_and_when_that_ends() {
+    alone(
+        "a_source_that_repeats_a_rejected_token_is_told_once_a_secret_and_when_that_ends",
+        async |rig: Rig| {
+            rig.source.then_times(5, &token("same", HOUR));
+            let same = rig.handle.get().await.unwrap();
+            for _ in 0..4 {
+                tokio::time::sleep(secs(70)).await;
+                assert!(rig.handle.replace(&same).await.unwrap().is_same(&same));
+            }
+            let told = lines();
+            assert_line(&told[0], Level::Warn, &["an API rejected the token", "it stays in use"]);
+            assert_eq!(told.len(), 1, "{told:#?}");
+
             tokio::time::sleep(secs(70)).await;
-            assert!(rig.handle.replace(&same).await.unwrap().is_same(&same));
-        }
-        let told = lines();
-        assert_line(&told[0], Level::Warn, &["an API rejected the token", "it stays in use"]);
-        assert_eq!(told.len(), 1, "{told:#?}");
-    });
+            assert!(!rig.handle.replace(&same).await.unwrap().is_same(&same));
+            let told = lines();
+            assert_line(&told[0], Level::Warn, &["its source gives out another token now"]);
+            assert_eq!(told.len(), 1, "{told:#?}");
+        },
+    );
 }

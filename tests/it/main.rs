@@ -35,6 +35,7 @@ mod metrics;
 mod oauth;
 #[cfg(feature = "oauth2")]
 mod oidc;
+mod operations;
 mod outage;
 mod panics;
 mod peers;

@@ -23,6 +23,8 @@ pub(super) struct Journal {
     name: String,
     outage: Option<Trouble>,
     rejections: Option<Trouble>,
+    /// The source has given out a rejected token again, and nothing else since.
+    repeats: bool,
 }
 
 /// Something that goes on, by the boot clock.
@@ -57,7 +59,7 @@ impl Trouble {
 
 impl Journal {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: printable(name), outage: None, rejections: None }
+        Self { name: printable(name), outage: None, rejections: None, repeats: false }
     }
 
     /// `in_rounds`: the callers on handles, of whom the machine knows nothing.
@@ -142,6 +144,10 @@ impl Journal {
         if repeat == (Repeat::Confirmed { first: true }) {
             log::warn!(target: TARGET, token = name;
                 "token {name}: an API rejected the token, and its source gives out the same one: it stays in use");
+            self.repeats = true;
+        }
+        if repeat == Repeat::No && std::mem::take(&mut self.repeats) {
+            log::warn!(target: TARGET, token = name; "token {name}: its source gives out another token now");
         }
         if let Some(trouble) = self.rejections.take_if(|trouble| now.saturating_sub(trouble.seen) >= REMINDER)
         {

@@ -104,8 +104,8 @@ impl Shape {
 }
 
 fn odd(token: Token, answer: &Answer, pointer: &Pointer, setting: &str, expected: &str) -> Token {
-    let what = format!("with something at {:?} (`{setting}`) that is not {expected}", pointer.as_str());
-    log::warn!("{}", answer.sentence(what));
+    let what = answer.sentence(format_args!("with something at {:?}", pointer.as_str()));
+    log::warn!("{what} (`{setting}`) that is not {expected}");
     token
 }
 

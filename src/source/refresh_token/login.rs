@@ -12,6 +12,9 @@ use crate::vault::{self, Record, RefreshTokenStore, Swap, VaultError};
 
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
+/// Tries between two lines in the log: about a minute.
+const TOLD_EVERY: u32 = 60;
+
 impl<V: RefreshTokenStore> Inner<V> {
     /// A refresh token goes only to the server that gave it, and only for the client that got it.
     pub(super) fn foreign(&self, record: &Record) -> Option<String> {
@@ -58,7 +61,7 @@ impl<V: RefreshTokenStore> Inner<V> {
             }
             state.saver = Some(saver);
         }
-        loop {
+        for tries in 1_u32.. {
             let mut state = self.state.lock().await;
             if state.unsaved.is_none() {
                 // Whoever has something to save from now on starts another one.
@@ -69,8 +72,10 @@ impl<V: RefreshTokenStore> Inner<V> {
             tokio::time::sleep(SAVE_EVERY).await;
             let Ok(_lock) = self.vault.lock(LONGEST_WAIT).await else { continue };
             let mut state = self.state.lock().await;
-            if let Err(error) = self.save(&mut state).await {
-                log::warn!("{error}");
+            if let Err(error) = self.save(&mut state).await
+                && tries.is_multiple_of(TOLD_EVERY)
+            {
+                state.observer.still_unsaved(&error);
             }
         }
     }
@@ -92,9 +97,8 @@ impl<V: RefreshTokenStore> Inner<V> {
         };
         match saved.await {
             Ok(true) => {
-                log::info!("the new refresh token is in the vault at last");
                 state.unsaved = None;
-                state.observer.unsaved(false);
+                state.observer.saved();
                 Ok(())
             }
             Ok(false) => {

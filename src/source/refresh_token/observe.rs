@@ -1,9 +1,10 @@
-//! What is told of a login: an ERROR line, the user's own callback, and with feature `metrics` two gauges. Their names are
+//! What is told of a login: lines in the log, the user's own callback, and with feature `metrics` two gauges. Their names are
 //! part of the crate's interface; the [crate's documentation](crate#metrics) lists them.
 
 use std::sync::Arc;
 
 use super::NeedsLogin;
+use crate::error::SourceError;
 use crate::panics::contain;
 
 /// A function of the user's own.
@@ -41,6 +42,24 @@ impl Observer {
     pub(super) fn is_logged_in(&mut self) {
         self.told = None;
         self.gauge(Gauge::NeedsLogin, false);
+        self.show(Gauge::Unsaved);
+    }
+
+    /// The vault could not be written: the newest refresh token is in memory alone.
+    pub(super) fn not_saved(&self, failure: &str) {
+        log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is in memory alone: {failure}", self.client);
+        self.unsaved(true);
+    }
+
+    /// A reminder of it.
+    pub(super) fn still_unsaved(&self, error: &SourceError) {
+        log::warn!(target: "tokenflight", "client {}: the new refresh token is still in memory alone: {error}", self.client);
+    }
+
+    /// The end of it.
+    pub(super) fn saved(&self) {
+        log::warn!(target: "tokenflight", "client {}: the new refresh token is in the vault now", self.client);
+        self.unsaved(false);
     }
 
     /// Whether the newest refresh token is in memory alone.
@@ -51,11 +70,14 @@ impl Observer {
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::unused_self))]
     fn gauge(&self, gauge: Gauge, value: bool) {
         #[cfg(feature = "metrics")]
-        {
-            let (name, description) = gauge.described();
-            metrics::describe_gauge!(name, description);
-            metrics::gauge!(name, "client" => Arc::clone(&self.client)).set(f64::from(u8::from(value)));
-        }
+        gauge.of(&self.client).set(f64::from(u8::from(value)));
+    }
+
+    /// Lets it be seen, with the value that it has. At first that is 0.
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::unused_self))]
+    fn show(&self, gauge: Gauge) {
+        #[cfg(feature = "metrics")]
+        gauge.of(&self.client).increment(0.0);
     }
 }
 
@@ -67,6 +89,12 @@ enum Gauge {
 
 #[cfg(feature = "metrics")]
 impl Gauge {
+    fn of(self, client: &Arc<str>) -> metrics::Gauge {
+        let (name, description) = self.described();
+        metrics::describe_gauge!(name, description);
+        metrics::gauge!(name, "client" => Arc::clone(client))
+    }
+
     fn described(self) -> (&'static str, &'static str) {
         match self {
             Self::NeedsLogin => {

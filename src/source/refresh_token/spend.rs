@@ -261,12 +261,9 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 .ok_or_else(|| SourceError::transient("the access token in the vault has ended meanwhile")),
             rotation::Outcome::Published => self.published(),
             rotation::Outcome::Unsaved => {
-                log::error!(
-                    "the new refresh token could not be written into the vault, and is in memory alone: {}",
-                    self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
-                );
+                let failure = self.failure.as_ref().map(ToString::to_string).unwrap_or_default();
+                self.state.observer.not_saved(&failure);
                 self.state.unsaved = self.pending.take().map(|(_, record)| record);
-                self.state.observer.unsaved(true);
                 self.published()
             }
             // The access token in the vault is as good as before.
