@@ -68,9 +68,9 @@ pub(crate) mod dpop;
 mod error;
 mod grant;
 pub(crate) mod jws;
+mod key_source;
 #[cfg(feature = "registry")]
 mod keyed;
-mod key_source;
 mod params;
 mod response;
 pub(crate) mod rotation;

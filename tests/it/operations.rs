@@ -47,14 +47,35 @@ fn sources() -> impl Iterator<Item = String> {
     files().map(|(_, text)| text.split("\nmod tests {").next().unwrap_or_default().to_owned())
 }
 
-/// The names that stand as whole literals in the source code.
+/// The metrics that a row of a table is about: each is in a code span of its first cell, and those that begin with `_` are of
+/// a registry.
+fn listed(cell: &str) -> Vec<String> {
+    let spans = cell.split('`').skip(1).step_by(2);
+    spans
+        .filter_map(|span| match span.strip_prefix("tokenflight_") {
+            Some(_) => Some(span.to_owned()),
+            None => span.starts_with('_').then(|| format!("tokenflight_registry{span}")),
+        })
+        .collect()
+}
+
+/// The names that stand as whole literals in the source code, and a registry's form of what is counted for an actor too.
 fn metrics_of_the_crate() -> BTreeSet<String> {
+    let mut metrics = literal_metrics();
+    let instruments = include_str!("../../src/actor/observe/instruments.rs");
+    let (_, totals) = instruments.split_once("const TOTALS").expect("the totals of an actor");
+    let totals = metrics_in(totals.split_once("];").expect("their end").0);
+    metrics.extend(totals.iter().map(|name| name.replace("tokenflight_", "tokenflight_registry_")));
+    metrics
+}
+
+fn literal_metrics() -> BTreeSet<String> {
     let literals = sources().flat_map(|code| {
         let parts: Vec<_> = code.split('"').map(str::to_owned).collect();
         parts.into_iter().filter(|part| part.starts_with("tokenflight_"))
     });
-    let is_field_of_the_vault = |part: &String| part == "tokenflight_vault";
-    let literals = literals.filter(|part| !is_field_of_the_vault(part));
+    let is_something_else = |part: &String| part == "tokenflight_vault" || part.ends_with('_');
+    let literals = literals.filter(|part| !is_something_else(part));
     literals.filter(|part| part.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect()
 }
 
@@ -64,7 +85,8 @@ fn the_pages_name_each_metric_and_none_that_does_not_exist() {
     assert!(metrics.len() > 30, "{metrics:?}");
     for (page, text) in LISTS_OF_METRICS {
         let listed: BTreeSet<_> = rows(text)
-            .filter_map(|row| code(row[0]).filter(|name| name.starts_with("tokenflight_")).map(str::to_owned))
+            .filter(|row| row[0].starts_with("`tokenflight_"))
+            .flat_map(|row| listed(row[0]))
             .collect();
         assert_eq!(listed, metrics, "left: {page}, right: the source code");
         let elsewhere: Vec<_> = metrics_in(text).into_iter().filter(|name| !metrics.contains(name)).collect();
@@ -94,12 +116,22 @@ fn log_lines_of(code: &str) -> Vec<(&'static str, String)> {
             "info" => "INFO",
             "debug" => "DEBUG",
             "trace" => "TRACE",
-            "log" => "WARN or ERROR",
+            "log" => ["ERROR", "WARN", "INFO"]
+                .into_iter()
+                .zip(["ERROR or DEBUG", "WARN or DEBUG", "INFO or DEBUG"])
+                .find(|(level, _)| arguments_name(arguments, level))
+                .map_or("WARN or ERROR", |(_, both)| both),
             _ => return None,
         };
         Some((level, pattern(&format_of(arguments))))
     });
     calls.collect()
+}
+
+/// Whether `log!` is called with this level, at least at times.
+fn arguments_name(arguments: &str, level: &str) -> bool {
+    let head = arguments.split(';').next().unwrap_or_default();
+    head.to_uppercase().contains(&format!("LOG::LEVEL::{level}"))
 }
 
 /// The format string: the first literal that is neither the target nor in a key-value pair.
