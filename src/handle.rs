@@ -243,12 +243,18 @@ impl Get {
     }
 }
 /// The token of this actor as the credential of another source: the subject of a token exchange, a client's assertion. It
-/// is fetched again only when it has expired, by a flight of its own.
+/// is fetched again only when it has expired, by a flight of its own. Whoever depends on it waits for at most 9/10 of the
+/// time that is left for the attempt: then there is time for an error that names this link of the chain.
 ///
 /// It names nothing of what it asks for ([`UNNAMED`]).
 impl TokenSource for TokenHandle {
-    async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
-        self.get().await.map_err(SourceError::from)
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let Some(left) = cx.time_left() else { return self.get().await.map_err(SourceError::from) };
+        let limit = left * 9 / 10;
+        match tokio::time::timeout(limit, self.get()).await {
+            Ok(outcome) => outcome.map_err(SourceError::from),
+            Err(_) => Err(SourceError::transient(format!("its actor had no token within {limit:.1?}"))),
+        }
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -82,7 +82,7 @@ pub use {
 pub const UNNAMED: &str = "unnamed";
 
 /// The part by which a source says that no other process can use its tokens. The value says why, and the way out.
-#[cfg(any(feature = "oauth2", feature = "shared"))]
+#[cfg(any(feature = "http", feature = "shared"))]
 pub(crate) const UNSHARED: &str = "tokenflight:unshared";
 
 /// Gets a new token from somewhere: one call, one token or one error.
@@ -303,7 +303,7 @@ impl FetchContext {
     }
 
     /// For another source on which this one depends: the same clock and the same deadline, a flight of its own.
-    #[cfg(feature = "oauth2")]
+    #[cfg(feature = "http")]
     pub(crate) fn for_link(&self) -> Self {
         let (clock, deadline) = (Arc::clone(&self.clock), self.deadline);
         Self { clock, deadline, attempt: self.attempt, ..Self::new(self.reason) }

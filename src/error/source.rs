@@ -155,11 +155,11 @@ impl SourceError {
     }
 
     /// The same, for somebody else who depends on what failed. `link` names what that was.
-    #[cfg(feature = "oauth2")]
+    #[cfg(feature = "http")]
     pub(crate) fn within(self, link: &str) -> Self {
         let whole = Within { link: link.to_owned(), cause: self.clone() };
         let cause = Arc::new(Box::new(whole) as BoxError);
-        Self(Arc::new(SourceInner { cause, reach: Reach::default(), ..SourceInner::clone(&self.0) }))
+        Self(Arc::new(SourceInner { cause, ..SourceInner::clone(&self.0) })).that(Reach::default())
     }
 
     /// The same, where another attempt may help after all.
@@ -235,21 +235,21 @@ impl fmt::Debug for SourceError {
 impl StdError for SourceError {}
 
 /// A failure of something that the source depends on.
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 #[derive(Debug)]
 struct Within {
     link: String,
     cause: SourceError,
 }
 
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 impl fmt::Display for Within {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.link, self.cause)
     }
 }
 
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 impl StdError for Within {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.cause)

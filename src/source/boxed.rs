@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::future::Future;
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 use std::task::Poll;
 
 use super::{FetchContext, TokenSource};
 use crate::error::SourceError;
-#[cfg(feature = "oauth2")]
+#[cfg(feature = "http")]
 use crate::panics::Contained;
 use crate::token::Token;
 
@@ -48,7 +48,7 @@ impl BoxSource {
     }
 
     /// Names its parts under the name of what it is to another source.
-    #[cfg(feature = "oauth2")]
+    #[cfg(feature = "http")]
     pub(crate) fn identify_as(&self, name: &str, part: &mut dyn FnMut(&str, &str)) {
         self.identify(&mut |inner, value| match inner {
             super::UNNAMED => part(inner, &format!("{name}: {value}")),
@@ -69,7 +69,7 @@ impl BoxSource {
     }
 
     /// The ends of all that one source depends on. None waits for another, and a panic is its own.
-    #[cfg(feature = "oauth2")]
+    #[cfg(feature = "http")]
     pub(crate) fn finish_all<'a>(
         sources: impl IntoIterator<Item = &'a Self>,
     ) -> impl Future<Output = ()> + Send {

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 mod builder;
+mod link;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,12 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::error::SourceError;
-use crate::source::{FetchContext, TokenSource, UNNAMED};
+use crate::source::{BoxSource, FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::{Endpoint, Redactor, Request, Transport};
 
 use answer::Shape;
 pub use builder::JsonEndpointBuilder;
+use link::Link;
 
 type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + Sync;
 
@@ -125,6 +127,7 @@ pub struct JsonEndpoint {
     method: Method,
     headers: HeaderMap,
     made: Vec<Made>,
+    links: Vec<Link>,
     body: Option<(&'static str, Bytes)>,
     shape: Shape,
 }
@@ -146,7 +149,7 @@ impl JsonEndpoint {
     }
 
     /// Made anew for each attempt.
-    fn request(&self) -> Result<Request, SourceError> {
+    async fn request(&self, cx: &FetchContext) -> Result<Request, SourceError> {
         let mut request = Request::new(self.method.clone());
         request.redactor = self.redactor.clone();
         for (name, value) in &self.headers {
@@ -156,6 +159,9 @@ impl JsonEndpoint {
             let text = made.text()?;
             hide_header(&mut request.redactor, &text);
             request.headers.insert(made.name.clone(), made.value(&text)?);
+        }
+        for link in &self.links {
+            link.add_to(&mut request, cx).await?;
         }
         Ok(match &self.body {
             Some((media_type, body)) => request.with_body(media_type, body.clone()),
@@ -177,8 +183,14 @@ impl JsonEndpoint {
 
 impl TokenSource for JsonEndpoint {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let answer = self.transport.exchange(&self.endpoint, self.request()?, cx.time_left()).await?;
+        let answer =
+            self.transport.exchange(&self.endpoint, self.request(&cx).await?, cx.time_left()).await?;
         self.shape.read(answer)
+    }
+
+    /// Those that it depends on.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        BoxSource::finish_all(self.links.iter().map(|link| &link.source))
     }
 
     /// With its headers and body, for there is no telling which of them is a secret and which is not.
@@ -199,6 +211,9 @@ impl TokenSource for JsonEndpoint {
             part(&format!("header_fn.{}", made.name), "");
             part(UNNAMED, &format!("`header_fn` of {:?}", made.name.as_str()));
         }
+        for link in &self.links {
+            link.identify(part);
+        }
         if self.transport.is_configured() {
             part(UNNAMED, "`http`");
         }
@@ -210,7 +225,7 @@ impl TokenSource for JsonEndpoint {
 
 impl fmt::Debug for JsonEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let made = self.made.iter().map(|made| &made.name);
+        let made = self.made.iter().map(|made| &made.name).chain(self.links.iter().map(|link| &link.name));
         f.debug_struct("JsonEndpoint")
             .field("method", &self.method)
             .field("url", &self.endpoint.shown())

@@ -4,6 +4,8 @@
 
 mod bounds;
 mod cancellation;
+#[cfg(all(unix, feature = "oauth2"))]
+mod chains;
 mod errors;
 mod exactly_once;
 #[cfg(feature = "oauth2")]

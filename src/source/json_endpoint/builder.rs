@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
@@ -15,12 +16,14 @@ use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::settings::{secret_table, settings};
+use crate::source::{BoxSource, TokenSource};
 use crate::token::TokenType;
 use crate::transport::{
     Configure, Document, Endpoint, HttpClient, Pointer, Redactor, Transport, form, http_setters,
 };
 
 use super::answer::{Ends, Shape};
+use super::link::{Link, Shown};
 use super::{JsonEndpoint, Made, MakeValue, hide_header, secret_value};
 
 settings! {
@@ -40,6 +43,8 @@ settings! {
         header: BTreeMap<String, Secret>,
         #[serde(skip)]
         header_fn: Vec<(String, Arc<MakeValue>)>,
+        #[serde(skip)]
+        links: Vec<(String, Shown, BoxSource)>,
         #[serde(default, deserialize_with = "document")]
         body_json: Option<Document>,
         #[serde(default, deserialize_with = "pairs")]
@@ -80,6 +85,7 @@ impl JsonEndpointBuilder {
             url: Secret::new(url),
             header: BTreeMap::new(),
             header_fn: Vec::new(),
+            links: Vec::new(),
             body_json: None,
             form: None,
             token_pointer: None,
@@ -114,6 +120,20 @@ impl JsonEndpointBuilder {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.header_fn.push((name.into(), Arc::new(move || make().map_err(Into::into))));
+        self
+    }
+
+    /// Sends the token of this source as `Authorization`, with its scheme (a chain). It goes before a
+    /// [`header`](Self::header) of that name. The [handle](crate::TokenHandle) of an actor of its own is a source too: then
+    /// the token is fetched only when it has expired.
+    pub fn authorization(mut self, source: impl TokenSource) -> Self {
+        self.links.push((AUTHORIZATION.to_string(), Shown::WithScheme, BoxSource::new(source)));
+        self
+    }
+
+    /// Sends the token of this source in this header, without a scheme: as `X-Vault-Token`, say.
+    pub fn header_token(mut self, name: impl Into<String>, source: impl TokenSource) -> Self {
+        self.links.push((name.into(), Shown::Bare, BoxSource::new(source)));
         self
     }
 
@@ -194,7 +214,13 @@ impl JsonEndpointBuilder {
             .into_iter()
             .map(|(name, make)| Ok(Made { name: header_name("header_fn", &name)?, make }));
         let made = made.collect::<Result<_, BuildError>>()?;
-        Ok(JsonEndpoint { transport, endpoint, redactor, method: self.method, headers, made, body, shape })
+        let links = self.links.into_iter();
+        let links = links.map(|(name, shown, source)| {
+            header_name("header_token", &name).map(|name| Link { name, shown, source })
+        });
+        let links = links.collect::<Result<_, BuildError>>()?;
+        let method = self.method;
+        Ok(JsonEndpoint { transport, endpoint, redactor, method, headers, made, links, body, shape })
     }
 
     fn shape(&self) -> Result<Shape, BuildError> {

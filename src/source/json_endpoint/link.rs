@@ -1,0 +1,55 @@
+//! A header whose value is the token of another source: a link of a chain.
+
+use http::HeaderName;
+use zeroize::Zeroizing;
+
+use super::secret_value;
+use crate::error::SourceError;
+use crate::source::{BoxSource, FetchContext, TokenSource};
+use crate::transport::Request;
+
+/// Whose token is sent, and where.
+pub(super) struct Link {
+    pub(super) name: HeaderName,
+    pub(super) shown: Shown,
+    pub(super) source: BoxSource,
+}
+
+/// How a token stands in a header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    WithScheme,
+    Bare,
+}
+
+impl Link {
+    /// Asks the source for its token, and puts it on the request.
+    pub(super) async fn add_to(&self, request: &mut Request, cx: &FetchContext) -> Result<(), SourceError> {
+        let failed = |error: SourceError| error.within(&format!("the token for the header {:?}", self.name));
+        let token = self.source.fetch(cx.for_link()).await.map_err(failed)?;
+        if token.is_bound() {
+            let what = "it is bound to a key, and this request has no proof of it";
+            return Err(failed(SourceError::terminal(what)));
+        }
+        if let Some(flaw) = token.flaw() {
+            return Err(failed(SourceError::transient(format!("it {flaw}"))));
+        }
+        request.redactor.hide(Zeroizing::new(token.secret().to_owned()));
+        let value = match self.shown {
+            Shown::WithScheme => Some(token.authorization()),
+            Shown::Bare => secret_value(token.secret()),
+        };
+        let value = value.ok_or_else(|| failed(SourceError::transient("no header can hold it")))?;
+        request.headers.insert(self.name.clone(), value);
+        Ok(())
+    }
+
+    pub(super) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        let name = match self.shown {
+            Shown::WithScheme => "authorization".to_owned(),
+            Shown::Bare => format!("header_token.{}", self.name),
+        };
+        part(&name, "");
+        self.source.identify_as(&name, part);
+    }
+}
