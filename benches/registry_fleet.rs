@@ -141,6 +141,9 @@ fn member_of_fleet(url: &str, name: &str, keys: u32, seed: u64) {
         let bytes = std::array::from_fn(|at| 31 ^ u8::try_from(at * at % 251).expect("below 251"));
         let shared = SharedSource::builder(name)
             .part("fleet", "bench")
+            // Eight processes share this machine with the Redis that they wait for.
+            .store_timeout(Duration::from_secs(10))
+            .lease(Duration::from_secs(20))
             .key(SealKey::new("1", bytes).expect("a key"))
             .build_keyed(source, RedisStore::builder(url).build().expect("a URL"), u32::to_string)
             .expect("the settings are sound");

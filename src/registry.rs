@@ -261,16 +261,19 @@ impl<K: Key> TokenRegistry<K> {
 
     /// Tells everyone who waits, then stops. Returns when all have been told, and the source has come to its end.
     pub async fn shutdown(&self) {
-        let ends: Vec<_> = self
-            .0
-            .doors
-            .iter()
-            .map(|door| {
-                let (done, end) = oneshot::channel();
-                door.do_send(ToShard::Shutdown { done });
-                end
-            })
-            .collect();
+        let (mut ends, mut others) = (Vec::new(), Vec::new());
+        // The first shard comes last: it lets the source end when the others have given up their calls.
+        for (number, door) in self.0.doors.iter().enumerate().rev() {
+            let (done, end) = oneshot::channel();
+            ends.push(end);
+            door.do_send(if number == 0 {
+                ToShard::Shutdown { done, quiet: None, others: std::mem::take(&mut others) }
+            } else {
+                let (quiet, is_quiet) = oneshot::channel();
+                others.push(is_quiet);
+                ToShard::Shutdown { done, quiet: Some(quiet), others: Vec::new() }
+            });
+        }
         for end in ends {
             // A shard that is gone has told everyone as it went.
             let _ = end.await;

@@ -109,6 +109,10 @@ pub(super) enum ToShard<K> {
     Purge,
     Shutdown {
         done: oneshot::Sender<()>,
+        /// Told when the shard has given up its calls.
+        quiet: Option<oneshot::Sender<()>>,
+        /// For the first shard: what the others tell.
+        others: Vec<oneshot::Receiver<()>>,
     },
 }
 

@@ -10,6 +10,7 @@ mod entries;
 mod inbox;
 mod key;
 mod rounds;
+mod unkept;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -39,11 +40,15 @@ use entries::{Entries, Entry, State};
 use inbox::Needs;
 use key::OneKey;
 use rounds::{Alarm, Rounds, Work};
+use unkept::Unkept;
 
 pub(super) struct Shard<K: Key> {
     number: usize,
     common: Arc<Common<K>>,
     entries: Entries<K>,
+    /// Its keys that are waited for, or fly.
+    busy: usize,
+    unkept: Unkept<K>,
     /// When something happens by itself, with the number and the generation of its key. Some are of no use any more.
     alarms: BinaryHeap<Reverse<(Duration, u32, u32)>>,
     alarm: Option<Alarm>,
@@ -98,6 +103,8 @@ impl<K: Key> Shard<K> {
             number,
             common,
             entries: Entries::new(),
+            busy: 0,
+            unkept: Unkept::new(),
             alarms: BinaryHeap::new(),
             alarm: None,
             works: FuturesUnordered::new(),
@@ -154,8 +161,8 @@ impl<K: Key> Shard<K> {
         }
         entry.state = resting.map_or(State::Busy(busy), State::Resting);
         match (was_busy, is_busy) {
-            (false, true) => drop(self.common.busy.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(self.common.busy.fetch_sub(1, Ordering::Relaxed)),
+            (false, true) => self.note_busy(),
+            (true, false) => self.note_rest(),
             _ => {}
         }
         self.entries.put(number, entry);
@@ -163,6 +170,16 @@ impl<K: Key> Shard<K> {
         if !is_busy && self.common.is_too_full() {
             self.evict();
         }
+    }
+
+    fn note_busy(&mut self) {
+        self.busy += 1;
+        self.common.busy.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note_rest(&mut self) {
+        self.busy = self.busy.saturating_sub(1);
+        self.common.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The key's machine, which may have been at rest.
@@ -275,6 +292,7 @@ impl<K: Key> Shard<K> {
         }
         let number = self.entries.reserve();
         let cell = self.common.cells.make(key.clone(), number);
+        self.unkept.take(key).iter().for_each(|token| self.common.cells.discard(key, token));
         let hash = self.common.cells.hash(key);
         Some((number, self.entries.new_entry(key.clone(), hash, cell)))
     }
@@ -325,10 +343,7 @@ impl<K: Key> Shard<K> {
     }
 
     fn is_idle(&self) -> bool {
-        self.works.is_empty()
-            && self.telling.is_empty()
-            && self.crowds.is_empty()
-            && self.common.busy.load(Ordering::Relaxed) == 0
+        self.works.is_empty() && self.telling.is_empty() && self.crowds.is_empty() && self.busy == 0
     }
 }
 

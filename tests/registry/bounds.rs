@@ -175,3 +175,49 @@ async fn a_call_goes_on_while_messages_pour_in() {
     assert!(keys_then < 5_000, "{keys_then} keys had been made when the first one's call went on");
     assert_eq!(told.total(), 20_000);
 }
+
+#[actix::test]
+async fn a_refresh_ahead_or_for_a_report_makes_no_key_busy_beyond_the_limit() {
+    let rig = rig_with(|builder| builder.max_busy_keys(1));
+    let old = [rig.tokens.get(&1).await.unwrap(), rig.tokens.get(&2).await.unwrap()];
+    rig.source.of(3).hold();
+    let busy = rig.asks(3);
+    settle().await;
+    rig.tokens.invalidate(&1, &old[0]);
+    settle().await;
+    assert_eq!(rig.tokens.totals().await.unwrap().busy_keys, 1, "no flight for a report");
+    assert!(rig.tokens.current(&1).unwrap().is_same(&old[0]), "it stays in use");
+    rig.source.of(3).release();
+    assert!(busy.await.unwrap().is_ok());
+
+    tokio::time::sleep(secs(3_540)).await;
+    rig.source.of(4).hold();
+    let busy = rig.asks(4);
+    settle().await;
+    for _ in 0..3 {
+        assert!(rig.tokens.current(&2).unwrap().is_same(&old[1]));
+        settle().await;
+        assert_eq!(rig.tokens.totals().await.unwrap().busy_keys, 1, "no flight ahead");
+    }
+    rig.source.of(4).release();
+    assert!(busy.await.unwrap().is_ok());
+    tokio::time::sleep(secs(2)).await;
+    assert!(rig.tokens.current(&2).is_some());
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(rig.source.of(2).calls(), 2, "a later read refreshes ahead");
+}
+
+#[actix::test]
+async fn a_token_that_is_discarded_while_every_key_is_busy_is_not_handed_out() {
+    let policy = plain().backoff(millis(0));
+    let rig = rig_with(|builder| builder.max_keys(1).max_busy_keys(1).policy(policy));
+    rig.source.of(2).then(token("bad", HOUR)).then(token("good", HOUR));
+    rig.source.of(1).hold();
+    let busy = rig.asks(1);
+    settle().await;
+    rig.tokens.discard(&2, &tokenflight::Token::new("bad"));
+    settle().await;
+    rig.source.of(1).release();
+    assert!(busy.await.unwrap().is_ok());
+    assert_eq!(rig.tokens.get(&2).await.unwrap().secret(), "good");
+}

@@ -166,3 +166,69 @@ fn a_shard_that_stops_leaves_its_slots_and_its_room_to_the_others() {
         arbiters.remove(0).stop();
     });
 }
+
+/// A source that notes how many of its calls run when it is asked to come to its end.
+#[derive(Clone, Default)]
+struct Ending(Arc<std::sync::Mutex<(usize, Option<usize>)>>);
+
+struct Running(Ending);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().0 -= 1;
+    }
+}
+
+impl tokenflight::source::KeyedSource<u32> for Ending {
+    async fn fetch(&self, _: &u32, _: FetchContext) -> Result<Token, SourceError> {
+        self.0.lock().unwrap().0 += 1;
+        let _running = Running(self.clone());
+        std::future::pending().await
+    }
+
+    async fn finish(&self) {
+        let mut ending = self.0.lock().unwrap();
+        ending.1 = Some(ending.0);
+    }
+}
+
+#[actix::test]
+async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
+    let source = Ending::default();
+    let arbiters = [Arbiter::current(), Arbiter::current(), Arbiter::current()];
+    let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
+    let waiting: Vec<_> = (0..16).map(|key| actix_rt::spawn(tokens.get(&key))).collect();
+    while source.0.lock().unwrap().0 < 16 {
+        tokio::task::yield_now().await;
+    }
+    tokens.shutdown().await;
+    assert_eq!(source.0.lock().unwrap().1, Some(0), "calls that ran when the source was asked to end");
+    for caller in waiting {
+        assert!(caller.await.unwrap().unwrap_err().is_stopped());
+    }
+}
+
+/// The shard that has nothing to do ends when the last one is done, and not at its next look at the clock.
+#[actix::test]
+async fn all_shards_end_with_the_last_call() {
+    tokio::time::pause();
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let source = move |_: u32, _: FetchContext| {
+        let held = Arc::clone(&held);
+        async move {
+            tokio::time::sleep(secs(5)).await;
+            drop(held);
+            Ok::<_, SourceError>(Token::new("a"))
+        }
+    };
+    let arbiters = [Arbiter::current(), Arbiter::current()];
+    let builder = TokenRegistry::builder(source).clock(tokenflight::testing::ManualClock::new());
+    let tokens = builder.start_on(&arbiters).unwrap();
+    let get = actix_rt::spawn(tokens.get(&1));
+    settle().await;
+    drop(tokens);
+    assert!(get.await.unwrap().is_ok());
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(Arc::strong_count(&alive), 1, "no shard holds the source any more");
+}

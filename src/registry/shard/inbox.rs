@@ -1,15 +1,20 @@
 //! A shard's inbox: what each message is for a key's machine.
 
+use std::time::Duration;
+
 use actix::{Context, Handler};
+use tokio::sync::oneshot;
 
 use super::super::message::ToShard;
 use super::super::status::RegistryStatus;
+use super::super::window::Frame;
 use super::entries::{Entry, State};
 use super::{Key, Shard};
 use crate::actor::{Status, Ticket};
 use crate::error::TokenError;
 use crate::flight::Event;
 use crate::panics::contain;
+use crate::slot::Report;
 use crate::sync::{Ordering, lock};
 
 /// What a message needs of its key.
@@ -59,15 +64,14 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
                     None => self.refuse(ticket),
                 }
             }
-            ToShard::Invalidate { key, token } => self.if_kept(&key, Event::Invalidate(token)),
-            ToShard::Reported { key } => self.if_kept(&key, Event::Tick),
-            ToShard::NearEnd { key } => self.if_kept(&key, Event::NearEnd),
+            ToShard::Invalidate { key, token } => self.if_room(&key, Event::Invalidate(token)),
+            ToShard::Reported { key } => self.if_room(&key, Event::Tick),
+            ToShard::NearEnd { key } => self.if_room(&key, Event::NearEnd),
             // A key that is not kept is made: it remembers the token that must not be handed out.
-            ToShard::Discard { key, token } => {
-                if let Some((number, entry)) = self.find_or_make(&key, Needs::Memory) {
-                    self.on(number, entry, Event::Discard(token));
-                }
-            }
+            ToShard::Discard { key, token } => match self.find_or_make(&key, Needs::Memory) {
+                Some((number, entry)) => self.on(number, entry, Event::Discard(token)),
+                None => self.unkept.remember(key, token),
+            },
             ToShard::Remove { key, done } => {
                 let removed = self.find(&key).map(|(number, entry)| self.remove(number, entry));
                 let _ = done.send(removed.is_some());
@@ -76,7 +80,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             ToShard::Status { key, done } => drop(done.send(self.status(&key))),
             ToShard::Totals { done } => drop(done.send(self.totals())),
             ToShard::Purge => self.purge(),
-            ToShard::Shutdown { done } => self.shut_down(done, ctx),
+            ToShard::Shutdown { done, quiet, others } => self.shut_down(done, quiet, others, ctx),
         }
         self.rest(ctx);
     }
@@ -119,6 +123,33 @@ impl<K: Key> Shard<K> {
         }
     }
 
+    /// The same for what may start a flight for which nobody waits.
+    fn if_room(&mut self, key: &K, event: Event<Ticket>) {
+        let Some((number, entry)) = self.find(key) else { return };
+        if self.has_room_for(Some(&entry.state), Needs::Flight) {
+            self.on(number, entry, event);
+        } else {
+            self.put_off(number, entry);
+        }
+    }
+
+    /// No flight may start now. The token stays in use, and a later read or report starts one. What was discarded is
+    /// discarded all the same.
+    fn put_off(&mut self, number: u32, entry: Box<Entry<K>>) {
+        /// Readers need not ask again before.
+        const A_WHILE: Duration = Duration::from_secs(1);
+        let (key, slot) = (entry.key.clone(), &entry.cell.slot);
+        slot.quiet_until(self.now().boot.saturating_add(A_WHILE));
+        let reports = slot.take_reports();
+        slot.release(&Frame { cells: &self.common.cells, key: &key, cell: &entry.cell });
+        self.entries.put(number, entry);
+        for report in reports {
+            if let Report::Discard(token) = report {
+                self.if_kept(&key, Event::Discard(token));
+            }
+        }
+    }
+
     /// Whoever waits for it is told that it is gone.
     fn remove(&mut self, number: u32, mut entry: Box<Entry<K>>) {
         if matches!(entry.state, State::Busy(_)) {
@@ -127,7 +158,7 @@ impl<K: Key> Shard<K> {
             entry = stopped;
             if let State::Busy(busy) = &mut entry.state {
                 while self.delivery.tell_chunk(&mut busy.machine) {}
-                self.common.busy.fetch_sub(1, Ordering::Relaxed);
+                self.note_rest();
             }
         }
         self.forget(number, &entry);
@@ -211,7 +242,13 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    fn shut_down(&mut self, done: tokio::sync::oneshot::Sender<()>, ctx: &mut Context<Self>) {
+    fn shut_down(
+        &mut self,
+        done: oneshot::Sender<()>,
+        quiet: Option<oneshot::Sender<()>>,
+        others: Vec<oneshot::Receiver<()>>,
+        ctx: &mut Context<Self>,
+    ) {
         let is_first = self.leaving.is_empty() && !self.has_parted;
         self.leaving.push(done);
         for number in 0..self.entries.numbers() {
@@ -223,8 +260,11 @@ impl<K: Key> Shard<K> {
                 self.forget(number, &entry);
             }
         }
+        if let Some(quiet) = quiet {
+            let _ = quiet.send(());
+        }
         if is_first {
-            self.part(ctx);
+            self.part(others, ctx);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use actix::{ActorContext, ActorFuture, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures_util::StreamExt;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::super::common::{Heard, Who};
@@ -300,7 +301,7 @@ impl<K: Key> Shard<K> {
             if let State::Busy(mut busy) = mem::replace(&mut entry.state, State::Resting(Resting::default()))
             {
                 OneKey { shard: self, number, entry: &entry, busy: &mut busy }.abort();
-                self.common.busy.fetch_sub(1, Ordering::Relaxed);
+                self.note_rest();
                 entry.state = State::Busy(busy);
             }
             self.common.cells.remove(&entry.key);
@@ -322,13 +323,21 @@ impl<K: Key> Shard<K> {
         !self.telling.is_empty() || !self.crowds.is_empty() || self.events >= CHUNK
     }
 
-    /// Lets the source end what must not be cut off. The first shard does it for all.
-    pub(super) fn part(&mut self, ctx: &mut Context<Self>) {
+    /// Lets the source end what must not be cut off. The first shard does it for all, once the others have given up their
+    /// calls. Of one that is gone there is none.
+    pub(super) fn part(&mut self, others: Vec<oneshot::Receiver<()>>, ctx: &mut Context<Self>) {
         if self.number != 0 {
             self.has_parted = true;
             return;
         }
-        let end = tokio::time::timeout(LONGEST_PARTING, Contained::new(self.common.source.finish()));
+        let finish = Contained::new(self.common.source.finish());
+        let after_all = async move {
+            for other in others {
+                let _ = other.await;
+            }
+            finish.await
+        };
+        let end = tokio::time::timeout(LONGEST_PARTING, after_all);
         ctx.spawn(end.into_actor(self).map(|ended, shard: &mut Self, ctx| {
             if ended.is_err() {
                 let name = &*shard.common.name;
