@@ -1,8 +1,8 @@
 //! Single-flight auth tokens for actix applications.
 //!
 //! A service calls an API with a bearer token. The token expires while a hundred requests are under way, and
-//! each of them runs to the auth server. Here the **first** one starts **one** refresh, everybody else waits
-//! for it, and each waiter is told **exactly once**.
+//! each of them calls the auth server. With this crate the **first** one starts **one** refresh, all others wait
+//! for it, and each waiter is answered **exactly once**.
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,50 +42,55 @@
 //!
 //! A *report* names the token: [`replace`](TokenHandle::replace) for a client that repeats its request,
 //! [`invalidate`](TokenHandle::invalidate) for a handler that gets a token anew, [`discard`](TokenHandle::discard) for a
-//! token that is compromised. It costs at most one refresh, within a budget, and takes the token from nobody for long:
-//! the source has the last word. `docs/reports.md` in the repository has the states and the reason of each number.
+//! token that is compromised. It starts at most one refresh, within a budget, and withholds the token for at most 1 s. If the source
+//! gives out the same token again, that token stays in use. `docs/reports.md` in the repository has the states and the reason of each number.
 //!
 //! # Words
 //!
-//! A *flight* is one refresh, with all its attempts. A *waiter* waits for its outcome: by a *ticket*, or in a *round*,
-//! which is where callers of handles wait, in the *lobby*. A *report* says that an API answered 401. A token *settles*
-//! before a report can replace it; the *budget* is what reports may cost. Processes that share tokens take a *lease* to
-//! fetch one, and a *fence* numbers the leases.
-//!
-//! # Where each rule stands
-//!
-//! | file | rule |
+//! | word | meaning |
 //! |---|---|
-//! | `flight.rs`, `flight/callers.rs`, `flight/course.rs` | who gets which token when; attempts, failures, cooldowns |
-//! | `flight/rejection.rs`, `flight/reports.rs` | what a report does; the budget, the memory, the predecessor |
-//! | `flight/telling.rs` | a crowd has one outcome, and is told one after the other |
-//! | `policy.rs`, `policy/` | every number: margins, backoff, limits |
-//! | `token.rs`, `clock.rs` | how long a token lasts, on two clocks |
-//! | `token/present.rs`, `token/proof.rs` | what a request has to carry, or an error; the key that a token is bound to |
-//! | `queue.rs`, `queue/` | who waits, in which order, until when |
-//! | `slot.rs` | reading without a lock; what a report does at once |
-//! | `lobby.rs` | how handle callers share one outcome |
-//! | `actor/ticket.rs`, `actor/delivery.rs` | exactly one answer each; pauses for other tasks |
-//! | `actor.rs`, `actor/call.rs`, `actor/alarm.rs` | performs what the machine says: one call, one timer |
-//! | `actor/breath.rs` | when the arbiter's other tasks have their turn |
-//! | `actor/observe.rs`, `actor/observe/` | the log, the metrics |
-//! | `source.rs`, `source/` | where tokens come from: one grant or server a file |
-//! | `oauth.rs`, `oauth/` | one client at one authorization server; how it proves its identity; what answers mean |
-//! | `transport.rs`, `transport/` | one HTTP exchange: bounded, without redirects, with errors that hold no secret |
-//! | `redactor.rs`, `secret.rs`, `secret/` | what is not shown; secrets that change |
-//! | `oauth/jws.rs`, `oauth/jws/` | a client's private key, and what it signs |
-//! | `source/shared.rs`, `source/shared/` | one auth call for many processes: the order of the steps, sealing, outages |
-//! | `store.rs`, `store/`, `store/redis/*.lua` | what processes share: a token, a lease, a pause, the news |
-//! | `middleware/replay.rs`, `middleware/origins.rs` | which origin may have a token, what an answer means, what is sent again |
-//! | `challenge.rs`, `challenge/` | what a 401 says |
-//! | `evidence.rs` | what answers say of a token: noisy origins, confirmed rejections |
-//! | `middleware/passage.rs`, `middleware/{reqwest,tower,awc}.rs` | one request on its way; thin adaptors |
-//! | `vault.rs`, `vault/` | where a refresh token that rotates is kept: the order of the writes, the file, Redis |
+//! | source | gives tokens: a grant at an auth server, a file, a metadata server, your own code ([`TokenSource`]) |
+//! | flight | one refresh, with all its attempts. At most one is under way |
+//! | waiter | a caller or an actor that waits for the outcome of a flight |
+//! | ticket | how the actor remembers a waiter that subscribed or sent a message. It is answered exactly once |
+//! | round | the callers of handles that wait for the same outcome |
+//! | lobby | where rounds are kept |
+//! | slot | the place from which callers read the current token, without a lock |
+//! | cooldown | the time after a failed flight in which the source is not called |
+//! | report | the news that an API answered 401 to a token |
+//! | settle | the age from which on a report can replace a token |
+//! | budget | how many flights reports may start |
+//! | suspect | a token that was reported, and neither replaced nor confirmed since |
+//! | lease | the right to fetch for the whole fleet, for a limited time |
+//! | fence | the number of a lease. A lower one can no longer write |
+//! | gate | what limits the calls of a registry |
+//!
+//! # Components
+//!
+//! ```text
+//!  callers      TokenHandle ── reads ──► slot ◄── publishes ──┐      actors: Subscribe
+//!                   │ no usable token                         │               │
+//!                   └──► lobby (rounds) ── one message ──► TokenActor ◄───────┘ (tickets)
+//!                                                            │    ▲
+//!                                                     events │    │ effects: fetch, tell, publish
+//!                                                            ▼    │
+//!                                                           machine (no I/O, knows every rule)
+//!                                        TokenActor ── fetch ──► TokenSource ──► auth server
+//! ```
+//!
+//! - The *machine* decides. It has no I/O, no clock and no actix, so that a model checker can visit all its states.
+//! - [`TokenActor`] performs what the machine says: one call to the source, one timer, one answer for each waiter.
+//! - [`TokenHandle`] is what callers hold. It reads the slot, and waits in the lobby if there is no usable token.
+//! - [`source`] and [`oauth`] have the sources; `SharedSource` puts one in front of a whole fleet.
+//! - [`middleware`] puts tokens on the requests of HTTP clients, and reports rejected ones.
+//! - `registry` has an actor's promises for each of many keys.
+//!
+//! `docs/house.md` in the repository names the file of each rule.
 //!
 //! # What it cannot promise
 //!
 //! - A subscriber is told when the answer lies in its mailbox. One that has stopped by then is not told, and
-//!   is counted: [`Status::lost`]. One that stops before it looks is not told either, and nobody knows.
+//!   is counted: [`Status::lost`]. If it stops before it handles the message, it is not told either, and this cannot be counted.
 //! - After a bare `System::stop()` nothing can be delivered in that System. Await [`TokenHandle::shutdown`]
 //!   first, and let the subscribers handle what they have got. Callers in other Systems and runtimes are
 //!   answered all the same, with an error that [`is_stopped`](TokenError::is_stopped).
@@ -100,8 +105,8 @@
 //!   stay, token and flight do not.
 //! - A shared store gives efficiency, not mutual exclusion: a process that was suspended past its lease, or a
 //!   store that failed over, costs a second call to the auth server.
-//! - Secrets are wiped from the buffers that this crate owns. Copies that an HTTP client or the kernel made
-//!   are not ours to wipe.
+//! - Secrets are wiped from the buffers that this crate owns. Copies in an HTTP client or in the kernel cannot
+//!   be wiped.
 //!
 //! # Metrics
 //!
@@ -175,7 +180,7 @@
 //!
 //! | metric | kind | what |
 //! |---|---|---|
-//! | `tokenflight_needs_login` | gauge | 1 while the login is of no use and somebody has to log in |
+//! | `tokenflight_needs_login` | gauge | 1 while the refresh token can no longer be used and somebody has to log in |
 //! | `tokenflight_refresh_token_unsaved` | gauge | 1 while the newest refresh token is in memory alone |
 //!
 //! # Features
