@@ -121,7 +121,7 @@ impl TokenError {
         self.inner.kind == Kind::Panic
     }
 
-    /// How long the source is still left alone, counted from when this caller was told: the rest of the
+    /// How long the source is not called, counted from when this caller was told: the rest of the
     /// server's `Retry-After` (capped by the policy) or of the cooldown, whichever is longer. `None` if no flight
     /// has failed.
     pub fn retry_after(&self) -> Option<Duration> {

@@ -1,5 +1,5 @@
 //! Every number of the single flight. This file has the settings. [`check`] refuses impossible ones, [`margins`] says
-//! when a token is refreshed and when it is no longer handed out, [`pauses`] how long a failed source is left alone.
+//! when a token is refreshed and when it is no longer handed out, [`pauses`] how long a failed source is not called.
 //!
 //! All of it is pure: the same policy and the same roll of the dice give the same answer.
 
@@ -191,7 +191,7 @@ impl RefreshPolicy {
         self
     }
 
-    /// How long the source is left alone after a failed flight. Callers get the error of that flight at once meanwhile.
+    /// How long the source is not called after a failed flight. In this time callers get the error of that flight at once.
     /// It doubles with each failure in a row, up to [`max_cooldown`](Self::max_cooldown). Default 1 s; zero: none.
     pub fn cooldown(mut self, first: Duration) -> Self {
         self.cooldown = first;

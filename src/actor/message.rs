@@ -139,11 +139,11 @@ pub struct Status {
     pub expires_in: Option<Duration>,
     /// The token in hand was reported, and neither replaced nor confirmed by the source since. It is in use.
     pub suspect: bool,
-    /// How long no report may start a flight: the token settles, the budget is spent, or the source is left alone.
+    /// How long no report may start a flight: the token settles, the budget is spent, or a cooldown runs.
     /// `None`: one may start now.
     #[serde(serialize_with = "duration::some_seconds")]
     pub next_report: Option<Duration>,
-    /// How long the source is still left alone after a failure. `None` if it is not.
+    /// How long the source is not called after a failure, from now. `None`: it may be called.
     #[serde(serialize_with = "duration::some_seconds")]
     pub cooldown: Option<Duration>,
     /// How long the last flight took, whatever came of it. `None` before the first has ended.

@@ -11,7 +11,7 @@ use super::{Kind, TokenError};
 /// | error | answer |
 /// |---|---|
 /// | [`is_rejected`](TokenError::is_rejected): what is configured here is wrong, and asking again does not help | 502 |
-/// | everything else | 503, with `Retry-After` where it is known how long the source is left alone |
+/// | everything else | 503, with `Retry-After` if it is known how long the source is not called |
 ///
 /// The body is one sentence without the cause: an error's text may name internal addresses. It is for the log.
 impl ResponseError for TokenError {

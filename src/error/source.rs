@@ -41,7 +41,7 @@ pub(crate) enum Reach {
     /// The server said no to it.
     #[cfg(feature = "oauth2")]
     Refused,
-    /// The server accepted it, and the answer is of no use.
+    /// The server accepted it, and its answer cannot be used.
     Used,
 }
 
@@ -118,7 +118,7 @@ impl SourceError {
         self.0.kind == Failure::Ambiguous
     }
 
-    /// Whether another attempt of the same flight would be of no use, or do harm.
+    /// Whether another attempt of the same flight cannot succeed, or does harm.
     pub(crate) fn ends_the_flight(&self) -> bool {
         match self.0.kind {
             Failure::Terminal | Failure::Panic => true,

@@ -36,7 +36,7 @@ pub struct Counters {
     pub refused_by_settle: u64,
     /// Reports that started no flight because the budget for them was spent.
     pub refused_by_budget: u64,
-    /// Reports that started no flight because the source was left alone after a failure.
+    /// Reports that started no flight because a cooldown ran.
     pub refused_by_cooldown: u64,
     /// Tokens that the source brought though their secret had been reported.
     pub repeated_secrets: u64,

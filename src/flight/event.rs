@@ -200,7 +200,7 @@ pub enum FlightState {
     Queued,
     /// An attempt failed; the next one follows.
     Pausing,
-    /// The last flight failed; the source is left alone for a while.
+    /// The last flight failed; the source is not called until the cooldown ends.
     Cooldown,
     /// It has stopped.
     Stopped,

@@ -1,4 +1,4 @@
-//! Tokens that are bound to a key, so that a stolen one is of no use (`DPoP`, RFC 9449).
+//! Tokens that are bound to a key, so that a stolen one cannot be used (`DPoP`, RFC 9449).
 //!
 //! | file | what stands there |
 //! |---|---|

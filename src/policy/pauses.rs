@@ -1,4 +1,4 @@
-//! How long the source is left alone after a failure. `dice` is a random number in `0.0..1.0`.
+//! How long the source is not called after a failure. `dice` is a random number in `0.0..1.0`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A token that somebody else writes into a file: a projected service account token of Kubernetes, the agent of a vault.
+//! A token that another program writes into a file: a projected service account token of Kubernetes, the agent of a vault.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

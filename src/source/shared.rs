@@ -250,7 +250,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             return;
         }
         if self.breaker.failed(now) {
-            log::warn!(target: "tokenflight", "shared {}: {error}; doing without it", self.shown());
+            log::warn!(target: "tokenflight", "shared {}: {error}; going on without the store", self.shown());
         }
     }
 
@@ -271,7 +271,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let is_told = std::mem::replace(&mut self.memory().fault_reported, true);
         if if self.is_one_of_many() { is_first } else { !is_told } {
             let key = self.shown();
-            log::warn!(target: "tokenflight", "shared {key}: the store holds what no process with the key has written; mending it");
+            log::warn!(target: "tokenflight", "shared {key}: the store holds a value that no process with the key has written; deleting it");
         }
     }
 

@@ -247,7 +247,7 @@ async fn answer(stream: &mut TcpStream, mut reply: Reply) -> io::Result<()> {
                 stream.write_all(&[byte]).await?;
             }
         }
-        // Until the client has had enough.
+        // Until the client closes the connection.
         Reply::Hang => drop(stream.read(&mut [0; 1]).await?),
         Reply::Close | Reply::After(..) => {}
     }

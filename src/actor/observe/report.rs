@@ -188,7 +188,7 @@ impl ReportAnswer {
             Self::Flight => "the source is asked",
             Self::Settling => "too young to be replaced",
             Self::OverBudget => "the budget is spent",
-            Self::CoolingDown => "the source is left alone",
+            Self::CoolingDown => "a cooldown runs",
             Self::Discarded => "never handed out again",
         }
     }

@@ -21,7 +21,7 @@ impl fmt::Display for NeedsLogin {
             Some(generation) => {
                 write!(
                     f,
-                    "somebody has to log in again: refresh token number {generation} is of no use: {}",
+                    "somebody has to log in again: refresh token number {generation} can no longer be used: {}",
                     self.reason
                 )
             }

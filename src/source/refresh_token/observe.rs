@@ -97,9 +97,10 @@ impl Gauge {
 
     fn described(self) -> (&'static str, &'static str) {
         match self {
-            Self::NeedsLogin => {
-                ("tokenflight_needs_login", "1 while the login is of no use and somebody has to log in.")
-            }
+            Self::NeedsLogin => (
+                "tokenflight_needs_login",
+                "1 while the refresh token can no longer be used and somebody has to log in.",
+            ),
             Self::Unsaved => (
                 "tokenflight_refresh_token_unsaved",
                 "1 while the newest refresh token is in memory alone, since the vault cannot be written.",

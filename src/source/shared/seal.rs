@@ -224,7 +224,7 @@ impl KeyRing {
     pub(crate) fn new(keys: Vec<SealKey>, in_clear: bool) -> Result<Self, BuildError> {
         if keys.is_empty() != in_clear {
             let message = if in_clear {
-                "are of no use with `in_clear`: choose one of them"
+                "have no effect with `in_clear`: choose one of them"
             } else {
                 "are missing: give one, or say `in_clear` if tokens may be readable in the store"
             };
