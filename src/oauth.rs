@@ -94,5 +94,5 @@ pub(crate) use discovery::Discovery;
 pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
 pub(crate) use key_source::KeySource;
-pub(crate) use params::{Expected, GrantSettings};
+pub(crate) use params::{Expected, GrantSettings, client_and_grant};
 pub(crate) use response::TokenResponse;

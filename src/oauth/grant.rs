@@ -84,6 +84,11 @@ impl<G, C> GrantBuilder<G, C> {
         (&self.client, &self.settings, &self.grant)
     }
 
+    /// With these settings in place of those that were made so far.
+    pub(crate) fn with_settings(self, settings: GrantSettings) -> Self {
+        Self { settings, ..self }
+    }
+
     /// For a grant that is more than a request.
     pub(crate) fn into_parts(self) -> (C, GrantSettings, G) {
         (self.client, self.settings, self.grant)

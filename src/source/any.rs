@@ -1,5 +1,8 @@
 //! Any source, from one table of settings.
 
+#[cfg(feature = "oauth2")]
+mod linked;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
@@ -24,6 +27,8 @@ use crate::source::{ClientCredentialsBuilder, GithubAppBuilder, VaultBuilder};
 /// | `azure_imds` | `Metadata::azure_imds` | `http` |
 /// | `azure_arc` | `Metadata::azure_arc` | `http` |
 /// | `client_credentials` | `ClientCredentials` | `oauth2` |
+/// | `token_exchange` | `TokenExchange`; `subject` and `actor` are tables of this kind too | `oauth2` |
+/// | `jwt_bearer` | `JwtBearer`; `assertion` is a table of this kind too | `oauth2` |
 /// | `github_app` | `GithubApp` | `oauth2` |
 /// | `vault` | `Vault` | `oauth2` |
 ///
@@ -62,6 +67,10 @@ enum Kind {
     #[cfg(feature = "oauth2")]
     ClientCredentials(ClientCredentialsBuilder),
     #[cfg(feature = "oauth2")]
+    TokenExchange(linked::Linked<linked::Exchange>),
+    #[cfg(feature = "oauth2")]
+    JwtBearer(linked::Linked<linked::Assertion>),
+    #[cfg(feature = "oauth2")]
     GithubApp(GithubAppBuilder),
     #[cfg(feature = "oauth2")]
     Vault(VaultBuilder),
@@ -86,6 +95,10 @@ impl SourceSettings {
             Kind::AzureArc(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
             Kind::ClientCredentials(settings) => BoxSource::new(settings.build()?),
+            #[cfg(feature = "oauth2")]
+            Kind::TokenExchange(settings) => settings.build()?,
+            #[cfg(feature = "oauth2")]
+            Kind::JwtBearer(settings) => settings.build()?,
             #[cfg(feature = "oauth2")]
             Kind::GithubApp(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]

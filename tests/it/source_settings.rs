@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tokenflight::source::SourceSettings;
-use tokenflight::testing::{FakeAuthServer, fakes};
+use tokenflight::testing::{FakeAuthServer, Reply, fakes};
 use tokenflight::{FetchContext, Reason, TokenSource};
 
 use crate::file_token::Folder;
@@ -15,12 +15,12 @@ fn read(settings: &Value) -> Result<SourceSettings, String> {
     serde_json::from_str(&settings.to_string()).map_err(|error| error.to_string())
 }
 
-type Logins = (fakes::GithubApi, fakes::VaultServer);
+type Logins = (fakes::GithubApi, fakes::VaultServer, FakeAuthServer);
 
 /// The settings of each kind, with what its token begins with; and what has to live meanwhile.
 struct Kinds {
     kinds: Vec<(Value, &'static str)>,
-    _servers: (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer, Logins),
+    servers: (Folder, fakes::GcpMetadata, fakes::AzureImds, fakes::AzureArc, FakeAuthServer, Logins),
 }
 
 async fn kinds() -> Kinds {
@@ -29,6 +29,9 @@ async fn kinds() -> Kinds {
     let imds = fakes::AzureImds::start().await.unwrap();
     let arc = fakes::AzureArc::start(folder.path()).await.unwrap();
     let server = FakeAuthServer::start().await.unwrap();
+    let sts = FakeAuthServer::start().await.unwrap();
+    let exchanged = json!({ "access_token": "exchanged", "token_type": "Bearer", "issued_token_type": "x" });
+    sts.during(std::time::Duration::from_secs(600), Reply::json(200, exchanged.to_string()));
     let vault_server = fakes::VaultServer::start().await.unwrap();
     let github = fakes::GithubApi::start(key(RSA).public_jwk()).await.unwrap();
     let script = r#"printf '{"token":"%s"}' "$TOKEN""#;
@@ -76,12 +79,28 @@ async fn kinds() -> Kinds {
         ),
         (
             json!({
+                "kind": "token_exchange", "token_url": sts.url(), "client_id": "app", "client_secret": "s3cret",
+                "audience": "pool", "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+                "subject": { "kind": "file", "path": folder.write("subject", "s3cret-subject") },
+                "actor": { "kind": "gcp_metadata", "base_url": gcp.base_url() },
+            }),
+            "exchanged",
+        ),
+        (
+            json!({
+                "kind": "jwt_bearer", "token_url": server.url(), "client_id": "app", "auth_method": "none",
+                "assertion": { "kind": "file", "path": folder.write("assertion", "s3cret-assertion") },
+            }),
+            "token-",
+        ),
+        (
+            json!({
                 "kind": "vault", "url": vault_server.base_url(), "role_id": "role-1", "secret_id": "secret-1",
             }),
             "hvs.",
         ),
     ];
-    Kinds { kinds, _servers: (folder, gcp, imds, arc, server, (github, vault_server)) }
+    Kinds { kinds, servers: (folder, gcp, imds, arc, server, (github, vault_server, sts)) }
 }
 
 #[actix::test]
@@ -121,6 +140,41 @@ fn what_names_no_source_is_refused_and_no_value_is_quoted() {
     }
     let error = read(&json!({ "kind": "azure_imds", "resource": "" })).unwrap().build().unwrap_err();
     assert_eq!(error.field(), "resource");
+}
+
+#[actix::test]
+async fn the_links_of_a_chain_stand_in_its_table_and_their_faults_are_named() {
+    let all = kinds().await;
+    let exchange = &all.kinds.iter().find(|(settings, _)| settings["kind"] == "token_exchange").unwrap().0;
+    let source = read(exchange).unwrap().build().unwrap();
+    source.fetch(FetchContext::new(Reason::First)).await.unwrap();
+    let (.., (_, _, sts)) = &all.servers;
+    let body = &sts.asked()[0].body;
+    for part in [
+        "subject_token=s3cret-subject&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt",
+        "actor_token=gcp-1",
+        "audience=pool",
+    ] {
+        assert!(body.contains(part), "{body}");
+    }
+    let mut wrong = exchange.clone();
+    wrong["subject"] = json!({ "kind": "file", "path": "" });
+    let error = read(&wrong).unwrap().build().unwrap_err();
+    assert_eq!(error.field(), "subject");
+    assert!(error.to_string().contains("path"), "{error}");
+    wrong["subject"] = json!({ "kind": "file", "path": "a", "paht": "s3cret" });
+    let error = read(&wrong).unwrap_err();
+    assert!(error.contains("unknown field `paht`") && !error.contains("s3cret"), "{error}");
+    wrong["subject"] = json!("s3cret");
+    let error = read(&wrong).unwrap_err();
+    assert!(!error.contains("s3cret"), "{error}");
+    let mut wrong = exchange.clone();
+    wrong.as_object_mut().unwrap().remove("subject");
+    assert!(read(&wrong).unwrap_err().contains("missing field `subject`"));
+    let mut wrong = exchange.clone();
+    wrong.as_object_mut().unwrap().remove("actor");
+    wrong["actor_token_type"] = json!("x");
+    assert_eq!(read(&wrong).unwrap().build().unwrap_err().field(), "actor_token_type");
 }
 
 /// What the example prints, built by `cargo test` beside this binary.
