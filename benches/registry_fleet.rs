@@ -127,6 +127,7 @@ impl Drop for Member {
 
 /// Says when it is ready, waits for its line, asks for all keys, and says its figures.
 fn member_of_fleet(url: &str, name: &str, keys: u32, seed: u64) {
+    env_logger::init();
     actix::System::new().block_on(async {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
