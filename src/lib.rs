@@ -45,6 +45,11 @@
 //! token that is compromised. It starts at most one refresh, within a budget, and withholds the token for at most 1 s. If the source
 //! gives out the same token again, that token stays in use. `docs/reports.md` in the repository has the states and the reason of each number.
 //!
+//! # Guide
+//!
+//! The `guide` module (in the documentation with all features) says which source is for which provider, where the actor
+//! starts, what to do after a 401, how to come from other crates, and where the limits are.
+//!
 //! # Words
 //!
 //! | word | meaning |
@@ -216,6 +221,8 @@ mod flight;
 #[cfg(all(feature = "oauth2", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(all(any(doc, doctest), feature = "oauth2", feature = "redis", feature = "registry"))]
+pub mod guide;
 pub mod handle;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 mod host;

@@ -132,7 +132,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("registry/shard/", 6, &["registry/", "registry/shard", "registry/shard/"]),
     ("fuzzing", 6, &["fuzzing/"]),
     ("fuzzing/", 6, &["fuzzing", "middleware"]),
-    ("guide", 7, &[]),
+    ("guide", 7, &["guide/"]),
+    ("guide/", 7, &["guide"]),
     ("lib", 7, &[]),
 ];
 

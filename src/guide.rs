@@ -1,0 +1,26 @@
+//! The guide: from a provider's settings to a service in production. Text alone; each program in it is compiled.
+//!
+//! - [`providers`]: which source for which provider, with its settings file.
+//! - [`service`]: where the actor starts, shutdown, several HTTP libraries, rotation of secrets, tenants, fleets.
+//! - [`rejections`]: when to call `replace`, when `invalidate`, when neither; `settle` and the budget.
+//! - [`migration`]: from a mutex, from oauth2-rs, from aliri.
+//! - [`limits`]: what a read costs, what a worker closure costs, what the crate does not do.
+//!
+//! Questions, and where the answer is:
+//!
+//! | question | answer |
+//! |---|---|
+//! | When must I not call `invalidate`? | [`rejections`] |
+//! | When is a report refused? How are `settle` and the budget tuned? | [`rejections`] |
+//! | Is there a token before anybody asks? | [`service`]: not by default |
+//! | Where do I start the actor in actix-web? | [`service`]: before `HttpServer::new`, once for each process |
+//! | How do I rotate the client secret? | [`service`]: write the file |
+//! | What do I do with awc's http 0.2, with reqwest 0.12, with another rustls provider? | [`service`] |
+//! | What does a worker closure cost? | [`limits`] |
+//! | How are alerts written? | `docs/operations.md` in the repository has them, with their tests |
+
+pub mod limits;
+pub mod migration;
+pub mod providers;
+pub mod rejections;
+pub mod service;

@@ -1,0 +1,152 @@
+//! Which source for which provider, with its settings file.
+//!
+//! A service of your own that calls an API for itself uses *client credentials*. A program that runs in a cloud or a cluster
+//! uses the identity of its machine, and needs no secret. A program that acts for a user who has logged in once uses a
+//! refresh token.
+//!
+//! | provider | source | `kind` in a settings file |
+//! |---|---|---|
+//! | Auth0, Okta, Entra, Keycloak | [`ClientCredentials`](crate::source::ClientCredentials) | `client_credentials` |
+//! | Google, on Google's machines | [`Metadata::gcp`](crate::source::Metadata::gcp) | `gcp_metadata` |
+//! | Google, elsewhere, with a service account's key | [`Client::jwt_bearer`](crate::oauth::Client::jwt_bearer) | code, see below |
+//! | Azure, on its machines | [`Metadata::azure_imds`](crate::source::Metadata::azure_imds) | `azure_imds` |
+//! | Kubernetes | [`FileToken`](crate::source::FileToken), or it as a client's assertion | `file` |
+//! | GitHub | [`JsonEndpoint`](crate::source::JsonEndpoint) with a signed JWT | code, see below |
+//! | Vault | [`JsonEndpoint`](crate::source::JsonEndpoint), or [`FileToken`](crate::source::FileToken) beside the agent | `json_endpoint`, `file` |
+//! | AWS | keys for SigV4 are no bearer tokens: use AWS' SDK. For a token of `aws eks get-token`: [`ExecCredential`](crate::source::ExecCredential) | `exec` |
+//!
+//! # One table chooses the source
+//!
+//! [`SourceSettings`](crate::source::SourceSettings) reads any source from one table. So an operator changes the provider without a
+//! build. Unknown keys are errors. A secret is a value, `{ file = ".." }` or `{ env = ".." }`.
+//!
+//! ```
+//! use tokenflight::TokenActor;
+//! use tokenflight::source::SourceSettings;
+//!
+//! # actix_rt::System::new().block_on(async {
+//! # std::fs::write(std::env::temp_dir().join("guide-secret"), "s3cret")?;
+//! # let secret = std::env::temp_dir().join("guide-secret");
+//! # let secret = secret.to_str().unwrap();
+//! // Auth0: it wants the API's `audience`.
+//! let auth0 = format!(r#"{{ "kind": "client_credentials", "token_url": "https://TENANT.eu.auth0.com/oauth/token",
+//!     "client_id": "id", "client_secret": {{ "file": "{secret}" }},
+//!     "audience": ["https://api.example.com"] }}"#);
+//! // Okta: an authorization server of your own (`default`), and at least one scope.
+//! let okta = format!(r#"{{ "kind": "client_credentials", "token_url": "https://ORG.okta.com/oauth2/default/v1/token",
+//!     "client_id": "id", "client_secret": {{ "file": "{secret}" }}, "scope": "orders.read" }}"#);
+//! // Entra: the scope is the API's identifier with `/.default`.
+//! let entra = format!(r#"{{ "kind": "client_credentials", "client_id": "id", "client_secret": {{ "file": "{secret}" }},
+//!     "token_url": "https://login.microsoftonline.com/TENANT/oauth2/v2.0/token",
+//!     "scope": "api://orders/.default" }}"#);
+//! // Keycloak: the issuer is enough; the token URL is discovered.
+//! let keycloak = format!(r#"{{ "kind": "client_credentials", "issuer": "https://sso.example.com/realms/shop",
+//!     "client_id": "id", "client_secret": {{ "file": "{secret}" }} }}"#);
+//! // Google and Azure, on their own machines: no secret at all.
+//! let google = r#"{ "kind": "gcp_metadata", "scope": "https://www.googleapis.com/auth/cloud-platform" }"#;
+//! let azure = r#"{ "kind": "azure_imds", "resource": "https://vault.azure.net" }"#;
+//! // Kubernetes: the projected token itself. It is read again, since Kubernetes replaces it.
+//! let kubernetes = r#"{ "kind": "file", "path": "/var/run/secrets/tokens/api" }"#;
+//! // A login program of the cloud.
+//! let eks = r#"{ "kind": "exec", "command": "aws", "args": ["eks", "get-token", "--cluster-name", "blue"] }"#;
+//! // Vault, by AppRole: the token and its lease stand in `auth`.
+//! let vault = r#"{ "kind": "json_endpoint", "method": "POST", "url": "https://vault.example.com/v1/auth/approle/login",
+//!     "body_json": { "role_id": "role", "secret_id": "s3cret" },
+//!     "token_pointer": "/auth/client_token", "lifetime_pointer": "/auth/lease_duration" }"#;
+//!
+//! for settings in [&auth0, &okta, &entra, &keycloak, google, azure, kubernetes, eks, vault] {
+//!     let source = serde_json::from_str::<SourceSettings>(settings)?.build()?;
+//!     let tokens = TokenActor::builder(source).name("orders").start()?;
+//!     assert!(tokens.current().is_none()); // nobody has asked, so nothing was called
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! Vault wants its token in `X-Vault-Token`, not in `Authorization`. Put [`Token::secret`](crate::Token::secret) there yourself. The
+//! source above logs in again at the end of each lease; Vault's agent, which renews, writes a file for `FileToken`.
+//!
+//! # A private key instead of a secret
+//!
+//! A [`Preset`](crate::oauth::Preset) knows what each provider wants in the assertion: audience, algorithm, type. The key stays in its
+//! file, and is read again when the file changes.
+//!
+//! ```no_run
+//! use tokenflight::oauth::{Client, Preset};
+//!
+//! let client = Client::builder("https://TENANT.eu.auth0.com/", "id")      // the issuer
+//!     .preset(Preset::Auth0)                                              // also Entra, Okta, Keycloak, Google
+//!     .private_key_file("/run/secrets/auth0.pem")
+//!     .build()?;
+//! let source = client.client_credentials().audience("https://api.example.com").build()?;
+//! # let _ = source;
+//! # Ok::<(), tokenflight::BuildError>(())
+//! ```
+//!
+//! # Google: a service account's key
+//!
+//! ```no_run
+//! use tokenflight::oauth::{Client, PrivateKey};
+//! use tokenflight::source::SignedJwt;
+//!
+//! let url = "https://oauth2.googleapis.com/token";
+//! let key = PrivateKey::from_pem(std::fs::read_to_string("/run/secrets/service-account.pem")?)?;
+//! let jwt = SignedJwt::builder(key, "robot@project.iam.gserviceaccount.com", url)
+//!     .claim("scope", "https://www.googleapis.com/auth/cloud-platform")
+//!     .build()?;
+//! let source = Client::with_token_url(url, "robot").public().build()?.jwt_bearer(jwt).build()?;
+//! # let _ = source;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # GitHub: an installation of an app
+//!
+//! The app signs a JWT, and gets an installation token for it that lasts an hour. GitHub's replicas know a new token after 1 to
+//! 5 s; `settle` keeps the older one in use for that long. The JWT comes from an actor of its own. `header_fn` must not wait, so
+//! the closure reads what the actor has.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tokenflight::oauth::PrivateKey;
+//! use tokenflight::source::{JsonEndpoint, SignedJwt};
+//! use tokenflight::{RefreshPolicy, TokenActor};
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let key = PrivateKey::from_pem(std::fs::read_to_string("/run/secrets/app.pem")?)?;
+//! let jwt = SignedJwt::builder(key, "APP-ID", "github.com")
+//!     .backdate(Duration::from_secs(60))
+//!     .lifetime(Duration::from_secs(9 * 60))
+//!     .build()?;
+//! let app = TokenActor::builder(jwt).policy(RefreshPolicy::default().background(true)).start()?;
+//! app.get().await?;
+//! let source = JsonEndpoint::post("https://api.github.com/app/installations/ID/access_tokens")
+//!     .header("accept", "application/vnd.github+json")
+//!     .header_fn("authorization", move || {
+//!         let token = app.current().ok_or("no JWT yet")?;
+//!         Ok::<_, &str>(format!("Bearer {}", token.secret()))
+//!     })
+//!     .token_pointer("/token")
+//!     .expires_at_pointer("/expires_at")
+//!     .build()?;
+//! let policy = RefreshPolicy::default().settle(Duration::from_secs(5));
+//! let tokens = TokenActor::builder(source).policy(policy).name("github").start()?;
+//! # let _ = tokens;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Kubernetes: a projected token as the client's proof
+//!
+//! Many authorization servers accept the service account's token as the client's assertion (workload identity): no secret is
+//! stored anywhere.
+//!
+//! ```no_run
+//! use tokenflight::oauth::Client;
+//!
+//! let client = Client::builder("https://login.microsoftonline.com/TENANT/v2.0", "id")
+//!     .assertion_file("/var/run/secrets/azure/tokens/azure-identity-token")
+//!     .build()?;
+//! let source = client.client_credentials().scope("https://vault.azure.net/.default").build()?;
+//! # let _ = source;
+//! # Ok::<(), tokenflight::BuildError>(())
+//! ```
