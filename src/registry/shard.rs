@@ -6,6 +6,7 @@
 //! [`inbox`] the messages, [`rounds`] what the shard does by itself: calls that end, alarms, crowds.
 
 mod busy;
+mod decisions;
 mod entries;
 mod inbox;
 mod key;
@@ -26,16 +27,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::common::{Common, Heard, Who};
-use super::gate::{Decided, Ending, Number, Permit};
 use super::window::Window;
 use crate::actor::{Delivery, Shell, Ticket, yield_turn};
 use crate::clock::Timestamp;
 use crate::error::TokenError;
-use crate::flight::{Counters, Effect, Event, Machine, Refusal};
+use crate::flight::{Counters, Effect, Event, Machine};
 use crate::queue::CHUNK;
-use crate::sync::{Ordering, lock};
+use crate::sync::Ordering;
 
 use busy::Busy;
+use decisions::Decision;
 use entries::{Entries, Entry, State};
 use inbox::Needs;
 use key::OneKey;
@@ -76,13 +77,6 @@ pub(super) struct Shard<K: Key> {
     told: super::observe::Told,
     /// Events since the last pause for the arbiter's other tasks.
     events: usize,
-}
-
-/// What the gate has decided for a key. Without a number: the answer to the question itself.
-struct Decision {
-    who: Who,
-    number: Option<Number>,
-    how: Result<Permit, Refusal>,
 }
 
 /// What a key of a registry can be.
@@ -219,60 +213,6 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Gives the gate back its leave.
-    fn end_call(&mut self, permit: Option<Permit>, ending: Ending, now: Timestamp) {
-        if let Some(permit) = permit {
-            self.common.end_call(permit, ending, now.boot);
-        }
-    }
-
-    /// Acts on what the gate has decided: for keys of this shard at once, for others their shards hear it.
-    fn hear(&mut self, now: Timestamp) {
-        loop {
-            self.sort(now);
-            let Some(Decision { who, number, how }) = self.decided.pop_front() else { return };
-            let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else {
-                self.end_call(how.ok(), Ending::Abandoned, now);
-                continue;
-            };
-            match &mut entry.state {
-                State::Busy(busy) if busy.machine.is_queued() && busy.asked == number => {
-                    busy.asked = None;
-                    let event = match how {
-                        Ok(permit) => {
-                            busy.permit = Some(permit);
-                            Event::Granted
-                        }
-                        Err(refusal) => Event::Refused(refusal),
-                    };
-                    self.step(who.entry, entry, [event], now);
-                }
-                // It does not want this call any more: the answer and its withdrawal have crossed.
-                _ => {
-                    self.end_call(how.ok(), Ending::Abandoned, now);
-                    self.entries.put(who.entry, entry);
-                }
-            }
-        }
-    }
-
-    /// Takes what the gate has decided since, and sends each to its shard.
-    fn sort(&mut self, now: Timestamp) {
-        let common = Arc::clone(&self.common);
-        let mut gate = lock(&common.gate);
-        while let Some(decided) = gate.next_decided(now.boot) {
-            if decided.who.shard == self.number {
-                self.decided.push_back(Decision::of(decided, now));
-            } else if let Some(door) = common.doors.get(decided.who.shard)
-                && let Err(gone) = door.send(Heard::Decided(decided))
-                && let Heard::Decided(decided) = gone.0
-                && let Ok(permit) = decided.how
-            {
-                gate.ended(permit, Ending::Abandoned, now.boot);
-            }
-        }
-    }
-
     /// An entry for this key, which is made if there is none. `None` if there is no room.
     fn find_or_make(&mut self, key: &K, needs: Needs) -> Option<(u32, Box<Entry<K>>)> {
         let found = self.find(key);
@@ -384,24 +324,6 @@ impl<K: Key> Drop for Shard<K> {
 impl<K: Key> fmt::Debug for Shard<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("number", &self.number).finish_non_exhaustive()
-    }
-}
-
-impl Decision {
-    fn of(decided: Decided<Who>, now: Timestamp) -> Self {
-        let how = decided.how.map_err(|refusal| refusal.told_at(now));
-        Self { who: decided.who, number: Some(decided.number), how }
-    }
-}
-
-impl super::gate::Refusal {
-    fn told_at(self, now: Timestamp) -> Refusal {
-        match self {
-            Self::Closed { error, until } | Self::ClientClosed { error, until } => {
-                Refusal::Closed { error, left: until.saturating_sub(now.boot) }
-            }
-            Self::TooLong { expected, .. } => Refusal::TooLong { expected },
-        }
     }
 }
 

@@ -1,0 +1,92 @@
+//! What the gate has decided for the keys of a shard, and what comes of it.
+
+use std::sync::Arc;
+
+use super::super::common::{Heard, Who};
+use super::super::gate::{self, Decided, Ending, Number, Permit};
+use super::entries::State;
+use super::{Key, Shard};
+use crate::clock::Timestamp;
+use crate::flight::{Event, Refusal};
+use crate::sync::lock;
+
+/// What the gate has decided for a key. Without a number: the answer to the question itself.
+pub(super) struct Decision {
+    pub(super) who: Who,
+    pub(super) number: Option<Number>,
+    pub(super) how: Result<Permit, Refusal>,
+}
+
+impl<K: Key> Shard<K> {
+    /// Gives the gate back its leave.
+    pub(super) fn end_call(&mut self, permit: Option<Permit>, ending: Ending, now: Timestamp) {
+        if let Some(permit) = permit {
+            self.common.end_call(permit, ending, now.boot);
+        }
+    }
+
+    /// Acts on what the gate has decided: for keys of this shard at once, for others their shards hear it.
+    pub(super) fn hear(&mut self, now: Timestamp) {
+        loop {
+            self.sort(now);
+            let Some(Decision { who, number, how }) = self.decided.pop_front() else { return };
+            let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else {
+                self.end_call(how.ok(), Ending::Abandoned, now);
+                continue;
+            };
+            match &mut entry.state {
+                State::Busy(busy) if busy.machine.is_queued() && busy.asked == number => {
+                    busy.asked = None;
+                    let event = match how {
+                        Ok(permit) => {
+                            busy.permit = Some(permit);
+                            Event::Granted
+                        }
+                        Err(refusal) => Event::Refused(refusal),
+                    };
+                    self.step(who.entry, entry, [event], now);
+                }
+                // It does not want this call any more: the answer and its withdrawal have crossed.
+                _ => {
+                    self.end_call(how.ok(), Ending::Abandoned, now);
+                    self.entries.put(who.entry, entry);
+                }
+            }
+        }
+    }
+
+    /// Takes what the gate has decided since, and sends each to its shard.
+    fn sort(&mut self, now: Timestamp) {
+        let common = Arc::clone(&self.common);
+        let mut gate = lock(&common.gate);
+        while let Some(decided) = gate.next_decided(now.boot) {
+            if decided.who.shard == self.number {
+                self.decided.push_back(Decision::of(decided, now));
+            } else if let Some(door) = common.doors.get(decided.who.shard)
+                && let Err(gone) = door.send(Heard::Decided(decided))
+                && let Heard::Decided(decided) = gone.0
+                && let Ok(permit) = decided.how
+            {
+                gate.ended(permit, Ending::Abandoned, now.boot);
+            }
+        }
+    }
+}
+
+impl Decision {
+    pub(super) fn of(decided: Decided<Who>, now: Timestamp) -> Self {
+        let how = decided.how.map_err(|refusal| refusal.told_at(now));
+        Self { who: decided.who, number: Some(decided.number), how }
+    }
+}
+
+impl gate::Refusal {
+    pub(super) fn told_at(self, now: Timestamp) -> Refusal {
+        match self {
+            Self::Closed { error, until } | Self::ClientClosed { error, until } => {
+                Refusal::Closed { error, left: until.saturating_sub(now.boot) }
+            }
+            Self::TooLong { expected, .. } => Refusal::TooLong { expected },
+        }
+    }
+}
