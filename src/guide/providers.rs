@@ -11,8 +11,8 @@
 //! | Google, elsewhere, with a service account's key | [`Client::jwt_bearer`](crate::oauth::Client::jwt_bearer) | code, see below |
 //! | Azure, on its machines | [`Metadata::azure_imds`](crate::source::Metadata::azure_imds) | `azure_imds` |
 //! | Kubernetes | [`FileToken`](crate::source::FileToken), or it as a client's assertion | `file` |
-//! | GitHub | [`JsonEndpoint`](crate::source::JsonEndpoint) with a signed JWT | code, see below |
-//! | Vault | [`JsonEndpoint`](crate::source::JsonEndpoint), or [`FileToken`](crate::source::FileToken) beside the agent | `json_endpoint`, `file` |
+//! | GitHub, as an app | [`GithubApp`](crate::source::GithubApp) | `github_app` |
+//! | Vault | [`Vault`](crate::source::Vault), or [`FileToken`](crate::source::FileToken) beside its agent | `vault`, `file` |
 //! | AWS | keys for SigV4 are no bearer tokens: use AWS' SDK. For a token of `aws eks get-token`: [`ExecCredential`](crate::source::ExecCredential) | `exec` |
 //!
 //! # One table chooses the source
@@ -49,10 +49,9 @@
 //! let kubernetes = r#"{ "kind": "file", "path": "/var/run/secrets/tokens/api" }"#;
 //! // A login program of the cloud.
 //! let eks = r#"{ "kind": "exec", "command": "aws", "args": ["eks", "get-token", "--cluster-name", "blue"] }"#;
-//! // Vault, by AppRole: the token and its lease stand in `auth`.
-//! let vault = r#"{ "kind": "json_endpoint", "method": "POST", "url": "https://vault.example.com/v1/auth/approle/login",
-//!     "body_json": { "role_id": "role", "secret_id": "s3cret" },
-//!     "token_pointer": "/auth/client_token", "lifetime_pointer": "/auth/lease_duration" }"#;
+//! // Vault, by AppRole. The lease is renewed, and there is a new login when it cannot be.
+//! let vault = r#"{ "kind": "vault", "url": "https://vault.example.com:8200",
+//!     "role_id": "role", "secret_id": "s3cret" }"#;
 //!
 //! for settings in [&auth0, &okta, &entra, &keycloak, google, azure, kubernetes, eks, vault] {
 //!     let source = serde_json::from_str::<SourceSettings>(settings)?.build()?;
@@ -63,8 +62,9 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Vault wants its token in `X-Vault-Token`, not in `Authorization`. Put [`Token::secret`](crate::Token::secret) there yourself. The
-//! source above logs in again at the end of each lease; Vault's agent, which renews, writes a file for `FileToken`.
+//! Vault wants its token in `X-Vault-Token`, not in `Authorization`: put [`Token::secret`](crate::Token::secret) there yourself. It
+//! answers 403 to a token that it does not know, so no middleware reports it: call
+//! [`replace`](crate::TokenHandle::replace) where you know that it is that.
 //!
 //! # A private key instead of a secret
 //!
@@ -101,32 +101,18 @@
 //!
 //! # GitHub: an installation of an app
 //!
-//! The app signs a JWT, and gets an installation token for it that lasts an hour. GitHub's replicas know a new token after 1 to
-//! 5 s; `settle` keeps the older one in use for that long. The JWT comes from an actor of its own. `header_fn` must not wait, so
-//! the closure reads what the actor has.
+//! The app's key signs a JWT for each request, and GitHub gives an installation token of an hour for it. GitHub's replicas know a
+//! new token after 1 to 5 s; `settle` keeps the older one in use for that long.
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use tokenflight::oauth::PrivateKey;
-//! use tokenflight::source::{JsonEndpoint, SignedJwt};
+//! use tokenflight::source::GithubApp;
 //! use tokenflight::{RefreshPolicy, TokenActor};
 //!
 //! # actix_rt::System::new().block_on(async {
-//! let key = PrivateKey::from_pem(std::fs::read_to_string("/run/secrets/app.pem")?)?;
-//! let jwt = SignedJwt::builder(key, "APP-ID", "github.com")
-//!     .backdate(Duration::from_secs(60))
-//!     .lifetime(Duration::from_secs(9 * 60))
-//!     .build()?;
-//! let app = TokenActor::builder(jwt).policy(RefreshPolicy::default().background(true)).start()?;
-//! app.get().await?;
-//! let source = JsonEndpoint::post("https://api.github.com/app/installations/ID/access_tokens")
-//!     .header("accept", "application/vnd.github+json")
-//!     .header_fn("authorization", move || {
-//!         let token = app.current().ok_or("no JWT yet")?;
-//!         Ok::<_, &str>(format!("Bearer {}", token.secret()))
-//!     })
-//!     .token_pointer("/token")
-//!     .expires_at_pointer("/expires_at")
+//! let source = GithubApp::builder("APP-ID", 12_345_678) // the id of the installation
+//!     .private_key_file("/run/secrets/app.pem")
+//!     .permission("contents", "read")
 //!     .build()?;
 //! let policy = RefreshPolicy::default().settle(Duration::from_secs(5));
 //! let tokens = TokenActor::builder(source).policy(policy).name("github").start()?;
