@@ -52,6 +52,7 @@ mod message;
 mod observe;
 mod shard;
 mod status;
+mod unkept;
 mod verdict;
 mod window;
 
@@ -92,7 +93,24 @@ struct Inner<K: Key> {
     doors: Vec<Door<K>>,
 }
 
+/// What waits for a token does not keep the registry going.
+struct WeakRegistry<K: Key>(std::sync::Weak<Inner<K>>);
+
+impl<K: Key> WeakRegistry<K> {
+    fn upgrade(&self) -> Option<TokenRegistry<K>> {
+        self.0.upgrade().map(TokenRegistry)
+    }
+}
+
 impl<K: Key> TokenRegistry<K> {
+    fn downgrade(&self) -> WeakRegistry<K> {
+        WeakRegistry(Arc::downgrade(&self.0))
+    }
+
+    fn is_discarded(&self, key: &K, token: &Token) -> bool {
+        self.0.common.cells.is_discarded(key, token)
+    }
+
     /// Starts to make a registry that gets its tokens from `source`.
     pub fn builder(source: impl KeyedSource<K>) -> TokenRegistryBuilder<K> {
         TokenRegistryBuilder::new(source)

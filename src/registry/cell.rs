@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use foldhash::fast::RandomState;
 
 use super::arrivals::Arrivals;
+use super::unkept::Unkept;
 use super::window::{Frame, Window};
 use crate::clock::{Clock, Timestamp};
 use crate::slot::{Read, Single, Slot};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::token::Token;
 
 /// One key's token, as its shard and reports see it. Made and taken away by the key's shard alone.
@@ -30,6 +31,7 @@ pub(super) struct Cells<K> {
     hashes: RandomState,
     moment: Moment,
     clock: Arc<dyn Clock>,
+    unkept: Mutex<Unkept<K>>,
     /// Keys in the map.
     pub(super) keys: AtomicUsize,
 }
@@ -44,6 +46,7 @@ impl<K: Hash + Eq + Clone> Cells<K> {
             hashes,
             moment: Moment::default(),
             clock,
+            unkept: Mutex::new(Unkept::new()),
             keys: AtomicUsize::new(0),
         }
     }
@@ -87,19 +90,62 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         Some(cell.slot.invalidate(token, &Frame { cells: self, key, cell: &cell }))
     }
 
+    /// The token is not handed out any more, whether the key is kept or not.
+    ///
+    /// Who [makes](Self::make) a key first puts it into the map, and then takes what was discarded for it. Who discards first
+    /// looks into the map. Where there is no key, the token is remembered, and then the map is looked at once more. Therefore
+    /// one of the two sees the other.
     pub(super) fn discard(&self, key: &K, token: &Token) {
-        if let Some(cell) = self.get(key) {
-            cell.slot.discard(token, &Frame { cells: self, key, cell: &cell });
+        loop {
+            if let Some(cell) = self.get(key) {
+                cell.slot.discard(token, &Frame { cells: self, key, cell: &cell });
+                // Otherwise the key has gone meanwhile, and may have come back.
+                if self.get(key).is_some_and(|now| Arc::ptr_eq(&now, &cell)) {
+                    return;
+                }
+            } else {
+                lock(&self.unkept).remember(key.clone(), token.clone());
+                if self.get(key).is_none() {
+                    return;
+                }
+            }
         }
+    }
+
+    /// A key that knows of a discarded token has gone.
+    pub(super) fn remember_discarded(&self, key: K, token: Token) {
+        lock(&self.unkept).remember(key, token);
+    }
+
+    /// Whether it was discarded, as far as the key knows.
+    pub(super) fn is_discarded(&self, key: &K, token: &Token) -> bool {
+        self.get(key).is_some_and(|cell| cell.slot.is_discarded(token))
     }
 
     /// A new key.
     pub(super) fn make(&self, key: K, entry: u32) -> Arc<Cell> {
         let slot = Slot::new(Arc::clone(&self.clock));
         let cell = Arc::new(Cell { slot, arrivals: Arrivals::default(), entry });
-        self.map.pin().insert(key, Window::blind(Arc::clone(&cell)));
+        self.map.pin().insert(key.clone(), Window::blind(Arc::clone(&cell)));
         self.keys.fetch_add(1, Ordering::Relaxed);
+        let discarded = { lock(&self.unkept).take(&key) };
+        for token in discarded {
+            cell.slot.discard(&token, &Frame { cells: self, key: &key, cell: &cell });
+        }
         cell
+    }
+
+    /// Closes each key whose hash `is_meant`.
+    pub(super) fn close_all(&self, is_meant: impl Fn(u64) -> bool) {
+        let windows = self.map.pin();
+        let meant: Vec<_> = windows
+            .iter()
+            .filter(|(key, _)| is_meant(self.hash(key)))
+            .map(|(key, window)| (key.clone(), Arc::clone(&window.cell)))
+            .collect();
+        for (key, cell) in meant {
+            self.close(&key, &cell);
+        }
     }
 
     /// The key goes: readers find no token, and whoever has not been seen is told.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::{Key, TokenRegistry};
+use super::{Key, TokenRegistry, WeakRegistry};
 use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};
 use crate::token::Token;
@@ -28,7 +28,8 @@ enum Getting<K: Key> {
     Ready(Outcome),
     /// Not polled yet.
     Asking(TokenRegistry<K>, K, Asking),
-    Waiting(oneshot::Receiver<Outcome>),
+    /// It does not keep the registry going.
+    Waiting(oneshot::Receiver<Outcome>, WeakRegistry<K>, K),
     Over,
 }
 
@@ -57,21 +58,24 @@ impl<K: Key> Future for KeyGet<K> {
                     if let (Asking::Want, Some(token)) = (&asking, registry.current(&key)) {
                         return Poll::Ready(Ok(token));
                     }
-                    self.0 = match registry.ask(key, asking) {
-                        Ok(answer) => Getting::Waiting(answer),
+                    self.0 = match registry.ask(key.clone(), asking) {
+                        Ok(answer) => Getting::Waiting(answer, registry.downgrade(), key),
                         Err(error) => return Poll::Ready(Err(error)),
                     };
                 }
-                Getting::Waiting(mut answer) => {
-                    return match Pin::new(&mut answer).poll(cx) {
-                        Poll::Pending => {
-                            self.0 = Getting::Waiting(answer);
-                            Poll::Pending
-                        }
-                        Poll::Ready(outcome) => {
-                            Poll::Ready(outcome.unwrap_or_else(|_| Err(TokenError::stopped())))
-                        }
+                Getting::Waiting(mut answer, registry, key) => {
+                    let Poll::Ready(outcome) = Pin::new(&mut answer).poll(cx) else {
+                        self.0 = Getting::Waiting(answer, registry, key);
+                        return Poll::Pending;
                     };
+                    let outcome = outcome.unwrap_or_else(|_| Err(TokenError::stopped()));
+                    // It may have been discarded between the answer and this poll.
+                    match (&outcome, registry.upgrade()) {
+                        (Ok(token), Some(registry)) if registry.is_discarded(&key, token) => {
+                            self.0 = Getting::Asking(registry, key, Asking::Want);
+                        }
+                        _ => return Poll::Ready(outcome),
+                    }
                 }
                 // Polled again after its end, which a future need not endure, it never ends.
                 Getting::Over => return Poll::Pending,

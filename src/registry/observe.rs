@@ -48,7 +48,7 @@ impl<K> Meters<K> {
     /// So many keys and callers wait.
     pub(super) fn write(&self, lines: Lines, keys: usize, waiters: usize) {
         for line in lines.into_iter().flatten() {
-            line.write(&self.name, keys, waiters);
+            contain(|| line.write(&self.name, keys, waiters));
         }
     }
 
@@ -59,9 +59,10 @@ impl<K> Meters<K> {
             return;
         }
         let label = self.label(key);
-        journal::note(&self.name, label.as_deref(), note);
+        // Loggers and recorders are foreign code.
+        contain(|| journal::note(&self.name, label.as_deref(), note));
         #[cfg(feature = "metrics")]
-        self.instruments.note(label, note);
+        contain(|| self.instruments.note(label, note));
     }
 
     /// A call to the source has ended. `is_asked`: the auth server was asked, and not another process's token taken.
@@ -70,7 +71,7 @@ impl<K> Meters<K> {
         #[cfg(feature = "metrics")]
         let outcome = if is_asked { outcome(ending) } else { "from_store" };
         #[cfg(feature = "metrics")]
-        self.instruments.call_ended(self.label(key), outcome, took);
+        contain(|| self.instruments.call_ended(self.label(key), outcome, took));
         #[cfg(not(feature = "metrics"))]
         let _ = (key, ending, is_asked, took);
     }
@@ -78,7 +79,7 @@ impl<K> Meters<K> {
     /// How things stand after a round of a shard.
     #[cfg(feature = "metrics")]
     pub(super) fn observe(&self, status: &RegistryStatus, overloads: u64, told: &mut Told, now: Duration) {
-        self.instruments.observe(status, overloads, self.journal.closed_for(now), told);
+        contain(|| self.instruments.observe(status, overloads, self.journal.closed_for(now), told));
     }
 
     /// What the user says of a key is foreign code.

@@ -11,7 +11,6 @@ mod entries;
 mod inbox;
 mod key;
 mod rounds;
-mod unkept;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -41,7 +40,6 @@ use entries::{Entries, Entry, State};
 use inbox::Needs;
 use key::OneKey;
 use rounds::{Alarm, Rounds, Work};
-use unkept::Unkept;
 
 pub(super) struct Shard<K: Key> {
     number: usize,
@@ -49,7 +47,6 @@ pub(super) struct Shard<K: Key> {
     entries: Entries<K>,
     /// Its keys that are waited for, or fly.
     busy: usize,
-    unkept: Unkept<K>,
     /// When something happens by itself, with the number and the generation of its key. Some are of no use any more.
     alarms: BinaryHeap<Reverse<(Duration, u32, u32)>>,
     alarm: Option<Alarm>,
@@ -80,6 +77,8 @@ pub(super) struct Shard<K: Key> {
 }
 
 /// What a key of a registry can be.
+///
+/// Its `Clone`, `Eq`, `Hash` and `Drop` run under the registry's locks. They must not call the registry.
 pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
 
 impl<K: Clone + Eq + Hash + Send + Sync + 'static> Key for K {}
@@ -98,7 +97,6 @@ impl<K: Key> Shard<K> {
             common,
             entries: Entries::new(),
             busy: 0,
-            unkept: Unkept::new(),
             alarms: BinaryHeap::new(),
             alarm: None,
             works: FuturesUnordered::new(),
@@ -232,7 +230,6 @@ impl<K: Key> Shard<K> {
         }
         let number = self.entries.reserve();
         let cell = self.common.cells.make(key.clone(), number);
-        self.unkept.take(key).iter().for_each(|token| self.common.cells.discard(key, token));
         let hash = self.common.cells.hash(key);
         Some((number, self.entries.new_entry(key.clone(), hash, cell)))
     }
@@ -258,11 +255,14 @@ impl<K: Key> Shard<K> {
         self.entries.release(number);
     }
 
-    /// None of this shard's keys can go. Another shard may have one; each is asked in turn.
+    /// None of this shard's keys can go. Another shard may have one: any of them is asked.
     fn ask_for_room(&mut self) {
         let shards = self.common.doors.len();
-        let other = self.dice.usize(..shards.max(1));
-        if let Some(door) = self.common.doors.get(other).filter(|_| other != self.number) {
+        if shards < 2 {
+            return;
+        }
+        let other = (self.number + 1 + self.dice.usize(..shards - 1)) % shards;
+        if let Some(door) = self.common.doors.get(other) {
             let _ = door.send(Heard::MakeRoom);
         }
     }
@@ -315,6 +315,8 @@ impl<K: Key> Drop for Shard<K> {
                 self.common.cells.close(&entry.key, &entry.cell);
             }
         }
+        // A key that was in hand when foreign code panicked is not among them.
+        self.common.cells.close_all(|hash| self.common.shard_of(hash) == self.number);
         for done in self.leaving.drain(..) {
             let _ = done.send(());
         }

@@ -1,9 +1,14 @@
 //! How a registry begins and ends: everybody is answered.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use actix_rt::{Arbiter, System};
+use tokenflight::clock::{Clock, Timestamp};
 use tokenflight::registry::TokenRegistry;
+use tokenflight::testing::ManualClock;
 use tokenflight::{FetchContext, SourceError, Token};
 
 use crate::support::*;
@@ -231,4 +236,52 @@ async fn all_shards_end_with_the_last_call() {
     assert!(get.await.unwrap().is_ok());
     tokio::time::sleep(secs(1)).await;
     assert_eq!(Arc::strong_count(&alive), 1, "no shard holds the source any more");
+}
+
+#[actix::test]
+async fn the_last_clone_goes_and_a_message_behind_a_thousand_others_is_answered() {
+    let Rig { tokens, source, .. } = rig();
+    let (to, told) = Collector::begin();
+    // None of them makes a key busy.
+    let asked: Vec<_> = (0..3_000).map(|_| Box::pin(tokens.remove(&9))).collect();
+    for mut removal in asked {
+        assert!(poll_fn(|task| Poll::Ready(removal.as_mut().poll(task).is_pending())).await);
+    }
+    tokens.subscribe(1, to, 0);
+    drop(tokens);
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(told.to(1, 0)[0].as_ref().unwrap().secret(), "token-1");
+    assert_eq!(source.calls(), 1);
+}
+
+/// A clock that panics once, when it is told to.
+#[derive(Clone, Debug, Default)]
+struct Faulty(ManualClock, Arc<AtomicBool>);
+
+impl Clock for Faulty {
+    fn now(&self) -> Timestamp {
+        assert!(!self.1.swap(false, Ordering::Relaxed), "the test's clock panics");
+        self.0.now()
+    }
+}
+
+#[actix::test]
+async fn who_asks_for_the_key_that_was_in_hand_when_foreign_code_panicked_is_told() {
+    tokio::time::pause();
+    let clock = Faulty::default();
+    let source = |_: u32, _: FetchContext| async { Ok::<_, SourceError>(Token::new("a")) };
+    let tokens = TokenRegistry::builder(source).clock(clock.clone()).start().unwrap();
+    tokens.get(&1).await.unwrap();
+    let (to, told) = Collector::begin();
+    tokens.subscribe(1, to.clone(), 0);
+    clock.1.store(true, Ordering::Relaxed);
+    settle().await;
+    assert!(tokens.current(&1).is_none(), "readers find no token of a shard that is gone");
+    tokens.subscribe(1, to, 1);
+    let asked = tokio::time::timeout(secs(60), tokens.get(&1)).await.expect("nobody hangs");
+    assert!(asked.unwrap_err().is_stopped());
+    settle().await;
+    for ticket in [0, 1] {
+        assert!(told.to(1, ticket)[0].as_ref().unwrap_err().is_stopped());
+    }
 }

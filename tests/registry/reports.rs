@@ -1,6 +1,9 @@
 //! Promise 5: a 401 costs at most one refresh for its key, also where the key's machine rests in between.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokenflight::registry::TokenRegistry;
 use tokenflight::source::KeyedSource;
@@ -151,4 +154,17 @@ async fn a_token_that_has_not_settled_is_not_replaced() {
     assert_eq!(rig.tokens.status(&1).await.unwrap().counters.refused_by_settle, 2);
     tokio::time::sleep(secs(3)).await;
     assert!(!rig.tokens.replace(&1, &token).await.unwrap().is_same(&token));
+}
+
+#[actix::test]
+async fn a_token_that_is_discarded_between_the_answer_and_the_poll_is_not_handed_out() {
+    let rig = rig();
+    let mut waiting = rig.tokens.get(&1);
+    assert!(poll_fn(|task| Poll::Ready(Pin::new(&mut waiting).poll(task).is_pending())).await);
+    tokio::time::sleep(secs(1)).await;
+    let token = rig.tokens.current(&1).expect("the flight has landed");
+    rig.tokens.discard(&1, &token);
+    assert_eq!(waiting.await.unwrap().secret(), "token-2");
+    settle().await;
+    assert_eq!(rig.tokens.status(&1).await.unwrap().counters.discards, 1, "it is counted once");
 }

@@ -68,10 +68,16 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             ToShard::Reported { key } => self.if_room(&key, Event::Tick),
             ToShard::NearEnd { key } => self.if_room(&key, Event::NearEnd),
             // A key that is not kept is made: it remembers the token that must not be handed out.
-            ToShard::Discard { key, token } => match self.find_or_make(&key, Needs::Memory) {
-                Some((number, entry)) => self.on(number, entry, Event::Discard(token)),
-                None => self.unkept.remember(key, token),
-            },
+            ToShard::Discard { key, token } => {
+                if let Some((number, entry)) = self.find_or_make(&key, Needs::Memory) {
+                    // The report lies on its desk.
+                    self.on(number, entry, Event::Tick);
+                    // There may be one key too many, and then it went at once.
+                    if self.common.cells.get(&key).is_none() {
+                        self.common.cells.remember_discarded(key, token);
+                    }
+                }
+            }
             ToShard::Remove { key, done } => {
                 let removed = self.find(&key).map(|(number, entry)| self.remove(number, entry));
                 let _ = done.send(removed.is_some());

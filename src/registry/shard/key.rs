@@ -126,7 +126,13 @@ impl<K: Key> OneKey<'_, K> {
     /// A report that may start no flight costs no call. But another process may have fetched a newer token.
     fn look(&mut self, now: Timestamp) {
         let common = &self.shard.common;
-        let Some(token) = self.busy.machine.token().filter(|_| common.source.can_look()).cloned() else {
+        let Some(token) = self
+            .busy
+            .machine
+            .token()
+            .filter(|_| contain(|| common.source.can_look()).unwrap_or_default())
+            .cloned()
+        else {
             return;
         };
         if !self.busy.looks.begin(now.boot) {

@@ -111,7 +111,8 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         shard.observe();
         shard.leave(ctx);
         shard.rest(ctx);
-        if !ctx.connected() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+        // While a pause is due, there may be messages that nobody has seen.
+        if !ctx.connected() && !ctx.waiting() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -181,9 +182,7 @@ impl<K: Key> Shard<K> {
             && let Poll::Ready(Some(heard)) = self.heard.poll_recv(task)
         {
             let Heard::Decided(decided) = heard else {
-                if self.common.is_full() {
-                    self.evict();
-                }
+                while self.common.is_full() && self.evict() && self.common.is_too_full() {}
                 continue;
             };
             self.decided.push_back(Decision::of(decided, now));

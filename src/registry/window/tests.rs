@@ -115,6 +115,18 @@ fn what_is_withheld_or_discarded_is_not_found() {
 }
 
 #[test]
+fn what_was_discarded_before_its_key_was_made_is_not_found_once_it_is() {
+    let mut kept = kept();
+    kept.cells.remove(&KEY);
+    kept.cells.discard(&KEY, &Token::new("bad"));
+    kept.cell = kept.cells.make(KEY, 1);
+    kept.publish("bad", 100 * SECOND, 20 * SECOND, 10 * SECOND);
+    kept.assert_read(None);
+    kept.publish("good", 100 * SECOND, 20 * SECOND, 10 * SECOND);
+    kept.assert_read(Some("good"));
+}
+
+#[test]
 fn a_key_that_has_come_back_is_not_shown_what_its_old_cell_says() {
     let mut kept = kept();
     let old = Arc::clone(&kept.cell);

@@ -1,5 +1,4 @@
-//! Tokens that were discarded for keys that could not be kept, because every key was busy. They are discarded when their
-//! key is made.
+//! Tokens that were discarded for keys that are not kept. They are discarded for good when their key is made.
 
 use std::collections::VecDeque;
 
