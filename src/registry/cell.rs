@@ -123,14 +123,14 @@ impl<K: Hash + Eq + Clone> Cells<K> {
     }
 
     /// A new key.
-    pub(super) fn make(&self, key: K, entry: u32) -> Arc<Cell> {
+    pub(super) fn make(&self, key: &K, entry: u32) -> Arc<Cell> {
         let slot = Slot::new(Arc::clone(&self.clock));
         let cell = Arc::new(Cell { slot, arrivals: Arrivals::default(), entry });
         self.map.pin().insert(key.clone(), Window::blind(Arc::clone(&cell)));
         self.keys.fetch_add(1, Ordering::Relaxed);
-        let discarded = { lock(&self.unkept).take(&key) };
+        let discarded = { lock(&self.unkept).take(key) };
         for token in discarded {
-            cell.slot.discard(&token, &Frame { cells: self, key: &key, cell: &cell });
+            cell.slot.discard(&token, &Frame { cells: self, key, cell: &cell });
         }
         cell
     }

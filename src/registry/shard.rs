@@ -229,7 +229,7 @@ impl<K: Key> Shard<K> {
             self.ask_for_room();
         }
         let number = self.entries.reserve();
-        let cell = self.common.cells.make(key.clone(), number);
+        let cell = self.common.cells.make(key, number);
         let hash = self.common.cells.hash(key);
         Some((number, self.entries.new_entry(key.clone(), hash, cell)))
     }

@@ -190,7 +190,7 @@ mod tests {
     impl Line {
         fn add(&mut self, key: u32) {
             let number = self.entries.reserve();
-            let entry = self.entries.new_entry(key, 0, self.cells.make(key, number));
+            let entry = self.entries.new_entry(key, 0, self.cells.make(&key, number));
             self.entries.put(number, entry);
         }
 

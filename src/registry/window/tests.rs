@@ -31,7 +31,7 @@ fn kept() -> Kept {
     let wall = SystemTime::UNIX_EPOCH + 1_000 * SECOND;
     let hand = Arc::new(Hand(Mutex::new(Timestamp { boot: 50 * SECOND, wall })));
     let cells = Cells::new(hand.clone());
-    let cell = cells.make(KEY, 0);
+    let cell = cells.make(&KEY, 0);
     let kept = Kept { hand, cells, cell };
     kept.publish("abc", 100 * SECOND, 20 * SECOND, 10 * SECOND);
     kept
@@ -119,7 +119,7 @@ fn what_was_discarded_before_its_key_was_made_is_not_found_once_it_is() {
     let mut kept = kept();
     kept.cells.remove(&KEY);
     kept.cells.discard(&KEY, &Token::new("bad"));
-    kept.cell = kept.cells.make(KEY, 1);
+    kept.cell = kept.cells.make(&KEY, 1);
     kept.publish("bad", 100 * SECOND, 20 * SECOND, 10 * SECOND);
     kept.assert_read(None);
     kept.publish("good", 100 * SECOND, 20 * SECOND, 10 * SECOND);
@@ -131,7 +131,7 @@ fn a_key_that_has_come_back_is_not_shown_what_its_old_cell_says() {
     let mut kept = kept();
     let old = Arc::clone(&kept.cell);
     kept.cells.remove(&KEY);
-    kept.cell = kept.cells.make(KEY, 1);
+    kept.cell = kept.cells.make(&KEY, 1);
     kept.publish("new", 100 * SECOND, 20 * SECOND, 10 * SECOND);
     let frame = Frame { cells: &kept.cells, key: &KEY, cell: &old };
     old.slot.discard(&Token::new("abc"), &frame);
