@@ -167,6 +167,21 @@ impl<K: Hash + Eq + Clone> Cells<K> {
     }
 }
 
+/// A moment in nanoseconds: on the boot clock, and since 1970. What does not fit is later than anything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nanos {
+    pub(super) boot: u64,
+    pub(super) wall: u64,
+}
+
+impl From<Timestamp> for Nanos {
+    fn from(now: Timestamp) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, nanos);
+        Self { boot: nanos(now.boot), wall }
+    }
+}
+
 /// The time, taken once a [pulse](Clock::pulse) for all keys.
 #[derive(Debug, Default)]
 struct Moment {
@@ -179,35 +194,30 @@ struct Moment {
 }
 
 impl Moment {
-    /// A moment less than a second ago.
+    /// A moment less than a second ago, on both clocks. As numbers: a reader divides nothing.
     ///
     /// The writer reads the pulse, then the clocks. Then it stores the clocks, then the pulse (release). A reader loads
     /// the pulse (acquire), then the clocks. Therefore a reader who finds its own pulse finds clocks that were read in
     /// this pulse or later; and as long as a pulse lasts, nobody has set the wall clock and less than a second passes.
     #[inline]
-    fn now(&self, clock: &dyn Clock) -> Timestamp {
-        let Some(pulse) = clock.pulse() else { return clock.now() };
+    fn now(&self, clock: &dyn Clock) -> Nanos {
+        let Some(pulse) = clock.pulse() else { return clock.now().into() };
         if self.pulse.load(Ordering::Acquire) == pulse.get() {
-            let boot = Duration::from_nanos(self.boot.load(Ordering::Relaxed));
-            let wall = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.wall.load(Ordering::Relaxed));
-            return Timestamp { boot, wall };
+            let load = |clock: &AtomicU64| clock.load(Ordering::Relaxed);
+            return Nanos { boot: load(&self.boot), wall: load(&self.wall) };
         }
         self.take(clock)
     }
 
     #[cold]
-    fn take(&self, clock: &dyn Clock) -> Timestamp {
+    fn take(&self, clock: &dyn Clock) -> Nanos {
         // Who takes it now may have been put to sleep. Nobody waits for that.
-        let Ok(_turn) = self.taking.try_lock() else { return clock.now() };
+        let Ok(_turn) = self.taking.try_lock() else { return clock.now().into() };
         let pulse = clock.pulse().map_or(0, std::num::NonZeroU64::get);
-        let now = clock.now();
-        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).ok();
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).ok();
-        if let (Some(boot), Some(wall)) = (nanos(now.boot), wall.and_then(nanos)) {
-            self.boot.store(boot, Ordering::Relaxed);
-            self.wall.store(wall, Ordering::Relaxed);
-            self.pulse.store(pulse, Ordering::Release);
-        }
+        let now = Nanos::from(clock.now());
+        self.boot.store(now.boot, Ordering::Relaxed);
+        self.wall.store(now.wall, Ordering::Relaxed);
+        self.pulse.store(pulse, Ordering::Release);
         now
     }
 }

@@ -5,10 +5,8 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use super::cell::{Cell, Cells};
-use crate::clock::Timestamp;
+use super::cell::{Cell, Cells, Nanos};
 use crate::slot::{Calm, Front, Published, Read, Single};
 use crate::sync::{AtomicU8, AtomicU64, Ordering};
 use crate::token::Token;
@@ -53,9 +51,8 @@ impl Window {
     /// The moments are this very token's, and no later moment ever stands beside it. Therefore it is enough to look at
     /// them before the token is taken.
     #[inline]
-    pub(super) fn read(&self, now: Timestamp) -> Read {
-        let is_calm = now.boot < Duration::from_nanos(self.boot.load(Ordering::Relaxed))
-            && now.wall < SystemTime::UNIX_EPOCH + Duration::from_nanos(self.wall);
+    pub(super) fn read(&self, now: Nanos) -> Read {
+        let is_calm = now.boot < self.boot.load(Ordering::Relaxed) && now.wall < self.wall;
         match self.token.as_ref().filter(|_| is_calm) {
             Some(token) => Read { token: Some(token.clone()), reports: false },
             None => self.cell.slot.read_exactly(),

@@ -4,7 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::clock::Clock;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::{Clock, Timestamp};
 use crate::policy::Margins;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,7 +62,7 @@ impl Kept {
         now.boot -= old;
         now.wall -= old;
         let windows = self.cells.windows();
-        let read = windows.get(&KEY)?.read(now);
+        let read = windows.get(&KEY)?.read(now.into());
         read.token.map(|token| (token.secret().to_owned(), read.reports))
     }
 
@@ -165,7 +167,7 @@ fn a_reader_never_takes_a_new_token_for_as_good_as_the_old_one() {
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
                     let windows = kept.cells.windows();
-                    if let Some(token) = windows.get(&KEY).and_then(|window| window.read(late).token) {
+                    if let Some(token) = windows.get(&KEY).and_then(|window| window.read(late.into()).token) {
                         assert_ne!(token.secret(), "short");
                     }
                 }
