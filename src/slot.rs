@@ -20,11 +20,11 @@ pub(crate) use desk::Report;
 pub use observers::TokenWatch;
 #[cfg(feature = "registry")]
 pub(crate) use published::{Calm, Single};
-pub(crate) use published::{Copies, Front, Published, Replicas};
+pub(crate) use published::{Copies, Front, Published, Replicas, nanos};
 
 use desk::Desk;
 use observers::Observers;
-use published::{Replica, nanos};
+use published::Replica;
 
 /// What readers find. An actor's slot has a [copy for each reader](Replicas), and observers. Of many keys each has
 /// [one copy](Single).

@@ -78,6 +78,17 @@ impl Transport {
         }
     }
 
+    /// With a client of its own, which can ask this address.
+    pub(crate) fn to(
+        endpoint: &Endpoint,
+        settings: HttpSettings,
+        limits: Limits,
+    ) -> Result<Self, BuildError> {
+        let transport = Self::new(HttpClient::new(settings)?, limits)?;
+        transport.check(endpoint)?;
+        Ok(transport)
+    }
+
     /// Builds what is needed to ask this address.
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), BuildError> {
         endpoint.check_tls()?;

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 
@@ -10,7 +10,7 @@ use super::arrivals::Arrivals;
 use super::unkept::Unkept;
 use super::window::{Frame, Window};
 use crate::clock::{Clock, Timestamp};
-use crate::slot::{Read, Single, Slot};
+use crate::slot::{Read, Single, Slot, nanos};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::token::Token;
 
@@ -176,7 +176,6 @@ pub(super) struct Nanos {
 
 impl From<Timestamp> for Nanos {
     fn from(now: Timestamp) -> Self {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, nanos);
         Self { boot: nanos(now.boot), wall }
     }

@@ -9,9 +9,6 @@ const MOST: usize = 256;
 
 pub(super) struct Unkept<K>(VecDeque<(K, Token)>);
 
-/// Nothing in it is pinned.
-impl<K> Unpin for Unkept<K> {}
-
 impl<K: Eq> Unkept<K> {
     pub(super) fn new() -> Self {
         Self(VecDeque::new())

@@ -185,6 +185,6 @@ impl Published<Single> {
     }
 }
 
-pub(super) fn nanos(moment: Duration) -> u64 {
+pub(crate) fn nanos(moment: Duration) -> u64 {
     u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
 }

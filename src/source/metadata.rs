@@ -12,7 +12,7 @@ use crate::error::{BuildError, SourceError};
 use crate::host::Host;
 use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::token::TokenType;
-use crate::transport::{Answer, Endpoint, HttpClient, HttpSettings, Limits, Pointer, Request, Transport};
+use crate::transport::{Answer, Endpoint, HttpSettings, Limits, Pointer, Request, Transport};
 
 pub use azure::{AzureImds, AzureImdsBuilder};
 pub use azure_arc::{AzureArc, AzureArcBuilder};
@@ -81,11 +81,8 @@ impl Server {
     ) -> Result<Self, BuildError> {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let separator = if query.is_empty() { "" } else { "?" };
-        let base = base.trim_end_matches('/');
-        if base.contains(['?', '#']) {
-            return Err(BuildError::new("base_url", "has a query or a fragment: give scheme, host and port"));
-        }
-        let endpoint = Endpoint::parse("base_url", &format!("{base}{path}{separator}{query}"))?;
+        let path = format!("{path}{separator}{query}");
+        let endpoint = Endpoint::below("base_url", base, "scheme, host and port", &path)?;
         // Whatever goes in clear goes through no proxy.
         if endpoint.url().scheme() != "http" {
             return Err(BuildError::new("base_url", "is https: a metadata server is asked by http"));
@@ -99,8 +96,7 @@ impl Server {
             ));
         }
         let limits = Limits { timeout: Some(timeout.unwrap_or(TIMEOUT)), max_body: None };
-        let transport = Transport::new(HttpClient::new(HttpSettings::default())?, limits)?;
-        transport.check(&endpoint)?;
+        let transport = Transport::to(&endpoint, HttpSettings::default(), limits)?;
         Ok(Self { transport, endpoint })
     }
 

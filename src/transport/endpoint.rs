@@ -37,6 +37,20 @@ impl Endpoint {
         Err(BuildError::new(field, refusal))
     }
 
+    /// A path that the server's kind knows, below the address that `field` says. `parts`: what that address has.
+    pub(crate) fn below(
+        field: &'static str,
+        base: &str,
+        parts: &str,
+        path: &str,
+    ) -> Result<Self, BuildError> {
+        let base = base.trim_end_matches('/');
+        if base.contains(['?', '#']) {
+            return Err(BuildError::new(field, format!("has a query or a fragment: give {parts}")));
+        }
+        Self::parse(field, &format!("{base}{path}"))
+    }
+
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }

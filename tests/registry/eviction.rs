@@ -1,10 +1,7 @@
 //! Promise 16: no more keys are kept than there is room for. Which key goes costs a call, and never an error.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 
 use actix_rt::{Arbiter, System};
 use tokenflight::registry::TokenRegistry;
@@ -58,11 +55,6 @@ async fn a_key_whose_callers_nobody_has_seen_yet_is_not_evicted() {
     told.assert_each_once(1, 0..10);
     assert!((0..10).all(|ticket| told.to(1, ticket)[0].is_ok()), "{:?}", told.to(1, 0));
     assert!(told.to(2, 0)[0].is_ok());
-}
-
-/// Polls it once. Returns whether it waits.
-async fn begins(future: &mut (impl Future + Unpin)) -> bool {
-    poll_fn(|task| Poll::Ready(Pin::new(&mut *future).poll(task).is_pending())).await
 }
 
 #[actix::test]

@@ -1,9 +1,7 @@
 //! How a registry begins and ends: everybody is answered.
 
-use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use actix_rt::{Arbiter, System};
 use tokenflight::clock::{Clock, Timestamp};
@@ -245,7 +243,7 @@ async fn the_last_clone_goes_and_a_message_behind_a_thousand_others_is_answered(
     // None of them makes a key busy.
     let asked: Vec<_> = (0..3_000).map(|_| Box::pin(tokens.remove(&9))).collect();
     for mut removal in asked {
-        assert!(poll_fn(|task| Poll::Ready(removal.as_mut().poll(task).is_pending())).await);
+        assert!(begins(&mut removal).await);
     }
     tokens.subscribe(1, to, 0);
     drop(tokens);

@@ -1,9 +1,6 @@
 //! Promise 5: a 401 costs at most one refresh for its key, also where the key's machine rests in between.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use tokenflight::registry::TokenRegistry;
 use tokenflight::source::KeyedSource;
@@ -160,7 +157,7 @@ async fn a_token_that_has_not_settled_is_not_replaced() {
 async fn a_token_that_is_discarded_between_the_answer_and_the_poll_is_not_handed_out() {
     let rig = rig();
     let mut waiting = rig.tokens.get(&1);
-    assert!(poll_fn(|task| Poll::Ready(Pin::new(&mut waiting).poll(task).is_pending())).await);
+    assert!(begins(&mut waiting).await);
     tokio::time::sleep(secs(1)).await;
     let token = rig.tokens.current(&1).expect("the flight has landed");
     rig.tokens.discard(&1, &token);

@@ -1,8 +1,11 @@
 //! What the tests share: a registry in virtual time, a script for each key, and an actor that counts its answers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -150,6 +153,11 @@ pub(crate) fn token(secret: &str, lifetime: Duration) -> Answer {
 /// Waits until everything that can run without time passing has run.
 pub(crate) async fn settle() {
     tokio::time::sleep(millis(1)).await;
+}
+
+/// Polls it once. Returns whether it waits.
+pub(crate) async fn begins(future: &mut (impl Future + Unpin)) -> bool {
+    poll_fn(|task| Poll::Ready(Pin::new(&mut *future).poll(task).is_pending())).await
 }
 
 /// What a collector has been told, by key and ticket.

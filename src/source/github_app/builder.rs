@@ -18,7 +18,7 @@ use crate::secret::path::shown;
 use crate::settings::settings;
 use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::token::TokenType;
-use crate::transport::{Configure, Endpoint, HttpClient, Pointer, Transport, http_setters};
+use crate::transport::{Configure, Endpoint, Pointer, Transport, http_setters};
 
 const BASE: &str = "https://api.github.com";
 /// GitHub's own limit.
@@ -141,8 +141,7 @@ impl GithubAppBuilder {
             BuildError::new("permissions", format!("cannot be written as JSON ({error})"))
         })?;
         let (settings, limits) = self.http_settings();
-        let transport = Transport::new(HttpClient::new(settings)?, limits)?;
-        transport.check(&endpoint)?;
+        let transport = Transport::to(&endpoint, settings, limits)?;
         let key = self.key()?;
         let shape = Shape {
             token: Pointer::parse("token_pointer", "/token")?,
@@ -156,15 +155,9 @@ impl GithubAppBuilder {
     }
 
     fn endpoint(&self) -> Result<Endpoint, BuildError> {
-        let base = self.base_url.as_deref().unwrap_or(BASE).trim_end_matches('/');
-        if base.contains(['?', '#']) {
-            return Err(BuildError::new(
-                "base_url",
-                "has a query or a fragment: give scheme, host, port and path",
-            ));
-        }
+        let base = self.base_url.as_deref().unwrap_or(BASE);
         let path = format!("/app/installations/{}/access_tokens", self.installation_id);
-        let endpoint = Endpoint::parse("base_url", &format!("{base}{path}"))?;
+        let endpoint = Endpoint::below("base_url", base, "scheme, host, port and path", &path)?;
         endpoint.check_plaintext(self.allow_http)?;
         Ok(endpoint)
     }

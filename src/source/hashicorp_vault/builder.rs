@@ -15,7 +15,7 @@ use crate::secret::origin::SecretOrigin;
 use crate::secret::path::shown;
 use crate::settings::settings;
 use crate::source::{BoxSource, FileToken, TokenSource};
-use crate::transport::{Configure, Endpoint, HttpClient, Transport, http_setters};
+use crate::transport::{Configure, Endpoint, Transport, http_setters};
 
 const JWT_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -144,17 +144,12 @@ impl VaultBuilder {
         });
         let namespace = namespace.transpose()?;
         let (settings, limits) = self.http_settings();
-        let transport = Transport::new(HttpClient::new(settings)?, limits)?;
-        transport.check(&login_at)?;
+        let transport = Transport::to(&login_at, settings, limits)?;
         Ok(Vault { transport, login_at, renew_at, namespace, login, lease: Mutex::default() })
     }
 
     fn endpoint(&self, path: &str) -> Result<Endpoint, BuildError> {
-        let base = self.url.trim_end_matches('/');
-        if base.contains(['?', '#']) {
-            return Err(BuildError::new("url", "has a query or a fragment: give scheme, host and port"));
-        }
-        let endpoint = Endpoint::parse("url", &format!("{base}/v1/{path}"))?;
+        let endpoint = Endpoint::below("url", &self.url, "scheme, host and port", &format!("/v1/{path}"))?;
         endpoint.check_plaintext(self.allow_http)?;
         Ok(endpoint)
     }

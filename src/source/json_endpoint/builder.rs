@@ -18,9 +18,7 @@ use crate::secret::Secret;
 use crate::settings::{secret_table, settings};
 use crate::source::{BoxSource, TokenSource};
 use crate::token::TokenType;
-use crate::transport::{
-    Configure, Document, Endpoint, HttpClient, Pointer, Redactor, Transport, form, http_setters,
-};
+use crate::transport::{Configure, Document, Endpoint, Pointer, Redactor, Transport, form, http_setters};
 
 use super::answer::{Ends, Shape};
 use super::link::{Link, Shown};
@@ -206,8 +204,7 @@ impl JsonEndpointBuilder {
         let endpoint = Endpoint::parse("url", self.url.expose())?;
         endpoint.check_plaintext(self.allow_http)?;
         let (settings, limits) = self.http_settings();
-        let transport = Transport::new(HttpClient::new(settings)?, limits)?;
-        transport.check(&endpoint)?;
+        let transport = Transport::to(&endpoint, settings, limits)?;
         let redactor = self.redactor();
         let made = self
             .header_fn
