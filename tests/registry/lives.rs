@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actix_rt::{Arbiter, System};
 use tokenflight::clock::{Clock, Timestamp};
 use tokenflight::registry::TokenRegistry;
+use tokenflight::source::KeyedSource;
 use tokenflight::testing::ManualClock;
 use tokenflight::{FetchContext, SourceError, Token};
 
@@ -36,19 +38,24 @@ async fn a_shutdown_answers_who_waits_for_a_call_and_who_waits_at_the_gate() {
     assert!(rig.tokens.is_empty());
 }
 
+/// A source that holds this, and whose calls take so long.
+fn holding(alive: &Arc<()>, takes: Duration) -> impl KeyedSource<u32> + use<> {
+    let held = Arc::clone(alive);
+    move |_: u32, _: FetchContext| {
+        let held = Arc::clone(&held);
+        async move {
+            tokio::time::sleep(takes).await;
+            drop(held);
+            Ok::<_, SourceError>(Token::new("a"))
+        }
+    }
+}
+
 #[actix::test]
 async fn the_last_clone_goes_and_who_waits_gets_the_answer_and_then_the_source_goes() {
     tokio::time::pause();
     let alive = Arc::new(());
-    let held = Arc::clone(&alive);
-    let source = move |_: u32, _: FetchContext| {
-        let held = Arc::clone(&held);
-        async move {
-            tokio::time::sleep(millis(60)).await;
-            drop(held);
-            Ok::<_, SourceError>(Token::new("a"))
-        }
-    };
+    let source = holding(&alive, millis(60));
     let tokens = TokenRegistry::builder(source).start().unwrap();
     let waiting = actix_rt::spawn(tokens.get(&1));
     settle().await;
@@ -216,15 +223,7 @@ async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
 async fn all_shards_end_with_the_last_call() {
     tokio::time::pause();
     let alive = Arc::new(());
-    let held = Arc::clone(&alive);
-    let source = move |_: u32, _: FetchContext| {
-        let held = Arc::clone(&held);
-        async move {
-            tokio::time::sleep(secs(5)).await;
-            drop(held);
-            Ok::<_, SourceError>(Token::new("a"))
-        }
-    };
+    let source = holding(&alive, secs(5));
     let arbiters = [Arbiter::current(), Arbiter::current()];
     let builder = TokenRegistry::builder(source).clock(tokenflight::testing::ManualClock::new());
     let tokens = builder.start_on(&arbiters).unwrap();
