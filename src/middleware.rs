@@ -37,6 +37,7 @@ mod origins;
 mod passage;
 mod replay;
 mod settings;
+mod target;
 mod tokens;
 
 #[cfg(feature = "awc")]

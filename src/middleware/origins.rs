@@ -7,6 +7,7 @@ use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
+use super::target::{Destination, Target, port};
 use crate::error::BuildError;
 use crate::evidence::{Evidence, Origin};
 use crate::host::Host;
@@ -69,38 +70,25 @@ impl Origins {
     ///
     /// Many servers stand behind one address, and `Host` says which of them is meant. So what the caller has set there has to
     /// be allowed as well.
-    pub(super) fn find(&self, uri: &Uri, headers: &HeaderMap) -> Option<&Arc<Origin>> {
-        let found = self.named(uri)?;
+    pub(super) fn find(&self, target: &impl Target, headers: &HeaderMap) -> Option<&Arc<Origin>> {
+        let found = self.listed(target.destination()?)?;
         let is_allowed = |host: &http::HeaderValue| {
             let host = Authority::try_from(host.as_bytes()).ok();
-            host.is_some_and(|host| self.at(&host, found.place.is_https).is_some())
+            let destination = host.as_ref().and_then(|host| Destination::of(host, found.place.is_https));
+            destination.is_some_and(|destination| self.listed(destination).is_some())
         };
         let is_sent_there = !headers.contains_key(HOST) || headers.get_all(HOST).iter().all(is_allowed);
         is_sent_there.then_some(&found.reputation)
     }
 
-    fn named(&self, uri: &Uri) -> Option<&Allowed> {
-        let Some(authority) = uri.authority() else {
-            // Without an authority only a path is sent, to wherever the client is connected.
-            let base = self.base.filter(|_| uri.scheme().is_none())?;
-            return self.allowed.get(base);
+    fn listed(&self, destination: Destination<'_>) -> Option<&Allowed> {
+        let (is_https, host, port) = match destination {
+            Destination::Path => return self.allowed.get(self.base?),
+            Destination::Server { is_https, host, port } => (is_https, host, port),
         };
-        match uri.scheme_str()? {
-            "https" => self.at(authority, true),
-            "http" => self.at(authority, false),
-            _ => None,
-        }
-    }
-
-    fn at(&self, authority: &Authority, is_https: bool) -> Option<&Allowed> {
-        // A user in the address is a credential of the caller's own.
-        if authority.as_str().contains('@') {
-            return None;
-        }
-        let port = port(authority, is_https)?;
         let is_this = |allowed: &&Allowed| {
             let place = &allowed.place;
-            place.is_https == is_https && place.port == port && place.is_at(authority.host())
+            place.is_https == is_https && place.port == port && place.is_at(host)
         };
         self.allowed.iter().find(is_this)
     }
@@ -176,16 +164,6 @@ fn ends_in_a_number(name: &str) -> bool {
     is_hex || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// `None` if the port is none.
-fn port(authority: &Authority, is_https: bool) -> Option<u16> {
-    if let Some(port) = authority.port_u16() {
-        return Some(port);
-    }
-    // "host:" is allowed, and means the default (RFC 3986 section 6.2.3).
-    let rest = authority.as_str().strip_prefix(authority.host())?;
-    matches!(rest, "" | ":").then_some(if is_https { 443 } else { 80 })
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_https { "https" } else { "http" };
@@ -239,8 +217,12 @@ mod tests {
             ("/path", false),
             ("api.example:443", false),
         ] {
-            let uri: Uri = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
-            assert_eq!(origins.find(&uri, &HeaderMap::new()).is_some(), is_allowed, "{uri}");
+            let asked: Uri = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
+            assert_eq!(origins.find(&asked, &HeaderMap::new()).is_some(), is_allowed, "{uri}");
+            #[cfg(feature = "http")]
+            if let Ok(url) = uri.parse::<reqwest::Url>() {
+                assert_eq!(origins.find(&url, &HeaderMap::new()).is_some(), is_allowed, "{url}");
+            }
         }
     }
 

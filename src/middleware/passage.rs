@@ -1,11 +1,13 @@
 //! One request on its way: its token, what has been done for it, and what an answer makes of both. Every adaptor sends
 //! by this; what it does by itself is to build a request and to send it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri};
 
 use super::replay::{Answer, Decision, Judgement, SoFar, Why, decide, pause};
+use super::target::Target;
 use super::{BearerAuth, meters};
 use crate::challenge::StepUp;
 use crate::error::TokenError;
@@ -25,17 +27,17 @@ pub(super) enum Next {
 }
 
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct Passage<T = Uri> {
     auth: BearerAuth,
     origin: Arc<Origin>,
-    uri: Uri,
+    target: T,
     token: Token,
     /// The moment in which it was sent last.
     sent: u64,
     so_far: SoFar,
 }
 
-impl Passage {
+impl<T: Target + Clone> Passage<T> {
     /// Gets a token for this request. `None`: it is not ours. Its origin is none of those that may have the token, or the
     /// caller has set `Authorization` or another `Host`.
     ///
@@ -43,16 +45,16 @@ impl Passage {
     /// There is no token. The request must not be sent.
     pub(super) async fn begin(
         auth: &BearerAuth,
-        uri: &Uri,
+        target: &T,
         headers: &HeaderMap,
     ) -> Result<Option<Self>, TokenError> {
         if headers.contains_key(http::header::AUTHORIZATION) {
             return Ok(None);
         }
-        let Some(origin) = auth.0.origins.find(uri, headers) else { return Ok(None) };
+        let Some(origin) = auth.0.origins.find(target, headers) else { return Ok(None) };
         let token = auth.0.tokens.get().await?;
-        let (auth, origin, uri) = (auth.clone(), Arc::clone(origin), uri.clone());
-        Ok(Some(Self { auth, origin, uri, token, sent: 0, so_far: SoFar::default() }))
+        let (auth, origin, target) = (auth.clone(), Arc::clone(origin), target.clone());
+        Ok(Some(Self { auth, origin, target, token, sent: 0, so_far: SoFar::default() }))
     }
 
     /// Puts the token on the request, which is to be sent at once.
@@ -61,7 +63,17 @@ impl Passage {
     /// The token cannot be presented. The request must not be sent.
     pub(super) fn prepare(&mut self, method: &Method, headers: &mut HeaderMap) -> Result<(), PresentError> {
         self.sent = self.evidence().moment();
-        self.token.apply(method, &self.uri, headers)
+        self.token.apply(method, &self.uri(), headers)
+    }
+
+    /// Only what is bound to a key looks at it.
+    fn uri(&self) -> Cow<'_, Uri> {
+        if self.token.is_bound() { self.target.uri() } else { Cow::Owned(Uri::default()) }
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn target(&self) -> &T {
+        &self.target
     }
 
     #[cfg(any(feature = "http", feature = "awc"))]
@@ -72,7 +84,7 @@ impl Passage {
     /// What the answer says is noted, and what follows of it done: a report, a wait. `may_repeat`: the body can be sent
     /// again, and the caller lets us.
     pub(super) async fn answered(&mut self, answer: &Answer<'_>, may_repeat: bool) -> Next {
-        let learned = self.token.learn(&self.uri, answer.headers);
+        let learned = self.token.learn(&self.uri(), answer.headers);
         let judgement = Judgement::of(answer, self.token.token_type().as_str());
         if judgement == Judgement::Nothing {
             return Next::Pass;

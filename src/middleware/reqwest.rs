@@ -41,8 +41,6 @@ use std::future::Future;
 
 use ::reqwest::redirect::Policy;
 use ::reqwest::{Client, Error, Request, RequestBuilder, Response, Url};
-use bytes::Bytes;
-use http::Uri;
 
 pub use super::BearerAuth;
 use super::SendError;
@@ -88,13 +86,9 @@ async fn send<E: Execute>(
     may_repeat: bool,
     client: &mut E,
 ) -> Result<Response, SendError<E::Error>> {
-    // A URL that `http` cannot express is none that may have the token.
-    let asked = Bytes::copy_from_slice(before_fragment(request.url()).as_bytes());
-    let passage = match Uri::from_maybe_shared(asked.clone()) {
-        Ok(uri) => Passage::begin(auth, &uri, request.headers()).await?,
-        Err(_) => None,
+    let Some(mut passage) = Passage::begin(auth, request.url(), request.headers()).await? else {
+        return client.execute(request).await.map_err(SendError::Client);
     };
-    let Some(mut passage) = passage else { return client.execute(request).await.map_err(SendError::Client) };
     let mut next = Some(request);
     loop {
         // There is one: an answer is followed by another sending only if there is a copy.
@@ -103,7 +97,7 @@ async fn send<E: Execute>(
         let method = request.method().clone();
         passage.prepare(&method, request.headers_mut())?;
         let response = client.execute(request).await.map_err(SendError::Client)?;
-        let is_redirected = before_fragment(response.url()).as_bytes() != asked;
+        let is_redirected = before_fragment(response.url()) != before_fragment(passage.target());
         if is_redirected && passage.is_bound() {
             return Err(SendError::Redirected);
         }
@@ -146,5 +140,8 @@ pub fn same_origin_redirects() -> Policy {
 
 /// No other part of a URL may hold a `#` as it is.
 fn before_fragment(url: &Url) -> &str {
-    url.as_str().split('#').next().unwrap_or_default()
+    match url.fragment() {
+        None => url.as_str(),
+        Some(_) => url.as_str().split('#').next().unwrap_or_default(),
+    }
 }
