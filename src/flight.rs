@@ -55,6 +55,8 @@ pub(crate) struct Machine<W> {
     dice: fastrand::Rng,
     /// Whether a gate is asked before each call.
     is_gated: bool,
+    /// Whether a flight may start for which nobody waits.
+    may_fly_unasked: bool,
     held: Option<Held>,
     /// The token that was in use and was discarded, until another one lands.
     withdrawn: Option<Token>,
@@ -178,6 +180,7 @@ impl<W: Caller> Machine<W> {
             policy,
             dice: fastrand::Rng::with_seed(seed),
             is_gated: false,
+            may_fly_unasked: true,
             held: None,
             withdrawn: None,
             reports: Reports::default(),

@@ -64,11 +64,12 @@ impl<W: Caller> Machine<W> {
 
     /// A reader reports once a token, so it must be told when to report again if no flight comes of it.
     pub(super) fn near_end(&mut self, now: Timestamp, out: &mut Out<W>) {
-        /// A reader that finds nothing usable has nobody to wake but a background refresh.
+        /// A reader that finds nothing usable has nobody to wake but a background refresh. The same where no flight may
+        /// start for which nobody waits.
         const ONCE_A: Duration = Duration::from_secs(1);
         let least = if self.usable(now).is_some() {
             self.refresh_ahead(now, out);
-            now.boot
+            if self.may_fly_unasked { now.boot } else { now.boot.saturating_add(ONCE_A) }
         } else {
             self.refresh_unasked(now, out);
             now.boot.saturating_add(ONCE_A)

@@ -62,7 +62,8 @@ impl<W: Caller> Machine<W> {
         let near_end = self.held.as_ref().is_some_and(|held| {
             held.token.remaining_at(now) <= held.margins.ahead.max(held.margins.min_validity)
         });
-        if near_end && self.flight.is_none() && self.running_cooldown(now).is_none() && !self.stopped {
+        let may = self.may_fly_unasked && !self.stopped;
+        if near_end && may && self.flight.is_none() && self.running_cooldown(now).is_none() {
             self.fly(Reason::Ahead, now, out);
         }
     }

@@ -16,6 +16,11 @@ impl<W: Caller> Machine<W> {
         self
     }
 
+    /// Whether a flight may start from now on for which nobody waits: a refresh ahead, or one for `invalidate`.
+    pub(crate) fn let_fly_unasked(&mut self, may: bool) {
+        self.may_fly_unasked = may;
+    }
+
     pub(super) fn granted(&mut self, now: Timestamp, out: &mut Out<W>) {
         if self.is_queued() {
             self.call(now, out);

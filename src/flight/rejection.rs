@@ -56,6 +56,8 @@ impl<W: Caller> Machine<W> {
         self.counters.invalidates += 1;
         if self.named(token, now).is_none() {
             self.remember_late(token);
+        } else if self.flight.is_none() && !self.may_fly_unasked {
+            // The token stays in use, and a later report starts a flight.
         } else if self.report(ReportKind::Invalidate, Rejection::default(), now, out) == ReportAnswer::Flight
             && let Some(flight) = &mut self.flight
         {

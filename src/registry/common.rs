@@ -96,9 +96,10 @@ impl<K: Hash + Eq> Common<K> {
         self.meters.write(lines, keys, self.seats.taken());
     }
 
-    /// Whether there is room for another key that is waited for.
-    pub(super) fn has_room_for_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) < self.limits.max_busy_keys
+    /// A place for another key that is waited for, or flies.
+    pub(super) fn take_busy_place(&self) -> bool {
+        let next = |busy: usize| (busy < self.limits.max_busy_keys).then_some(busy + 1);
+        self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
     /// Whether there are more keys than there may be.

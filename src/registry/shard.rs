@@ -47,6 +47,8 @@ pub(super) struct Shard<K: Key> {
     entries: Entries<K>,
     /// Its keys that are waited for, or fly.
     busy: usize,
+    /// A place among them was taken for the event that comes next.
+    has_place_ready: bool,
     /// When something happens by itself, with the number and the generation of its key. Some are of no use any more.
     alarms: BinaryHeap<Reverse<(Duration, u32, u32)>>,
     alarm: Option<Alarm>,
@@ -97,6 +99,7 @@ impl<K: Key> Shard<K> {
             common,
             entries: Entries::new(),
             busy: 0,
+            has_place_ready: false,
             alarms: BinaryHeap::new(),
             alarm: None,
             works: FuturesUnordered::new(),
@@ -137,7 +140,9 @@ impl<K: Key> Shard<K> {
         now: Timestamp,
     ) {
         let was_busy = matches!(entry.state, State::Busy(_));
+        let has_place = was_busy || self.take_place();
         let mut busy = self.wake(&mut entry, now);
+        busy.machine.let_fly_unasked(has_place);
         let before = busy.machine.counters();
         for event in events {
             OneKey { shard: self, number, entry: &entry, busy: &mut busy }.on(event, now);
@@ -152,9 +157,10 @@ impl<K: Key> Shard<K> {
             self.set_alarm(number, &mut entry, &mut busy, now);
         }
         entry.state = resting.map_or(State::Busy(busy), State::Resting);
-        match (was_busy, is_busy) {
-            (false, true) => self.note_busy(),
-            (true, false) => self.note_rest(),
+        match (has_place, is_busy) {
+            (true, false) => self.give_place_back(),
+            // It is counted, whatever has made it busy.
+            (false, true) => self.take_place_beyond_the_limit(),
             _ => {}
         }
         self.entries.put(number, entry);
@@ -164,12 +170,23 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    fn note_busy(&mut self) {
+    /// A place among the keys that may be busy: the one that this event has taken already, or another.
+    fn take_place(&mut self) -> bool {
+        mem::take(&mut self.has_place_ready) || self.find_place()
+    }
+
+    fn find_place(&mut self) -> bool {
+        let found = self.common.take_busy_place();
+        self.busy += usize::from(found);
+        found
+    }
+
+    fn take_place_beyond_the_limit(&mut self) {
         self.busy += 1;
         self.common.busy.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn note_rest(&mut self) {
+    fn give_place_back(&mut self) {
         self.busy = self.busy.saturating_sub(1);
         self.common.busy.fetch_sub(1, Ordering::Relaxed);
     }

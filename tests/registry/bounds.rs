@@ -221,3 +221,41 @@ async fn a_token_that_is_discarded_while_every_key_is_busy_is_not_handed_out() {
     assert!(busy.await.unwrap().is_ok());
     assert_eq!(rig.tokens.get(&2).await.unwrap().secret(), "good");
 }
+
+#[actix::test]
+async fn a_subscription_near_the_token_s_end_makes_no_key_busy_beyond_the_limit() {
+    let rig = rig_with(|builder| builder.max_busy_keys(1));
+    let old = rig.tokens.get(&1).await.unwrap();
+    tokio::time::sleep(secs(3_540)).await;
+    rig.source.of(2).hold();
+    let busy = rig.asks(2);
+    settle().await;
+    let (to, told) = Collector::begin();
+    rig.tokens.subscribe(1, to, 1);
+    settle().await;
+    assert!(told.to(1, 1)[0].as_ref().unwrap().is_same(&old), "it is told the token in use");
+    assert_eq!(rig.tokens.totals().await.unwrap().busy_keys, 1, "and no flight begins");
+    rig.source.of(2).release();
+    assert!(busy.await.unwrap().is_ok());
+    tokio::time::sleep(secs(2)).await;
+    assert!(rig.tokens.current(&1).is_some());
+    settle().await;
+    assert_eq!(rig.source.of(1).calls(), 2, "a later read refreshes ahead");
+}
+
+#[actix::test]
+async fn a_report_that_a_discard_brings_along_makes_no_key_busy_beyond_the_limit() {
+    let rig = rig_with(|builder| builder.max_busy_keys(1));
+    let old = rig.tokens.get(&1).await.unwrap();
+    rig.source.of(2).hold();
+    let busy = rig.asks(2);
+    settle().await;
+    // The discard's message comes first, and finds both reports.
+    rig.tokens.discard(&1, &tokenflight::Token::new("another"));
+    rig.tokens.invalidate(&1, &old);
+    settle().await;
+    assert_eq!(rig.tokens.totals().await.unwrap().busy_keys, 1, "no flight for a report");
+    assert!(rig.tokens.current(&1).unwrap().is_same(&old), "it stays in use");
+    rig.source.of(2).release();
+    assert!(busy.await.unwrap().is_ok());
+}

@@ -1,20 +1,16 @@
 //! A shard's inbox: what each message is for a key's machine.
 
-use std::time::Duration;
-
 use actix::{Context, Handler};
 use tokio::sync::oneshot;
 
 use super::super::message::ToShard;
 use super::super::status::RegistryStatus;
-use super::super::window::Frame;
 use super::entries::{Entry, State};
 use super::{Key, Shard};
 use crate::actor::{Status, Ticket};
 use crate::error::TokenError;
 use crate::flight::Event;
 use crate::panics::contain;
-use crate::slot::Report;
 use crate::sync::{Ordering, lock};
 
 /// What a message needs of its key.
@@ -64,9 +60,9 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
                     None => self.refuse(ticket),
                 }
             }
-            ToShard::Invalidate { key, token } => self.if_room(&key, Event::Invalidate(token)),
-            ToShard::Reported { key } => self.if_room(&key, Event::Tick),
-            ToShard::NearEnd { key } => self.if_room(&key, Event::NearEnd),
+            ToShard::Invalidate { key, token } => self.if_kept(&key, Event::Invalidate(token)),
+            ToShard::Reported { key } => self.if_kept(&key, Event::Tick),
+            ToShard::NearEnd { key } => self.if_kept(&key, Event::NearEnd),
             // A key that is not kept is made: it remembers the token that must not be handed out.
             ToShard::Discard { key, token } => {
                 if let Some((number, entry)) = self.find_or_make(&key, Needs::Memory) {
@@ -93,15 +89,19 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
 }
 
 impl<K: Key> Shard<K> {
-    /// Whether it may be busy. What is answered without a flight makes no key busy.
-    pub(super) fn has_room_for(&self, state: Option<&State>, needs: Needs) -> bool {
+    /// Whether it may be busy, and then its place is taken. What is answered without a flight makes no key busy.
+    pub(super) fn has_room_for(&mut self, state: Option<&State>, needs: Needs) -> bool {
         let is_busy_anyway = matches!(state, Some(State::Busy(_)));
         let needs_none = match (state, needs) {
             (Some(_), Needs::Memory) => true,
             (Some(State::Resting(resting)), Needs::Token) => resting.knows(self.now()),
             _ => false,
         };
-        is_busy_anyway || needs_none || self.common.has_room_for_busy()
+        if is_busy_anyway || needs_none {
+            return true;
+        }
+        self.has_place_ready = self.take_place();
+        self.has_place_ready
     }
 
     /// Receives the first of those who stand in the key's line.
@@ -123,36 +123,10 @@ impl<K: Key> Shard<K> {
         }
     }
 
+    /// Where all keys are busy that may be, no flight starts for it: the machine knows.
     fn if_kept(&mut self, key: &K, event: Event<Ticket>) {
         if let Some((number, entry)) = self.find(key) {
             self.on(number, entry, event);
-        }
-    }
-
-    /// The same for what may start a flight for which nobody waits.
-    fn if_room(&mut self, key: &K, event: Event<Ticket>) {
-        let Some((number, entry)) = self.find(key) else { return };
-        if self.has_room_for(Some(&entry.state), Needs::Flight) {
-            self.on(number, entry, event);
-        } else {
-            self.put_off(number, entry);
-        }
-    }
-
-    /// No flight may start now. The token stays in use, and a later read or report starts one. What was discarded is
-    /// discarded all the same.
-    fn put_off(&mut self, number: u32, entry: Box<Entry<K>>) {
-        /// Readers need not ask again before.
-        const A_WHILE: Duration = Duration::from_secs(1);
-        let (key, slot) = (entry.key.clone(), &entry.cell.slot);
-        slot.quiet_until(self.now().boot.saturating_add(A_WHILE));
-        let reports = slot.take_reports();
-        slot.release(&Frame { cells: &self.common.cells, key: &key, cell: &entry.cell });
-        self.entries.put(number, entry);
-        for report in reports {
-            if let Report::Discard(token) = report {
-                self.if_kept(&key, Event::Discard(token));
-            }
         }
     }
 
@@ -164,7 +138,7 @@ impl<K: Key> Shard<K> {
             entry = stopped;
             if let State::Busy(busy) = &mut entry.state {
                 while self.delivery.tell_chunk(&mut busy.machine) {}
-                self.note_rest();
+                self.give_place_back();
             }
         }
         self.forget(number, &entry);

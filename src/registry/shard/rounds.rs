@@ -300,7 +300,7 @@ impl<K: Key> Shard<K> {
             if let State::Busy(mut busy) = mem::replace(&mut entry.state, State::Resting(Resting::default()))
             {
                 OneKey { shard: self, number, entry: &entry, busy: &mut busy }.abort();
-                self.note_rest();
+                self.give_place_back();
                 entry.state = State::Busy(busy);
             }
             self.common.cells.remove(&entry.key);
