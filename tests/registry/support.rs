@@ -37,6 +37,8 @@ struct Inner {
     most: AtomicUsize,
     clients: Mutex<HashMap<u32, &'static str>>,
     groups: Mutex<HashMap<u32, &'static str>>,
+    /// Of each group: the calls that run now, and at once at most.
+    of_group: Mutex<HashMap<&'static str, (usize, usize)>>,
 }
 
 impl Scripts {
@@ -56,6 +58,11 @@ impl Scripts {
         self.0.most.load(Ordering::Relaxed)
     }
 
+    /// The same for the keys of this group.
+    pub(crate) fn most_at_once_of(&self, group: &'static str) -> usize {
+        self.0.of_group.lock().unwrap().get(group).map_or(0, |(_, most)| *most)
+    }
+
     /// How many calls run now.
     pub(crate) fn running(&self) -> usize {
         self.0.running.load(Ordering::Relaxed)
@@ -72,11 +79,30 @@ impl Scripts {
     }
 }
 
-struct Running(Arc<Inner>);
+/// A call, with its group.
+struct Running(Arc<Inner>, Option<&'static str>);
+
+impl Running {
+    fn begin(inner: &Arc<Inner>, key: u32) -> Self {
+        let running = inner.running.fetch_add(1, Ordering::Relaxed) + 1;
+        inner.most.fetch_max(running, Ordering::Relaxed);
+        let group = inner.groups.lock().unwrap().get(&key).copied();
+        if let Some(group) = group {
+            let mut of_group = inner.of_group.lock().unwrap();
+            let (now, most) = of_group.entry(group).or_default();
+            *now += 1;
+            *most = (*most).max(*now);
+        }
+        Self(Arc::clone(inner), group)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
+        if let Some(group) = self.1 {
+            self.0.of_group.lock().unwrap().get_mut(group).unwrap().0 -= 1;
+        }
     }
 }
 
@@ -88,9 +114,7 @@ fn named(names: &Mutex<HashMap<u32, &'static str>>, key: u32) -> Option<Group> {
 
 impl KeyedSource<u32> for Scripts {
     async fn fetch(&self, key: &u32, cx: FetchContext) -> Result<Token, SourceError> {
-        let running = self.0.running.fetch_add(1, Ordering::Relaxed) + 1;
-        let _running = Running(Arc::clone(&self.0));
-        self.0.most.fetch_max(running, Ordering::Relaxed);
+        let _running = Running::begin(&self.0, *key);
         self.of(*key).fetch(cx).await
     }
 
