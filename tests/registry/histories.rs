@@ -76,7 +76,8 @@ struct History {
 impl History {
     fn begin(seed: u64) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
-        let policy = plain().attempt_timeout(secs(2)).flight_timeout(secs(6)).wait_timeout(secs(5)).attempts(2);
+        let policy =
+            plain().attempt_timeout(secs(2)).flight_timeout(secs(6)).wait_timeout(secs(5)).attempts(2);
         let (busy, shards) = (dice.usize(2..=ROOM), dice.usize(1..=3));
         let (source, clock) = (Scripts::default(), ManualClock::new());
         source.group([0, 1], "two");
@@ -221,7 +222,10 @@ impl History {
             let answers = self.told.to(key, ticket);
             assert_eq!(answers.len(), 1, "history {seed}: ticket {ticket} of key {key}");
             if let Ok(token) = &answers[0] {
-                assert!(!before.contains(&(key, token.secret().to_owned())), "history {seed}: a discarded token is told");
+                assert!(
+                    !before.contains(&(key, token.secret().to_owned())),
+                    "history {seed}: a discarded token is told"
+                );
             }
         }
         assert!(source.most_at_once() <= CALLS, "history {seed}: the gate is passed");
@@ -248,5 +252,8 @@ async fn whatever_happens_everybody_is_answered_once_and_all_limits_hold() {
         evicted += history.rig.tokens.totals().await.map_or(0, |totals| totals.evicted);
         history.end().await;
     }
-    assert!(shut_down > 20 && of_many_shards > 100 && evicted > 500, "{shut_down} {of_many_shards} {evicted}");
+    assert!(
+        shut_down > 20 && of_many_shards > 100 && evicted > 500,
+        "{shut_down} {of_many_shards} {evicted}"
+    );
 }
