@@ -8,6 +8,8 @@
 mod books;
 mod key;
 mod laws;
+#[cfg(feature = "registry")]
+mod outline;
 mod policies;
 mod report;
 mod rest;

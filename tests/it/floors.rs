@@ -204,7 +204,9 @@ fn is_guest(path: &Path) -> bool {
         || path.ends_with("flight/model.rs")
         || path.ends_with("rotation/model.rs")
         || path.ends_with("gate/model.rs")
-        || path.parent().is_some_and(|folder| folder.ends_with("flight/model") || folder.ends_with("tests"))
+        || path.parent().is_some_and(|folder| {
+            folder.ends_with("flight/model") || folder.ends_with("gate/model") || folder.ends_with("tests")
+        })
 }
 
 /// Each source file by its name below `src/`, without `.rs`.

@@ -3,6 +3,8 @@
 //! States are compared by what decides the future, not by numbers that only ascend. Therefore histories of any length have
 //! finitely many states, and all of them are visited.
 
+mod machines;
+
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -78,15 +80,45 @@ struct Books {
 /// What decides how a state goes on.
 #[derive(PartialEq, Eq, Hash)]
 struct Outline {
+    gate: GateOutline,
+    books: Books,
+    breach: Option<&'static str>,
+    seen: Option<&'static str>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct GateOutline {
     waits: Vec<(usize, bool, bool)>,
-    flying: [Option<(SentOutline, SentOutline, bool)>; KEYS],
+    flying: Vec<Option<(SentOutline, SentOutline, bool)>>,
     turns: Vec<(Rank, u64)>,
     endpoint: BreakerOutline,
     clients: Vec<(u64, BreakerOutline)>,
     limit: usize,
-    books: Books,
-    breach: Option<&'static str>,
-    seen: Option<&'static str>,
+}
+
+/// With the permits that are out.
+fn outline_of_gate<'a, T: Copy, E: Clone>(
+    gate: &Gate<T, E>,
+    now: Duration,
+    key_of: fn(T) -> usize,
+    permits: impl Iterator<Item = Option<&'a Permit>>,
+) -> GateOutline {
+    let of_permit = |permit: &Permit| {
+        let client = gate.clients.known.get(&permit.client);
+        let as_client = client.map(|client| outline_of_sent(permit.as_client, &client.breaker));
+        let to_endpoint = outline_of_sent(permit.to_endpoint, &gate.endpoint);
+        (to_endpoint, as_client.unwrap_or_default(), permit.cuts == gate.cuts)
+    };
+    let of_waiting = |waiting: &Waiting<T>| (key_of(waiting.ask.who), waiting.ask.urgent, waiting.is_parked);
+    let of_client = |(client, known): (&u64, &clients::Client<E>)| (*client, outline_of(&known.breaker, now));
+    GateOutline {
+        waits: gate.waiting.values().map(of_waiting).collect(),
+        flying: permits.map(|permit| permit.map(of_permit)).collect(),
+        turns: gate.line.turns.iter().map(|((rank, _), group)| (*rank, *group)).collect(),
+        endpoint: outline_of(&gate.endpoint, now),
+        clients: gate.clients.known.iter().map(of_client).collect(),
+        limit: gate.limit,
+    }
 }
 
 /// Whether a success came since, whether it is the probe.
@@ -101,7 +133,7 @@ struct BreakerOutline {
     shut: Option<(Duration, Duration, bool)>,
 }
 
-fn outline_of(breaker: &Breaker<()>, now: Duration) -> BreakerOutline {
+fn outline_of<E>(breaker: &Breaker<E>, now: Duration) -> BreakerOutline {
     let mut suspects: Vec<_> = breaker.suspects.iter().map(|suspect| (suspect.key, suspect.probed)).collect();
     let mut troubled: Vec<_> = breaker
         .troubled
@@ -122,7 +154,7 @@ fn outline_of(breaker: &Breaker<()>, now: Duration) -> BreakerOutline {
     }
 }
 
-fn outline_of_sent(sent: Sent, breaker: &Breaker<()>) -> SentOutline {
+fn outline_of_sent<E>(sent: Sent, breaker: &Breaker<E>) -> SentOutline {
     let is_probe = sent.probe.is_some() && breaker.shut.as_ref().is_some_and(|shut| shut.probe == sent.probe);
     (sent.successes == breaker.successes, is_probe)
 }
@@ -133,29 +165,9 @@ impl State {
     }
 
     fn outline(&self) -> Outline {
-        let gate = &self.gate;
-        let of_permit = |permit: &Permit| {
-            let client = gate.clients.known.get(&permit.client);
-            let as_client = client.map(|client| outline_of_sent(permit.as_client, &client.breaker));
-            let to_endpoint = outline_of_sent(permit.to_endpoint, &gate.endpoint);
-            (to_endpoint, as_client.unwrap_or_default(), permit.cuts == gate.cuts)
-        };
+        let permits = self.flying.iter().map(Option::as_ref);
         Outline {
-            waits: gate
-                .waiting
-                .values()
-                .map(|waiting| (waiting.ask.who, waiting.ask.urgent, waiting.is_parked))
-                .collect(),
-            flying: std::array::from_fn(|key| self.flying[key].as_ref().map(of_permit)),
-            turns: gate.line.turns.iter().map(|((rank, _), group)| (*rank, *group)).collect(),
-            endpoint: outline_of(&gate.endpoint, self.time()),
-            clients: gate
-                .clients
-                .known
-                .iter()
-                .map(|(client, known)| (*client, outline_of(&known.breaker, self.time())))
-                .collect(),
-            limit: gate.limit,
+            gate: outline_of_gate(&self.gate, self.time(), |key| key, permits),
             books: self.books.clone(),
             breach: self.breach,
             seen: self.seen,
