@@ -27,6 +27,8 @@
 mod clock;
 #[cfg(feature = "http")]
 pub mod fakes;
+#[cfg(feature = "oauth2")]
+pub mod hostile;
 mod server;
 mod source;
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unchecked_time_subtraction)]
 
 mod bodies;
+mod conformance;
 mod dpop;
 mod grpc;
 mod hostile;

@@ -94,6 +94,11 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("testing", 3, &[]),
     ("testing/", 3, &["testing/"]),
     ("testing/fakes/", 3, &["oauth/jws/", "testing/", "testing/fakes"]),
+    (
+        "testing/hostile/",
+        3,
+        &["oauth", "oauth/jws", "oauth/jws/", "testing/", "testing/hostile", "testing/hostile/"],
+    ),
     ("lobby", 4, &[]),
     ("actor/ticket", 4, &["lobby"]),
     ("actor/message", 4, &["actor/ticket"]),

@@ -1,0 +1,129 @@
+//! A hostile authorization server and API: what a client of `OAuth 2` must bear, as data. Feature `test-util`, with `oauth2`.
+//!
+//! A [`Scenario`] says what the servers do, what the client is asked to do, and what the servers must have seen afterwards.
+//! [`play`] plays it with any client that speaks a small [line protocol](protocol) on its standard input and output:
+//! `docs/conformance.md` describes the protocol, and `tests/scenarios/conformance.json` has the scenarios. The servers give the
+//! verdict from what they saw and from what the client told of each call. The client never judges itself.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `hostile/scenario.rs` | a scenario, as it is read |
+//! | `hostile/setting.rs` | what the servers do in it |
+//! | `hostile/protocol.rs` | the lines between runner and client |
+//! | `hostile/play.rs` | the runner |
+//! | `hostile/world.rs` | what the servers know, and what they have seen |
+//! | `hostile/token.rs`, `hostile/api.rs` | the token endpoint, the API |
+//! | `hostile/proof.rs` | client assertions and `DPoP` proofs, checked |
+//! | `hostile/seen.rs` | what is counted, and the verdict |
+//!
+//! ```
+//! use tokenflight::testing::hostile::{Hostile, Scenario};
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let scenarios = Scenario::read(
+//!     r#"[{ "name": "one call", "tried": "one call of the API", "by": "RFC 6749 section 4.4", "rank": "must",
+//!           "steps": [{ "call": {} }], "seen": { "token_requests": 1, "applied": 1 } }]"#,
+//! )?;
+//! let servers = Hostile::start(&scenarios[0]).await?;
+//! assert_eq!(servers.configure().client_id, "hostile-client");
+//! // Nobody has called: that is not what the servers must have seen.
+//! assert_eq!(servers.faults(), ["token_requests: 0, expected 1", "applied: 0, expected 1"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod api;
+mod play;
+mod proof;
+pub mod protocol;
+mod scenario;
+mod seen;
+mod setting;
+mod token;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::server::{Asked, FakeAuthServer, Reply};
+
+pub use play::{Outcome, Verdict, play};
+use protocol::Configure;
+pub use scenario::{Call, Rank, Revoked, Scenario, ScenarioError, Step, Switch, Told};
+pub use seen::{Bound, Count};
+use world::World;
+
+/// The servers of one scenario, on free ports of loopback: the authorization server, the API, and another host, which records what
+/// it is sent. They end when this is dropped.
+pub struct Hostile {
+    world: Arc<Mutex<World>>,
+    auth: FakeAuthServer,
+    api: FakeAuthServer,
+    /// Never asked by us: it lives as long as the others.
+    _elsewhere: FakeAuthServer,
+}
+
+impl fmt::Debug for Hostile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (auth, api) = (self.auth.base_url(), self.api.base_url());
+        f.debug_struct("Hostile").field("auth", &auth).field("api", &api).finish_non_exhaustive()
+    }
+}
+
+impl Hostile {
+    /// Starts them on the tokio runtime in which this is called.
+    ///
+    /// # Errors
+    /// No port is available, or the system has no random bytes for a key.
+    pub async fn start(scenario: &Scenario) -> io::Result<Self> {
+        let world = Arc::new(Mutex::new(World::new(scenario)?));
+        let side = |answer: fn(&mut World, &Asked) -> Reply| {
+            let world = Arc::clone(&world);
+            FakeAuthServer::answering(move |asked| answer(&mut lock(&world), asked))
+        };
+        let (auth, api) = (side(token::answer).await?, side(api::answer).await?);
+        let elsewhere = side(api::elsewhere).await?;
+        lock(&world).open(auth.base_url(), api.base_url(), elsewhere.base_url());
+        Ok(Self { world, auth, api, _elsewhere: elsewhere })
+    }
+
+    /// What a client has to know.
+    pub fn configure(&self) -> Configure {
+        lock(&self.world).configure()
+    }
+
+    /// Does what a step asks of the servers. A call and a pause ask nothing of them.
+    pub fn act(&self, step: &Step) {
+        lock(&self.world).act(step);
+    }
+
+    /// What they have seen so far.
+    pub fn seen(&self) -> BTreeMap<Count, u64> {
+        let mut seen = lock(&self.world).seen();
+        seen.insert(Count::TokenRequestsAtOnce, self.auth.most_at_once().try_into().unwrap_or(u64::MAX));
+        seen
+    }
+
+    /// What they have seen and should not have, or have not and should have: a sentence each. Empty: the scenario is passed, as far
+    /// as the servers can tell.
+    pub fn faults(&self) -> Vec<String> {
+        let seen = self.seen();
+        lock(&self.world).bounds().iter().filter_map(|(count, bound)| bound.fault(*count, &seen)).collect()
+    }
+
+    /// Whether this text shows a secret that the client was given or has been issued.
+    pub fn is_told(&self, text: &str) -> bool {
+        lock(&self.world).shows_a_secret(text)
+    }
+
+    /// The client has told the runner so often of a call's end, a failed call, a secret.
+    fn told(&self, count: Count) {
+        lock(&self.world).add(count);
+    }
+}
+
+fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
