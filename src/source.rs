@@ -302,11 +302,16 @@ impl FetchContext {
         self.deadline.map(|deadline| deadline.saturating_sub(self.clock.now().boot))
     }
 
-    /// For another source on which this one depends: the same clock and the same deadline, a flight of its own.
+    /// For another source on which this one depends: the same clock and the same deadline, a flight of its own. That a
+    /// token was rejected says nothing of those that it was made with.
     #[cfg(feature = "http")]
     pub(crate) fn for_link(&self) -> Self {
         let (clock, deadline) = (Arc::clone(&self.clock), self.deadline);
-        Self { clock, deadline, attempt: self.attempt, ..Self::new(self.reason) }
+        let reason = match self.reason {
+            Reason::Rejected | Reason::Forced => Reason::Expired,
+            reason => reason,
+        };
+        Self { clock, deadline, attempt: self.attempt, ..Self::new(reason) }
     }
 
     /// `limit`, or the time that is left, if that is less.

@@ -21,6 +21,8 @@ use crate::error::{BuildError, Reach, SourceError};
 pub(crate) use crate::json::{Document, Pointer, lifetime, moment};
 pub(crate) use crate::redactor::{Redactor, printable};
 pub(crate) use answer::Answer;
+#[cfg(feature = "dpop")]
+pub(crate) use answer::date;
 use body::BodyError;
 pub(crate) use endpoint::Endpoint;
 #[cfg(feature = "oauth2")]

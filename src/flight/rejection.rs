@@ -35,10 +35,14 @@ impl<W: Caller> Machine<W> {
             return self.want(waiter, None, now, out);
         };
         let same = held.token.clone();
-        let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE) && !rejection.is_confirmed;
+        let is_confirmed = rejection.is_confirmed;
+        let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE) && !is_confirmed;
         self.counters.requests += 1;
-        let may_help = rejection.challenge.is_none();
+        let is_asking = rejection.challenge.is_some();
         let answer = self.report(ReportKind::Replace, rejection, now, out);
+        // Who knows that the token was revoked is told so by the same token, and reports again when it has settled. What
+        // revokes a token of seconds mostly revokes the one before it too.
+        let may_help = !is_asking && !(is_confirmed && answer == ReportAnswer::Settling);
         // First the report is remembered. Then a predecessor is looked for. Therefore the first report that says of a
         // token that it was rejected from its birth is answered as the next one.
         let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 
@@ -165,14 +166,31 @@ impl<T: Target + Clone> Passage<T> {
         self.token = next;
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
-            // It may have been replaced meanwhile, or discarded.
-            match self.auth.0.tokens.get().await {
+            match self.settled(confirmed, settle).await {
                 Ok(current) => self.token = current,
                 Err(_) => return Next::Pass,
             }
         }
         self.so_far.was_replayed = true;
         self.again(why.as_str())
+    }
+
+    /// What to send again after the token has settled. It may have been replaced meanwhile, or discarded. If it was revoked,
+    /// nobody's report could replace it before, so it is reported again.
+    ///
+    /// Its age counts from the request for it, and it settles from when it came. A call to the auth server lies between, so it
+    /// may be too young still.
+    async fn settled(&self, confirmed: bool, settle: Duration) -> Result<Token, TokenError> {
+        let tokens = &self.auth.0.tokens;
+        let mut current = tokens.get().await?;
+        for wait in [Duration::ZERO, settle / 4, settle / 2] {
+            if !confirmed || !current.is_same(&self.token) {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            current = tokens.rejected(&current, rejection(true, None)).await?;
+        }
+        Ok(current)
     }
 
     fn again(&self, why: &'static str) -> Next {

@@ -36,7 +36,7 @@ struct Inner {
     /// How it proves that it has a key, if its tokens are to be bound to one.
     proofs: Option<ClientProofs>,
     /// How far the server's clock is ahead of ours, in seconds, by the last `Date` that it sent.
-    clock_offset: AtomicI64,
+    clock_offset: Arc<AtomicI64>,
 }
 
 /// How a credential is sent that may be used only once.
@@ -95,7 +95,16 @@ impl Client {
         transport: Transport,
         proofs: Option<ClientProofs>,
     ) -> Self {
-        Self(Arc::new(Inner { identity, server, transport, proofs, clock_offset: AtomicI64::new(0) }))
+        Self(Arc::new(Inner { identity, server, transport, proofs, clock_offset: Arc::default() }))
+    }
+
+    /// A client that was built just now begins with what is known of its server's clock. One that has clones knows it.
+    #[cfg(feature = "registry")]
+    pub(super) fn with_clock_offset(mut self, offset: Arc<AtomicI64>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.clock_offset = offset;
+        }
+        self
     }
 
     /// The key that its tokens are bound to.

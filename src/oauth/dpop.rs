@@ -110,7 +110,7 @@ impl DpopKey {
         let refused = |what: &dyn fmt::Display| {
             BuildError::new(FIELD, format!("names the key file {}: {what}", path::shown(path)))
         };
-        let pem = path::read(path, path::LONGEST)
+        let pem = path::read_regular(path, path::LONGEST)
             .map_err(|error| refused(&format_args!("it cannot be read: {error}")))?;
         let key = PrivateKey::from_pem(&*pem);
         let key = key.and_then(|key| match algorithm {

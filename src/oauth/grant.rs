@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "registry")]
+use std::sync::{Arc, atomic::AtomicI64};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -300,10 +302,20 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         self.client.credential(part);
+        for link in self.grant.links() {
+            link.credential(part);
+        }
     }
 
     fn rebind(&self, token: Token) -> Token {
         self.client.rebind(token)
+    }
+}
+
+#[cfg(feature = "registry")]
+impl<G> GrantSource<G> {
+    pub(super) fn with_clock_offset(self, offset: Arc<AtomicI64>) -> Self {
+        Self { client: self.client.with_clock_offset(offset), ..self }
     }
 }
 

@@ -1,8 +1,13 @@
 //! A grant as the source of many keys: one client, and a request of its own for each key.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Uri;
 
 use crate::error::{BuildError, SourceError};
 use crate::source::{BoxSource, FetchContext, Group, KeyedSource, TokenSource, UNNAMED};
@@ -18,6 +23,7 @@ pub struct KeyedGrant<G, K> {
     base: GrantBuilder<G>,
     request: Request<G, K>,
     group: Option<Grouping<K>>,
+    clocks: Clocks,
 }
 
 type Request<G, K> = Box<dyn Fn(&K, GrantBuilder<G>) -> GrantBuilder<G, AnyClient> + Send + Sync>;
@@ -132,7 +138,12 @@ impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
             let (client, settings, grant) = request(key, base).into_parts();
             GrantBuilder::of_parts(client.into(), settings, grant)
         });
-        Ok(KeyedGrant { base: GrantBuilder::of_parts(client, settings, grant), request, group: None })
+        Ok(KeyedGrant {
+            base: GrantBuilder::of_parts(client, settings, grant),
+            request,
+            group: None,
+            clocks: Clocks::default(),
+        })
     }
 }
 
@@ -164,7 +175,9 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
     }
 
     fn source(&self, key: &K) -> Result<GrantSource<G>, BuildError> {
-        self.request(key).build()
+        let request = self.request(key);
+        let (_, server) = request.parts().0.names();
+        Ok(request.build()?.with_clock_offset(self.clocks.of(&server)))
     }
 }
 
@@ -209,6 +222,29 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
             Ok(source) => source.rebind(token),
             Err(_) => token,
         }
+    }
+}
+
+/// How far the servers' clocks are from ours, by the servers' authorities. A client that is built for one request learns it
+/// for the next.
+#[derive(Default)]
+struct Clocks(Mutex<HashMap<String, Arc<AtomicI64>>>);
+
+impl Clocks {
+    /// Of so many servers. What is forgotten costs an attempt.
+    const MOST: usize = 1_000;
+
+    fn of(&self, server: &str) -> Arc<AtomicI64> {
+        let uri = server.parse::<Uri>().ok();
+        let authority = uri.as_ref().and_then(Uri::authority).map_or(server, |authority| authority.as_str());
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(offset) = known.get(authority) {
+            return Arc::clone(offset);
+        }
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        Arc::clone(known.entry(authority.to_owned()).or_default())
     }
 }
 

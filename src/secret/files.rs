@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::path::{LONGEST, read, shown};
+use super::path::{LONGEST, read_regular, shown};
 
 type Contents = Vec<Zeroizing<Vec<u8>>>;
 type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
@@ -103,7 +103,8 @@ impl<T> fmt::Debug for FromFiles<T> {
 
 fn read_all(paths: &[PathBuf]) -> Result<Contents, String> {
     let read = |path: &PathBuf| {
-        read(path, LONGEST).map_err(|error| format!("the file {} cannot be read: {error}", shown(path)))
+        read_regular(path, LONGEST)
+            .map_err(|error| format!("the file {} cannot be read: {error}", shown(path)))
     };
     paths.iter().map(read).collect()
 }
@@ -139,6 +140,18 @@ mod tests {
     }
 
     /// A thread that has read the files earlier, and is slower to make the value of them, changes nothing.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = std::env::temp_dir().join(format!("tokenflight-pipe-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let pipe = folder.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = FromFiles::new(vec![pipe], |_| Ok(())).unwrap_err();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(error.contains("no regular file"), "{error}");
+    }
+
     #[test]
     fn an_older_value_never_replaces_a_newer_one() {
         use std::sync::mpsc;

@@ -17,7 +17,7 @@ pub(crate) fn shown(path: &Path) -> String {
     if is_key { "[not shown: a text stands in the place of a path]".to_owned() } else { text }
 }
 
-/// The same for a file and nothing else: a pipe or a device may never end, and to open a pipe waits for its writer.
+/// A file of fewer than `limit` bytes, and nothing else: a pipe or a device may never end, and to open a pipe waits for its writer.
 pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
@@ -25,8 +25,8 @@ pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<
     read(path, limit)
 }
 
-/// A file of fewer than `limit` bytes. Symbolic links are followed.
-pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+/// Symbolic links are followed.
+fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     // Room for all of it from the beginning: a buffer that grows leaves its old memory behind as it was.
     let length = file.metadata().map(|data| data.len()).unwrap_or_default().min(limit);

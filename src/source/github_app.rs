@@ -148,9 +148,10 @@ fn limit(answer: &Answer) -> Option<Duration> {
     let says_so = || {
         let document = answer.json().ok()?;
         let message = document.text("/message")?.to_ascii_lowercase();
-        message.contains("rate limit").then_some(LIMITED)
+        Some(message.contains("rate limit") || message.contains("abuse detection"))
     };
-    answer.retry_after().or_else(reset).or_else(says_so)
+    let is_limit = || answer.status() == StatusCode::TOO_MANY_REQUESTS || says_so().unwrap_or(false);
+    answer.retry_after().or_else(reset).or_else(|| is_limit().then_some(LIMITED))
 }
 
 impl TokenSource for GithubApp {

@@ -133,16 +133,23 @@ impl Vault {
         self.ask(&self.renew_at, request, cx).await.map(|renewed| lease.renewed(renewed))
     }
 
-    /// The lease that may be renewed for this fetch.
+    /// The lease that may be renewed for this fetch. It is that of the token which is to be replaced: another one may come
+    /// from another process, and what this one remembers may have been discarded there.
     fn renewable(&self, cx: &FetchContext) -> Option<Lease> {
         let is_kept = !matches!(cx.reason, Reason::Rejected | Reason::Forced) && !cx.is_discarded();
+        let is_its = |lease: &Lease| {
+            cx.previous.as_ref().is_none_or(|previous| previous.secret() == lease.secret.expose())
+        };
+        let mut lease = self.lease();
+        lease.take_if(|lease| !is_kept || !is_its(lease));
         let now = cx.clock().now().boot;
-        self.lease().clone().filter(|lease| is_kept && lease.is_renewable && lease.until > now)
+        lease.clone().filter(|lease| lease.is_renewable && lease.until > now)
     }
 
     async fn next(&self, cx: &FetchContext) -> Result<Lease, SourceError> {
         let Some(lease) = self.renewable(cx) else { return self.log_in(cx).await };
         match self.renew(&lease, cx).await {
+            Ok(renewed) if renewed.has_ended() => self.log_in(cx).await,
             Ok(renewed) if !renewed.is_near_its_end() => Ok(renewed),
             // What is left of it is better than nothing.
             Ok(renewed) => Ok(self.log_in(cx).await.unwrap_or_else(|error| {
@@ -236,7 +243,10 @@ impl TokenSource for Vault {
         part("namespace", &namespace.unwrap_or_default());
         match &self.login {
             Login::AppRole { role_id, .. } => part("role_id", role_id),
-            Login::Jwt { role, .. } => part("role", role),
+            Login::Jwt { role, jwt } => {
+                part("role", role);
+                jwt.identify_as("jwt", part);
+            }
         }
         if self.transport.is_configured() {
             part(UNNAMED, "`http`");

@@ -194,6 +194,13 @@ impl TokenSource for JsonEndpoint {
     }
 
     /// With its headers and body, for there is no telling which of them is a secret and which is not.
+    /// Those of its links: what it sends itself is named.
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        for link in &self.links {
+            link.source.credential(part);
+        }
+    }
+
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("method", self.method.as_str());
         part("url", self.endpoint.url().as_str());

@@ -12,6 +12,9 @@ use crate::store::{
     SharedStore, StoreError, Stored,
 };
 
+/// Fewer keys are never looked through.
+const FEWEST_SWEPT: usize = 64;
+
 /// A store in this process's memory. A clone is the same store.
 ///
 /// For actors on several arbiters that should share one token, and for tests: with
@@ -22,7 +25,14 @@ pub struct MemoryStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     clock: Arc<dyn Clock>,
-    entries: Mutex<HashMap<SharedKey, Entry>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    of: HashMap<SharedKey, Entry>,
+    /// With so many, those that hold nothing are let go.
+    sweep_at: usize,
 }
 
 #[derive(Debug, Default)]
@@ -63,13 +73,13 @@ impl MemoryStore {
 
     /// Forgets everything, as a Redis does that restarts without its disk.
     pub fn clear(&self) {
-        for entry in self.entries().values_mut() {
+        for entry in self.entries().of.values_mut() {
             (entry.token, entry.lease, entry.pause) = (None, None, None);
             entry.marks.clear();
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<SharedKey, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,11 +87,9 @@ impl MemoryStore {
     fn step<R>(&self, key: &SharedKey, step: impl FnOnce(&mut Entry, Duration) -> R) -> R {
         let now = self.0.clock.now().boot;
         let mut entries = self.entries();
-        let entry = entries.entry(key.clone()).or_default();
-        entry.token.take_if(|kept| kept.until <= now);
-        entry.lease.take_if(|(_, until)| *until <= now);
-        entry.pause.take_if(|pause| pause.until <= now);
-        entry.marks.retain(|_, mark| mark.until > now);
+        entries.sweep(now);
+        let entry = entries.of.entry(key.clone()).or_default();
+        entry.pass(now);
         step(entry, now)
     }
 }
@@ -96,7 +104,35 @@ fn is_ahead(fence: u64, clock: Duration) -> bool {
     Duration::from_millis(fence) > clock.saturating_add(FENCE_AHEAD)
 }
 
+impl Entries {
+    /// A key whose token has ended and that nobody asks for any more takes no memory. With it goes its last fence, and that
+    /// does no harm: the next one is at least the time of the clock.
+    fn sweep(&mut self, now: Duration) {
+        if self.of.len() < self.sweep_at.max(FEWEST_SWEPT) {
+            return;
+        }
+        self.of.retain(|_, entry| {
+            entry.pass(now);
+            !entry.is_idle()
+        });
+        self.sweep_at = self.of.len() * 2;
+    }
+}
+
 impl Entry {
+    /// What has run out by now is gone.
+    fn pass(&mut self, now: Duration) {
+        self.token.take_if(|kept| kept.until <= now);
+        self.lease.take_if(|(_, until)| *until <= now);
+        self.pause.take_if(|pause| pause.until <= now);
+        self.marks.retain(|_, mark| mark.until > now);
+    }
+
+    fn is_idle(&self) -> bool {
+        let holds_something = self.token.is_some() || self.lease.is_some() || self.pause.is_some();
+        !holds_something && self.marks.is_empty() && self.news.receiver_count() == 0
+    }
+
     fn stored(&self, now: Duration) -> Option<Stored> {
         self.token.as_ref().map(|kept| Stored { left: kept.until.saturating_sub(now), ..kept.stored.clone() })
     }
@@ -252,5 +288,31 @@ impl SharedStore for MemoryStore {
             }
             held
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_hold_nothing_any_more_take_no_memory() {
+        let store = MemoryStore::new();
+        let key = |number: u32| SharedKey::new("orders", [("number", number.to_string().as_str())]).unwrap();
+        let lease = Lease { owner: "me".into(), fence: 1, mark: String::new(), value: Vec::new() };
+        store.step(&key(0), |entry, _| entry.fence = 1);
+        let first = key(0);
+        let kept = store.commit(&first, &lease, b"a token", Duration::from_secs(3_600));
+        assert!(kept.now_or_never().unwrap().unwrap());
+        let watched = store.watch(&key(1)).now_or_never().unwrap().unwrap();
+        for number in 2..10_000 {
+            assert!(store.load(&key(number)).now_or_never().unwrap().unwrap().is_none());
+        }
+        assert!(store.entries().of.len() <= FEWEST_SWEPT, "{}", store.entries().of.len());
+        assert!(store.load(&key(0)).now_or_never().unwrap().unwrap().is_some());
+        assert!(store.entries().of.contains_key(&key(1)), "somebody waits for news of it");
+        drop(watched);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, StatusCode};
 use zeroize::Zeroizing;
 
@@ -22,6 +22,20 @@ pub(crate) struct Answer {
     pub(super) body: Zeroizing<Vec<u8>>,
     /// Knows what was sent, which some servers repeat.
     redactor: Redactor,
+}
+
+/// What the clock of whoever answered shows: its date (RFC 9110 section 6.6.1), and for how long a cache has kept the
+/// answer since.
+pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    date.checked_add(age(headers))
+}
+
+/// RFC 9111 section 5.1.
+fn age(headers: &HeaderMap) -> Duration {
+    let text = headers.get(AGE).and_then(|age| age.to_str().ok());
+    let seconds = text.and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or_default();
+    Duration::from_secs(seconds.into())
 }
 
 impl Answer {
@@ -66,9 +80,14 @@ impl Answer {
         self.date().map(|date| crate::clock::seconds_ahead(date, now))
     }
 
-    /// What the server's clock shows, if the server says it (RFC 9110 section 6.6.1).
+    /// What the server's clock shows, if the server says it.
     pub(crate) fn date(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.header(&DATE)?).ok()
+        date(&self.headers)
+    }
+
+    /// For how long a cache has kept the answer.
+    pub(crate) fn age(&self) -> Duration {
+        age(&self.headers)
     }
 
     /// RFC 9110 section 10.2.3. A date is read by the clock of the server that wrote it.

@@ -255,6 +255,39 @@ async fn twenty_revocations(every: Duration, may_fail: fn(u64) -> u64, other_cal
     }
 }
 
+/// Eight clients, and a token that is revoked before it has settled, with its predecessor.
+#[actix::test]
+async fn a_token_that_is_revoked_before_it_has_settled_fails_only_those_who_find_it_out() {
+    tokio::time::pause();
+    for age in [200, 800, 1_500, 2_300] {
+        let revoked = Arc::new(AtomicU64::new(0));
+        let valid_after = Arc::clone(&revoked);
+        let stage = Stage::new(RefreshPolicy::default(), move |_, number| {
+            if number <= valid_after.load(Ordering::Relaxed) { Says::InvalidToken } else { Says::Fine }
+        });
+        stage.handle.get().await.unwrap();
+        tokio::time::sleep(secs(3)).await;
+        assert_eq!(number(&stage.handle.refresh().await.unwrap()), 2);
+        let begin = stage.age();
+        let workers = (0..8).map(|_| async {
+            while stage.age() < begin + secs(6) {
+                stage.request(0).await;
+            }
+        });
+        let revocation = async {
+            tokio::time::sleep(millis(age)).await;
+            revoked.store(2, Ordering::Relaxed);
+        };
+        tokio::join!(futures_util::future::join_all(workers), revocation);
+        let slowest = stage.took.borrow().iter().max().copied().unwrap();
+        let (failed, calls) = (stage.failed(), stage.calls());
+        println!("revoked after {age} ms: {failed} failed, the slowest took {slowest:?}, {calls} calls");
+        assert!(failed <= 16, "{age} ms: {failed} failed");
+        assert!(slowest <= secs(3), "{age} ms: {slowest:?}");
+        assert_eq!(calls, 3, "{age} ms");
+    }
+}
+
 #[actix::test]
 async fn one_401_each_5_s_costs_at_most_70_calls_an_hour_and_nobody_a_token() {
     tokio::time::pause();

@@ -95,6 +95,19 @@ async fn of_three_links_only_the_stale_one_is_fetched_again() {
 }
 
 #[actix::test]
+async fn a_rejected_token_says_nothing_of_a_link_that_has_no_actor() {
+    let (folder, server) = (Folder::new(), FakeAuthServer::start().await.unwrap());
+    let file = FileToken::builder(folder.write("token", "from-a-file")).build().unwrap();
+    let source = JsonEndpoint::post(server.url()).authorization(file).lifetime(secs(60)).build().unwrap();
+    source.fetch(FetchContext::new(Reason::First)).await.unwrap();
+    std::fs::remove_file(folder.path().join("token")).unwrap();
+    // The file is being replaced: what it held is still good.
+    for reason in [Reason::Rejected, Reason::Forced] {
+        source.fetch(FetchContext::new(reason)).await.unwrap();
+    }
+}
+
+#[actix::test]
 async fn a_crowd_at_the_end_of_a_chain_is_one_call_of_each_link() {
     let chain = Chain::new().await;
     let crowd = futures_util::future::join_all((0..50).map(|_| chain.impersonated.get())).await;

@@ -112,6 +112,8 @@ async fn a_rate_limit_is_waited_out_and_is_no_refusal() {
         ),
         (Reply::json(403, secondary), 60, 60),
         (Reply::json(429, secondary), 60, 60),
+        (Reply::text(429, "text/html", "<html>"), 60, 60),
+        (Reply::json(403, r#"{"message":"You have triggered an abuse detection mechanism."}"#), 60, 60),
     ] {
         server.then(reply.clone());
         let error = fetch(&source).await.unwrap_err();

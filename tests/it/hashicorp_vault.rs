@@ -115,6 +115,36 @@ async fn what_is_left_of_the_longest_life_is_used_where_the_login_fails() {
 }
 
 #[actix::test]
+async fn a_renewal_that_gives_no_time_any_more_is_no_token_without_an_end() {
+    let bench = Bench::new().await;
+    bench.fetch(Reason::First).await.unwrap();
+    for left in ["0", "-1", "null"] {
+        let auth = format!(r#""client_token":"hvs.1","lease_duration":{left},"renewable":true"#);
+        bench.server.then(Reply::json(200, format!(r#"{{"auth":{{{auth}}}}}"#)));
+        bench.server.then(Reply::json(503, "{}"));
+        bench.fetch(Reason::Ahead).await.unwrap_err();
+    }
+}
+
+#[actix::test]
+async fn a_token_that_another_one_has_replaced_is_not_renewed() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.fetch(Reason::First).await.unwrap().secret(), "hvs.1");
+    let clock: Arc<dyn Clock> = Arc::new(bench.clock.clone());
+    let cx = |secret: &str| {
+        FetchContext::new(Reason::Ahead).with_clock(clock.clone()).with_previous(Token::new(secret))
+    };
+    assert_eq!(bench.source.fetch(cx("hvs.1")).await.unwrap().secret(), "hvs.1", "its own");
+    // Another process has discarded that one, and the fleet has a new one.
+    assert_eq!(bench.source.fetch(cx("hvs.other")).await.unwrap().secret(), "hvs.2");
+    assert_eq!(bench.paths(1), ["token/renew-self", "approle/login"]);
+    // A login that failed after a report leaves nothing to be renewed.
+    bench.server.then(Reply::json(503, "{}"));
+    bench.fetch(Reason::Rejected).await.unwrap_err();
+    assert_eq!(bench.fetch(Reason::Ahead).await.unwrap().secret(), "hvs.3");
+}
+
+#[actix::test]
 async fn a_refused_renewal_or_a_lease_that_cannot_be_renewed_means_a_login() {
     let bench = Bench::new().await;
     bench.fetch(Reason::First).await.unwrap();

@@ -244,3 +244,9 @@ fn debug_of_builder_and_source_shows_no_secret() {
         assert_no_secret(&shown);
     }
 }
+
+#[test]
+fn an_encoding_that_no_answer_could_be_read_in_is_refused() {
+    let source = JsonEndpoint::get("https://auth.example").header("accept-encoding", "gzip");
+    assert_field(source.build(), "header");
+}

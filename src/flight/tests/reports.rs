@@ -188,6 +188,10 @@ fn a_token_that_was_revoked_gives_its_reporters_no_predecessor_to_try() {
     assert_eq!(bench.rejected(1, "b", confirmed), ["fetch 3 rejected"]);
     assert_eq!(bench.replace(2, "b"), ["tell 2 a"], "others may have the young token's predecessor");
     assert_eq!(bench.fetched(3, "c"), ["publish c", "tell [1] c"]);
+    bench.machine.policy = Arc::new(plain().settle(2 * SECOND));
+    let confirmed = Rejection { is_confirmed: true, ..Rejection::default() };
+    assert_eq!(bench.replace(2, "c"), ["tell 2 a"], "it has not settled");
+    assert_eq!(bench.rejected(1, "c", confirmed), ["tell 1 c"], "to be reported again when it has");
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::{Timestamp, moved, seconds_ahead};
+use crate::transport::date;
 
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
@@ -28,13 +28,9 @@ pub(super) fn nonce_of(headers: &HeaderMap) -> Option<&str> {
     (is_one && values.all(|other| other == value)).then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// How far the clock of whoever answered is ahead of `now`, in seconds, by `Date` (RFC 9110 section 6.6.1). A cache has
-/// kept the answer for as long as `Age` says (RFC 9111 section 5.1).
+/// How far the clock of whoever answered is ahead of `now`, in seconds.
 fn clock_offset(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let kept = text(AGE).and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or_default();
-    let date = httpdate::parse_http_date(text(DATE)?).ok()?;
-    Some(seconds_ahead(date.checked_add(Duration::from_secs(kept.into()))?, now))
+    date(headers).map(|date| seconds_ahead(date, now))
 }
 
 /// What one key knows of the resources at which it proves itself.

@@ -151,7 +151,15 @@ impl GithubAppBuilder {
             reason: None,
         };
         let clock_offset = AtomicI64::new(0);
-        Ok(GithubApp { transport, endpoint, shape, app_id: self.app_id, key, body, clock_offset })
+        Ok(GithubApp {
+            transport,
+            endpoint,
+            shape,
+            app_id: self.app_id.trim().to_owned(),
+            key,
+            body,
+            clock_offset,
+        })
     }
 
     fn endpoint(&self) -> Result<Endpoint, BuildError> {

@@ -13,7 +13,7 @@ use crate::transport::{Document, lifetime};
 #[derive(Clone)]
 pub(super) struct Lease {
     pub(super) secret: Secret,
-    /// Zero: it does not end.
+    /// Zero: it does not end, if a login said so.
     pub(super) lasts: Duration,
     /// The lease that the login gave.
     first: Duration,
@@ -51,6 +51,11 @@ impl Lease {
     /// The lease after its renewal.
     pub(super) fn renewed(&self, renewed: Self) -> Self {
         Self { first: self.first, ..renewed }
+    }
+
+    /// Of a renewed one. What can be renewed has an end, and Vault counts in whole seconds.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lasts.is_zero()
     }
 
     /// Vault renews a lease for less and less where the token's longest life ends.

@@ -85,7 +85,7 @@ impl Shape {
             Ends::Fixed(lifetime) => token.with_lifetime(*lifetime),
             Ends::Lifetime(pointer) => match found(pointer).map(|value| lifetime(&value)) {
                 None => token,
-                Some(Some(lifetime)) => token.with_lifetime(lifetime),
+                Some(Some(lifetime)) => token.with_lifetime(lifetime.saturating_sub(answer.age())),
                 Some(None) => odd(token, answer, pointer, "lifetime_pointer", "a number of seconds"),
             },
             Ends::At(pointer) => match found(pointer).map(|value| moment(&value)) {

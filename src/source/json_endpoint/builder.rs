@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
@@ -307,7 +307,13 @@ impl JsonEndpointBuilder {
                     format!("has a value for {name:?} with a line break or control character in it");
                 BuildError::new("header", message)
             })?;
-            headers.insert(header_name("header", name)?, value);
+            let name = header_name("header", name)?;
+            if name == ACCEPT_ENCODING {
+                let message =
+                    "is \"accept-encoding\": answers are read as they are, so it is always \"identity\"";
+                return Err(BuildError::new("header", message));
+            }
+            headers.insert(name, value);
         }
         Ok(headers)
     }

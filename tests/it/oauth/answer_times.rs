@@ -307,3 +307,17 @@ async fn a_status_may_be_named_as_one_that_passes() {
     let handle = tokenflight::TokenActor::builder(source).policy(policy).start().unwrap();
     assert!(handle.get().await.is_ok(), "one flight outlasts them");
 }
+
+/// RFC 9111 section 4.2.3: what a cache has kept is older than its `Date`.
+#[actix::test]
+async fn what_a_cache_has_kept_lasts_for_what_is_left() {
+    let kept = |more: &str| {
+        let date = httpdate::fmt_http_date(now() - secs(3_000));
+        with(more).with_header("Date", date).with_header("Age", "3000")
+    };
+    let end = unix(now()) + 600;
+    assert_lasts(&ends_at(&kept(&format!(r#","expires_at":{end}"#))).await, 600, "an end");
+    let lasting = |url| tokenflight::source::JsonEndpoint::get(url).lifetime_pointer("/expires_in");
+    let token = face_with(&kept(r#","expires_in":3600"#), |url| lasting(url).build().unwrap()).await;
+    assert_lasts(&token.unwrap(), 600, "a lifetime");
+}

@@ -1,10 +1,12 @@
 //! A registry's keys at `oidc-provider`: one client, and a request of its own for each key.
 
-use tokenflight::BuildError;
 use tokenflight::oauth::{ClientAuth, OAuthError};
 use tokenflight::registry::{Key, TokenRegistry};
 use tokenflight::source::{Group, KeyedSource};
+use tokenflight::{BuildError, FetchContext, Reason};
 
+use super::loopback::{Loopback, Reply};
+use super::strict_server::Pair;
 use super::*;
 
 fn registry<K: Key>(source: impl KeyedSource<K>) -> TokenRegistry<K> {
@@ -143,4 +145,36 @@ fn keys_of_one_client_are_one_client_for_the_gate_and_groups_are_the_user_s() {
     let own = own.unwrap();
     assert_ne!(own.client(&0), own.client(&1));
     assert_eq!(own.client(&0), grouped.client(&1), "built or not, it is the same client");
+}
+
+/// A client that is built for one request learns the server's clock for the next.
+#[actix::test]
+async fn a_server_whose_clock_is_two_hours_ahead_costs_the_first_key_an_attempt_and_no_other() {
+    use base64::Engine as _;
+    use tokenflight::clock::{Clock as _, SystemClock};
+
+    let there = || SystemClock.now().wall + std::time::Duration::from_secs(7_200);
+    let server = Loopback::start(move |_, question| {
+        let claims = question.field("client_assertion").unwrap().split('.').nth(1).unwrap();
+        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let iat = serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["iat"].as_u64().unwrap();
+        let now = there().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let reply = if now.abs_diff(iat) <= 30 {
+            let body = serde_json::json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 60 });
+            Reply::json(200, body)
+        } else {
+            Reply::json(401, serde_json::json!({ "error": "invalid_client" }))
+        };
+        reply.with_header("date", httpdate::fmt_http_date(there()))
+    });
+    let (url, key) = (server.token_url(), Pair::p256().key());
+    let base = Client::with_token_url(&url, "base").private_key(key.clone()).build().unwrap();
+    let source = base.client_credentials().for_key(move |tenant: &u32, request| {
+        request.by_client(Client::with_token_url(&url, tenant.to_string()).private_key(key.clone()))
+    });
+    let source = source.unwrap();
+    let error = source.fetch(&1, FetchContext::new(Reason::First)).await.unwrap_err();
+    assert!(!error.is_terminal(), "the next attempt can help: {error}");
+    source.fetch(&1, FetchContext::new(Reason::First)).await.unwrap();
+    source.fetch(&2, FetchContext::new(Reason::First)).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tokenflight::source::{
-    BoxSource, ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SealKey, SharedSource,
+    BoxSource, ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SealKey, SharedSource, Vault,
 };
 use tokenflight::store::{MemoryStore, SharedKey};
 use tokenflight::testing::ScriptedSource;
@@ -113,6 +113,10 @@ fn a_source_that_cannot_name_everything_is_refused_until_the_user_does() {
             ),
             ("http", BoxSource::new(JsonEndpoint::post(url).http(own).build().unwrap())),
             ("http", BoxSource::new(client().http(own).build().unwrap())),
+            ("source_fn", {
+                let jwt = source_fn(|_| async { Ok(Token::new("abc")) });
+                BoxSource::new(Vault::kubernetes("https://vault.example", "orders").jwt(jwt).build().unwrap())
+            }),
         ]
     };
     for (name, source) in sources() {
@@ -174,4 +178,47 @@ fn a_part_of_the_user_s_own_goes_beside_what_the_source_says() {
     assert_ne!(with("app"), with("app2"));
     assert_ne!(with("app"), key_of(client().build().unwrap()).unwrap());
     assert_eq!(with("app"), with("app"));
+}
+
+/// Vault's role is the same, and the identity that logs in is not.
+#[test]
+fn who_logs_in_at_vault_is_in_its_key() {
+    let jwt =
+        |id: &str| ClientCredentials::builder("https://idp.example/token", id, "s3cret").build().unwrap();
+    let vault = |id| Vault::kubernetes("https://vault.example", "orders").jwt(jwt(id)).build().unwrap();
+    assert_ne!(key_of(vault("a")).unwrap(), key_of(vault("b")).unwrap());
+    assert_eq!(key_of(vault("a")).unwrap(), key_of(vault("a")).unwrap());
+}
+
+/// What a link proves itself by is what the whole proves itself by: a wrong key there concerns those who have it.
+#[test]
+fn the_credential_of_a_link_is_part_of_the_whole_s() {
+    struct Signed(&'static [u8]);
+    impl TokenSource for Signed {
+        async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
+            Ok(Token::new("abc"))
+        }
+        fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+            part(self.0);
+        }
+    }
+    let client =
+        tokenflight::oauth::Client::builder("https://auth.example/token", "app").public().build().unwrap();
+    let wholes = |key: &'static [u8]| {
+        [
+            BoxSource::new(client.jwt_bearer(Signed(key)).build().unwrap()),
+            BoxSource::new(client.token_exchange(Signed(key)).build().unwrap()),
+            BoxSource::new(
+                JsonEndpoint::get("https://a.example").authorization(Signed(key)).build().unwrap(),
+            ),
+        ]
+    };
+    let told = |source: &BoxSource| {
+        let mut parts = Vec::new();
+        source.credential(&mut |part| parts.extend_from_slice(part));
+        parts
+    };
+    for (old, new) in wholes(b"old").iter().zip(&wholes(b"new")) {
+        assert_ne!(told(old), told(new));
+    }
 }
