@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokenflight::testing::hostile::{Count, Outcome, Rank, Scenario, Verdict};
 
+/// Characters of a fault in a table.
+const LONGEST: usize = 72;
+
 /// What one client did.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -51,7 +54,9 @@ impl Row {
             Word::NotSupported => "not supported".to_owned(),
             Word::Fail => {
                 let first = self.faults.first().map_or("", String::as_str);
-                format!("FAIL: {}", first.replace('|', "\\|").replace(['\n', '\r'], " "))
+                let short: String = first.chars().take(LONGEST).collect();
+                let dots = if short.len() < first.len() { "..." } else { "" };
+                format!("FAIL: {}{dots}", short.replace('|', "\\|").replace(['\n', '\r'], " "))
             }
         }
     }
@@ -113,8 +118,12 @@ pub(crate) fn list(scenarios: &[Scenario]) -> String {
     let mut text = "| scenario | what is tried | rank, by |\n|---|---|---|\n".to_owned();
     for scenario in scenarios {
         let (name, tried) = (scenario.name(), scenario.tried().replace('|', "\\|"));
+        let by = match scenario.rank() {
+            Rank::Practice if scenario.by() == "practice" => scenario.by().to_owned(),
+            rank => format!("{rank}: {}", scenario.by()),
+        };
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "| {name} | {tried} | {}: {} |", scenario.rank(), scenario.by());
+        let _ = writeln!(text, "| {name} | {tried} | {by} |");
     }
     text
 }

@@ -95,6 +95,7 @@ async fn one(scenario: &Scenario, command: &[OsString]) -> io::Result<Outcome> {
     let outcome = play(scenario, output, input).await?;
     if let Verdict::Failed(faults) = &outcome.verdict
         && let Some(status) = child.try_wait()?
+        && !status.success()
     {
         eprintln!("{}: the client ended with {status}: {}", scenario.name(), faults.join("; "));
     }

@@ -69,6 +69,17 @@ async fn a_client_with_the_fault_that_a_scenario_is_about_fails_it() {
     }
 }
 
+#[test]
+fn the_page_has_a_row_for_each_scenario_and_none_that_is_gone() {
+    let page = include_str!("../../docs/conformance.md");
+    let table = page.split("| scenario | rank |").nth(1).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows = rows.filter(|line| !line.starts_with("| **"));
+    let names: Vec<_> = rows.map(|line| line.split(" | ").next().unwrap().trim_start_matches("| ")).collect();
+    let scenarios = scenarios();
+    assert_eq!(names, scenarios.iter().map(Scenario::name).collect::<Vec<_>>());
+}
+
 /// One scenario with a call that must succeed.
 fn simple() -> Scenario {
     let text = r#"[{ "name": "one", "tried": "", "by": "", "rank": "must", "limit": "1s",
@@ -153,7 +164,7 @@ fn a_file_of_scenarios_that_says_nothing_is_refused_by_name() {
 async fn debug_of_the_servers_shows_no_secret() {
     let servers = tokenflight::testing::hostile::Hostile::start(&simple()).await.unwrap();
     let configure = servers.configure();
-    let shown = format!("{servers:?} {configure:?}");
+    let shown = format!("{servers:?} {configure:?} {:?}", simple());
     assert!(!servers.is_told(&shown), "{shown}");
     assert!(servers.is_told(&serde_json::to_string(&configure).unwrap()));
 }

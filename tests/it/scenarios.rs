@@ -44,7 +44,7 @@ fn read(folder: &Path) -> Result<Suite, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    // A table of another form: `tests/clients` and `src/middleware/replay/tests.rs` play it.
+    // Tables of other forms: `tests/clients` and `src/middleware/replay/tests.rs` play them.
     files.retain(|file| !file.ends_with("replay.json") && !file.ends_with("conformance.json"));
     files.sort();
     let mut suite = Suite::new();

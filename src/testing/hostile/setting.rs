@@ -1,6 +1,7 @@
 //! What the servers of a scenario do.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use super::protocol::{Auth, Grant};
 use crate::duration::duration;
 
 /// What the client is configured with.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ClientSide {
     pub(super) grant: Grant,
@@ -22,11 +23,18 @@ pub(super) struct ClientSide {
     pub(super) timeout: Duration,
 }
 
+impl fmt::Debug for ClientSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grant, auth, secret: _, dpop, timeout } = self;
+        f.debug_tuple("ClientSide").field(grant).field(auth).field(dpop).field(timeout).finish()
+    }
+}
+
 impl Default for ClientSide {
     fn default() -> Self {
         let secret = "s3cret-of-the-client".to_owned();
         let (grant, auth) = (Grant::ClientCredentials, Auth::ClientSecretBasic);
-        Self { grant, auth, secret, dpop: false, timeout: Duration::from_secs(2) }
+        Self { grant, auth, secret, dpop: false, timeout: Duration::from_secs(5) }
     }
 }
 

@@ -249,7 +249,15 @@ impl ClientKey {
         let document =
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
         let text = STANDARD.encode(document.as_ref());
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
+        // RFC 7468 section 2: 64 characters a line, and some clients insist on it.
+        let mut pem = "-----BEGIN PRIVATE KEY-----\n".to_owned();
+        for (at, character) in text.char_indices() {
+            if at > 0 && at % 64 == 0 {
+                pem.push('\n');
+            }
+            pem.push(character);
+        }
+        pem.push_str("\n-----END PRIVATE KEY-----\n");
         let jwk = PrivateKey::from_pem(&pem).ok()?.public_jwk();
         Some(Self { pem, jwk })
     }
