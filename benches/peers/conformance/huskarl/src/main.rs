@@ -11,7 +11,8 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use huskarl::authorizer::{HttpAuthorizer, dpop_resend_advised, parse_challenges};
 use huskarl::cache::{
-    GrantTokenSource, InMemoryRefreshTokenStore, InMemoryTokenCache, NoSource, Recovery, RefreshTokenStore, TokenError,
+    GrantTokenSource, InMemoryRefreshTokenStore, InMemoryTokenCache, NoSource, Recovery, RefreshTokenStore,
+    TokenError,
 };
 use huskarl::core::OAuthErrorCode;
 use huskarl::core::client_auth::{Audience, ClientAuthentication, ClientSecret, JwtBearer};
@@ -20,7 +21,9 @@ use huskarl::core::secrets::{ProvidedSecret, Secret, SecretString};
 use huskarl::core::server_metadata::AuthorizationServerMetadata;
 use huskarl::grant::client_credentials::{ClientCredentialsGrant, ClientCredentialsGrantParameters};
 use huskarl::token::RefreshToken;
-use huskarl_crypto_native::asymmetric::signer::{AsymmetricAlgorithm, GenerateAlgorithm, Pkcs8Pem, PrivateKey};
+use huskarl_crypto_native::asymmetric::signer::{
+    AsymmetricAlgorithm, GenerateAlgorithm, Pkcs8Pem, PrivateKey,
+};
 use huskarl_reqwest::ReqwestClient;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -35,7 +38,9 @@ async fn main() -> Result<(), Failure> {
     tokio::spawn(async move {
         let mut output = tokio::io::stdout();
         while let Some(line) = lines.recv().await {
-            if output.write_all(format!("{line}\n").as_bytes()).await.is_err() || output.flush().await.is_err() {
+            if output.write_all(format!("{line}\n").as_bytes()).await.is_err()
+                || output.flush().await.is_err()
+            {
                 return;
             }
         }
@@ -103,12 +108,14 @@ impl Stack {
         let store = InMemoryRefreshTokenStore::default();
         let authorizer = if configure["grant"] == "refresh_token" {
             store.set(&RefreshToken::new(SecretString::new(text("refresh_token")), None)).await?;
-            let source = GrantTokenSource::builder().grant(grant).grant_parameters(NoSource).refresh_store(store);
+            let source =
+                GrantTokenSource::builder().grant(grant).grant_parameters(NoSource).refresh_store(store);
             let cache = InMemoryTokenCache::builder().source(source.build()).build();
             HttpAuthorizer::builder().cache(cache).build()
         } else {
             let parameters = ClientCredentialsGrantParameters::builder().build();
-            let source = GrantTokenSource::builder().grant(grant).grant_parameters(parameters).refresh_store(store);
+            let source =
+                GrantTokenSource::builder().grant(grant).grant_parameters(parameters).refresh_store(store);
             let cache = InMemoryTokenCache::builder().source(source.build()).build();
             HttpAuthorizer::builder().cache(cache).build()
         };
