@@ -55,7 +55,9 @@ impl<K: Key> Future for KeyGet<K> {
             match mem::replace(&mut self.0, Getting::Over) {
                 Getting::Ready(outcome) => return Poll::Ready(outcome),
                 Getting::Asking(registry, key, asking) => {
-                    if let (Asking::Want, Some(token)) = (&asking, registry.current(&key)) {
+                    if matches!(asking, Asking::Want)
+                        && let Some(token) = registry.current(&key)
+                    {
                         return Poll::Ready(Ok(token));
                     }
                     self.0 = match registry.ask(key.clone(), asking) {

@@ -226,3 +226,16 @@ fn whatever_several_shards_do_all_slots_come_back() {
         }
     });
 }
+
+#[actix::test]
+async fn a_key_that_is_used_by_messages_alone_does_not_go() {
+    let rig = rig_with(|builder| builder.idle_timeout(HOUR));
+    rig.source.of(1).then(token("long", HOUR * 9));
+    rig.tokens.get(&1).await.unwrap();
+    let older = tokenflight::Token::new("older");
+    for _ in 0..18 {
+        tokio::time::sleep(secs(600)).await;
+        assert_eq!(rig.tokens.replace(&1, &older).await.unwrap().secret(), "long");
+    }
+    assert_eq!(rig.source.of(1).calls(), 1, "it was kept all the time");
+}

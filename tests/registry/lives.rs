@@ -184,7 +184,9 @@ struct Ending(Arc<std::sync::Mutex<(usize, Option<usize>)>>);
 struct Running(Ending);
 
 impl Drop for Running {
+    /// Takes a moment, so that shards on other threads are not done before the first one.
     fn drop(&mut self) {
+        std::thread::sleep(millis(3));
         self.0.0.lock().unwrap().0 -= 1;
     }
 }
@@ -205,7 +207,8 @@ impl tokenflight::source::KeyedSource<u32> for Ending {
 #[actix::test]
 async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
     let source = Ending::default();
-    let arbiters = [Arbiter::current(), Arbiter::current(), Arbiter::current()];
+    let threads = [Arbiter::new(), Arbiter::new()];
+    let arbiters = [Arbiter::current(), threads[0].handle(), threads[1].handle()];
     let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
     let waiting: Vec<_> = (0..16).map(|key| actix_rt::spawn(tokens.get(&key))).collect();
     while source.0.lock().unwrap().0 < 16 {
@@ -213,6 +216,7 @@ async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
     }
     tokens.shutdown().await;
     assert_eq!(source.0.lock().unwrap().1, Some(0), "calls that ran when the source was asked to end");
+    assert!(threads.iter().all(Arbiter::stop));
     for caller in waiting {
         assert!(caller.await.unwrap().unwrap_err().is_stopped());
     }
