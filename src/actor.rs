@@ -33,7 +33,7 @@ pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Sh
 pub(crate) use message::{Join, NearEnd, Rejected, Reported};
 use observe::Meters;
 #[cfg(all(feature = "metrics", feature = "registry"))]
-pub(crate) use observe::{TOTALS, Total, totals};
+pub(crate) use observe::{Told, Total, Totals, total};
 #[cfg(not(feature = "registry"))]
 use shell::Shell;
 use ticket::Parked;

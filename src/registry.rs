@@ -45,6 +45,8 @@ mod arrivals;
 mod builder;
 mod cell;
 mod common;
+#[cfg(feature = "shared")]
+mod fleet;
 mod gate;
 mod get;
 mod handle;
@@ -70,6 +72,8 @@ use crate::sync::Ordering;
 use crate::token::Token;
 
 pub use builder::{RegistryLimits, TokenRegistryBuilder};
+#[cfg(feature = "shared")]
+pub use fleet::FleetCalls;
 pub use get::KeyGet;
 pub use handle::KeyHandle;
 pub use message::TokenReady;

@@ -20,12 +20,14 @@ mod key;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+mod slots;
 
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisCredentials, RedisStore, RedisStoreBuilder};
 pub use key::SharedKey;
 pub(crate) use key::hex;
 pub use memory::MemoryStore;
+pub use slots::{SlotAnswer, SlotAsk};
 
 /// Where processes meet: [`MemoryStore`] for tests and for actors in one process, `RedisStore` for a fleet.
 ///
@@ -97,6 +99,26 @@ pub trait SharedStore: Send + Sync + 'static {
         lease: &Lease,
         failure: &Failure,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Whether it keeps [`slots`](Self::slots). Default: no.
+    fn keeps_slots(&self) -> bool {
+        false
+    }
+
+    /// Takes slots of this key that all processes share, keeps them, and gives them back: the asker says each time how many
+    /// it holds from now on at most. All processes together never hold more than there are, as long as the store forgets
+    /// nothing. News is sent where slots become free that somebody wants.
+    ///
+    /// # Errors
+    /// The store cannot be reached; or, by default, it keeps no slots.
+    fn slots(
+        &self,
+        key: &SharedKey,
+        ask: &SlotAsk,
+    ) -> impl Future<Output = Result<SlotAnswer, StoreError>> + Send {
+        let _ = (key, ask);
+        std::future::ready(Err(StoreError::new("this store keeps no slots")))
+    }
 }
 
 impl<S: SharedStore> SharedStore for Arc<S> {
@@ -142,6 +164,18 @@ impl<S: SharedStore> SharedStore for Arc<S> {
         failure: &Failure,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send {
         S::fail(self, key, lease, failure)
+    }
+
+    fn keeps_slots(&self) -> bool {
+        S::keeps_slots(self)
+    }
+
+    fn slots(
+        &self,
+        key: &SharedKey,
+        ask: &SlotAsk,
+    ) -> impl Future<Output = Result<SlotAnswer, StoreError>> + Send {
+        S::slots(self, key, ask)
     }
 }
 

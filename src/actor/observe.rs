@@ -6,5 +6,5 @@ mod meters;
 mod report;
 
 #[cfg(all(feature = "metrics", feature = "registry"))]
-pub(crate) use instruments::{TOTALS, Total, totals};
+pub(crate) use instruments::{Told, Total, Totals, total};
 pub(super) use meters::Meters;

@@ -147,6 +147,8 @@ pub struct TokenRegistryBuilder<K> {
     limits: RegistryLimits,
     label: Option<Label<K>>,
     seed: Option<u64>,
+    #[cfg(feature = "shared")]
+    fleet: Option<super::fleet::FleetCalls>,
 }
 
 impl<K: Key> TokenRegistryBuilder<K> {
@@ -159,6 +161,8 @@ impl<K: Key> TokenRegistryBuilder<K> {
             limits: RegistryLimits::default(),
             label: None,
             seed: None,
+            #[cfg(feature = "shared")]
+            fleet: None,
         }
     }
 
@@ -240,6 +244,14 @@ impl<K: Key> TokenRegistryBuilder<K> {
         self
     }
 
+    /// How many calls all processes of a fleet make at once, beside this one's own
+    /// [`max_calls`](RegistryLimits::max_calls): see [`FleetCalls`](super::FleetCalls). Default: each process by itself.
+    #[cfg(feature = "shared")]
+    pub fn calls_of_fleet(mut self, calls: super::FleetCalls) -> Self {
+        self.fleet = Some(calls);
+        self
+    }
+
     /// Starts it on this thread's arbiter, in one shard.
     ///
     /// # Errors
@@ -306,7 +318,16 @@ impl<K: Key> TokenRegistryBuilder<K> {
             max_retry_after: self.policy.retry_after_limit(),
             ..gate
         };
+        #[cfg(feature = "shared")]
+        let fleet = self.fleet.map(super::FleetCalls::check).transpose()?;
         let mut dice = fastrand::Rng::with_seed(self.seed.unwrap_or_else(|| fastrand::u64(..)));
+        #[cfg_attr(not(feature = "shared"), allow(unused_mut))]
+        let mut gate = Gate::new(gate, dice.u64(..));
+        #[cfg(feature = "shared")]
+        if fleet.is_some() {
+            // No call before the store has been asked.
+            gate.lend(Some((0, Duration::ZERO)));
+        }
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let common = Arc::new(Common {
             meters: Meters::new(Arc::clone(&self.name), self.label),
@@ -317,9 +338,13 @@ impl<K: Key> TokenRegistryBuilder<K> {
             limits,
             seats: Seats::new(self.limits.max_waiters),
             busy: AtomicUsize::new(0),
-            gate: Mutex::new(Gate::new(gate, dice.u64(..))),
             doors,
             counted: Counted::default(),
+            #[cfg(feature = "metrics")]
+            figures: gate.figures().map(crate::sync::AtomicU64::new),
+            #[cfg(feature = "shared")]
+            fleet,
+            gate: Mutex::new(gate),
         });
         let begin = |(number, heard)| Start { number, heard, seed: dice.u64(..) };
         Ok(Built { common, shards: ears.into_iter().enumerate().map(begin).collect() })

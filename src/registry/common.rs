@@ -44,6 +44,11 @@ pub(super) struct Common<K> {
     /// Where each shard hears what the gate has decided.
     pub(super) doors: Vec<UnboundedSender<Heard>>,
     pub(super) counted: Counted,
+    /// How the gate stood when a shard last had its lock: for a recorder, who needs no lock then.
+    #[cfg(feature = "metrics")]
+    pub(super) figures: [AtomicU64; 7],
+    #[cfg(feature = "shared")]
+    pub(super) fleet: Option<Arc<super::fleet::Fleet>>,
     pub(super) meters: Meters<K>,
 }
 
@@ -94,6 +99,17 @@ impl<K: Hash + Eq> Common<K> {
         };
         let keys = self.busy.load(Ordering::Relaxed).saturating_sub(ahead);
         self.meters.write(lines, keys, self.seats.taken());
+    }
+
+    /// Sends what the gate has decided to the key's shard. One that is gone wants no call.
+    pub(super) fn send(&self, gate: &mut Gate<Who>, decided: Decided<Who>, now: Duration) {
+        if let Some(door) = self.doors.get(decided.who.shard)
+            && let Err(gone) = door.send(Heard::Decided(decided))
+            && let Heard::Decided(decided) = gone.0
+            && let Ok(permit) = decided.how
+        {
+            gate.ended(permit, Ending::Abandoned, now);
+        }
     }
 
     /// A place for another key that is waited for, or flies.

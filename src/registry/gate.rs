@@ -53,6 +53,8 @@ pub(crate) struct Gate<T, E = SourceError> {
     next_number: u64,
     running: usize,
     limit: usize,
+    /// What the fleet lends this process, and until when. `None`: its own limit alone counts.
+    lent: Option<(usize, Duration)>,
     cuts: u64,
     usual: Option<Duration>,
 }
@@ -98,6 +100,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
             next_number: 0,
             running: 0,
             limit: settings.calls.max(1),
+            lent: None,
             cuts: 0,
             usual: None,
             settings,
@@ -109,7 +112,9 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         match self.way(&ask, now) {
             Way::Refused(refusal) => return Answer::Refused(refusal),
             // Who is first in line goes before.
-            Way::Free if self.has_slot() && self.line.first().is_none() && self.line.has_room(ask.group) => {
+            Way::Free
+                if self.has_slot(now) && self.line.first().is_none() && self.line.has_room(ask.group) =>
+            {
                 return Answer::Granted(self.grant(&ask, now));
             }
             _ => {}
@@ -195,7 +200,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         if let Some(refused) = self.next_condemned() {
             return Some(refused);
         }
-        while self.has_slot() {
+        while self.has_slot(now) {
             let number = self.line.first()?;
             let ask = self.waiting.get(&number)?.ask;
             let how = match self.way(&ask, now) {
@@ -220,6 +225,20 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         None
     }
 
+    /// From now on so many calls may run at once here, until that moment; `None`: as many as the own limit says. Calls that
+    /// are under way go on.
+    #[cfg(feature = "shared")]
+    pub(crate) fn lend(&mut self, slots: Option<(usize, Duration)>) {
+        self.lent = slots;
+    }
+
+    /// How many calls are under way, and how many could be.
+    #[cfg(feature = "shared")]
+    pub(crate) fn demand(&self) -> (usize, usize) {
+        let all = self.running + self.waiting.len();
+        (self.running, all.min(self.limit).max(self.running))
+    }
+
     pub(crate) fn status(&self) -> GateStatus<E> {
         GateStatus {
             calls: self.running,
@@ -234,13 +253,26 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
     }
 
+    /// The status in numbers: calls, limit, those who wait, whether it is closed, closed clients, closures of the endpoint and
+    /// of clients.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn figures(&self) -> [u64; 7] {
+        let counts = [self.running, self.limit, self.waiting.len()].map(|count| count as u64);
+        let [calls, limit, waiting] = counts;
+        let is_closed = u64::from(self.endpoint.shut.is_some());
+        let clients_shut = self.clients.shut() as u64;
+        let closures = (self.endpoint.closures, self.clients.closures);
+        [calls, limit, waiting, is_closed, clients_shut, closures.0, closures.1]
+    }
+
     /// Whether the endpoint is closed or half open, and whether a client is.
     pub(crate) fn is_shut(&self) -> (bool, bool) {
         (self.endpoint.shut.is_some(), self.clients.is_any_shut())
     }
 
-    fn has_slot(&self) -> bool {
-        self.running < self.limit
+    fn has_slot(&self, now: Duration) -> bool {
+        let lent = self.lent.map_or(usize::MAX, |(slots, until)| if now < until { slots } else { 0 });
+        self.running < self.limit && self.running < lent
     }
 
     fn way(&self, ask: &Ask<T>, now: Duration) -> Way<E> {

@@ -14,7 +14,7 @@ use crate::flight::Note;
 use crate::panics::contain;
 
 #[cfg(feature = "metrics")]
-pub(super) use instruments::Told;
+pub(super) use crate::actor::Told;
 use journal::{Journal, Line};
 
 /// What the user calls a key in the log and in metrics.

@@ -74,6 +74,9 @@ pub(super) struct Shard<K: Key> {
     has_parted: bool,
     #[cfg(feature = "metrics")]
     told: super::observe::Told,
+    /// Has the fleet's slots. The first shard's.
+    #[cfg(feature = "shared")]
+    course: Option<super::fleet::Course>,
     /// Events since the last pause for the arbiter's other tasks.
     events: usize,
 }
@@ -117,6 +120,8 @@ impl<K: Key> Shard<K> {
             has_parted: false,
             #[cfg(feature = "metrics")]
             told: super::observe::Told::default(),
+            #[cfg(feature = "shared")]
+            course: None,
             events: 0,
         }
     }
@@ -309,6 +314,10 @@ impl<K: Key> Actor for Shard<K> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(Rounds);
+        #[cfg(feature = "shared")]
+        if self.number == 0 {
+            self.course = super::fleet::Course::begin(&self.common);
+        }
     }
 
     /// Also when its arbiter stops: what it holds at the gate, and the room of its keys, is for the other shards.

@@ -6,10 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+use super::slots::{self, OfOwner};
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
     Ask, FENCE_AHEAD, Failure, Free, Held, LONGEST_VALUE, Lease, Look, MOST_MARKS, News, SharedKey,
-    SharedStore, StoreError, Stored,
+    SharedStore, SlotAnswer, SlotAsk, StoreError, Stored,
 };
 
 /// Fewer keys are never looked through.
@@ -44,6 +45,8 @@ struct Entry {
     marks: HashMap<String, Record>,
     /// The greatest fence that was given.
     fence: u64,
+    /// By the names of processes.
+    slots: HashMap<String, OfOwner>,
     news: watch::Sender<u64>,
 }
 
@@ -76,6 +79,7 @@ impl MemoryStore {
         for entry in self.entries().of.values_mut() {
             (entry.token, entry.lease, entry.pause) = (None, None, None);
             entry.marks.clear();
+            entry.slots.clear();
         }
     }
 
@@ -287,6 +291,20 @@ impl SharedStore for MemoryStore {
                 entry.tell();
             }
             held
+        }))
+    }
+
+    fn keeps_slots(&self) -> bool {
+        true
+    }
+
+    async fn slots(&self, key: &SharedKey, ask: &SlotAsk) -> Result<SlotAnswer, StoreError> {
+        Ok(self.step(key, |entry, now| {
+            let (answer, is_news) = slots::ask(&mut entry.slots, ask, now);
+            if is_news {
+                entry.tell();
+            }
+            answer
         }))
     }
 }

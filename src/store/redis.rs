@@ -1,4 +1,4 @@
-//! The store of a fleet: Redis 6 or later (or Valkey), by four scripts and one connection.
+//! The store of a fleet: Redis 6 or later (or Valkey), by scripts and one connection.
 
 mod address;
 mod builder;
@@ -10,6 +10,7 @@ mod link;
 mod route;
 mod scripts;
 mod sentinels;
+mod slots;
 #[cfg(feature = "oauth2")]
 mod vaults;
 
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 use crate::duration;
 use crate::store::{
-    Ask, Failure, LONGEST_VALUE, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored, Take,
+    Ask, Failure, LONGEST_VALUE, Lease, Look, News, SharedKey, SharedStore, SlotAnswer, SlotAsk, StoreError,
+    Stored, Take,
 };
 use ::redis::{FromRedisValue, Script, ScriptInvocation, pipe};
 pub use builder::RedisStoreBuilder;
@@ -230,6 +232,14 @@ impl SharedStore for RedisStore {
         script.arg(name_of(lease)).arg(pause.as_slice()).arg(kept(*time));
         script.arg(&lease.mark).arg(mark.as_slice()).arg(kept(*mark_time)).arg(self.channel(key));
         self.is_done(script).await
+    }
+
+    fn keeps_slots(&self) -> bool {
+        true
+    }
+
+    async fn slots(&self, key: &SharedKey, ask: &SlotAsk) -> Result<SlotAnswer, StoreError> {
+        self.ask_for_slots(key, ask).await
     }
 }
 

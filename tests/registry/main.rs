@@ -4,6 +4,8 @@ mod bounds;
 mod eviction;
 mod exactly_once;
 mod failures;
+#[cfg(feature = "shared")]
+mod fleet;
 #[cfg(feature = "oauth2")]
 mod gate;
 mod histories;

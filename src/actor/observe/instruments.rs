@@ -23,25 +23,21 @@ pub(super) struct Instruments {
     cooldown: Gauge,
     suspect: Gauge,
     next_report: Gauge,
-    /// Each with what it has been told of so far.
-    totals: [(Counter, u64); TOTALS.len()],
+    totals: Totals,
+    told: Told,
 }
 
 impl Instruments {
     pub(super) fn new(token: &Arc<str>) -> Self {
         describe();
-        let total = |(name, label, _): Total| {
-            let mut labels = vec![Label::new("token", Arc::clone(token))];
-            labels.extend(label.map(|(key, value)| Label::new(key, value)));
-            (counter!(name, labels), 0)
-        };
         Self {
             waiters: gauge!("tokenflight_waiters", "token" => Arc::clone(token)),
             expiry: gauge!("tokenflight_expiry_timestamp_seconds", "token" => Arc::clone(token)),
             cooldown: gauge!("tokenflight_cooldown_seconds", "token" => Arc::clone(token)),
             suspect: gauge!("tokenflight_suspect", "token" => Arc::clone(token)),
             next_report: gauge!("tokenflight_next_report_timestamp_seconds", "token" => Arc::clone(token)),
-            totals: TOTALS.map(total),
+            totals: Totals::new(&Label::new("token", Arc::clone(token)), str::to_owned),
+            told: Told::default(),
             token: Arc::clone(token),
         }
     }
@@ -73,12 +69,7 @@ impl Instruments {
         self.waiters.set((machine.waiters() + lobby.waiters()) as f64);
         self.suspect.set(if machine.is_suspect() { 1.0 } else { 0.0 });
         let counters = machine.counters().with_lobby(lobby.timeouts(), lobby.overloads());
-        for ((counter, told), now) in self.totals.iter_mut().zip(totals(&counters, lost)) {
-            if now > *told {
-                counter.increment(now - *told);
-                *told = now;
-            }
-        }
+        self.totals.tell(&mut self.told, &counters, lost);
     }
 
     fn flight_ended(&self, reason: Reason, outcome: &'static str, took: std::time::Duration, waiters: usize) {
@@ -98,7 +89,7 @@ fn unix(moment: SystemTime) -> f64 {
 /// Something that only grows: its name, a label beside the owner's name, what it counts.
 pub(crate) type Total = (&'static str, Option<(&'static str, &'static str)>, &'static str);
 
-pub(crate) const TOTALS: [Total; 14] = [
+const TOTALS: [Total; 14] = [
     ("tokenflight_requests_total", None, "Requests and subscriptions that reached the actor."),
     ("tokenflight_attempts_total", None, "Calls to the source."),
     ("tokenflight_rejections_total", None, "Reports that named the token in use."),
@@ -122,8 +113,45 @@ pub(crate) const TOTALS: [Total; 14] = [
 const REPORTS: &str = "Reports of a rejected token, by kind.";
 const REFUSED: &str = "Reports that started no flight, by what refused them.";
 
+/// The totals of an actor, or of a registry's shards, as the recorder knows them.
+pub(crate) struct Totals([Counter; TOTALS.len()]);
+
+/// What the recorder has been told of them.
+#[derive(Debug, Default)]
+pub(crate) struct Told([u64; TOTALS.len()]);
+
+impl Totals {
+    /// Under these names, with the label of their owner.
+    pub(crate) fn new(owner: &Label, name_of: impl Fn(&str) -> String) -> Self {
+        Self(TOTALS.map(|(name, label, _)| total(name_of(name), owner, label)))
+    }
+
+    pub(crate) fn describe(name_of: impl Fn(&str) -> String) {
+        for (name, _, what) in TOTALS {
+            describe_counter!(name_of(name), what);
+        }
+    }
+
+    /// Tells what has been counted since.
+    pub(crate) fn tell(&self, told: &mut Told, counters: &Counters, lost: u64) {
+        for ((counter, told), now) in self.0.iter().zip(&mut told.0).zip(totals(counters, lost)) {
+            if now > *told {
+                counter.increment(now - *told);
+                *told = now;
+            }
+        }
+    }
+}
+
+/// A counter with the label of its owner, and one of its own.
+pub(crate) fn total(name: String, owner: &Label, label: Option<(&'static str, &'static str)>) -> Counter {
+    let mut labels = vec![owner.clone()];
+    labels.extend(label.map(|(key, value)| Label::new(key, value)));
+    counter!(name, labels)
+}
+
 /// In the order of [`TOTALS`].
-pub(crate) fn totals(counters: &Counters, lost: u64) -> [u64; TOTALS.len()] {
+fn totals(counters: &Counters, lost: u64) -> [u64; TOTALS.len()] {
     [
         counters.requests,
         counters.attempts,
@@ -149,9 +177,7 @@ impl std::fmt::Debug for Instruments {
 }
 
 fn describe() {
-    for (name, _, what) in TOTALS {
-        describe_counter!(name, what);
-    }
+    Totals::describe(str::to_owned);
     describe_counter!("tokenflight_refreshes_total", "Flights that ended, by reason and outcome.");
     describe_histogram!("tokenflight_refresh_duration_seconds", Unit::Seconds, "How long a flight took.");
     describe_histogram!("tokenflight_requests_per_refresh", "Callers that shared the outcome of a flight.");

@@ -81,7 +81,8 @@ impl<T: Copy, E: Clone> Gate<T, E> {
             let at_once = u32::try_from(at_once).unwrap_or(u32::MAX).max(1);
             usual.saturating_mul(u32::try_from(calls).unwrap_or(u32::MAX)) / at_once
         };
-        rounds(all, self.limit).max(rounds(own, self.limit.min(self.settings.per_group)))
+        let limit = self.lent.map_or(self.limit, |(slots, _)| self.limit.min(slots).max(1));
+        rounds(all, limit).max(rounds(own, limit.min(self.settings.per_group)))
     }
 }
 

@@ -10,7 +10,7 @@ use metrics::{
 };
 
 use super::super::status::RegistryStatus;
-use crate::actor::{TOTALS, Total, totals};
+use crate::actor::{Told, Total, Totals, total};
 use crate::duration::millis;
 use crate::flight::Note;
 use crate::sync::{AtomicU64, Ordering};
@@ -20,14 +20,10 @@ pub(in crate::registry) struct Instruments {
     registry: Arc<str>,
     gauges: [Gauge; GAUGES.len()],
     /// What each shard counts for itself.
-    of_shards: [Counter; TOTALS.len()],
+    of_shards: Totals,
     /// What is counted for all shards, and what the recorder has been told of it.
     of_all: [(Counter, AtomicU64); OF_ALL.len()],
 }
-
-/// What the recorder has been told of a shard's own totals.
-#[derive(Debug, Default)]
-pub(in crate::registry) struct Told([u64; TOTALS.len()]);
 
 const GAUGES: [(&str, &str); 8] = [
     ("tokenflight_registry_keys", "Keys that are kept."),
@@ -63,15 +59,12 @@ const OF_ALL: [Total; 7] = [
 impl Instruments {
     pub(super) fn new(registry: &Arc<str>) -> Self {
         describe();
-        let counter = |name: String, label: Option<(&'static str, &'static str)>| {
-            let mut labels = vec![Label::new("registry", Arc::clone(registry))];
-            labels.extend(label.map(|(key, value)| Label::new(key, value)));
-            counter!(name, labels)
-        };
+        let owner = Label::new("registry", Arc::clone(registry));
+        let of_all = |(name, label, _): Total| (total(name.to_owned(), &owner, label), AtomicU64::new(0));
         Self {
             gauges: GAUGES.map(|(name, _)| gauge!(name, "registry" => Arc::clone(registry))),
-            of_shards: TOTALS.map(|(name, label, _)| counter(of_registry(name), label)),
-            of_all: OF_ALL.map(|(name, label, _)| (counter(name.to_owned(), label), AtomicU64::new(0))),
+            of_shards: Totals::new(&owner, of_registry),
+            of_all: OF_ALL.map(of_all),
             registry: Arc::clone(registry),
         }
     }
@@ -118,13 +111,7 @@ impl Instruments {
             #[allow(clippy::cast_precision_loss)] // nobody has 2^52 keys
             gauge.set(value as f64);
         }
-        let of_shard = totals(&now.counters, now.lost);
-        for ((counter, told), total) in self.of_shards.iter().zip(&mut told.0).zip(of_shard) {
-            if total > *told {
-                counter.increment(total - *told);
-                *told = total;
-            }
-        }
+        self.of_shards.tell(told, &now.counters, now.lost);
         let of_all = [
             now.evicted,
             now.idled,
@@ -157,9 +144,7 @@ fn describe() {
     for (name, what) in GAUGES {
         describe_gauge!(name, what);
     }
-    for (name, _, what) in TOTALS {
-        describe_counter!(of_registry(name), what);
-    }
+    Totals::describe(of_registry);
     for (name, _, what) in OF_ALL {
         describe_counter!(name, what);
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::common::{Heard, Who};
+use super::super::common::Who;
 use super::super::gate::{self, Decided, Ending, Number, Permit};
 use super::entries::State;
 use super::{Key, Shard};
 use crate::clock::Timestamp;
 use crate::flight::{Event, Refusal};
+#[cfg(feature = "metrics")]
+use crate::sync::Ordering;
 use crate::sync::lock;
 
 /// What the gate has decided for a key. Without a number: the answer to the question itself.
@@ -62,13 +64,17 @@ impl<K: Key> Shard<K> {
         while let Some(decided) = gate.next_decided(now.boot) {
             if decided.who.shard == self.number {
                 self.decided.push_back(Decision::of(decided, now));
-            } else if let Some(door) = common.doors.get(decided.who.shard)
-                && let Err(gone) = door.send(Heard::Decided(decided))
-                && let Heard::Decided(decided) = gone.0
-                && let Ok(permit) = decided.how
-            {
-                gate.ended(permit, Ending::Abandoned, now.boot);
+            } else {
+                common.send(&mut gate, decided, now.boot);
             }
+        }
+        #[cfg(feature = "metrics")]
+        for (place, figure) in common.figures.iter().zip(gate.figures()) {
+            place.store(figure, Ordering::Relaxed);
+        }
+        #[cfg(feature = "shared")]
+        if let Some(fleet) = &common.fleet {
+            fleet.note(gate.demand());
         }
     }
 }

@@ -178,13 +178,8 @@ impl<K: Key> Shard<K> {
     }
 
     fn totals(&self) -> RegistryStatus {
-        let (now, common) = (self.now().boot, &self.common);
-        let gate = lock(&common.gate).status();
-        let load = |number: &crate::sync::AtomicU64| number.load(Ordering::Relaxed);
+        let (now, gate) = (self.now().boot, lock(&self.common.gate).status());
         RegistryStatus {
-            keys: common.cells.keys.load(Ordering::Relaxed),
-            busy_keys: common.busy.load(Ordering::Relaxed),
-            waiters: common.seats.taken(),
             calls: gate.calls,
             max_calls: gate.limit,
             queued: gate.urgent + gate.ahead,
@@ -195,11 +190,23 @@ impl<K: Key> Shard<K> {
             closures: gate.closures,
             closed_clients: gate.clients_shut,
             client_closures: gate.client_closures,
+            ..self.totals_without_gate()
+        }
+    }
+
+    fn totals_without_gate(&self) -> RegistryStatus {
+        let common = &self.common;
+        let load = |number: &crate::sync::AtomicU64| number.load(Ordering::Relaxed);
+        RegistryStatus {
+            keys: common.cells.keys.load(Ordering::Relaxed),
+            busy_keys: common.busy.load(Ordering::Relaxed),
+            waiters: common.seats.taken(),
             evicted: load(&common.counted.evicted),
             idled: load(&common.counted.idled),
             too_many_keys: load(&common.counted.crowded),
             lost: self.delivery.lost,
             counters: self.totals,
+            ..RegistryStatus::default()
         }
     }
 
@@ -208,7 +215,20 @@ impl<K: Key> Shard<K> {
     pub(super) fn observe(&mut self) {
         #[cfg(feature = "metrics")]
         {
-            let (now, status) = (self.now().boot, self.totals());
+            let now = self.now().boot;
+            let figures = self.common.figures.each_ref().map(|figure| figure.load(Ordering::Relaxed));
+            let [calls, max_calls, queued, is_closed, closed_clients, closures, client_closures] = figures;
+            let count = |figure: u64| usize::try_from(figure).unwrap_or(usize::MAX);
+            let status = RegistryStatus {
+                calls: count(calls),
+                max_calls: count(max_calls),
+                queued: count(queued),
+                closed: (is_closed > 0).then_some(std::time::Duration::ZERO),
+                closures,
+                closed_clients: count(closed_clients),
+                client_closures,
+                ..self.totals_without_gate()
+            };
             self.common.meters.observe(&status, self.common.seats.overloads(), &mut self.told, now);
         }
     }

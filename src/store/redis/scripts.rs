@@ -11,6 +11,7 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) commit: Script,
     pub(super) fail: Script,
+    pub(super) slots: Script,
     #[cfg(feature = "oauth2")]
     pub(super) vault: Script,
     #[cfg(feature = "oauth2")]
@@ -31,6 +32,7 @@ impl Scripts {
             renew: script!("renew.lua"),
             commit: script!("commit.lua"),
             fail: script!("fail.lua"),
+            slots: Script::new(include_str!("slots.lua")),
             #[cfg(feature = "oauth2")]
             vault: Script::new(include_str!("vault.lua")),
             #[cfg(feature = "oauth2")]

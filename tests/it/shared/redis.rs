@@ -9,6 +9,8 @@ mod news;
 mod proxy;
 mod sentinels;
 pub(crate) mod server;
+#[cfg(feature = "registry")]
+mod slots;
 mod topology;
 
 use futures_util::FutureExt as _;

@@ -1,0 +1,224 @@
+//! The task that asks the store for slots, and lends them to the gate. The first shard has it.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select;
+use tokio::task::JoinHandle;
+
+use super::super::common::Common;
+use super::super::shard::Key;
+use super::Fleet;
+use crate::backoff::doubled;
+use crate::store::{News, SlotAnswer, StoreError};
+use crate::sync::{Ordering, lock};
+
+/// The least time between two asks.
+const GAP: Duration = Duration::from_millis(100);
+/// So long a process holds slots for which others wait who have none.
+const TURN: Duration = Duration::from_secs(1);
+/// How often it asks while something changes.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ends with what holds it: then the gate goes by its own limit, and the slots are given back.
+pub(in crate::registry) struct Course {
+    fleet: Arc<Fleet>,
+    task: JoinHandle<()>,
+    lets_go: Box<dyn Fn()>,
+}
+
+impl Course {
+    /// On this thread's arbiter.
+    pub(in crate::registry) fn begin<K: Key>(common: &Arc<Common<K>>) -> Option<Self> {
+        let fleet = Arc::clone(common.fleet.as_ref()?);
+        let ran = Run::new(Arc::clone(&fleet), Arc::clone(common));
+        let common = Arc::downgrade(common);
+        let lets_go = move || {
+            if let Some(common) = common.upgrade() {
+                common.lend(None);
+            }
+        };
+        Some(Self { fleet, task: tokio::task::spawn_local(ran.go_on()), lets_go: Box::new(lets_go) })
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        self.task.abort();
+        (self.lets_go)();
+        // If this fails, or nothing runs any more, the lease ends.
+        let fleet = Arc::clone(&self.fleet);
+        if fleet.held.swap(0, Ordering::Relaxed) > 0
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { fleet.ask(0, 0).await.map(drop) });
+        }
+    }
+}
+
+impl fmt::Debug for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Course")
+    }
+}
+
+struct Run<K: Key> {
+    fleet: Arc<Fleet>,
+    common: Arc<Common<K>>,
+    last: SlotAnswer,
+    /// Since when it has held slots without giving all back.
+    since: Option<Duration>,
+    news: Option<News>,
+    /// What it has said that it wants.
+    wanted: usize,
+    /// The next ask is due at once, and not when the lease is to be renewed.
+    is_changing: bool,
+    renew_at: Duration,
+    failures: u32,
+}
+
+impl<K: Key> Run<K> {
+    fn new(fleet: Arc<Fleet>, common: Arc<Common<K>>) -> Self {
+        Self {
+            fleet,
+            common,
+            last: SlotAnswer::default(),
+            since: None,
+            news: None,
+            wanted: 0,
+            is_changing: true,
+            renew_at: Duration::ZERO,
+            failures: 0,
+        }
+    }
+
+    async fn go_on(mut self) {
+        loop {
+            let (running, demand) = lock(&self.common.gate).demand();
+            // In an outage it asks all the same: nothing would stir it when the store is back.
+            if demand == 0 && self.last.held == 0 && self.failures == 0 {
+                self.fleet.stirs.notified().await;
+                continue;
+            }
+            let is_steady = !self.is_changing && demand == self.wanted;
+            let until_renewal = self.renew_at.saturating_sub(self.now());
+            if is_steady && !until_renewal.is_zero() {
+                self.wait(TICK.min(until_renewal)).await;
+                continue;
+            }
+            // New calls keep to `cap`; those that run may be more.
+            let cap = self.cap(demand);
+            let sent = self.now();
+            let wait = match self.fleet.ask(demand, cap.max(running)).await {
+                Ok(answer) => self.answered(answer, demand, cap, sent).await,
+                Err(error) => self.failed(&error),
+            };
+            self.wait(wait).await;
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.common.cells.clock().now().boot
+    }
+
+    /// How many calls may run here, as others want slots too.
+    fn cap(&self, demand: usize) -> usize {
+        let SlotAnswer { held, share, others_want } = self.last;
+        if !others_want {
+            return demand;
+        }
+        let now = self.now();
+        let turn_is_over = self.since.is_some_and(|since| now >= since.saturating_add(TURN));
+        match share {
+            0 if turn_is_over => 0,
+            0 => demand.min(1),
+            share if held > share => demand.min(share),
+            _ => demand,
+        }
+    }
+
+    async fn answered(&mut self, answer: SlotAnswer, demand: usize, cap: usize, sent: Duration) -> Duration {
+        if std::mem::take(&mut self.failures) > 0 {
+            let name = &*self.common.name;
+            log::warn!(target: "tokenflight", "registry {name:?}: the store of the fleet's slots answers again");
+        }
+        let gave_all_back = cap == 0 && answer.held == 0;
+        self.last = answer;
+        self.since = (answer.held > 0).then_some(self.since.unwrap_or(sent));
+        let is_short = answer.held < demand;
+        self.fleet.is_short.store(is_short, Ordering::Relaxed);
+        self.fleet.gives_back.store(answer.held > cap, Ordering::Relaxed);
+        self.fleet.held.store(answer.held, Ordering::Relaxed);
+        self.lend(answer.held.min(cap), sent);
+        self.listen(is_short).await;
+        if gave_all_back {
+            // The others come first.
+            self.news = None;
+            return GAP * 2 + Duration::from_millis(fastrand::u64(..100));
+        }
+        self.is_changing = is_short || answer.others_want || answer.held > demand;
+        (self.wanted, self.renew_at) = (demand, sent.saturating_add(self.fleet.lease / 3));
+        TICK.min(self.fleet.lease / 3)
+    }
+
+    /// News is listened to while slots are missing. Without it there is the next tick.
+    async fn listen(&mut self, is_short: bool) {
+        if !is_short {
+            self.news = None;
+        } else if self.news.is_none() {
+            let watching = self.fleet.store.watch(&self.fleet.key);
+            let news = tokio::time::timeout(TICK, watching).await;
+            self.news = news.ok().and_then(Result::ok);
+        }
+    }
+
+    /// Without the store each process goes by its own limit.
+    fn failed(&mut self, error: &StoreError) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(60);
+        if self.failures == 0 {
+            let name = &*self.common.name;
+            log::warn!(target: "tokenflight", "registry {name:?}: {error}; its calls keep to its own limit, not to the fleet's");
+        }
+        self.failures = self.failures.saturating_add(1);
+        (self.last, self.since, self.news) = (SlotAnswer::default(), None, None);
+        self.fleet.held.store(usize::MAX, Ordering::Relaxed);
+        self.fleet.gives_back.store(false, Ordering::Relaxed);
+        self.common.lend(None);
+        self.is_changing = true;
+        doubled(TICK, self.failures, LONGEST)
+    }
+
+    fn lend(&self, slots: usize, sent: Duration) {
+        self.common.lend(Some((slots, sent.saturating_add(self.fleet.lease))));
+    }
+
+    /// Until the time is over, or something stirs; never less than the gap.
+    async fn wait(&mut self, time: Duration) {
+        tokio::time::sleep(GAP.min(time)).await;
+        let rest = tokio::time::sleep(time.saturating_sub(GAP));
+        if self.failures > 0 {
+            return rest.await;
+        }
+        let news = async {
+            match &mut self.news {
+                Some(news) => news.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        select(pin!(self.fleet.stirs.notified()), select(pin!(news), pin!(rest))).await;
+    }
+}
+
+impl<K: Key> Common<K> {
+    /// The gate goes by these slots from now on. What it decides because of that is sent to the shards.
+    pub(in crate::registry) fn lend(&self, slots: Option<(usize, Duration)>) {
+        let now = self.cells.clock().now().boot;
+        let mut gate = lock(&self.gate);
+        gate.lend(slots);
+        while let Some(decided) = gate.next_decided(now) {
+            self.send(&mut gate, decided, now);
+        }
+    }
+}
