@@ -140,13 +140,15 @@ fn member_of_fleet(url: &str, name: &str, keys: u32, seed: u64) {
             }
         };
         let bytes = std::array::from_fn(|at| 31 ^ u8::try_from(at * at % 251).expect("below 251"));
+        // The store's own limit too: one answer of Redis may take longer than the usual 900 ms there.
+        let store = RedisStore::builder(url).timeout(Duration::from_secs(9)).build().expect("a URL");
         let shared = SharedSource::builder(name)
             .part("fleet", "bench")
             // Eight processes share this machine with the Redis that they wait for.
             .store_timeout(Duration::from_secs(10))
             .lease(Duration::from_secs(20))
             .key(SealKey::new("1", bytes).expect("a key"))
-            .build_keyed(source, RedisStore::builder(url).build().expect("a URL"), u32::to_string)
+            .build_keyed(source, store, u32::to_string)
             .expect("the settings are sound");
         let stats = shared.stats();
         let policy = RefreshPolicy::default().wait_timeout(Duration::from_secs(600));

@@ -134,39 +134,40 @@ pub(crate) fn outage() {
     });
 }
 
-/// A tenant whose calls fail, and one whose calls take 10 s, among 1,000 healthy ones.
+/// A tenant whose calls fail, and one whose calls take 10 s, among 1,000 healthy ones, of which two a second have no token
+/// any more.
 pub(crate) fn neighbours() {
     const SECONDS: u64 = 40;
+    const HEALTHY: u64 = 1_000;
     on_a_system(async {
         let mut p99 = [Duration::ZERO; 2];
         for (round, bad) in [false, true].into_iter().enumerate() {
-            let calls = Arc::default();
-            let answers: Server = |key, _| match key {
-                2_000 => (Duration::from_millis(20), Some("503 Service Unavailable")),
-                2_001 => (Duration::from_secs(10), None),
-                _ => (Duration::from_millis(20), None),
-            };
-            let tokens = TokenRegistry::builder(server(&calls, answers)).start().expect("an arbiter");
+            let tokens = TokenRegistry::builder(tenants()).start().expect("an arbiter");
+            let all = futures_util::future::join_all((0..HEALTHY).map(|key| tokens.get(&key))).await;
+            assert!(all.iter().all(Result::is_ok));
             let begin = Instant::now();
-            let mut waits = Vec::new();
-            let mut failed = 0;
-            let mut key = 0;
-            while begin.elapsed() < Duration::from_secs(SECONDS) {
+            let (mut waits, mut failed, mut reads) = (Vec::new(), 0, 0);
+            for key in 0..SECONDS * 2 {
                 if bad {
-                    actix::spawn(tokens.get(&2_000));
-                    actix::spawn(tokens.get(&2_001));
+                    actix::spawn(tokens.get(&FAILS));
+                    actix::spawn(tokens.get(&SLOW));
                 }
                 let sent = Instant::now();
                 failed += usize::from(tokens.get(&key).await.is_err());
                 waits.push(sent.elapsed());
-                key += 1;
-                tokio::time::sleep(Duration::from_millis(480)).await;
+                for _ in 0..100 {
+                    let other = fastrand::u64(HEALTHY / 2..HEALTHY);
+                    failed += usize::from(tokens.get(&other).await.is_err());
+                    reads += 1;
+                }
+                let next = Duration::from_millis(500 * (key + 1));
+                tokio::time::sleep(next.saturating_sub(begin.elapsed())).await;
             }
             waits.sort();
             p99[round] = waits[waits.len() * 99 / 100];
             let totals = tokens.totals().await.expect("it runs");
             println!(
-                "\n{} healthy keys, 2 a second, {}: {failed} failed, p99 {:.1} ms, the gate was closed {} times",
+                "\n{HEALTHY} healthy keys, {} calls, 2 a second, {reads} reads, {}: {failed} failed or timed out, p99 {:.1} ms, the gate was closed {} times",
                 waits.len(),
                 if bad { "beside one that fails and one that takes 10 s" } else { "alone" },
                 p99[round].as_secs_f64() * 1e3,
@@ -179,6 +180,25 @@ pub(crate) fn neighbours() {
             p99[1].as_secs_f64() / p99[0].as_secs_f64()
         );
     });
+}
+
+const FAILS: u64 = 2_000;
+const SLOW: u64 = 2_001;
+
+/// The first tokens of those keys that are asked for again end at once.
+fn tenants() -> impl KeyedSource<u64> {
+    let first: Arc<std::sync::Mutex<std::collections::HashSet<u64>>> = Arc::default();
+    move |key: u64, _cx: FetchContext| {
+        let is_first = first.lock().expect("nobody panics").insert(key);
+        async move {
+            tokio::time::sleep(Duration::from_millis(if key == SLOW { 10_000 } else { 20 })).await;
+            if key == FAILS {
+                return Err(SourceError::transient("503 Service Unavailable"));
+            }
+            let life = if is_first && key < 500 { Duration::from_millis(50) } else { HOUR };
+            Ok(Token::new(format!("token-of-{key}")).with_lifetime(life))
+        }
+    }
 }
 
 /// One tenant with 50,000 callers, on a thread of their own; the others are asked for from another, while the crowd arrives,
