@@ -132,7 +132,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("middleware/reqwest/", 6, &["middleware", "middleware/"]),
     ("middleware/tower/", 6, &["middleware", "middleware/", "middleware/tower/"]),
     ("registry/fleet", 6, &["registry/", "registry/fleet/"]),
-    ("registry/fleet/", 6, &["registry/", "registry/fleet"]),
+    ("registry/fleet/", 6, &["registry", "registry/", "registry/fleet"]),
     ("registry", 6, &["registry/", "registry/fleet", "registry/shard"]),
     (
         "registry/",

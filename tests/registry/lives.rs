@@ -179,14 +179,26 @@ fn a_shard_that_stops_leaves_its_slots_and_its_room_to_the_others() {
 
 /// A source that notes how many of its calls run when it is asked to come to its end.
 #[derive(Clone, Default)]
-struct Ending(Arc<std::sync::Mutex<(usize, Option<usize>)>>);
+struct Ending(Arc<std::sync::Mutex<(usize, Option<usize>)>>, FirstThread);
 
-struct Running(Ending);
+/// The thread of the test, and of the first shard.
+#[derive(Clone, Copy)]
+struct FirstThread(std::thread::ThreadId);
+
+impl Default for FirstThread {
+    fn default() -> Self {
+        Self(std::thread::current().id())
+    }
+}
+
+struct Running(Ending, std::thread::ThreadId);
 
 impl Drop for Running {
-    /// Takes a moment, so that shards on other threads are not done before the first one.
+    /// Takes long on other threads than the first shard's, so that their shards are not done before it.
     fn drop(&mut self) {
-        std::thread::sleep(millis(3));
+        if std::thread::current().id() != self.1 {
+            std::thread::sleep(millis(40));
+        }
         self.0.0.lock().unwrap().0 -= 1;
     }
 }
@@ -194,7 +206,7 @@ impl Drop for Running {
 impl tokenflight::source::KeyedSource<u32> for Ending {
     async fn fetch(&self, _: &u32, _: FetchContext) -> Result<Token, SourceError> {
         self.0.lock().unwrap().0 += 1;
-        let _running = Running(self.clone());
+        let _running = Running(self.clone(), self.1.0);
         std::future::pending().await
     }
 
