@@ -7,7 +7,7 @@ use tokenflight::{Token, TokenActor, source_fn};
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init(); // RUST_LOG=debug shows the flight's life
-    // Where tokens come from. In earnest: `tokenflight::source::ClientCredentials`.
+    // Where tokens come from. In production: `tokenflight::source::ClientCredentials`.
     let source = source_fn(|cx| async move {
         println!("calling the auth server ({})", cx.reason.as_str());
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -78,9 +78,11 @@ impl TokenActorBuilder {
     /// Starts it on this thread's arbiter.
     ///
     /// # Errors
-    /// An impossible policy; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread).
+    /// An impossible policy; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread). With feature `test-util`
+    /// also: tokio's time is paused, and the clock goes on.
     pub fn start(self) -> Result<TokenHandle, BuildError> {
         let arbiter = Arbiter::try_current().ok_or_else(no_arbiter)?;
+        one_time(&*self.clock)?;
         self.start_on(&arbiter)
     }
 
@@ -107,6 +109,16 @@ impl TokenActorBuilder {
         let (name, shared) = (actor.name().to_owned(), actor.shared());
         Ok(TokenHandle::new(on_own_thread(&name, move || actor)?, shared))
     }
+}
+
+/// A test that pauses tokio's time and leaves the machine's clock in use would wait for an expiry that never comes.
+#[cfg_attr(not(feature = "test-util"), allow(unused_variables, clippy::unnecessary_wraps))]
+pub(crate) fn one_time(clock: &dyn Clock) -> Result<(), BuildError> {
+    #[cfg(feature = "test-util")]
+    if crate::still::is_mixed(clock) {
+        return Err(BuildError::new("clock", crate::still::MIXED));
+    }
+    Ok(())
 }
 
 pub(crate) fn no_arbiter() -> BuildError {

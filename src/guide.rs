@@ -3,6 +3,7 @@
 //! - [`providers`]: which source for which provider, with its settings file.
 //! - [`service`]: where the actor starts, shutdown, several HTTP libraries, rotation of secrets, tenants, fleets.
 //! - [`rejections`]: when to call `replace`, when `invalidate`, when neither; `settle` and the budget.
+//! - [`testing`]: how your actors and handlers are tested, in virtual time and without an auth server.
 //! - [`migration`]: from a mutex, from oauth2-rs, from aliri.
 //! - [`limits`]: what a read costs, what a worker closure costs, what the crate does not do.
 //!
@@ -17,6 +18,7 @@
 //! | How do I rotate the client secret? | [`service`]: write the file |
 //! | What do I do with awc's http 0.2, with reqwest 0.12, with another rustls provider? | [`service`] |
 //! | What does a worker closure cost? | [`limits`] |
+//! | How do I test code that uses a handle? | [`testing`] |
 //! | How are alerts written? | `docs/operations.md` in the repository has them, with their tests |
 
 pub mod limits;
@@ -24,3 +26,5 @@ pub mod migration;
 pub mod providers;
 pub mod rejections;
 pub mod service;
+#[cfg(feature = "test-util")]
+pub mod testing;

@@ -243,6 +243,8 @@ mod secret;
 mod settings;
 mod slot;
 pub mod source;
+#[cfg(feature = "test-util")]
+mod still;
 #[cfg(feature = "shared")]
 pub mod store;
 mod sync;

@@ -1,16 +1,29 @@
-//! For tests: time that you move, a source that does what you say. Feature `test-util`.
+//! For tests: handles with or without a token, time that you move, a source and a server that do what you say. Feature
+//! `test-util`.
+//!
+//! | a test needs | tool |
+//! |---|---|
+//! | a handle with a token, and nothing else | [`fixed_handle`] |
+//! | a handle without a token | [`failing_handle`] |
+//! | an error of a certain kind | [`errors`] |
+//! | hours that pass at once | [`paused`]; [`ManualClock`] where sockets are used |
+//! | to decide what the source answers, and when | [`ScriptedSource`] |
+//! | an auth server, and an API that accepts its tokens | [`FakeAuthServer`] |
+//! | a cloud's metadata server, GitHub, Vault | `fakes` |
+//!
+//! The [guide](crate::guide::testing) shows a program of your own with its tests.
 //!
 //! With tokio's time paused, nothing waits for real and everything that can run has run when a sleep ends:
 //!
 //! ```
 //! use std::time::Duration;
-//! use tokenflight::testing::{ManualClock, ScriptedSource};
 //! use tokenflight::TokenActor;
+//! use tokenflight::testing::{ScriptedSource, paused};
 //!
 //! actix_rt::System::new().block_on(async {
-//!     tokio::time::pause();
+//!     let clock = paused();
 //!     let source = ScriptedSource::new().taking(Duration::from_millis(60));
-//!     let handle = TokenActor::builder(source.clone()).clock(ManualClock::new()).start()?;
+//!     let handle = TokenActor::builder(source.clone()).clock(clock).start()?;
 //!
 //!     let (one, other) = tokio::join!(handle.get(), handle.get());
 //!     assert_eq!(one.unwrap().secret(), "token-1");
@@ -24,14 +37,20 @@
 //! }).unwrap();
 //! ```
 
+mod api;
 mod clock;
+pub mod errors;
 #[cfg(feature = "http")]
 pub mod fakes;
+mod handles;
 #[cfg(feature = "oauth2")]
 pub mod hostile;
+mod reply;
 mod server;
 mod source;
 
-pub use clock::ManualClock;
-pub use server::{Asked, FakeAuthServer, Reply};
+pub use clock::{ManualClock, paused};
+pub use handles::{failing_handle, fixed_handle};
+pub use reply::{Asked, Reply};
+pub use server::FakeAuthServer;
 pub use source::{Answer, ScriptedSource};

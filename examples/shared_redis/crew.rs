@@ -22,7 +22,7 @@ struct Member {
 impl Crew {
     /// Returns when all of them are ready.
     pub(crate) async fn start(options: &Options, redis_url: &str, auth_url: &str) -> io::Result<Self> {
-        // Good for one run of an example. In earnest: `openssl rand -hex 32`.
+        // Good for one run of an example. In production: `openssl rand -hex 32`.
         let key = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
         let program = std::env::current_exe()?;
         let mut crew = Self(Vec::new());

@@ -14,7 +14,7 @@ use super::gate::{Gate, GateSettings};
 use super::observe::{Label, Meters};
 use super::shard::Shard;
 use super::{Inner, Key, TokenRegistry};
-use crate::builder::{no_arbiter, on_own_thread};
+use crate::builder::{no_arbiter, on_own_thread, one_time};
 use crate::clock::{Clock, SystemClock};
 use crate::duration;
 use crate::error::BuildError;
@@ -255,9 +255,11 @@ impl<K: Key> TokenRegistryBuilder<K> {
     /// Starts it on this thread's arbiter, in one shard.
     ///
     /// # Errors
-    /// An impossible policy or limit, named; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread).
+    /// An impossible policy or limit, named; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread). With
+    /// feature `test-util` also: tokio's time is paused, and the clock goes on.
     pub fn start(self) -> Result<TokenRegistry<K>, BuildError> {
         let arbiter = Arbiter::try_current().ok_or_else(no_arbiter)?;
+        one_time(&*self.clock)?;
         self.start_on([&arbiter])
     }
 

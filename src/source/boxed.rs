@@ -44,6 +44,10 @@ impl BoxSource {
     /// The future owns the source, and calls it when first polled. Therefore what `fetch` does before its first
     /// await is inside the future too, and so is its panic.
     pub(crate) fn call(&self, cx: FetchContext) -> Fetching {
+        #[cfg(feature = "test-util")]
+        if let Some(error) = crate::still::refused(&**cx.clock()) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         Arc::clone(&self.0).fetch_erased(cx)
     }
 
@@ -84,7 +88,7 @@ impl BoxSource {
 
 impl TokenSource for BoxSource {
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
-        self.call(cx)
+        Arc::clone(&self.0).fetch_erased(cx)
     }
 
     fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {

@@ -141,6 +141,10 @@ impl<K: Clone + Send + Sync + 'static> BoxKeyed<K> {
 
     /// The future owns what it needs, and calls the source when first polled.
     pub(crate) fn call(&self, key: &K, cx: FetchContext) -> Fetching {
+        #[cfg(feature = "test-util")]
+        if let Some(error) = crate::still::refused(&**cx.clock()) {
+            return Box::pin(ready(Err(error)));
+        }
         Arc::clone(&self.0).fetch(key.clone(), cx)
     }
 

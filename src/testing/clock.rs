@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Jump, Timestamp};
+use crate::still;
 
 /// A clock that follows tokio's time, paused or not, and can be suspended and set besides.
 ///
@@ -90,6 +91,44 @@ impl ManualClock {
         }
         change(&mut state)
     }
+}
+
+/// Pauses tokio's time, if it is not paused yet, and returns a clock that follows it: `tokio::time::sleep` and
+/// `tokio::time::advance` move both. Give the clock to each builder.
+///
+/// An actor that is started in paused time with a clock that goes on by itself, such as the default one, would keep its token for
+/// ever. Therefore its builder refuses to start it (field `clock`). An actor whose arbiter's time was paused later fails its
+/// next flight with the same words.
+///
+/// Do not use sockets in paused time: while everything waits for a socket, tokio moves its time on to the next timeout.
+/// [`ManualClock::suspend`] moves a token's time and leaves tokio's alone.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokenflight::testing::{ScriptedSource, paused};
+/// use tokenflight::TokenActor;
+///
+/// # actix_rt::System::new().block_on(async {
+/// let clock = paused();
+/// let error = TokenActor::builder(ScriptedSource::new()).start().unwrap_err(); // the machine's clock
+/// assert_eq!(error.field(), "clock");
+///
+/// let tokens = TokenActor::builder(ScriptedSource::new()).clock(clock).start()?;
+/// assert_eq!(tokens.get().await?.secret(), "token-1");
+/// tokio::time::advance(Duration::from_secs(3_600)).await;
+/// assert_eq!(tokens.get().await?.secret(), "token-2");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Panics
+/// Outside a tokio runtime, and in one with several threads: tokio cannot pause their time.
+#[track_caller]
+pub fn paused() -> ManualClock {
+    if !still::is_tokio_paused() {
+        tokio::time::pause();
+    }
+    ManualClock::new()
 }
 
 impl Default for ManualClock {

@@ -35,7 +35,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::server::{Asked, FakeAuthServer};
+use super::reply::Asked;
+use super::server::FakeAuthServer;
 use crate::clock::{Clock, SystemClock};
 
 pub use azure::{AzureArc, AzureImds};
@@ -62,7 +63,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A token that is given again until it is near its end.
+/// A token that the server gives again until it is near its end.
 #[derive(Debug)]
 struct Cached {
     name: &'static str,

@@ -9,80 +9,39 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// How a [`FakeAuthServer`] answers a request.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Reply {
-    /// An HTTP answer with these headers (besides the length) and this body.
-    Http {
-        /// The status, with or without a reason: "503" or "200 OK".
-        status: String,
-        /// Names and values.
-        headers: Vec<(String, String)>,
-        /// The body.
-        body: Vec<u8>,
-    },
-    /// Another reply, after so long.
-    After(Duration, Box<Reply>),
-    /// These bytes, and then the end.
-    Raw(Vec<u8>),
-    /// These bytes one by one, with a pause before each.
-    Drip(Vec<u8>, Duration),
-    /// Nothing, for ever.
-    Hang,
-    /// The connection is closed without an answer.
-    Close,
-}
+use super::api::Api;
+use super::reply::{Asked, Reply};
 
-impl Reply {
-    /// An answer of type `application/json`.
-    pub fn json(status: u16, body: impl Into<String>) -> Self {
-        Self::text(status, "application/json", body)
-    }
-
-    /// An answer of this type.
-    pub fn text(status: u16, content_type: &str, body: impl Into<String>) -> Self {
-        Self::Http {
-            status: status.to_string(),
-            headers: vec![("Content-Type".into(), content_type.into())],
-            body: body.into().into_bytes(),
-        }
-    }
-
-    /// With this header too; only an HTTP answer has headers.
-    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
-        if let Self::Http { headers, .. } = &mut self {
-            headers.push((name.into(), value.into()));
-        }
-        self
-    }
-}
-
-/// What the server was asked.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Asked {
-    /// Request line and headers, as they came.
-    pub head: String,
-    /// The body.
-    pub body: String,
-}
-
-impl Asked {
-    /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-}
-
-/// An HTTP server on a free port of loopback, which answers as it was told; after the last answer, and without
-/// any, with bearer tokens "token-N" for the N-th request that last an hour. It ends when it is dropped.
+/// An HTTP server on a free port of loopback. It gives the answers of its script; after the last one, and without
+/// any, bearer tokens "token-N" for the N-th request that last an hour. It ends when it is dropped.
+///
+/// It is also an API that accepts these tokens, at [`api_url`](Self::api_url):
+///
+/// ```
+/// use tokenflight::oauth::Client;
+/// use tokenflight::testing::FakeAuthServer;
+/// use tokenflight::{FetchContext, Reason, TokenSource};
+///
+/// # actix_rt::System::new().block_on(async {
+/// let server = FakeAuthServer::start().await?;
+/// let client = Client::builder(server.url(), "my-app").secret("s3cret").build()?;
+/// let token = client.client_credentials().build()?.fetch(FetchContext::new(Reason::First)).await?;
+///
+/// let ask = || {
+///     let request = reqwest::Client::new().get(server.api_url()).header("authorization", token.authorization());
+///     async { Ok::<_, reqwest::Error>(request.send().await?.status()) }
+/// };
+/// assert_eq!(ask().await?, 200);
+/// server.revoke(token.secret());
+/// assert_eq!(ask().await?, 401);
+/// assert_eq!((server.accepted(), server.rejected()), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct FakeAuthServer {
     address: SocketAddr,
@@ -90,15 +49,35 @@ pub struct FakeAuthServer {
     serving: AbortHandle,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Script {
     replies: VecDeque<Reply>,
     /// A fault that lasts: until when it does is known from its first request on.
     fault: Option<Fault>,
     usual: Option<Usual>,
     asked: Vec<Asked>,
+    /// How many these are.
+    times: watch::Sender<usize>,
+    lifetime: Duration,
+    api: Api,
     running: usize,
     most_running: usize,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            replies: VecDeque::new(),
+            fault: None,
+            usual: None,
+            asked: Vec::new(),
+            times: watch::Sender::default(),
+            lifetime: Duration::from_secs(3600),
+            api: Api::default(),
+            running: 0,
+            most_running: 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +99,17 @@ impl fmt::Debug for Usual {
 
 impl Script {
     fn reply(&mut self, asked: &Asked) -> Reply {
+        // A server with rules of its own is no API.
+        if self.usual.is_none() && Api::is_asked(asked) {
+            return self.api.answer(asked);
+        }
+        let reply = self.token_reply(asked);
+        self.api.note(&reply);
+        self.times.send_replace(self.asked.len());
+        reply
+    }
+
+    fn token_reply(&mut self, asked: &Asked) -> Reply {
         self.asked.push(asked.clone());
         if let Some(reply) = self.replies.pop_front() {
             return reply;
@@ -131,10 +121,10 @@ impl Script {
             }
             self.fault = None;
         }
-        let number = self.asked.len();
+        let (number, life) = (self.asked.len(), self.lifetime.as_secs());
         let token = || {
             let body =
-                format!(r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#);
+                format!(r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":{life}}}"#);
             Reply::json(200, body)
         };
         self.usual.as_ref().map_or_else(token, |usual| usual.0(asked))
@@ -176,9 +166,69 @@ impl FakeAuthServer {
         format!("http://{}", self.address)
     }
 
-    /// Where its token endpoint is. (It answers at any path.)
+    /// Where its token endpoint is. (It answers at any path but that of the API.)
     pub fn url(&self) -> String {
         format!("http://{}/token", self.address)
+    }
+
+    /// Where its API is: at this path, and at each path below it. A request with a token that this server issued is answered
+    /// 200, any other 401 (RFC 6750 section 3.1). [`asked`](Self::asked) leaves these requests out. The servers of
+    /// [`fakes`](super::fakes) have no API.
+    pub fn api_url(&self) -> String {
+        format!("http://{}/api", self.address)
+    }
+
+    /// How long the tokens last that it issues unasked, in whole seconds. Default 1 h. The API no longer accepts them after
+    /// this time, by tokio's time.
+    pub fn lifetime(&self, time: Duration) -> &Self {
+        lock(&self.script).lifetime = time;
+        self
+    }
+
+    /// The API accepts this token from now on, as though it had been issued here.
+    pub fn issue(&self, secret: &str) -> &Self {
+        lock(&self.script).api.issue(secret, None);
+        self
+    }
+
+    /// The API no longer accepts this token, unless it is issued again.
+    pub fn revoke(&self, secret: &str) -> &Self {
+        lock(&self.script).api.revoke(secret);
+        self
+    }
+
+    /// The API accepts none of the tokens that were issued so far.
+    pub fn revoke_all(&self) -> &Self {
+        lock(&self.script).api.revoke_all();
+        self
+    }
+
+    /// Answers the next request to the API that has no answer yet like this, whatever its token.
+    pub fn api_then(&self, reply: Reply) -> &Self {
+        lock(&self.script).api.then(reply);
+        self
+    }
+
+    /// How many requests the API accepted by their token.
+    pub fn accepted(&self) -> usize {
+        lock(&self.script).api.accepted()
+    }
+
+    /// How many requests the API rejected by their token.
+    pub fn rejected(&self) -> usize {
+        lock(&self.script).api.rejected()
+    }
+
+    /// Waits until the token endpoint has been asked so often, counted from the start.
+    pub async fn wait_for(&self, times: usize) {
+        let asked = lock(&self.script).times.subscribe();
+        reached(asked, times).await;
+    }
+
+    /// Waits until the API has been asked so often, counted from the start.
+    pub async fn wait_for_api(&self, times: usize) {
+        let asked = lock(&self.script).api.asked.subscribe();
+        reached(asked, times).await;
     }
 
     /// Answers the next request that has no answer yet like this.
@@ -204,6 +254,11 @@ impl FakeAuthServer {
     }
 }
 
+/// The sender lives as long as the server.
+async fn reached(mut asked: watch::Receiver<usize>, times: usize) {
+    let _ = asked.wait_for(|asked| *asked >= times).await;
+}
+
 impl Drop for FakeAuthServer {
     fn drop(&mut self) {
         self.serving.abort();
@@ -219,7 +274,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
         script.most_running = script.most_running.max(script.running);
         script.reply(&asked)
     };
-    // A client that goes away in the middle ends the write; that is its right.
+    // The client may close the connection before the answer is written. Then there is nobody to answer.
     let _ = answer(&mut stream, reply).await;
     lock(&script).running -= 1;
 }

@@ -24,7 +24,7 @@ pub enum Answer {
     Panic,
 }
 
-/// A source that gives the answers that it was told, in their order; after the last one, and without any,
+/// A source that gives the answers of its script, in their order; after the last one, and without any,
 /// tokens "token-N" for the N-th call that last an hour. A clone is the same source.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptedSource(Arc<Inner>);

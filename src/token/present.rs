@@ -155,6 +155,12 @@ impl Inner {
 pub struct PresentError(String);
 
 impl PresentError {
+    /// For `testing::errors`.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn of(text: String) -> Self {
+        Self(text)
+    }
+
     #[cold]
     fn without_key() -> Self {
         Self("the token is bound to a key (DPoP), and the key is not here: get it from a source that has the key".into())

@@ -22,6 +22,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("secret", 0, &["secret/"]),
     ("secret/", 0, &["error", "secret", "secret/"]),
     ("settings", 0, &["secret"]),
+    ("still", 0, &["clock", "error"]),
     ("json", 0, &["error"]),
     ("jwt", 0, &["json"]),
     ("token", 1, &[]),
@@ -93,6 +94,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("source/shared", 3, &["source/shared/"]),
     ("source/shared/", 3, &["source/shared", "source/shared/"]),
     ("testing", 3, &[]),
+    ("testing/handles", 6, &[]),
     ("testing/", 3, &["testing/"]),
     ("testing/fakes/", 3, &["oauth/jws/", "testing/", "testing/fakes"]),
     (

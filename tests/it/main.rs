@@ -63,6 +63,7 @@ mod source_settings;
 mod sources;
 mod storms;
 mod support;
+mod test_tools;
 mod threads;
 mod time;
 mod usable;

@@ -3,7 +3,7 @@
 use actix::prelude::*;
 use futures_util::FutureExt;
 use tokenflight::handle::TokenWatch;
-use tokenflight::testing::ScriptedSource;
+use tokenflight::testing::{ManualClock, ScriptedSource};
 use tokenflight::{FlightState, GetStatus, GetToken, Shutdown, SourceError, TokenActor, TokenHandle};
 use tokio::sync::oneshot;
 
@@ -376,7 +376,7 @@ fn busy(panics: bool) -> (oneshot::Sender<()>, TokenHandle) {
     let source = Busy { end: std::sync::Mutex::new(Some(ends)), panics };
     // By way of a box and an `Arc`, which pass it on.
     let source = tokenflight::source::BoxSource::new(std::sync::Arc::new(source));
-    (end, TokenActor::builder(source).start().unwrap())
+    (end, TokenActor::builder(source).clock(ManualClock::new()).start().unwrap())
 }
 
 #[actix::test]
@@ -440,7 +440,7 @@ async fn an_end_that_asks_its_own_actor_is_answered_and_one_that_waits_for_itsel
     tokio::time::pause();
     let (place, outcomes) = (std::sync::Arc::default(), std::sync::Arc::default());
     let source = Entangled(std::sync::Arc::clone(&place), std::sync::Arc::clone(&outcomes));
-    let handle = TokenActor::builder(source).start().unwrap();
+    let handle = TokenActor::builder(source).clock(ManualClock::new()).start().unwrap();
     *place.lock().unwrap() = Some(handle.clone());
     handle.get().await.unwrap();
     let began = tokio::time::Instant::now();

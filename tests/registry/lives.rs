@@ -56,7 +56,7 @@ async fn the_last_clone_goes_and_who_waits_gets_the_answer_and_then_the_source_g
     tokio::time::pause();
     let alive = Arc::new(());
     let source = holding(&alive, millis(60));
-    let tokens = TokenRegistry::builder(source).start().unwrap();
+    let tokens = TokenRegistry::builder(source).clock(ManualClock::new()).start().unwrap();
     let waiting = actix_rt::spawn(tokens.get(&1));
     settle().await;
     drop(tokens);
@@ -77,7 +77,7 @@ async fn the_last_clone_goes_while_nobody_waits_and_the_shards_end() {
             Ok::<_, SourceError>(Token::new("a"))
         }
     };
-    let tokens = TokenRegistry::builder(source).start().unwrap();
+    let tokens = TokenRegistry::builder(source).clock(ManualClock::new()).start().unwrap();
     tokens.get(&1).await.unwrap();
     drop(tokens);
     settle().await;
@@ -87,7 +87,7 @@ async fn the_last_clone_goes_while_nobody_waits_and_the_shards_end() {
 #[actix::test]
 async fn a_registry_that_is_only_a_call_is_enough() {
     let source = |_: u32, _: FetchContext| async { Ok(Token::new("a")) };
-    let get = TokenRegistry::builder(source).start().unwrap().get(&1);
+    let get = TokenRegistry::builder(source).clock(ManualClock::new()).start().unwrap().get(&1);
     assert!(get.await.is_ok());
 }
 
@@ -241,7 +241,7 @@ async fn all_shards_end_with_the_last_call() {
     let alive = Arc::new(());
     let source = holding(&alive, secs(5));
     let arbiters = [Arbiter::current(), Arbiter::current()];
-    let builder = TokenRegistry::builder(source).clock(tokenflight::testing::ManualClock::new());
+    let builder = TokenRegistry::builder(source).clock(ManualClock::new());
     let tokens = builder.start_on(&arbiters).unwrap();
     let get = actix_rt::spawn(tokens.get(&1));
     settle().await;

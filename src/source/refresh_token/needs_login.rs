@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-/// There is no refresh token that may be sent: somebody has to log in.
+/// There is no refresh token that may be sent: the user has to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NeedsLogin {
@@ -13,6 +13,13 @@ pub struct NeedsLogin {
     pub reason: String,
     /// Since when.
     pub at: Option<SystemTime>,
+}
+
+impl NeedsLogin {
+    /// Of a login whose refresh token has this number, or of an empty vault, since an unknown moment: for tests.
+    pub fn new(generation: Option<u64>, reason: impl Into<String>) -> Self {
+        Self { generation, reason: reason.into(), at: None }
+    }
 }
 
 impl fmt::Display for NeedsLogin {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Cached, lock, target, unix_in};
-use crate::testing::server::{Asked, FakeAuthServer, Reply};
+use crate::testing::reply::{Asked, Reply};
+use crate::testing::server::FakeAuthServer;
 
 const PATH: &str = "/metadata/identity/oauth2/token";
 

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::{Cached, lock, target, unix_in};
-use crate::testing::server::{Asked, FakeAuthServer, Reply};
+use crate::testing::reply::{Asked, Reply};
+use crate::testing::server::FakeAuthServer;
 
 /// Google's metadata server: tokens `gcp-1`, `gcp-2` that last an hour, each given again until 270 s before its end; for the
 /// accounts `default` and `worker@project.example`. Also identity tokens.

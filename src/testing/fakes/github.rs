@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::{lock, target};
 use crate::clock::{Clock, SystemClock, moved};
 use crate::oauth::jws::verify::verify;
-use crate::testing::server::{Asked, FakeAuthServer, Reply};
+use crate::testing::reply::{Asked, Reply};
+use crate::testing::server::FakeAuthServer;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

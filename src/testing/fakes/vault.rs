@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{lock, target};
-use crate::testing::server::{Asked, FakeAuthServer, Reply};
+use crate::testing::reply::{Asked, Reply};
+use crate::testing::server::FakeAuthServer;
 
 /// A Vault server with the logins `approle` (role id `role-1`, secret id `secret-1`) and `kubernetes` (role `orders`, the JWT
 /// `jwt-1`). Tokens `hvs.1`, `hvs.2` have a lease of an hour, can be renewed, and live for 3 h at most.

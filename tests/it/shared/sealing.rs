@@ -118,7 +118,7 @@ async fn a_value_in_clear_is_no_token_for_who_seals<W: World>(world: W) {
         .clock(world.clock())
         .build(source.clone(), world.store())
         .unwrap();
-    tokenflight::TokenSource::fetch(&in_clear, context().await).await.unwrap();
+    tokenflight::TokenSource::fetch(&in_clear, context(&world).await).await.unwrap();
     let value = world.store().load(in_clear.key()).await.unwrap().expect("a value").value;
     assert!(contains(&value, SECRET), "it is readable");
     plant(&world.store(), &key(), &value).await;
@@ -126,9 +126,9 @@ async fn a_value_in_clear_is_no_token_for_who_seals<W: World>(world: W) {
 }
 
 /// A context as an actor makes it.
-async fn context() -> tokenflight::FetchContext {
+async fn context<W: World>(world: &W) -> tokenflight::FetchContext {
     let source = ScriptedSource::new();
-    let handle = tokenflight::TokenActor::builder(source.clone()).start().unwrap();
+    let handle = tokenflight::TokenActor::builder(source.clone()).clock(world.clock()).start().unwrap();
     handle.get().await.unwrap();
     source.contexts().remove(0)
 }

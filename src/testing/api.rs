@@ -1,0 +1,94 @@
+//! The API beside a fake auth server: it knows which tokens were issued, and which were revoked.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::reply::{Asked, Reply};
+
+/// What the API knows, and what it was asked.
+#[derive(Debug, Default)]
+pub(super) struct Api {
+    /// Secrets, with their ends.
+    issued: HashMap<String, Option<Instant>>,
+    replies: VecDeque<Reply>,
+    accepted: usize,
+    rejected: usize,
+    /// Requests so far.
+    pub(super) asked: watch::Sender<usize>,
+}
+
+impl Api {
+    /// Whether a request is one to the API.
+    pub(super) fn is_asked(asked: &Asked) -> bool {
+        let target = asked.head.split_ascii_whitespace().nth(1).unwrap_or_default();
+        let path = target.split(['?', '#']).next().unwrap_or_default();
+        path == "/api" || path.starts_with("/api/")
+    }
+
+    /// The token of an answer of the token endpoint.
+    pub(super) fn note(&mut self, reply: &Reply) {
+        match reply {
+            Reply::After(_, then) => self.note(then),
+            Reply::Http { status, body, .. } if status.starts_with('2') => {
+                let Ok(answer) = serde_json::from_slice::<serde_json::Value>(body) else { return };
+                let life = answer["expires_in"].as_u64().map(Duration::from_secs);
+                if let Some(secret) = answer["access_token"].as_str() {
+                    self.issue(secret, life);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn issue(&mut self, secret: &str, life: Option<Duration>) {
+        let end = life.and_then(|life| Instant::now().checked_add(life));
+        self.issued.insert(secret.to_owned(), end);
+    }
+
+    pub(super) fn revoke(&mut self, secret: &str) {
+        self.issued.remove(secret);
+    }
+
+    pub(super) fn revoke_all(&mut self) {
+        self.issued.clear();
+    }
+
+    pub(super) fn accepted(&self) -> usize {
+        self.accepted
+    }
+
+    pub(super) fn rejected(&self) -> usize {
+        self.rejected
+    }
+
+    pub(super) fn then(&mut self, reply: Reply) {
+        self.replies.push_back(reply);
+    }
+
+    pub(super) fn answer(&mut self, asked: &Asked) -> Reply {
+        self.asked.send_modify(|asked| *asked += 1);
+        if let Some(reply) = self.replies.pop_front() {
+            return reply;
+        }
+        // RFC 6750 section 3.1: no error code for a request without a token.
+        let Some(secret) = asked.header("authorization").and_then(bearer) else {
+            self.rejected += 1;
+            return Reply::json(401, "{}").with_header("WWW-Authenticate", "Bearer");
+        };
+        let is_good = self.issued.get(secret).is_some_and(|end| end.is_none_or(|end| Instant::now() < end));
+        if is_good {
+            self.accepted += 1;
+            return Reply::json(200, r#"{"ok":true}"#);
+        }
+        self.rejected += 1;
+        Reply::json(401, "{}").with_header("WWW-Authenticate", r#"Bearer error="invalid_token""#)
+    }
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+}
