@@ -1,7 +1,13 @@
 //! Any source, from one table of settings.
 
 #[cfg(feature = "oauth2")]
+mod grants;
+#[cfg(feature = "http")]
+mod kept;
+#[cfg(feature = "http")]
 mod linked;
+#[cfg(feature = "oauth2")]
+mod login;
 
 use std::fmt;
 
@@ -9,11 +15,11 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::BuildError;
 use crate::settings::OnlyTable;
+#[cfg(feature = "oauth2")]
+use crate::source::{GithubAppBuilder, VaultBuilder};
 #[cfg(feature = "http")]
 use crate::source::{AzureArcBuilder, AzureImdsBuilder, GcpMetadataBuilder, JsonEndpointBuilder};
 use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
-#[cfg(feature = "oauth2")]
-use crate::source::{ClientCredentialsBuilder, GithubAppBuilder, VaultBuilder};
 
 /// The settings of any source, so that a file decides where a program's tokens come from. `kind` says which source it is; the
 /// other keys are the settings of that source's builder.
@@ -22,17 +28,52 @@ use crate::source::{ClientCredentialsBuilder, GithubAppBuilder, VaultBuilder};
 /// |---|---|---|
 /// | `file` | [`FileToken`](super::FileToken) | none |
 /// | `exec` | [`ExecCredential`](super::ExecCredential) | none |
-/// | `json_endpoint` | `JsonEndpoint` | `http` |
+/// | `json_endpoint` | `JsonEndpoint`; `authorization` is a table of this kind too, and so is each value of `header_token` | `http` |
 /// | `gcp_metadata` | `Metadata::gcp` | `http` |
 /// | `azure_imds` | `Metadata::azure_imds` | `http` |
 /// | `azure_arc` | `Metadata::azure_arc` | `http` |
 /// | `client_credentials` | `ClientCredentials` | `oauth2` |
 /// | `token_exchange` | `TokenExchange`; `subject` and `actor` are tables of this kind too | `oauth2` |
 /// | `jwt_bearer` | `JwtBearer`; `assertion` is a table of this kind too | `oauth2` |
+/// | `refresh_token` | `RefreshToken`; `vault` says where the refresh token is kept | `oauth2` |
 /// | `github_app` | `GithubApp` | `oauth2` |
-/// | `vault` | `Vault` | `oauth2` |
+/// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
 ///
 /// Unknown keys are refused. Neither `Debug` nor an error of the parser shows a secret.
+///
+/// # Links
+///
+/// A table in the table of another source is a link of a chain. Each OAuth grant takes `client_assertion` as a link too: the
+/// proof of the client's identity. A link keeps its token, and fetches a new one only when its own has ended, as an actor of
+/// its own would; at most one call of it is under way. It makes no second attempt: the flight of the whole chain does. When a
+/// server refuses what it was sent, the links before it fetch new tokens at the next flight. An error names the links on the
+/// way to the one that failed.
+///
+/// ```
+/// # #[cfg(feature = "oauth2")] {
+/// use tokenflight::source::SourceSettings;
+///
+/// // A token of Kubernetes, in exchange for one of the pool, in exchange for one of the service account.
+/// let settings = r#"{
+///     "kind": "json_endpoint", "method": "POST", "url": "https://iam.example.com/robot:generateAccessToken",
+///     "token_pointer": "/accessToken", "expires_at_pointer": "/expireTime",
+///     "authorization": {
+///         "kind": "token_exchange", "token_url": "https://sts.example.com/v1/token", "client_id": "pool", "auth_method": "none",
+///         "subject": { "kind": "file", "path": "/var/run/secrets/tokens/api" }
+///     }
+/// }"#;
+/// let source = serde_json::from_str::<SourceSettings>(settings)?.build()?;
+/// # let _ = source;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # The vault of a refresh token
+///
+/// `vault` is `{ kind = "file", path = ".." }`, or with feature `redis` `{ kind = "redis", name = "..", keys = [..] }` and the
+/// settings of a `RedisStoreBuilder` beside them. `login` is the first refresh token, as a value, `{ file = ".." }` or
+/// `{ env = ".." }`: what is in the vault goes before it, so leave it out once there is a login. `grace` and `after_crash`
+/// (`"needs_login"` or `"try_once"`) are as in code.
 ///
 /// ```
 /// use tokenflight::source::SourceSettings;
@@ -57,7 +98,7 @@ enum Kind {
     File(FileTokenBuilder),
     Exec(ExecCredentialBuilder),
     #[cfg(feature = "http")]
-    JsonEndpoint(JsonEndpointBuilder),
+    JsonEndpoint(linked::Linked<JsonEndpointBuilder, linked::Headers>),
     #[cfg(feature = "http")]
     GcpMetadata(GcpMetadataBuilder),
     #[cfg(feature = "http")]
@@ -65,15 +106,17 @@ enum Kind {
     #[cfg(feature = "http")]
     AzureArc(AzureArcBuilder),
     #[cfg(feature = "oauth2")]
-    ClientCredentials(ClientCredentialsBuilder),
+    ClientCredentials(linked::Linked<grants::Granted, grants::Plain>),
     #[cfg(feature = "oauth2")]
-    TokenExchange(linked::Linked<linked::Exchange>),
+    TokenExchange(linked::Linked<grants::Granted, grants::Exchange>),
     #[cfg(feature = "oauth2")]
-    JwtBearer(linked::Linked<linked::Assertion>),
+    JwtBearer(linked::Linked<grants::Granted, grants::Assertion>),
+    #[cfg(feature = "oauth2")]
+    RefreshToken(linked::Linked<grants::Granted, login::Login>),
     #[cfg(feature = "oauth2")]
     GithubApp(GithubAppBuilder),
     #[cfg(feature = "oauth2")]
-    Vault(VaultBuilder),
+    Vault(linked::Linked<VaultBuilder, grants::Jwt>),
 }
 
 impl SourceSettings {
@@ -86,7 +129,7 @@ impl SourceSettings {
             Kind::File(settings) => BoxSource::new(settings.build()?),
             Kind::Exec(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "http")]
-            Kind::JsonEndpoint(settings) => BoxSource::new(settings.build()?),
+            Kind::JsonEndpoint(settings) => settings.build()?,
             #[cfg(feature = "http")]
             Kind::GcpMetadata(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "http")]
@@ -94,15 +137,17 @@ impl SourceSettings {
             #[cfg(feature = "http")]
             Kind::AzureArc(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
-            Kind::ClientCredentials(settings) => BoxSource::new(settings.build()?),
+            Kind::ClientCredentials(settings) => settings.build()?,
             #[cfg(feature = "oauth2")]
             Kind::TokenExchange(settings) => settings.build()?,
             #[cfg(feature = "oauth2")]
             Kind::JwtBearer(settings) => settings.build()?,
             #[cfg(feature = "oauth2")]
+            Kind::RefreshToken(settings) => settings.build()?,
+            #[cfg(feature = "oauth2")]
             Kind::GithubApp(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
-            Kind::Vault(settings) => BoxSource::new(settings.build()?),
+            Kind::Vault(settings) => settings.build()?,
         })
     }
 }

@@ -86,7 +86,11 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ),
     ("source/refresh_token/", 3, &["oauth", "oauth/", "source/", "source/refresh_token/", "vault", "vault/"]),
     ("source/metadata/", 3, &["source/", "source/json_endpoint/", "source/metadata/"]),
-    ("source/any/", 3, &["oauth", "oauth/", "source/", "source/any/"]),
+    (
+        "source/any/",
+        3,
+        &["oauth", "oauth/", "source/", "source/any/", "source/shared/", "store/", "vault", "vault/"],
+    ),
     ("source/hashicorp_vault/", 3, &["source/", "source/hashicorp_vault/"]),
     ("source/github_app/", 3, &["oauth", "oauth/", "source/", "source/github_app", "source/json_endpoint/"]),
     ("source/exec/", 3, &["source/", "source/exec/"]),

@@ -54,6 +54,8 @@ mod scenarios;
 mod secrets;
 #[cfg(feature = "oauth2")]
 mod servers;
+#[cfg(all(unix, feature = "oauth2"))]
+mod settings_chains;
 #[cfg(feature = "shared")]
 mod shared;
 mod shutdown;

@@ -95,6 +95,13 @@ async fn kinds() -> Kinds {
         ),
         (
             json!({
+                "kind": "refresh_token", "token_url": server.url(), "client_id": "app", "client_secret": "s3cret",
+                "login": "s3cret-login", "vault": { "kind": "file", "path": folder.path().join("login") },
+            }),
+            "token-",
+        ),
+        (
+            json!({
                 "kind": "vault", "url": vault_server.base_url(), "role_id": "role-1", "secret_id": "secret-1",
             }),
             "hvs.",

@@ -1,4 +1,4 @@
-//! Grants whose credential is the token of another source, from one table of settings.
+//! Sources whose credential is the token of another source, from one table of settings.
 
 use std::collections::BTreeMap;
 
@@ -7,94 +7,71 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::SourceSettings;
+use super::kept::{Kept, chain};
 use crate::error::BuildError;
-use crate::oauth::{ClientBuilder, GrantSettings, client_and_grant};
-use crate::source::BoxSource;
+use crate::settings::OnlyTable;
+use crate::source::{BoxSource, JsonEndpointBuilder};
 
-/// The settings of client, grant and links, in one table.
+/// The settings of a source, and those of its links, in one table.
 #[derive(Clone, Debug)]
-pub(super) struct Linked<L> {
-    client: ClientBuilder,
-    settings: GrantSettings,
-    links: L,
+pub(super) struct Linked<B, L> {
+    pub(super) own: B,
+    pub(super) links: L,
 }
 
-/// Of a token exchange.
+/// Of a JSON endpoint: the headers that hold a token.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Exchange {
-    subject: Box<SourceSettings>,
-    subject_token_type: Option<String>,
-    actor: Option<Box<SourceSettings>>,
-    actor_token_type: Option<String>,
-    requested_token_type: Option<String>,
+pub(super) struct Headers {
+    authorization: Option<Box<SourceSettings>>,
+    #[serde(default, deserialize_with = "by_name")]
+    header_token: BTreeMap<String, SourceSettings>,
 }
 
-/// Of the JWT bearer grant.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Assertion {
-    assertion: Box<SourceSettings>,
+/// A table of links. What stands in its place is not quoted.
+fn by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SourceSettings>, D::Error> {
+    Deserialize::deserialize(OnlyTable(deserializer))
 }
 
-impl Linked<Exchange> {
+impl Linked<JsonEndpointBuilder, Headers> {
     pub(super) fn build(self) -> Result<BoxSource, BuildError> {
-        let Exchange { subject, subject_token_type, actor, actor_token_type, requested_token_type } =
-            self.links;
-        if actor.is_none() && actor_token_type.is_some() {
-            return Err(BuildError::new("actor_token_type", "needs an `actor` beside it"));
+        let (mut endpoint, mut links) = (self.own, Vec::new());
+        if let Some(settings) = self.links.authorization {
+            let link = Kept::link("authorization", *settings)?;
+            endpoint = endpoint.authorization(link.clone());
+            links.push(link);
         }
-        let client = self.client.build()?;
-        let mut grant = client.token_exchange(link("subject", *subject)?).with_settings(self.settings);
-        if let Some(uri) = subject_token_type {
-            grant = grant.subject_token_type(uri);
+        for (name, settings) in self.links.header_token {
+            let link = Kept::link("header_token", settings)?;
+            endpoint = endpoint.header_token(name, link.clone());
+            links.push(link);
         }
-        if let Some(actor) = actor {
-            grant = grant.actor(link("actor", *actor)?);
-        }
-        if let Some(uri) = actor_token_type {
-            grant = grant.actor_token_type(uri);
-        }
-        if let Some(uri) = requested_token_type {
-            grant = grant.requested_token_type(uri);
-        }
-        grant.build().map(BoxSource::new)
+        Ok(chain(endpoint.build()?, links))
     }
 }
 
-impl Linked<Assertion> {
-    pub(super) fn build(self) -> Result<BoxSource, BuildError> {
-        let assertion = link("assertion", *self.links.assertion)?;
-        self.client.build()?.jwt_bearer(assertion).with_settings(self.settings).build().map(BoxSource::new)
-    }
-}
-
-/// The source of a link, whose error names the link.
-fn link(name: &'static str, settings: SourceSettings) -> Result<BoxSource, BuildError> {
-    settings.build().map_err(|error| BuildError::new(name, format!("is a source with a fault: {error}")))
-}
-
-impl<'de, L: DeserializeOwned> Deserialize<'de> for Linked<L> {
-    /// The links take their keys out of the table first. Then only keys of client and grant are left.
+impl<'de, B: DeserializeOwned, L: DeserializeOwned> Deserialize<'de> for Linked<B, L> {
+    /// The links take their keys out of the table first. Then only keys of the source itself are left.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(bound = "L: DeserializeOwned")]
-        struct Both<L> {
+        #[serde(bound = "B: DeserializeOwned, L: DeserializeOwned")]
+        struct Both<B, L> {
             #[serde(flatten)]
             links: L,
             #[serde(flatten)]
-            rest: Rest,
+            own: Rest<B>,
         }
 
-        let Both { links, rest: Rest(client, settings) } = Both::<L>::deserialize(deserializer)?;
-        Ok(Self { client, settings, links })
+        let Both { links, own: Rest(own) } = Both::<B, L>::deserialize(deserializer)?;
+        Ok(Self { own, links })
     }
 }
 
-struct Rest(ClientBuilder, GrantSettings);
+struct Rest<B>(B);
 
-impl<'de> Deserialize<'de> for Rest {
+impl<'de, B: DeserializeOwned> Deserialize<'de> for Rest<B> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let rest = BTreeMap::<String, Value>::deserialize(deserializer)?;
         let rest = Value::Object(rest.into_iter().collect());
-        client_and_grant(rest).map(|(client, settings)| Self(client, settings)).map_err(D::Error::custom)
+        B::deserialize(rest).map(Self).map_err(D::Error::custom)
     }
 }

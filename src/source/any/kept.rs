@@ -1,0 +1,191 @@
+//! A link of a chain, which keeps its token: what an actor of its own is to a link in code.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+use super::SourceSettings;
+use crate::clock::Timestamp;
+use crate::error::{BuildError, SourceError};
+use crate::policy::RefreshPolicy;
+use crate::source::{BoxSource, FetchContext, Reason, TokenSource};
+use crate::token::Token;
+
+/// The token of a source, fetched again only when it has ended or was refused. At most one call is under way, and those who
+/// came meanwhile share its outcome. It makes no second attempt by itself: the flight of the source behind it does.
+#[derive(Clone)]
+pub(super) struct Kept(Arc<Inner>);
+
+struct Inner {
+    source: BoxSource,
+    /// The margins and lifetimes of an actor.
+    policy: RefreshPolicy,
+    /// How many calls have ended.
+    ended: AtomicU64,
+    /// Held for a whole call.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: Option<Token>,
+    /// The server behind it refused the token in `held`.
+    is_refused: bool,
+    /// Of the call that ended last.
+    failure: Option<SourceError>,
+}
+
+impl Kept {
+    /// The link that stands in this setting.
+    pub(super) fn link(name: &'static str, settings: SourceSettings) -> Result<Self, BuildError> {
+        let source = settings.build().map_err(|error| {
+            BuildError::new(name, format!("is a source with a setting that cannot work: {error}"))
+        })?;
+        let (ended, state) = (AtomicU64::new(0), Mutex::default());
+        Ok(Self(Arc::new(Inner { source, policy: RefreshPolicy::default(), ended, state })))
+    }
+
+    /// The server behind this link refused what it was sent. Whether the token was at fault is not known, so the next flight
+    /// brings a new one.
+    async fn refused(&self) {
+        let mut state = self.0.state.lock().await;
+        state.is_refused = state.held.is_some();
+    }
+}
+
+impl Inner {
+    async fn token(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let ended = self.ended.load(Ordering::Acquire);
+        let mut state = self.state.lock().await;
+        let now = cx.clock().now();
+        if let Some(token) =
+            state.held.as_ref().filter(|token| !state.is_refused && self.is_usable(token, now))
+        {
+            return Ok(token.clone());
+        }
+        // A call that was under way when this one came is its own too.
+        if self.ended.load(Ordering::Acquire) != ended
+            && let Some(failure) = &state.failure
+        {
+            return Err(failure.clone());
+        }
+        let outcome = self.call(&state, cx, now).await;
+        match &outcome {
+            Ok(token) => *state = State { held: Some(token.clone()), ..State::default() },
+            Err(failure) => state.failure = Some(failure.clone()),
+        }
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        outcome
+    }
+
+    async fn call(&self, state: &State, cx: FetchContext, now: Timestamp) -> Result<Token, SourceError> {
+        let clock = Arc::clone(cx.clock());
+        let cx = match &state.held {
+            Some(token) => cx.with_previous(token.clone()),
+            None => cx,
+        };
+        let reason = match &state.held {
+            None => Reason::First,
+            Some(_) if state.is_refused => Reason::Rejected,
+            Some(_) => Reason::Expired,
+        };
+        let token = self.source.fetch(FetchContext { reason, ..cx }).await?;
+        let (missing, longest) = (self.policy.assumed_lifetime(), self.policy.longest_lifetime());
+        let token = token.stamped(now, &clock, missing, longest);
+        if token.remaining_at(clock.now()).is_zero() {
+            return Err(SourceError::transient("its token had expired when it came"));
+        }
+        Ok(token)
+    }
+
+    /// Whether there is time to use it. As an actor hands it out.
+    fn is_usable(&self, token: &Token, now: Timestamp) -> bool {
+        token.remaining_at(now) > self.policy.margins_of(token, 0.0).min_validity
+    }
+}
+
+impl TokenSource for Kept {
+    /// The token that is kept, or a new one. Whoever depends on it waits for at most 9/10 of the time that is left for the
+    /// attempt: then there is time for an error that names this link.
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let Some(left) = cx.time_left() else { return self.0.token(cx).await };
+        let limit = left * 9 / 10;
+        match tokio::time::timeout(limit, self.0.token(cx)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SourceError::transient(format!("its source had no token within {limit:.1?}"))),
+        }
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.0.source.finish()
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.0.source.identify(part);
+    }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.0.source.credential(part);
+    }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.0.source.rebind(token)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+/// A source with links: when its server refuses, the links bring new tokens at the next flight.
+#[derive(Debug)]
+struct Chain<S> {
+    source: S,
+    links: Vec<Kept>,
+}
+
+/// The source, whose links are told of a refusal.
+pub(super) fn chain(source: impl TokenSource, links: Vec<Kept>) -> BoxSource {
+    if links.is_empty() { BoxSource::new(source) } else { BoxSource::new(Chain { source, links }) }
+}
+
+impl<S: TokenSource> TokenSource for Chain<S> {
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let outcome = self.source.fetch(cx).await;
+        if outcome.as_ref().is_err_and(SourceError::is_terminal) {
+            for link in &self.links {
+                link.refused().await;
+            }
+        }
+        outcome
+    }
+
+    fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {
+        self.source.look(cx)
+    }
+
+    fn can_look(&self) -> bool {
+        self.source.can_look()
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        self.source.finish()
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.source.identify(part);
+    }
+
+    fn credential(&self, part: &mut dyn FnMut(&[u8])) {
+        self.source.credential(part);
+    }
+
+    fn rebind(&self, token: Token) -> Token {
+        self.source.rebind(token)
+    }
+}

@@ -1,0 +1,125 @@
+//! The refresh token grant, with the place of its login in the table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::SourceSettings;
+use super::grants::Granted;
+use super::kept::{Kept, chain};
+use super::linked::Linked;
+use crate::duration;
+use crate::error::BuildError;
+use crate::oauth::{Client, GrantSettings};
+use crate::secret::origin::SecretOrigin;
+use crate::settings::{OnlyTable, settings};
+use crate::source::{AfterCrash, BoxSource};
+#[cfg(feature = "redis")]
+use crate::source::{SealKey, shared::seal};
+#[cfg(feature = "redis")]
+use crate::store::RedisStoreBuilder;
+#[cfg(feature = "redis")]
+use crate::vault::RedisVault;
+use crate::vault::{FileVault, RefreshTokenStore};
+
+/// The settings of the grant beside those of client and grant, and its link.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Login {
+    client_assertion: Option<Box<SourceSettings>>,
+    vault: Place,
+    login: Option<SecretOrigin>,
+    #[serde(default, deserialize_with = "duration::some_duration")]
+    grace: Option<Duration>,
+    after_crash: Option<AfterCrash>,
+}
+
+/// Where the rotating refresh token is kept.
+#[derive(Clone, Debug)]
+struct Place(Kind);
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one for a program
+enum Kind {
+    File(FilePlace),
+    #[cfg(feature = "redis")]
+    Redis(Linked<RedisStoreBuilder, RedisPlace>),
+}
+
+settings! {
+    #[derive(Clone, Debug)]
+    struct FilePlace {
+        path: PathBuf,
+    }
+}
+
+#[cfg(feature = "redis")]
+#[derive(Clone, Debug, Deserialize)]
+struct RedisPlace {
+    name: String,
+    #[serde(deserialize_with = "seal::keys")]
+    keys: Vec<SealKey>,
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Kind::deserialize(OnlyTable(deserializer)).map(Self)
+    }
+}
+
+impl Linked<Granted, Login> {
+    pub(super) fn build(self) -> Result<BoxSource, BuildError> {
+        let mut links = Vec::new();
+        let Login { client_assertion, vault: Place(place), login, grace, after_crash } = self.links;
+        let rules = Rules { login, grace, after_crash };
+        let (client, settings) = self.own.client(client_assertion, &mut links)?;
+        match place {
+            Kind::File(FilePlace { path }) => {
+                let vault = FileVault::new(path).map_err(at_fault)?;
+                rules.source(&client, settings, vault, links)
+            }
+            #[cfg(feature = "redis")]
+            Kind::Redis(Linked { own: store, links: RedisPlace { name, keys } }) => {
+                let store = store.build().map_err(at_fault)?;
+                let vault = RedisVault::new(&store, &name, keys).map_err(at_fault)?;
+                rules.source(&client, settings, vault, links)
+            }
+        }
+    }
+}
+
+fn at_fault(error: BuildError) -> BuildError {
+    BuildError::new("vault", format!("has a setting that cannot work: {error}"))
+}
+
+/// What the refresh token grant has beside its vault.
+struct Rules {
+    login: Option<SecretOrigin>,
+    grace: Option<Duration>,
+    after_crash: Option<AfterCrash>,
+}
+
+impl Rules {
+    fn source<V: RefreshTokenStore>(
+        self,
+        client: &Client,
+        settings: GrantSettings,
+        vault: V,
+        links: Vec<Kept>,
+    ) -> Result<BoxSource, BuildError> {
+        let mut grant = client.refresh_token(vault).with_settings(settings);
+        if let Some(login) = self.login.map(|login| login.open("login")).transpose()?
+            && let Some(secret) = login.last()
+        {
+            grant = grant.login(secret.expose());
+        }
+        if let Some(grace) = self.grace {
+            grant = grant.grace(grace);
+        }
+        if let Some(rule) = self.after_crash {
+            grant = grant.after_crash(rule);
+        }
+        Ok(chain(grant.build()?, links))
+    }
+}
