@@ -29,7 +29,7 @@ mod jwt_bearer;
 #[cfg(feature = "registry")]
 mod keyed;
 #[cfg(feature = "http")]
-mod metadata;
+pub(crate) mod metadata;
 #[cfg(feature = "oauth2")]
 mod refresh_token;
 #[cfg(feature = "shared")]
@@ -58,6 +58,8 @@ pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 pub(crate) use keyed::BoxKeyed;
 #[cfg(feature = "registry")]
 pub use keyed::{Group, KeyedSource};
+#[cfg(feature = "oauth2")]
+pub use metadata::{AwsWebIdentity, AwsWebIdentityBuilder};
 #[cfg(feature = "http")]
 pub use metadata::{
     AzureArc, AzureArcBuilder, AzureImds, AzureImdsBuilder, GcpMetadata, GcpMetadataBuilder, Metadata,
@@ -140,7 +142,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// nothing of it but a hash). A client's own secret is not among them: a new one gets the same tokens.
     ///
     /// A source that cannot name something, such as a closure's result, calls `part` with [`UNNAMED`] and says what
-    /// this is. Then whoever shares the source has to name it. A value must stay the same in all versions of a program:
+    /// this is. Then a program that shares the source has to name it. A value must stay the same in all versions of a program:
     /// never a `Debug` output.
     ///
     /// Default: all of it is [`UNNAMED`].
@@ -274,8 +276,8 @@ impl FetchContext {
         self
     }
 
-    /// Whether the [previous](Self::previous) token is compromised: whoever keeps tokens for others shall not give it
-    /// to anybody any more.
+    /// Whether the [previous](Self::previous) token is compromised: a source that keeps tokens for several
+    /// callers must not hand it out again.
     pub fn is_discarded(&self) -> bool {
         self.discarded
     }
@@ -329,7 +331,7 @@ pub enum Reason {
     First,
     /// The token has expired, or is within `min_validity` of it.
     Expired,
-    /// The token is good for a while yet; it is replaced before anybody has to wait.
+    /// The token is still usable. It is replaced before a caller has to wait.
     Ahead,
     /// The API rejected the token.
     Rejected,

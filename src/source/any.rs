@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::BuildError;
 use crate::settings::OnlyTable;
 #[cfg(feature = "oauth2")]
-use crate::source::{GithubAppBuilder, VaultBuilder};
+use crate::source::{AwsWebIdentityBuilder, GithubAppBuilder, VaultBuilder};
 #[cfg(feature = "http")]
 use crate::source::{AzureArcBuilder, AzureImdsBuilder, GcpMetadataBuilder, JsonEndpointBuilder};
 use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
@@ -36,6 +36,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `token_exchange` | `TokenExchange`; `subject` and `actor` are tables of this kind too | `oauth2` |
 /// | `jwt_bearer` | `JwtBearer`; `assertion` is a table of this kind too | `oauth2` |
 /// | `refresh_token` | `RefreshToken`; `vault` says where the refresh token is kept | `oauth2` |
+/// | `aws_web_identity` | `Metadata::aws_web_identity` | `oauth2` |
 /// | `github_app` | `GithubApp` | `oauth2` |
 /// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
 ///
@@ -114,6 +115,8 @@ enum Kind {
     #[cfg(feature = "oauth2")]
     RefreshToken(linked::Linked<grants::Granted, login::Login>),
     #[cfg(feature = "oauth2")]
+    AwsWebIdentity(AwsWebIdentityBuilder),
+    #[cfg(feature = "oauth2")]
     GithubApp(GithubAppBuilder),
     #[cfg(feature = "oauth2")]
     Vault(linked::Linked<VaultBuilder, grants::Jwt>),
@@ -144,6 +147,8 @@ impl SourceSettings {
             Kind::JwtBearer(settings) => settings.build()?,
             #[cfg(feature = "oauth2")]
             Kind::RefreshToken(settings) => settings.build()?,
+            #[cfg(feature = "oauth2")]
+            Kind::AwsWebIdentity(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
             Kind::GithubApp(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]

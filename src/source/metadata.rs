@@ -1,5 +1,7 @@
 //! The identity that a machine has from its cloud: metadata servers.
 
+#[cfg(feature = "oauth2")]
+pub(crate) mod aws;
 mod azure;
 mod azure_arc;
 mod gcp;
@@ -14,11 +16,13 @@ use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::token::TokenType;
 use crate::transport::{Answer, Endpoint, HttpSettings, Limits, Pointer, Request, Transport};
 
+#[cfg(feature = "oauth2")]
+pub use aws::{AwsWebIdentity, AwsWebIdentityBuilder};
 pub use azure::{AzureImds, AzureImdsBuilder};
 pub use azure_arc::{AzureArc, AzureArcBuilder};
 pub use gcp::{GcpMetadata, GcpMetadataBuilder};
 
-/// How long one request may take. A metadata server is near, and where there is none nobody answers.
+/// How long one request may take. A metadata server is near. Where there is none, no answer comes.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where a program finds the identity that its machine has from a cloud. No secret is configured.
@@ -28,8 +32,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// | Google Compute Engine, GKE, Cloud Run | [`Metadata::gcp`] |
 /// | an Azure virtual machine or scale set, AKS | [`Metadata::azure_imds`] |
 /// | a machine elsewhere that Azure Arc manages | [`Metadata::azure_arc`] |
+/// | AWS: EC2, ECS, EKS | `Metadata::aws_web_identity` (feature `oauth2`) |
 ///
-/// All of them are asked in clear, at an address that does not leave the machine or its own network, within 3 s a request, and
+/// All metadata servers are asked in clear, at an address that does not leave the machine or its own network, within 3 s a request, and
 /// never through a proxy. Redirects are not followed.
 ///
 /// ```
@@ -63,6 +68,12 @@ impl Metadata {
     pub fn azure_arc(resource: impl Into<String>) -> AzureArcBuilder {
         AzureArcBuilder::new(resource.into())
     }
+
+    /// AWS: JWTs for this API that stand for the identity of the instance, the container or the pod.
+    #[cfg(feature = "oauth2")]
+    pub fn aws_web_identity(audience: impl Into<String>) -> AwsWebIdentityBuilder {
+        AwsWebIdentityBuilder::new(audience.into())
+    }
 }
 
 /// A metadata server, and how it is asked.
@@ -79,19 +90,30 @@ impl Server {
         query: &[(&str, &str)],
         timeout: Option<Duration>,
     ) -> Result<Self, BuildError> {
+        Self::at("base_url", base, path, query, timeout)
+    }
+
+    /// The same, by a setting of another name.
+    fn at(
+        field: &'static str,
+        base: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        timeout: Option<Duration>,
+    ) -> Result<Self, BuildError> {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let separator = if query.is_empty() { "" } else { "?" };
         let path = format!("{path}{separator}{query}");
-        let endpoint = Endpoint::below("base_url", base, "scheme, host and port", &path)?;
+        let endpoint = Endpoint::below(field, base, "scheme, host and port", &path)?;
         // Whatever goes in clear goes through no proxy.
         if endpoint.url().scheme() != "http" {
-            return Err(BuildError::new("base_url", "is https: a metadata server is asked by http"));
+            return Err(BuildError::new(field, "is https: a metadata server is asked by http"));
         }
         // The token comes back in clear.
         let host = Host::parse(endpoint.url().host_str().unwrap_or_default());
         if !host.is_loopback() && !host.is_link_local() {
             return Err(BuildError::new(
-                "base_url",
+                field,
                 "is neither on this machine nor on its own network (169.254.0.0/16): the token would go in clear",
             ));
         }

@@ -22,6 +22,8 @@
 //! # }).unwrap();
 //! ```
 
+#[cfg(feature = "oauth2")]
+mod aws;
 mod azure;
 mod gcp;
 #[cfg(feature = "oauth2")]
@@ -39,6 +41,8 @@ use super::reply::Asked;
 use super::server::FakeAuthServer;
 use crate::clock::{Clock, SystemClock};
 
+#[cfg(feature = "oauth2")]
+pub use aws::Aws;
 pub use azure::{AzureArc, AzureImds};
 pub use gcp::GcpMetadata;
 #[cfg(feature = "oauth2")]
@@ -110,4 +114,4 @@ macro_rules! is_a_server {
 
 is_a_server!(GcpMetadata, AzureImds, AzureArc);
 #[cfg(feature = "oauth2")]
-is_a_server!(GithubApi, VaultServer);
+is_a_server!(Aws, GithubApi, VaultServer);

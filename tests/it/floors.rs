@@ -86,6 +86,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ),
     ("source/refresh_token/", 3, &["oauth", "oauth/", "source/", "source/refresh_token/", "vault", "vault/"]),
     ("source/metadata/", 3, &["source/", "source/json_endpoint/", "source/metadata/"]),
+    ("source/metadata/aws/", 3, &["source/", "source/metadata/", "source/metadata/aws/"]),
     (
         "source/any/",
         3,
@@ -100,7 +101,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("testing", 3, &[]),
     ("testing/handles", 6, &[]),
     ("testing/", 3, &["testing/"]),
-    ("testing/fakes/", 3, &["oauth/jws/", "testing/", "testing/fakes"]),
+    ("testing/fakes/", 3, &["oauth/jws/", "source/metadata/aws/", "testing/", "testing/fakes"]),
     (
         "testing/hostile/",
         3,

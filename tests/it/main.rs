@@ -2,6 +2,8 @@
 // A test that computes a wrong time should panic.
 #![allow(clippy::unchecked_time_subtraction)]
 
+#[cfg(all(unix, feature = "oauth2"))]
+mod aws;
 mod bounds;
 mod cancellation;
 #[cfg(all(unix, feature = "oauth2"))]

@@ -1,0 +1,307 @@
+//! The settings of AWS' web identity tokens.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{Bearer, Origin, container_endpoint};
+use super::sts::Sts;
+use super::{AwsWebIdentity, is_region};
+use crate::duration;
+use crate::error::BuildError;
+use crate::secret::Secret;
+use crate::secret::files::FromFiles;
+use crate::settings::{one_or_more, settings};
+use crate::source::metadata::{Server, TIMEOUT};
+use crate::transport::{HttpClient, HttpSettings, Limits, Transport};
+
+/// What the service gives.
+const LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3600);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+const INSTANCE: &str = "http://169.254.169.254";
+const CONTAINER: &str = "http://169.254.170.2";
+
+settings! {
+    /// The settings of [`AwsWebIdentity`], from code or by serde from a file. There `audience` is required, a string or a list;
+    /// durations are written like `"15m"`.
+    #[derive(Clone, Debug)]
+    #[must_use = "it does nothing until it is built"]
+    pub struct AwsWebIdentityBuilder {
+        #[serde(deserialize_with = "one_or_more")]
+        audience: Vec<String>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        lifetime: Option<Duration>,
+        #[serde(default)]
+        algorithm: Option<String>,
+        #[serde(default)]
+        region: Option<String>,
+        #[serde(default)]
+        role_arn: Option<String>,
+        #[serde(default)]
+        web_identity_token_file: Option<PathBuf>,
+        #[serde(default)]
+        role_session_name: Option<String>,
+        #[serde(default)]
+        container_url: Option<String>,
+        #[serde(default)]
+        container_token_file: Option<PathBuf>,
+        #[serde(default)]
+        imds_url: Option<String>,
+        #[serde(default)]
+        sts_url: Option<String>,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        timeout: Option<Duration>,
+    }
+}
+
+impl AwsWebIdentityBuilder {
+    pub(in crate::source::metadata) fn new(audience: String) -> Self {
+        Self {
+            audience: vec![audience],
+            lifetime: None,
+            algorithm: None,
+            region: None,
+            role_arn: None,
+            web_identity_token_file: None,
+            role_session_name: None,
+            container_url: None,
+            container_token_file: None,
+            imds_url: None,
+            sts_url: None,
+            timeout: None,
+        }
+    }
+
+    /// One more API that the tokens are for. At most 10 in all, of 1,000 characters each.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience.push(audience.into());
+        self
+    }
+
+    /// How long a token lasts: from 1 min to 1 h, in whole seconds. Default 5 min.
+    pub fn lifetime(mut self, time: Duration) -> Self {
+        self.lifetime = Some(time);
+        self
+    }
+
+    /// The algorithm of the token's signature: `RS256` or `ES384`. Default `RS256`.
+    pub fn algorithm(mut self, name: impl Into<String>) -> Self {
+        self.algorithm = Some(name.into());
+        self
+    }
+
+    /// The region whose service is asked. Default: `AWS_REGION`, then `AWS_DEFAULT_REGION`, then that of the instance. (The
+    /// service's global address does not have these tokens.)
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// The role that the token in this file stands for (IAM roles for service accounts, EKS). Default: `AWS_ROLE_ARN` and
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, where both are set.
+    pub fn role(mut self, arn: impl Into<String>, token_file: impl Into<PathBuf>) -> Self {
+        self.role_arn = Some(arn.into());
+        self.web_identity_token_file = Some(token_file.into());
+        self
+    }
+
+    /// The name of the role's session, which stands in AWS' logs. Default: `AWS_ROLE_SESSION_NAME`, or `tokenflight`.
+    pub fn role_session_name(mut self, name: impl Into<String>) -> Self {
+        self.role_session_name = Some(name.into());
+        self
+    }
+
+    /// The agent that has a container's keys: https, this machine, or one of the addresses of ECS and EKS. Default:
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, then `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    pub fn container_url(mut self, url: impl Into<String>) -> Self {
+        self.container_url = Some(url.into());
+        self
+    }
+
+    /// The file whose text that agent wants as `Authorization`. It is read again for each request. Default:
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, then the value of `AWS_CONTAINER_AUTHORIZATION_TOKEN`, if the agent comes
+    /// from the environment.
+    pub fn container_token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.container_token_file = Some(path.into());
+        self
+    }
+
+    /// Takes the keys of the instance, whatever the environment says: scheme, host and port of its metadata service. Default,
+    /// where nothing else is set: `http://169.254.169.254`.
+    pub fn imds_url(mut self, url: impl Into<String>) -> Self {
+        self.imds_url = Some(url.into());
+        self
+    }
+
+    /// Scheme, host and port of the token service, for an endpoint of your own network. Default: that of the region.
+    pub fn sts_url(mut self, url: impl Into<String>) -> Self {
+        self.sts_url = Some(url.into());
+        self
+    }
+
+    /// How long one request may take. Default 3 s.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Checks the settings, reads the environment where a setting is missing, and reads a role's token file.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or two that exclude each other; the error names it.
+    pub fn build(mut self) -> Result<AwsWebIdentity, BuildError> {
+        let audience = self.checked_audience()?;
+        let lifetime = self.lifetime.unwrap_or(DEFAULT_LIFETIME);
+        if !LIFETIMES.contains(&lifetime) {
+            return Err(BuildError::new("lifetime", "is not between 1 min and 1 h, which is what AWS gives"));
+        }
+        let algorithm = self.algorithm.take().unwrap_or_else(|| "RS256".to_owned());
+        if !matches!(&*algorithm, "RS256" | "ES384") {
+            return Err(BuildError::new("algorithm", "is neither \"RS256\" nor \"ES384\""));
+        }
+        let limits = Limits { timeout: Some(self.timeout.unwrap_or(TIMEOUT)), max_body: None };
+        let transport = Transport::new(HttpClient::new(HttpSettings::default())?, limits)?;
+        let is_named = self.role_arn.is_some();
+        let origin = self.origin(&transport)?;
+        let region = self.region.take().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+        let sts = match region {
+            Some(region) if is_region(&region) => {
+                Some(Sts::new(transport.clone(), self.sts_url.as_deref(), &region)?)
+            }
+            Some(_) => {
+                return Err(BuildError::new("region", "is no name of a region, such as \"eu-central-1\""));
+            }
+            None if matches!(origin, Origin::Instance { .. }) => {
+                // The address is checked now, the name is asked for later.
+                Sts::new(transport.clone(), self.sts_url.as_deref(), "us-east-1")?;
+                None
+            }
+            None => {
+                return Err(BuildError::new("region", "is missing: name it, or set AWS_REGION"));
+            }
+        };
+        Ok(AwsWebIdentity::new(
+            super::Wanted { audience, lifetime, algorithm },
+            origin,
+            is_named,
+            transport,
+            self.sts_url,
+            sts,
+        ))
+    }
+
+    fn checked_audience(&mut self) -> Result<Vec<String>, BuildError> {
+        let refused = |what| Err(BuildError::new("audience", what));
+        let mut audience = std::mem::take(&mut self.audience);
+        audience.sort();
+        audience.dedup();
+        match audience.len() {
+            0 => return refused("is missing: name the API that the tokens are for"),
+            1..=10 => {}
+            _ => return refused("has more than 10 names, which is what AWS takes"),
+        }
+        if audience.iter().any(|name| name.trim().is_empty()) {
+            return refused("is empty: name the API that the tokens are for");
+        }
+        if audience.iter().any(|name| name.chars().count() > 1_000) {
+            return refused("has more than 1,000 characters, which is what AWS takes");
+        }
+        Ok(audience)
+    }
+
+    /// The settings go before the environment: then what is there does not matter.
+    fn origin(&mut self, transport: &Transport) -> Result<Origin, BuildError> {
+        let chosen = [
+            ("role_arn", self.role_arn.is_some() || self.web_identity_token_file.is_some()),
+            ("container_url", self.container_url.is_some()),
+            ("imds_url", self.imds_url.is_some()),
+        ];
+        let mut chosen = chosen.into_iter().filter_map(|(name, is_set)| is_set.then_some(name));
+        let (first, second) = (chosen.next(), chosen.next());
+        if let Some(second) = second {
+            let message = "is another place for the keys beside one that is set: keep only one of `role_arn`, \
+                           `container_url` and `imds_url`";
+            return Err(BuildError::new(second, message));
+        }
+        let is_from_environment = first.is_none();
+        if is_from_environment {
+            self.role_arn = set("AWS_ROLE_ARN").filter(|_| set("AWS_WEB_IDENTITY_TOKEN_FILE").is_some());
+            if self.role_arn.is_some() {
+                self.web_identity_token_file = set("AWS_WEB_IDENTITY_TOKEN_FILE").map(Into::into);
+            } else {
+                self.container_url = container_in_environment();
+            }
+        }
+        if self.role_arn.is_some() || self.web_identity_token_file.is_some() {
+            return self.role_origin();
+        }
+        match self.container_url.take() {
+            Some(url) => self.container_origin(&url, transport, is_from_environment),
+            None if self.container_token_file.is_some() => {
+                Err(BuildError::new("container_token_file", "needs a `container_url` beside it"))
+            }
+            None => {
+                let base = self.imds_url.take().unwrap_or_else(|| INSTANCE.to_owned());
+                Server::at("imds_url", &base, "/", &[], self.timeout)?;
+                Ok(Origin::Instance { base, timeout: self.timeout })
+            }
+        }
+    }
+
+    fn role_origin(&mut self) -> Result<Origin, BuildError> {
+        let (Some(arn), Some(path)) = (self.role_arn.take(), self.web_identity_token_file.take()) else {
+            let message = "and `web_identity_token_file` belong together: one of them is missing";
+            return Err(BuildError::new("role_arn", message));
+        };
+        if !arn.starts_with("arn:") || arn.contains(|char: char| char.is_whitespace() || char.is_control()) {
+            return Err(BuildError::new("role_arn", "is no ARN of a role (arn:aws:iam::ACCOUNT:role/NAME)"));
+        }
+        let name = self.role_session_name.take().or_else(|| set("AWS_ROLE_SESSION_NAME"));
+        let session_name = name.unwrap_or_else(|| "tokenflight".to_owned());
+        let is_allowed = |char: char| char.is_ascii_alphanumeric() || "+=,.@_-".contains(char);
+        if !(2..=64).contains(&session_name.len()) || !session_name.chars().all(is_allowed) {
+            let message = "is not 2 to 64 letters, digits and `+=,.@_-`, which is what AWS takes";
+            return Err(BuildError::new("role_session_name", message));
+        }
+        let shown = crate::secret::path::shown(&path);
+        let file = FromFiles::new(vec![path], move |parts| {
+            let text = std::str::from_utf8(parts.first().map(|part| part.as_slice()).unwrap_or_default());
+            match text.map(str::trim) {
+                Ok("") => Err(format!("the file {shown} is empty")),
+                Ok(text) => Ok(Secret::new(text)),
+                Err(_) => Err(format!("the file {shown} holds text that is not UTF-8")),
+            }
+        });
+        let file = file
+            .map_err(|what| BuildError::new("web_identity_token_file", format!("cannot be used: {what}")))?;
+        Ok(Origin::Role { arn, session_name, file })
+    }
+
+    fn container_origin(
+        &mut self,
+        url: &str,
+        transport: &Transport,
+        is_from_environment: bool,
+    ) -> Result<Origin, BuildError> {
+        let endpoint = container_endpoint(url)?;
+        transport.check(&endpoint)?;
+        let mut token = self.container_token_file.take().map(Bearer::File);
+        if token.is_none() && is_from_environment {
+            let file = set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| Bearer::File(path.into()));
+            let value =
+                || set("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|text| Bearer::Value(Secret::new(text)));
+            token = file.or_else(value);
+        }
+        Ok(Origin::Container { transport: transport.clone(), endpoint, token })
+    }
+}
+
+/// An environment variable that is neither missing nor empty.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+fn container_in_environment() -> Option<String> {
+    let relative = set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
+    relative.or_else(|| set("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+}

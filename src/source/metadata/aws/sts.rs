@@ -1,0 +1,148 @@
+//! AWS' Security Token Service of a region.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use http::header::{CONTENT_TYPE, DATE};
+use http::{HeaderName, Method};
+
+use super::keys::{Keys, sensitive};
+use super::sign::{ALGORITHM, Signed, date};
+use super::xml::element;
+use crate::clock::moved;
+use crate::error::{BuildError, SourceError};
+use crate::source::FetchContext;
+use crate::transport::form::MEDIA_TYPE;
+use crate::transport::{Answer, Endpoint, Form, Request, Transport};
+
+pub(super) const VERSION: &str = "2011-06-15";
+const SERVICE: &str = "sts";
+/// A difference between two clocks, in seconds, that is worth a second try.
+const LARGE_OFFSET: u64 = 30;
+
+pub(super) struct Sts {
+    transport: Transport,
+    endpoint: Endpoint,
+    region: String,
+    /// How far the service's clock is ahead of ours, in seconds, by the last `Date` that it sent.
+    clock_offset: AtomicI64,
+}
+
+/// What the service said.
+pub(super) enum Refused {
+    /// The keys are no longer good.
+    Keys(SourceError),
+    Other(SourceError),
+}
+
+impl Sts {
+    /// The service of a region, or the one at this address.
+    pub(super) fn new(transport: Transport, url: Option<&str>, region: &str) -> Result<Self, BuildError> {
+        // The regions of China have a domain of their own.
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let usual = format!("https://sts.{region}.{domain}");
+        let endpoint = Endpoint::below("sts_url", url.unwrap_or(&usual), "scheme, host and port", "/")?;
+        endpoint.check_plaintext(false)?;
+        transport.check(&endpoint)?;
+        let clock_offset = AtomicI64::new(0);
+        Ok(Self { transport, endpoint, region: region.to_owned(), clock_offset })
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        self.endpoint.shown()
+    }
+
+    /// Sends a request that needs no signature.
+    pub(super) async fn ask(&self, request: Request, cx: &FetchContext) -> Result<Answer, SourceError> {
+        let answer = self.transport.exchange(&self.endpoint, request, cx.time_left()).await?;
+        if answer.is_success() { Ok(answer) } else { Err(refused(&answer).0) }
+    }
+
+    /// Sends a request that is signed with these keys.
+    pub(super) async fn ask_signed(
+        &self,
+        form: &Form,
+        keys: &Keys,
+        cx: &FetchContext,
+    ) -> Result<Answer, Refused> {
+        let offset = self.clock_offset.load(Ordering::Relaxed);
+        let date = date(moved(cx.clock().now().wall, offset));
+        let request = self.signed(form, keys, &date).map_err(Refused::Other)?;
+        let answer = self.transport.exchange(&self.endpoint, request, cx.time_left()).await;
+        let answer = answer.map_err(Refused::Other)?;
+        let news = answer.clock_offset(cx.clock().now().wall).unwrap_or(offset);
+        self.clock_offset.store(news, Ordering::Relaxed);
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        let (error, code) = refused(&answer);
+        // Signed by a clock that was wrong. The next request is signed by the service's own.
+        let was_late = news.abs_diff(offset) >= LARGE_OFFSET;
+        Err(match code.as_deref() {
+            Some("SignatureDoesNotMatch" | "RequestExpired") if was_late => {
+                Refused::Other(error.into_transient())
+            }
+            Some("ExpiredToken" | "ExpiredTokenException") => Refused::Keys(error.into_transient()),
+            Some("InvalidClientTokenId" | "UnrecognizedClientException") => Refused::Keys(error),
+            _ => Refused::Other(error),
+        })
+    }
+
+    fn signed(&self, form: &Form, keys: &Keys, date: &str) -> Result<Request, SourceError> {
+        let url = self.endpoint.url();
+        let name = url.host_str().unwrap_or_default();
+        let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+        let body = form.encode();
+        let mut headers = vec![("content-type", MEDIA_TYPE), ("host", &*host), ("x-amz-date", date)];
+        if let Some(session) = &keys.session {
+            headers.push(("x-amz-security-token", session.expose()));
+        }
+        let (path, region) = (url.path(), &*self.region);
+        let signed = Signed { path, headers: &headers, body: &body, date, region, service: SERVICE };
+        let authorization = format!(
+            "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
+            keys.id,
+            signed.scope(),
+            signed.names(),
+            signed.signature(keys.secret.expose())
+        );
+        let mut request = Request::new(Method::POST).with_form(form);
+        request.redactor.hide_json(keys.secret.expose());
+        for (name, value) in headers {
+            match name {
+                "host" => {}
+                "x-amz-security-token" => {
+                    request.redactor.hide_json(value);
+                    request
+                        .headers
+                        .insert(HeaderName::from_static("x-amz-security-token"), sensitive(value)?);
+                }
+                "content-type" => {
+                    request.headers.insert(CONTENT_TYPE, sensitive(value)?);
+                }
+                _ => {
+                    request.headers.insert(HeaderName::from_static("x-amz-date"), sensitive(value)?);
+                }
+            }
+        }
+        request.headers.insert(http::header::AUTHORIZATION, sensitive(&authorization)?);
+        request.headers.remove(DATE);
+        Ok(request)
+    }
+}
+
+/// The error, and the service's code.
+fn refused(answer: &Answer) -> (SourceError, Option<String>) {
+    let text = answer.text().unwrap_or_default();
+    let code = element(text, "Code");
+    let message = element(text, "Message").and_then(|message| answer.quoted(&message, 200));
+    let shown = code.as_ref().and_then(|code| answer.quoted(code, 80));
+    let what = match (&shown, &message) {
+        (Some(code), Some(message)) => format!(": {code} ({message})"),
+        (Some(code), None) => format!(": {code}"),
+        (None, _) => String::new(),
+    };
+    let may_pass = answer.may_pass()
+        || answer.retry_after().is_some()
+        || matches!(code.as_deref(), Some("Throttling" | "ThrottlingException" | "IDPCommunicationError"));
+    (answer.refusal(may_pass, &what), code.map(std::borrow::Cow::into_owned))
+}
