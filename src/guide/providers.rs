@@ -13,7 +13,10 @@
 //! | Kubernetes | [`FileToken`](crate::source::FileToken), or it as a client's assertion | `file` |
 //! | GitHub, as an app | [`GithubApp`](crate::source::GithubApp) | `github_app` |
 //! | Vault | [`Vault`](crate::source::Vault), or [`FileToken`](crate::source::FileToken) beside its agent | `vault`, `file` |
-//! | AWS | keys for SigV4 are no bearer tokens: use AWS' SDK. For a token of `aws eks get-token`: [`ExecCredential`](crate::source::ExecCredential) | `exec` |
+//! | AWS, for an API elsewhere | [`Metadata::aws_web_identity`](crate::source::Metadata::aws_web_identity) | `aws_web_identity` |
+//! | AWS, for the API of an EKS cluster | [`ExecCredential`](crate::source::ExecCredential) with `aws eks get-token` | `exec` |
+//! | AWS, for AWS' own services | their requests are signed with keys (SigV4), which are no bearer tokens: use AWS' SDK | - |
+//! | any, for a user who has logged in | [`RefreshToken`](crate::source::RefreshToken) | `refresh_token` |
 //!
 //! # One table chooses the source
 //!
@@ -49,11 +52,16 @@
 //! let kubernetes = r#"{ "kind": "file", "path": "/var/run/secrets/tokens/api" }"#;
 //! // A login program of the cloud.
 //! let eks = r#"{ "kind": "exec", "command": "aws", "args": ["eks", "get-token", "--cluster-name", "blue"] }"#;
+//! // AWS: a JWT for the identity of the instance, the container or the pod.
+//! let aws = r#"{ "kind": "aws_web_identity", "audience": "https://api.example.com", "region": "eu-central-1", "lifetime": "15m" }"#;
+//! // A user's login. The refresh token rotates, and is kept in a file.
+//! let user = r#"{ "kind": "refresh_token", "token_url": "https://auth.example.com/token", "client_id": "id",
+//!     "auth_method": "none", "vault": { "kind": "file", "path": "/var/lib/orders/login" } }"#;
 //! // Vault, by AppRole. The lease is renewed, and there is a new login when it cannot be.
 //! let vault = r#"{ "kind": "vault", "url": "https://vault.example.com:8200",
 //!     "role_id": "role", "secret_id": "s3cret" }"#;
 //!
-//! for settings in [&auth0, &okta, &entra, &keycloak, google, azure, kubernetes, eks, vault] {
+//! for settings in [&auth0, &okta, &entra, &keycloak, google, azure, kubernetes, eks, aws, user, vault] {
 //!     let source = serde_json::from_str::<SourceSettings>(settings)?.build()?;
 //!     let tokens = TokenActor::builder(source).name("orders").start()?;
 //!     assert!(tokens.current().is_none()); // nobody has asked, so nothing was called
@@ -65,6 +73,13 @@
 //! Vault wants its token in `X-Vault-Token`, not in `Authorization`: put [`Token::secret`](crate::Token::secret) there yourself. It
 //! answers 403 to a token that it does not know, so no middleware reports it: call
 //! [`replace`](crate::TokenHandle::replace) where you know that it is that.
+//!
+//! # AWS: a token for an API elsewhere
+//!
+//! The keys of an instance, a container or a pod sign requests to AWS, and no API elsewhere accepts them. The token service of the
+//! region gives a JWT for them (`GetWebIdentityToken`), which an API checks by OpenID Connect. Turn on outbound identity
+//! federation in the account, and allow `sts:GetWebIdentityToken` to the role. An authorization server that wants the JWT as
+//! the client's proof gets it as a link: `"client_assertion": { "kind": "aws_web_identity", .. }`.
 //!
 //! # A private key instead of a secret
 //!
