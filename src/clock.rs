@@ -59,7 +59,7 @@ pub(crate) fn seconds_ahead(time: SystemTime, now: SystemTime) -> i64 {
 pub struct Timestamp {
     /// Time since an arbitrary fixed point, never set back, and counting while the machine is suspended.
     pub boot: Duration,
-    /// Wall-clock time, which anybody may set.
+    /// Wall-clock time. It may be set forward and back.
     pub wall: SystemTime,
 }
 
@@ -71,7 +71,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
     /// The present stretch of time, by a number that costs a fraction of [`now`](Self::now), if there is such a
-    /// number. As long as it stays the same, nobody has set the wall clock, the machine has not slept, and less
+    /// number. As long as it stays the same, the wall clock was not set, the machine has not slept, and less
     /// than a second has passed.
     ///
     /// Readers of a token take the time once in such a stretch. Default: `None`, and each read takes the time.
@@ -79,7 +79,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Ends when somebody sets the wall clock after this was called, if the clock can tell.
+    /// Ends when the wall clock is set after this was called, if the clock can tell.
     ///
     /// A background actor awaits it, so that a token which a jump has ended is replaced though nobody asks. Default:
     /// `None`, and a background actor looks once a second, also after a sleep.

@@ -184,7 +184,7 @@ impl TokenHandle {
         &self.0.shared.evidence
     }
 
-    /// [`rejected`](Self::rejected), without waiting for what comes of it.
+    /// [`rejected`](Self::rejected), without waiting for the outcome.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, token: &Token, rejection: Rejection) {
         self.0.addr.do_send(Rejected { token: token.clone(), rejection });
@@ -214,7 +214,7 @@ impl Future for Get {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            // Polled again after its end, which a future need not endure, it never ends.
+            // A future that is polled again after its end may do anything. This one stays pending.
             Getting::Ready(token) => token.take().map_or(Poll::Pending, |token| Poll::Ready(Ok(token))),
             Getting::Waiting(..) => self.wait(cx),
         }

@@ -144,7 +144,7 @@ impl Drop for Ended {
     }
 }
 
-/// A caller's wait. Dropped, it leaves the round and hurts nobody.
+/// A caller's wait. When it is dropped, it leaves the round. The other callers go on waiting.
 #[derive(Debug)]
 pub(crate) struct Wait {
     lobby: Arc<Lobby>,

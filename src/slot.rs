@@ -31,7 +31,7 @@ use published::Replica;
 #[derive(Debug)]
 pub(crate) struct Slot<C: Copies = Replicas> {
     published: ArcSwapOption<Published<C>>,
-    /// Held by whoever writes, and only then.
+    /// Held by a writer while it writes.
     desk: Mutex<Desk>,
     /// Whether there are reports on the desk.
     has_reports: AtomicBool,

@@ -123,7 +123,7 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     /// Somebody else has it ([`VaultError::is_busy`]); the vault cannot be reached.
     fn lock(&self, limit: Duration) -> impl Future<Output = Result<VaultLock, VaultError>> + Send;
 
-    /// The record that is there, with its stamp. `None`: nobody has logged in yet.
+    /// The record that is there, with its stamp. `None`: there has been no login yet.
     ///
     /// # Errors
     /// The vault cannot be read; what is there is no record; what is there could be read or replaced by others.
@@ -140,7 +140,7 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     ///   do that. Without the room the swap fails, and the refresh token is not sent.
     ///
     /// # Errors
-    /// The vault could not do it, or nobody knows whether it has done it: [`load`](Self::load) tells, and so does the
+    /// The vault could not do it, or it is not known whether it has done it: [`load`](Self::load) tells, and so does the
     /// same swap again. What is there and is no record is never replaced.
     fn swap(
         &self,

@@ -26,7 +26,7 @@ impl ResponseError for TokenError {
         let status = self.status_code();
         let mut answer = HttpResponse::build(status);
         if let Some(left) = self.retry_after().filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
-            // Rounded up: who comes back in time comes back in vain.
+            // Rounded up: a client that comes back a moment too early gets the same error.
             let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
             answer.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
         }

@@ -81,7 +81,7 @@ impl SourceError {
         Self::new(Failure::Transient, err.into())
     }
 
-    /// Trying again will not help until somebody acts: wrong credentials, unknown scope.
+    /// Trying again will not help until an operator acts: wrong credentials, unknown scope.
     pub fn terminal(err: impl Into<BoxError>) -> Self {
         Self::new(Failure::Terminal, err.into())
     }
@@ -154,7 +154,7 @@ impl SourceError {
         self.0.reach
     }
 
-    /// The same, for somebody else who depends on what failed. `link` names what that was.
+    /// The same, for a source that depends on the one that failed. `link` names the one that failed.
     #[cfg(feature = "http")]
     pub(crate) fn within(self, link: &str) -> Self {
         let whole = Within { link: link.to_owned(), cause: self.clone() };

@@ -140,7 +140,7 @@ impl<T: Target + Clone> Passage<T> {
         }
     }
 
-    /// Reports the token without waiting for what comes of it.
+    /// Reports the token without waiting for the outcome.
     fn report(&self, why: Why, confirmed: bool, claims: Option<String>) {
         self.note_report(why, confirmed);
         self.auth.0.tokens.report(&self.token, rejection(confirmed, claims));

@@ -48,7 +48,7 @@ impl Tokens {
         }
     }
 
-    /// [`rejected`](Self::rejected), without waiting for what comes of it.
+    /// [`rejected`](Self::rejected), without waiting for the outcome.
     pub(super) fn report(&self, token: &Token, rejection: Rejection) {
         match &self.0 {
             Whose::Actor(handle) => handle.report(token, rejection),

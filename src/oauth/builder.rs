@@ -257,14 +257,14 @@ impl ClientBuilder {
         self
     }
 
-    /// An assertion that somebody else has signed, in a file that is read again for each request (a projected service
+    /// An assertion that another system has signed, in a file that is read again for each request (a projected service
     /// account token).
     pub fn assertion_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.assertion_file = Some(path.into());
         self
     }
 
-    /// An assertion that somebody else has signed: the token of another source. A handle of an actor of its own is one
+    /// An assertion that another system has signed: the token of another source. A handle of an actor of its own is one
     /// too, and then the assertion is fetched only when it has expired.
     pub fn assertion(mut self, source: impl TokenSource) -> Self {
         self.assertion = Some(BoxSource::new(source));

@@ -304,7 +304,7 @@ impl Client {
         }
     }
 
-    /// What it makes of an answer that did not come over a socket. Only for a client at a token URL.
+    /// Parses an answer that did not come over a socket. Only for a client at a token URL.
     #[cfg(any(test, fuzzing))]
     pub(crate) async fn parse_response(
         &self,

@@ -46,7 +46,7 @@ pub enum ClientAuth {
     ClientSecretJwt,
     /// A JWT that is signed with a private key (RFC 7523 section 2.2).
     PrivateKeyJwt,
-    /// A JWT that somebody else has signed: a file, or another source (workload identity federation).
+    /// A JWT that another system has signed: from a file, or from another source (workload identity federation).
     Assertion,
     /// The certificate of the TLS connection, of an authority that the server trusts (RFC 8705 section 2.1).
     TlsClientAuth,

@@ -46,7 +46,7 @@ const FIELD: &str = "dpop";
 /// The private key that a client's tokens are bound to (`DPoP`, RFC 9449).
 ///
 /// A token that was asked for with a key is of use only with a proof for each request, which
-/// [`Token::apply`](crate::Token::apply) makes: whoever steals the token alone cannot use it.
+/// [`Token::apply`](crate::Token::apply) makes: a thief of the token alone cannot use it.
 ///
 /// ```
 /// use tokenflight::oauth::{Client, DpopKey};

@@ -109,7 +109,7 @@ impl<G, C> GrantBuilder<G, C> {
         self
     }
 
-    /// Adds whom the token is for, at servers that ask for an `audience` (RFC 8693 section 2.1). Default: none.
+    /// Adds a recipient of the token, at servers that ask for an `audience` (RFC 8693 section 2.1). Default: none.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.settings.audience.push(audience.into());
         self
@@ -322,7 +322,7 @@ impl<G> GrantSource<G> {
 #[cfg(any(test, fuzzing))]
 #[allow(private_bounds)]
 impl<G: Grant> GrantSource<G> {
-    /// What it makes of an answer.
+    /// Parses an answer.
     pub(crate) async fn parse_response(
         &self,
         response: http::Response<Vec<u8>>,

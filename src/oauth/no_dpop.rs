@@ -1,4 +1,4 @@
-//! What stands in the place of `dpop` without the feature: a key that nobody can have.
+//! Replaces `dpop` where the feature is off: a type of key without values.
 
 use std::convert::Infallible;
 use std::time::SystemTime;

@@ -17,7 +17,7 @@ impl RefreshPolicy {
         part(doubled(self.cooldown, failures, self.max_cooldown), 1.0 - self.jitter * dice)
     }
 
-    /// How long to leave the source alone at least after a terminal failure. Jitter goes upwards: nobody asks again
+    /// How long to leave the source alone at least after a terminal failure. Jitter goes upwards: no process asks again
     /// before the time that is set, and a fleet does not ask again all at once.
     pub(crate) fn terminal_pause(&self, dice: f64) -> Duration {
         self.terminal_cooldown.saturating_add(part(self.terminal_cooldown, self.jitter * dice))

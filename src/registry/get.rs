@@ -79,7 +79,7 @@ impl<K: Key> Future for KeyGet<K> {
                         _ => return Poll::Ready(outcome),
                     }
                 }
-                // Polled again after its end, which a future need not endure, it never ends.
+                // A future that is polled again after its end may do anything. This one stays pending.
                 Getting::Over => return Poll::Pending,
             }
         }

@@ -11,7 +11,7 @@ use super::FetchContext;
 pub(crate) struct Asked(Option<Arc<AtomicBool>>);
 
 impl Asked {
-    /// For a call of which somebody wants to know.
+    /// For a call whose course is watched.
     pub(crate) fn new() -> Self {
         Self(Some(Arc::new(AtomicBool::new(true))))
     }

@@ -23,7 +23,7 @@ const REREAD: Duration = Duration::from_secs(50);
 /// In bytes. No header that servers accept is longer.
 const LONGEST: u64 = 64 * 1024;
 
-/// Tokens from a file that somebody else keeps up to date: a projected service account token of Kubernetes (at
+/// Tokens from a file that another program keeps up to date: a projected service account token of Kubernetes (at
 /// `/var/run/secrets/kubernetes.io/serviceaccount/token` by default there), or the file of an agent.
 ///
 /// The file is read again every 50 s, whatever the token itself says of its end. White space around the token is cut

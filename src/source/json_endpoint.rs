@@ -172,7 +172,7 @@ impl JsonEndpoint {
 
 #[cfg(any(test, fuzzing))]
 impl JsonEndpoint {
-    /// What it makes of an answer.
+    /// Parses an answer.
     pub(crate) async fn parse_response(
         &self,
         response: http::Response<Vec<u8>>,

@@ -7,7 +7,7 @@ use crate::oauth::{Client, Grant, GrantBuilder, GrantSource};
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::Form;
 
-/// Tokens in exchange for a JWT (RFC 7523 section 2.1): of a service account, or of another server whom this one trusts.
+/// Tokens in exchange for a JWT (RFC 7523 section 2.1): of a service account, or of another server that this one trusts.
 ///
 /// The assertion is the token of another source: a [`SignedJwt`](super::SignedJwt), which this process signs, or any other
 /// (a chain).

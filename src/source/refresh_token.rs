@@ -48,8 +48,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// token. A process that dies in between finds *spending* when it starts again. Then it depends:
 ///
 /// - Inside the server's [`grace`](GrantBuilder::grace) the token is sent once more.
-/// - Outside of it nobody knows whether the server has spent the token. [`after_crash`](GrantBuilder::after_crash) decides:
-///   by default somebody has to log in.
+/// - Outside of it, it is not known whether the server has spent the token. [`after_crash`](GrantBuilder::after_crash)
+///   decides: by default the user has to log in.
 ///
 /// A request that has been sent goes on for up to 110 s, also when the attempt's own time has ended: the next fetch waits
 /// for it, and uses what it brings.
@@ -156,14 +156,14 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
         self
     }
 
-    /// What is done with a refresh token of which nobody knows whether the server has spent it, outside the grace. Default:
+    /// What is done outside the grace, if it is not known whether the server has spent the refresh token. Default:
     /// [`AfterCrash::NeedsLogin`].
     pub fn after_crash(mut self, rule: AfterCrash) -> Self {
         self.grant.rules.after_crash = rule;
         self
     }
 
-    /// Calls this when somebody has to log in: once, and again when the need is another one. It runs where the source runs,
+    /// Calls this when the user has to log in: once, and again when the reason is another one. It runs where the source runs,
     /// so it must not block. Default: nothing is called; there is an ERROR line in the log in any case.
     pub fn on_needs_login(mut self, callback: impl Fn(&NeedsLogin) + Send + Sync + 'static) -> Self {
         self.grant.on_needs_login = Some(Arc::new(callback));

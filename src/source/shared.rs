@@ -105,7 +105,7 @@ pub(super) struct Inner<S, St> {
 /// What this process remembers of one key.
 struct Own {
     memory: Mutex<Memory>,
-    /// Of waits in vain, which concern this key alone. `None`: the key is the only one, and has the breaker of the store.
+    /// Of waits without success, which concern this key alone. `None`: the key is the only one, and has the breaker of the store.
     patience: Option<Breaker>,
 }
 

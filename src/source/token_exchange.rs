@@ -78,7 +78,7 @@ impl Grant for TokenExchangeGrant {
         Ok(())
     }
 
-    /// Section 2.2.1 requires it: without it nobody knows what the token is.
+    /// Section 2.2.1 requires it: it says of which type the token is.
     fn check_response(&self, response: &TokenResponse) -> Result<(), String> {
         match (&response.issued_token_type, &self.requested) {
             (None, _) => Err("has no `issued_token_type` (RFC 8693 section 2.2.1)".to_owned()),
@@ -114,7 +114,7 @@ impl Client {
 }
 
 impl<C> GrantBuilder<TokenExchangeGrant, C> {
-    /// Another subject, of the same token type: in [`for_key`](GrantBuilder::for_key), the one whom the key stands for.
+    /// Another subject, of the same token type: in [`for_key`](GrantBuilder::for_key), that of the key.
     pub fn subject(mut self, subject: impl TokenSource) -> Self {
         self.grant.subject.source = BoxSource::new(subject);
         self
@@ -127,7 +127,7 @@ impl<C> GrantBuilder<TokenExchangeGrant, C> {
     }
 
     /// Who acts for the subject (section 1.1). Its token is an access token, unless
-    /// [`actor_token_type`](Self::actor_token_type) is called after this. Default: nobody.
+    /// [`actor_token_type`](Self::actor_token_type) is called after this. Default: no actor.
     pub fn actor(mut self, actor: impl TokenSource) -> Self {
         self.grant.actor = Some(Party::new(actor));
         self

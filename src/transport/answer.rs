@@ -152,7 +152,7 @@ impl Answer {
         self.with_retry_after(error)
     }
 
-    /// With the server's wish when to come back.
+    /// With the time after which the server wants to be asked again.
     pub(crate) fn with_retry_after(&self, error: SourceError) -> SourceError {
         match self.retry_after() {
             Some(delay) => error.with_retry_after(delay),

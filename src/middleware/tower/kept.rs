@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// An API may answer before it has read the body. So long its client is given to let go of it.
+/// An API may answer before it has read the body. Then its client has this time to drop the body.
 const LET_GO_WITHIN: Duration = Duration::from_secs(1);
 
 /// A request's body on its way: as the caller made it, and kept up to a limit.
@@ -44,7 +44,7 @@ struct State<B> {
     /// What was not read when the sending ended.
     rest: Option<Pin<Box<B>>>,
     size: SizeHint,
-    /// Whether somebody reads it.
+    /// Whether the client reads it.
     is_out: bool,
     has_ended: bool,
     has_failed: bool,
@@ -80,7 +80,7 @@ impl<B: Body> Keeper<B> {
         self.0.lock().has_ended
     }
 
-    /// Waits for a moment until nobody reads it any more. Whether it can be sent again.
+    /// Waits for a moment until the client no longer reads it. Returns whether it can be sent again.
     pub(super) async fn can_repeat(&self) -> bool {
         let free = async {
             loop {
@@ -144,7 +144,7 @@ impl<B> Shelf<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes something, and tells whoever waits for it.
+    /// Notes something, and wakes the task that waits for it.
     fn note(&self, note: impl FnOnce(&mut State<B>)) {
         note(&mut self.lock());
         self.changed.notify_waiters();

@@ -17,12 +17,12 @@ impl Rules {
     }
 }
 
-/// What is done with a refresh token of which nobody knows whether the server has spent it, outside its grace.
+/// What is done with a refresh token outside its grace, if it is not known whether the server has spent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AfterCrash {
-    /// It is not sent again: somebody has to log in. A server that sees a spent token revokes the whole family, and may
+    /// It is not sent again: the user has to log in. A server that sees a spent token revokes the whole family, and may
     /// raise an alarm.
     #[default]
     NeedsLogin,
@@ -42,7 +42,7 @@ pub(crate) struct Key {
 pub(crate) struct View {
     pub(crate) key: Key,
     pub(crate) state: Stored,
-    /// Whether there is an access token that the caller does not have yet, and that is good for a while.
+    /// Whether there is an access token that the caller does not have yet, and that does not end soon.
     pub(crate) has_news: bool,
 }
 

@@ -181,7 +181,7 @@ impl TokenSource for AzureArc {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let challenge = self.server.ask(HEADER, |_| {}, cx.time_left()).await?;
         if challenge.is_success() {
-            let what = "without a challenge: whoever that is, it is not the agent of Azure Arc";
+            let what = "without a challenge: that server is not the agent of Azure Arc";
             return Err(SourceError::terminal(challenge.sentence(what)));
         }
         if challenge.status() != StatusCode::UNAUTHORIZED {

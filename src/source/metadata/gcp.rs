@@ -130,7 +130,8 @@ impl GcpMetadataBuilder {
 impl GcpMetadata {
     fn read(&self, answer: Answer) -> Result<Token, SourceError> {
         if answer.header(&FLAVOR).map(str::trim) != Some(GOOGLE) {
-            let what = "without the header `Metadata-Flavor: Google`: whoever that is, it is not Google's metadata server";
+            let what =
+                "without the header `Metadata-Flavor: Google`: that server is not Google's metadata server";
             return Err(answer.nonsense(what));
         }
         let token = if self.is_identity && answer.is_success() {

@@ -159,7 +159,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         self.news().is_some()
     }
 
-    /// The access token in the vault, if it is good for a while, and not the one that is to be replaced.
+    /// The access token in the vault, if it does not end soon, and is not the one that is to be replaced.
     fn news(&mut self) -> Option<Token> {
         let key = self.key().ok()?;
         let record = self.stored.as_ref()?.record();

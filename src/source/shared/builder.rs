@@ -192,7 +192,7 @@ impl SharedSourceBuilder {
     }
 
     /// How long to do without a store that did not answer, before a refresh tries it again. It doubles with
-    /// each try in vain, up to a minute. Default 5 s.
+    /// each try without success, up to a minute. Default 5 s.
     pub fn retry_store(mut self, after: Duration) -> Self {
         self.retry_store = after;
         self

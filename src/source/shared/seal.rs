@@ -216,7 +216,7 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// The value cannot be read: another key, another place, or somebody changed it.
+/// The value cannot be read: it was sealed with another key or for another place, or it was changed.
 #[derive(Debug)]
 pub(crate) struct Unopened;
 

@@ -1,4 +1,4 @@
-//! What a shared source has counted, for whoever asks, and with feature `metrics` for a recorder. The metrics' names are
+//! What a shared source has counted, for callers, and with feature `metrics` for a recorder. The metrics' names are
 //! part of the crate's interface; the [crate's documentation](crate#metrics) lists them.
 
 use std::sync::Arc;

@@ -72,7 +72,7 @@ fn is_there(folder: &Folder, name: &OsStr, file: &File) -> Result<bool, VaultErr
     Ok((there.dev(), there.ino()) == (own.dev(), own.ino()))
 }
 
-/// For the error of whoever waits in vain. A disc that is full has no room for it, and the lock holds all the same.
+/// For the error of a process that does not get the lock in time. A disc that is full has no room for it, and the lock holds all the same.
 fn note_holder(file: &mut File) {
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
 }
