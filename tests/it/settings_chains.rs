@@ -183,6 +183,11 @@ async fn a_client_s_proof_a_vault_s_login_and_a_bare_header_are_links_too() {
     assert!(server.asked()[0].body.contains("client_assertion=s3cret.proof"), "{}", server.asked()[0].body);
     assert_eq!(api.asked()[1].header("x-vault-token"), Some("token-1"));
 
+    let mut wrong = settings["header_token"]["X-Vault-Token"].clone();
+    wrong["client_secret"] = json!("s3cret");
+    let error = serde_json::from_value::<SourceSettings>(wrong).unwrap().build().map(drop).unwrap_err();
+    assert_eq!(error.field(), "client_assertion");
+
     let vault = fakes::VaultServer::start().await.unwrap();
     let settings = json!({
         "kind": "vault", "url": vault.base_url(), "role": "app",

@@ -29,11 +29,16 @@ impl Granted {
         assertion: Option<Box<SourceSettings>>,
         links: &mut Vec<Kept>,
     ) -> Result<(Client, GrantSettings), BuildError> {
-        let client = match assertion {
-            Some(settings) => self.client.assertion(added("client_assertion", *settings, links)?),
-            None => self.client,
-        };
-        Ok((client.build()?, self.settings))
+        let Some(settings) = assertion else { return Ok((self.client.build()?, self.settings)) };
+        let client = self.client.assertion(added("client_assertion", *settings, links)?);
+        // In code the setting has another name.
+        let client = client.build().map_err(|error| match error.field() {
+            "assertion" => {
+                BuildError::new("client_assertion", "is not the client's only proof: keep only one")
+            }
+            _ => error,
+        })?;
+        Ok((client, self.settings))
     }
 }
 

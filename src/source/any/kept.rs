@@ -50,9 +50,11 @@ impl Kept {
 
     /// The server behind this link refused what it was sent. Whether the token was at fault is not known, so the next flight
     /// brings a new one.
-    async fn refused(&self) {
-        let mut state = self.0.state.lock().await;
-        state.is_refused = state.held.is_some();
+    fn refused(&self) {
+        // A call that is under way brings a new token by itself.
+        if let Ok(mut state) = self.0.state.try_lock() {
+            state.is_refused = state.held.is_some();
+        }
     }
 }
 
@@ -159,7 +161,7 @@ impl<S: TokenSource> TokenSource for Chain<S> {
         let outcome = self.source.fetch(cx).await;
         if outcome.as_ref().is_err_and(SourceError::is_terminal) {
             for link in &self.links {
-                link.refused().await;
+                link.refused();
             }
         }
         outcome
