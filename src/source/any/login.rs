@@ -28,7 +28,8 @@ use crate::vault::{FileVault, RefreshTokenStore};
 pub(super) struct Login {
     client_assertion: Option<Box<SourceSettings>>,
     vault: Place,
-    login: Option<SecretOrigin>,
+    #[serde(rename = "login")]
+    first: Option<SecretOrigin>,
     #[serde(default, deserialize_with = "duration::some_duration")]
     grace: Option<Duration>,
     after_crash: Option<AfterCrash>,
@@ -71,31 +72,31 @@ impl<'de> Deserialize<'de> for Place {
 impl Linked<Granted, Login> {
     pub(super) fn build(self) -> Result<BoxSource, BuildError> {
         let mut links = Vec::new();
-        let Login { client_assertion, vault: Place(place), login, grace, after_crash } = self.links;
-        let rules = Rules { login, grace, after_crash };
+        let Login { client_assertion, vault: Place(place), first, grace, after_crash } = self.links;
+        let rules = Rules { first, grace, after_crash };
         let (client, settings) = self.own.client(client_assertion, &mut links)?;
         match place {
             Kind::File(FilePlace { path }) => {
-                let vault = FileVault::new(path).map_err(at_fault)?;
+                let vault = FileVault::new(path).map_err(|error| at_fault(&error))?;
                 rules.source(&client, settings, vault, links)
             }
             #[cfg(feature = "redis")]
             Kind::Redis(Linked { own: store, links: RedisPlace { name, keys } }) => {
-                let store = store.build().map_err(at_fault)?;
-                let vault = RedisVault::new(&store, &name, keys).map_err(at_fault)?;
+                let store = store.build().map_err(|error| at_fault(&error))?;
+                let vault = RedisVault::new(&store, &name, keys).map_err(|error| at_fault(&error))?;
                 rules.source(&client, settings, vault, links)
             }
         }
     }
 }
 
-fn at_fault(error: BuildError) -> BuildError {
+fn at_fault(error: &BuildError) -> BuildError {
     BuildError::new("vault", format!("has a setting that cannot work: {error}"))
 }
 
 /// What the refresh token grant has beside its vault.
 struct Rules {
-    login: Option<SecretOrigin>,
+    first: Option<SecretOrigin>,
     grace: Option<Duration>,
     after_crash: Option<AfterCrash>,
 }
@@ -109,7 +110,7 @@ impl Rules {
         links: Vec<Kept>,
     ) -> Result<BoxSource, BuildError> {
         let mut grant = client.refresh_token(vault).with_settings(settings);
-        if let Some(login) = self.login.map(|login| login.open("login")).transpose()?
+        if let Some(login) = self.first.map(|login| login.open("login")).transpose()?
             && let Some(secret) = login.last()
         {
             grant = grant.login(secret.expose());

@@ -23,7 +23,7 @@ use xml::element;
 
 pub use builder::AwsWebIdentityBuilder;
 
-/// JWTs for the identity that a program has from AWS. An API elsewhere accepts them by OpenID Connect, or an authorization
+/// JWTs for the identity that a program has from AWS. An API elsewhere accepts them by `OpenID` Connect, or an authorization
 /// server exchanges them. See [`Metadata::aws_web_identity`](super::Metadata::aws_web_identity).
 ///
 /// The keys of AWS sign requests, and are no tokens. So the keys of the instance, the container or the role are fetched, kept

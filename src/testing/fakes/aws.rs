@@ -21,7 +21,7 @@ const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/";
 /// By so much a request's date may differ from the service's clock.
 const SKEW: u64 = 5 * 60;
 
-/// AWS on one address: the metadata service (IMDSv2) of an instance in the region `eu-test-1` with the role `app-role`, the
+/// AWS on one address: the metadata service (version 2) of an instance in the region `eu-test-1` with the role `app-role`, the
 /// agent of a container at [`container_url`](Self::container_url), and the token service of that region. Its tokens are
 /// `aws-1`, `aws-2` and so on; keys last 6 h.
 ///

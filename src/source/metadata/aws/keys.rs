@@ -172,10 +172,10 @@ impl Origin {
             return Err(refused(&answer, None));
         }
         let region = answer.text()?.to_owned();
-        match super::is_region(&region) {
-            true => Ok(region),
-            false => Err(answer.nonsense("with something that is no region")),
+        if !super::is_region(&region) {
+            return Err(answer.nonsense("with something that is no region"));
         }
+        Ok(region)
     }
 
     pub(super) fn name(&self) -> &'static str {

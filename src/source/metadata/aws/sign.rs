@@ -36,8 +36,10 @@ impl Signed<'_> {
     }
 
     pub(crate) fn signature(&self, secret: &str) -> String {
-        let headers: String = self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let headers = Zeroizing::new(headers); // the session token is one of them
+        let mut headers = Zeroizing::new(String::new()); // the session token is one of them
+        for (name, value) in self.headers {
+            headers.extend([name, ":", value, "\n"]);
+        }
         let request = Zeroizing::new(format!(
             "POST\n{}\n\n{}\n{}\n{}",
             self.path,
