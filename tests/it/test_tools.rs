@@ -1,10 +1,8 @@
 //! The tools for users' tests: handles, paused time, the auth server with its API.
 
-use std::time::Duration;
-
-use tokenflight::testing::{
-    FakeAuthServer, ManualClock, Reply, ScriptedSource, errors, failing_handle, fixed_handle, paused,
-};
+#[cfg(feature = "oauth2")]
+use tokenflight::testing::{FakeAuthServer, Reply};
+use tokenflight::testing::{ManualClock, ScriptedSource, errors, failing_handle, fixed_handle, paused};
 use tokenflight::{RefreshPolicy, SourceError, TokenActor};
 
 use crate::support::*;
@@ -203,7 +201,7 @@ async fn a_token_that_is_revoked_during_the_flight_for_it_is_replaced_by_the_nex
 async fn who_waits_for_requests_is_told_by_the_request() {
     let server = FakeAuthServer::start().await.unwrap();
     server.wait_for(0).await;
-    let early = tokio::time::timeout(Duration::from_millis(20), server.wait_for(1)).await;
+    let early = tokio::time::timeout(millis(20), server.wait_for(1)).await;
     assert!(early.is_err());
     let send = async {
         reqwest::Client::new().post(server.url()).send().await.unwrap();
