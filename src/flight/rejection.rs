@@ -42,7 +42,8 @@ impl<W: Caller> Machine<W> {
         let answer = self.report(ReportKind::Replace, rejection, now, out);
         // Who knows that the token was revoked is told so by the same token, and reports again when it has settled. What
         // revokes a token of seconds mostly revokes the one before it too.
-        let may_help = !is_asking && !(is_confirmed && answer == ReportAnswer::Settling);
+        let is_told_to_wait = is_confirmed && answer == ReportAnswer::Settling;
+        let may_help = !is_asking && !is_told_to_wait;
         // First the report is remembered. Then a predecessor is looked for. Therefore the first report that says of a
         // token that it was rejected from its birth is answered as the next one.
         let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();

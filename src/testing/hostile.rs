@@ -47,7 +47,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::server::{Asked, FakeAuthServer, Reply};
+use super::{Asked, FakeAuthServer, Reply};
 
 pub use play::{Outcome, Verdict, play};
 use protocol::Configure;

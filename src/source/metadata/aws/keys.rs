@@ -104,7 +104,8 @@ impl Bearer {
             Self::File(path) => path.clone(),
         };
         let shown = crate::secret::path::shown(&path);
-        let read = tokio::task::spawn_blocking(move || crate::secret::path::read(&path, 64 * 1024)).await;
+        let read =
+            tokio::task::spawn_blocking(move || crate::secret::path::read_regular(&path, 64 * 1024)).await;
         let failed = |what: &dyn fmt::Display| {
             SourceError::transient(format!("the token file {shown} cannot be read: {what}"))
         };
