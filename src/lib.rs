@@ -47,7 +47,7 @@
 //!
 //! # Guide
 //!
-//! The `guide` module (in the documentation with all features) says which source is for which provider, where the actor
+//! The `guide` module (in the documentation with all features: `cargo doc -p tokenflight --all-features --open`) says which source is for which provider, where the actor
 //! starts, what to do after a 401, how to come from other crates, and where the limits are.
 //!
 //! # Words
@@ -117,7 +117,7 @@
 //!
 //! With feature `metrics`, each actor tells a recorder of the [`metrics`](https://docs.rs/metrics) facade its
 //! life, under the label `token` with the [name](TokenActorBuilder::name) that it was given. Install the recorder
-//! before the actor starts. [`TokenHandle::status`] has the same without any recorder. `docs/operations.md` in the repository says
+//! before the actor starts; it has to be one for `metrics` 0.24, as `metrics-exporter-prometheus` 0.18 is. [`TokenHandle::status`] has the same without any recorder. `docs/operations.md` in the repository says
 //! what to do when a metric, an alert or a log line says that something is wrong.
 //!
 //! | metric | kind | what |

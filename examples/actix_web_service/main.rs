@@ -51,7 +51,12 @@ impl Source {
 
 impl Settings {
     fn read(text: &str) -> Result<Self, Box<dyn Error>> {
-        let mut settings: Self = toml::from_str(text)?;
+        // The error as a whole shows the line at fault, and a secret may stand there.
+        let shown = |error: toml::de::Error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            format!("line {line}: {}", error.message())
+        };
+        let mut settings: Self = toml::from_str(text).map_err(shown)?;
         for (name, setting) in [("SERVICE_LISTEN", &mut settings.listen), ("SERVICE_API", &mut settings.api)]
         {
             if let Ok(value) = std::env::var(name) {
@@ -133,5 +138,5 @@ async fn main() -> ExitCode {
 
 async fn serve(file: &str) -> Result<(), Box<dyn Error>> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
-    run(Settings::read(&text)?, None).await
+    run(Settings::read(&text).map_err(|error| format!("{file}, {error}"))?, None).await
 }

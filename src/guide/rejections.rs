@@ -29,7 +29,7 @@
 //!
 //! | case | setting | default | change it if |
 //! |---|---|---|---|
-//! | the token is too young | [`settle`](crate::RefreshPolicy::settle) | 2 s, at most a tenth of the life | APIs learn of new tokens later: set the seconds that they need. In tests: zero |
+//! | the token is too young | [`settle`](crate::RefreshPolicy::settle) | 2 s, at most a tenth of the life | APIs learn of new tokens later: set the seconds that they need. APIs know each token at once, as those do that introspect, and young tokens are revoked: zero. In tests: zero |
 //! | reports have cost too much | [`reports`](crate::RefreshPolicy::reports), [`report_every`](crate::RefreshPolicy::report_every) | 8 at once, then 1 a minute | tokens are really revoked more often, and the auth server bears it |
 //! | the source has just failed | [`cooldown`](crate::RefreshPolicy::cooldown) | 1 s, doubled up to 10 s | rarely |
 //!

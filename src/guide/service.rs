@@ -3,49 +3,97 @@
 //! # One actor for each process
 //!
 //! Start the actor before the HTTP server, and clone its handle into the workers. An actor that each worker starts for itself
-//! makes one auth call for each worker. The recorder of metrics is installed before the actor.
+//! makes one auth call for each worker.
+//!
+//! ```toml
+//! [dependencies]
+//! tokenflight = { version = "0.1", features = ["actix-web", "metrics"] }
+//! actix-web = "4"
+//! metrics-exporter-prometheus = { version = "0.18", default-features = false }   # for `metrics` 0.24, as this crate
+//! reqwest = { version = "0.13", default-features = false }
+//! serde = { version = "1", features = ["derive"] }
+//! toml = "0.9"
+//! ```
+//!
+//! One file says where the tokens come from, when they are refreshed, and who may have them. Another source needs another
+//! file and a restart, and no build. Paths in it are relative to the working directory.
+//!
+//! ```toml
+//! [source]
+//! kind = "client_credentials"
+//! token_url = "https://auth.example.com/token"
+//! client_id = "orders"
+//! client_secret = { file = "/run/secrets/orders" }
+//!
+//! [policy]
+//! refresh_ahead = "1m"
+//!
+//! [auth]
+//! allow = "https://api.example.com"
+//! ```
 //!
 #![cfg_attr(feature = "actix-web", doc = "```no_run")]
 #![cfg_attr(not(feature = "actix-web"), doc = "```ignore")]
 //! use actix_web::{App, HttpResponse, HttpServer, web};
-//! use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
+//! use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+//! use tokenflight::middleware::reqwest::{BearerAuth, SendWith, same_origin_redirects};
+//! use tokenflight::middleware::{BearerAuthSettings, SendError};
 //! use tokenflight::source::SourceSettings;
-//! use tokenflight::{TokenActor, TokenError, TokenHandle};
+//! use tokenflight::{RefreshPolicy, TokenActor, TokenError, TokenHandle};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Settings {
+//!     source: SourceSettings,
+//!     #[serde(default)]
+//!     policy: RefreshPolicy,
+//!     auth: BearerAuthSettings,
+//! }
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let settings = std::fs::read_to_string("source.json")?;
-//!     let source = serde_json::from_str::<SourceSettings>(&settings)?.build()?;
-//!     let tokens = TokenActor::builder(source).name("orders").start()?;      // here, once
-//!     let auth = BearerAuth::builder(&tokens).allow("https://api.example.com").build()?;
-//!     let client = reqwest::Client::new();
+//!     let file = std::fs::read_to_string("service.toml")?;
+//!     // Without the text of the file, which may hold a secret.
+//!     let settings: Settings = toml::from_str(&file).map_err(|error| error.message().to_owned())?;
+//!     let figures = PrometheusBuilder::new().install_recorder()?;             // before the actor
+//!     let builder = TokenActor::builder(settings.source.build()?).policy(settings.policy);
+//!     let tokens = builder.name("orders").start()?;                           // here, once
+//!     let auth = settings.auth.builder(&tokens).build()?;
+//!     let client = reqwest::Client::builder().redirect(same_origin_redirects()).build()?;
 //!
-//!     let for_workers = (tokens.clone(), auth, client);
+//!     let for_workers = (tokens.clone(), auth, client, figures);
 //!     HttpServer::new(move || {
-//!         let (tokens, auth, client) = for_workers.clone();                   // for each worker: reference counts
+//!         let (tokens, auth, client, figures) = for_workers.clone();          // for each worker: reference counts
 //!         App::new()
 //!             .app_data(web::Data::new(tokens))
 //!             .app_data(web::Data::new(auth))
 //!             .app_data(web::Data::new(client))
+//!             .app_data(web::Data::new(figures))
 //!             .route("/orders", web::get().to(orders))
 //!             .route("/ready", web::get().to(ready))
 //!             .route("/status", web::get().to(status))
+//!             .route("/metrics", web::get().to(metrics))
 //!     })
 //!     .bind("127.0.0.1:8080")?
 //!     .run()
-//!     .await?;                                                                // until SIGTERM
+//!     .await?;                         // until SIGTERM, and until the requests are answered (30 s, `shutdown_timeout`)
 //!     tokens.shutdown().await;                                                // after the server
 //!     Ok(())
 //! }
 //!
-//! async fn orders(auth: web::Data<BearerAuth>, client: web::Data<reqwest::Client>) -> HttpResponse {
-//!     match client.get("https://api.example.com/orders").send_with(&auth).await {
-//!         Ok(answer) if answer.status().is_success() => HttpResponse::Ok().finish(),
-//!         _ => HttpResponse::BadGateway().finish(),
-//!     }
+//! /// With feature `actix-web` a `SendError` and a `TokenError` are answers: 503 with `Retry-After`, or 502.
+//! async fn orders(
+//!     auth: web::Data<BearerAuth>,
+//!     client: web::Data<reqwest::Client>,
+//! ) -> Result<HttpResponse, SendError<reqwest::Error>> {
+//!     let answer = client.get("https://api.example.com/orders").send_with(&auth).await?;
+//!     Ok(HttpResponse::Ok().body(answer.bytes().await.map_err(SendError::Client)?))
 //! }
 //!
-//! /// With feature `actix-web` a `TokenError` is an answer: 503 with `Retry-After`, or 502.
+//! async fn metrics(figures: web::Data<PrometheusHandle>) -> String {
+//!     figures.run_upkeep();
+//!     figures.render()
+//! }
+//!
 //! async fn ready(tokens: web::Data<TokenHandle>) -> Result<&'static str, TokenError> {
 //!     tokens.get().await.map(|_| "ready")
 //! }
@@ -56,7 +104,12 @@
 //! }
 //! ```
 //!
-//! `examples/actix_web_service` is the whole of it, with metrics.
+//! `examples/actix_web_service` is the whole of it.
+//!
+//! `/ready` as it stands here asks for a token: it is an error in each process while the auth server is down and no token is
+//! usable, it may take [`wait_timeout`](crate::RefreshPolicy::wait_timeout) (30 s), and it keeps a token fresh that nobody uses. If your
+//! probes give up sooner, let it ask [`current`](crate::TokenHandle::current), which never waits, and set
+//! [`background`](crate::RefreshPolicy::background).
 //!
 //! # Is there a token before anybody asks?
 //!
@@ -84,7 +137,8 @@
 //!
 //! Give the secret, the key or the certificate as a file: `{ file = "/run/secrets/x" }`,
 //! [`secret_file`](crate::oauth::ClientBuilder::secret_file), [`private_key_file`](crate::oauth::ClientBuilder::private_key_file). Write the
-//! new one there. The next attempt reads it. A file that cannot be read is a WARN, and the old contents stay in use. A secret from the
+//! new one there **before** the server stops to accept the old one. The next attempt reads it. In the other order a refresh between
+//! the two is refused, and the next attempt comes after the `terminal_cooldown` (5 s and up to half as much again). A file that cannot be read is a WARN, and the old contents stay in use. A secret from the
 //! environment cannot change while the process runs. A secret store of your own is asked for each request by
 //! [`secret_fn`](crate::oauth::ClientBuilder::secret_fn).
 //!
@@ -131,6 +185,6 @@
 //! - **reqwest 0.12, ureq, anything else**: put [`Token::authorization`](crate::Token::authorization) on the request by yourself, and
 //!   call `replace` after a 401. The value is of `http` 1, as in reqwest 0.12. It is marked sensitive: keep it so.
 //! - **awc speaks `http` 0.2**: its middleware converts. By hand: `request.insert_header(("authorization", token.authorization().as_bytes()))`.
-//! - **another provider for rustls** (ring): use feature `rustls-no-provider` instead of `rustls`, and call the provider's
+//! - **another provider for rustls** (ring): `default-features = false, features = ["oauth2", "rustls-no-provider"]`, and call the provider's
 //!   `install_default()` first in `main`. Without it `build()` returns an error that says so. With two providers compiled in, rustls
 //!   chooses none by itself.

@@ -25,8 +25,8 @@ mod check;
 settings! {
     /// The settings of a [`Client`](super::Client), from code or by serde from a file.
     ///
-    /// In a file, the names are those of the setters, but for closures and sources, which only code can give. `client_id`
-    /// is required, and one of `token_url` and `issuer`. A secret or a key is written as it is, or as
+    /// In a file, the names are those of the setters, but for `client_secret` (setter `secret`), and without closures and
+    /// sources, which only code can give. `client_id` is required, and one of `token_url` and `issuer`. A secret or a key is written as it is, or as
     /// `{ file = "path" }`, or as `{ env = "NAME" }`. Durations are written like `"10s"`. Unknown keys are refused.
     ///
     /// ```

@@ -40,7 +40,9 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `github_app` | `GithubApp` | `oauth2` |
 /// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
 ///
-/// Unknown keys are refused. Neither `Debug` nor an error of the parser shows a secret.
+/// Unknown keys are refused. Neither `Debug` nor what this crate tells the parser shows a secret. But a parser's own error may
+/// quote the file: that of `toml` shows the line at fault, and by `Debug` (which is what `main` prints of an error that it
+/// returns) all of it. So show its `message()`, or keep secrets out of the file: `{ file = ".." }`, `{ env = ".." }`.
 ///
 /// # Links
 ///

@@ -26,7 +26,8 @@ const LONGEST: u64 = 64 * 1024;
 /// Tokens from a file that another program keeps up to date: a projected service account token of Kubernetes (at
 /// `/var/run/secrets/kubernetes.io/serviceaccount/token` by default there), or the file of an agent.
 ///
-/// The file is read again every 50 s, whatever the token itself says of its end. White space around the token is cut
+/// The file is read again every 50 s, whatever the token itself says of its end, and after a 401. A token that was revoked fails
+/// its users until somebody has written another one. White space around the token is cut
 /// off. The file may be a symbolic link that is swapped, as Kubernetes does it. Reading does not block the arbiter.
 ///
 /// ```
