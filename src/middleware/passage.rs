@@ -166,7 +166,7 @@ impl<T: Target + Clone> Passage<T> {
         self.token = next;
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
-            match self.settled(confirmed, settle).await {
+            match self.settled(confirmed).await {
                 Ok(current) => self.token = current,
                 Err(_) => return Next::Pass,
             }
@@ -180,14 +180,15 @@ impl<T: Target + Clone> Passage<T> {
     ///
     /// Its age counts from the request for it, and it settles from when it came. A call to the auth server lies between, so it
     /// may be too young still.
-    async fn settled(&self, confirmed: bool, settle: Duration) -> Result<Token, TokenError> {
+    async fn settled(&self, confirmed: bool) -> Result<Token, TokenError> {
+        const MORE: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(1)];
         let tokens = &self.auth.0.tokens;
         let mut current = tokens.get().await?;
-        for wait in [Duration::ZERO, settle / 4, settle / 2] {
+        for more in MORE {
             if !confirmed || !current.is_same(&self.token) {
                 break;
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(more).await;
             current = tokens.rejected(&current, rejection(true, None)).await?;
         }
         Ok(current)

@@ -130,11 +130,13 @@ impl Entry {
         self.lease.take_if(|(_, until)| *until <= now);
         self.pause.take_if(|pause| pause.until <= now);
         self.marks.retain(|_, mark| mark.until > now);
+        self.slots.retain(|_, owner| owner.until > now);
     }
 
     fn is_idle(&self) -> bool {
         let holds_something = self.token.is_some() || self.lease.is_some() || self.pause.is_some();
-        !holds_something && self.marks.is_empty() && self.news.receiver_count() == 0
+        let is_empty = self.marks.is_empty() && self.slots.is_empty();
+        is_empty && !holds_something && self.news.receiver_count() == 0
     }
 
     fn stored(&self, now: Duration) -> Option<Stored> {
@@ -325,12 +327,17 @@ mod tests {
         let kept = store.commit(&first, &lease, b"a token", Duration::from_secs(3_600));
         assert!(kept.now_or_never().unwrap().unwrap());
         let watched = store.watch(&key(1)).now_or_never().unwrap().unwrap();
-        for number in 2..10_000 {
+        let time = Duration::from_secs(60);
+        let ask = SlotAsk { owner: "me".into(), wanted: 1, most: 1, slots: 1, time };
+        assert_eq!(store.slots(&key(2), &ask).now_or_never().unwrap().unwrap().held, 1);
+        for number in 3..10_000 {
             assert!(store.load(&key(number)).now_or_never().unwrap().unwrap().is_none());
         }
         assert!(store.entries().of.len() <= FEWEST_SWEPT, "{}", store.entries().of.len());
         assert!(store.load(&key(0)).now_or_never().unwrap().unwrap().is_some());
         assert!(store.entries().of.contains_key(&key(1)), "somebody waits for news of it");
+        let other = SlotAsk { owner: "another".into(), ..ask };
+        assert_eq!(store.slots(&key(2), &other).now_or_never().unwrap().unwrap().held, 0);
         drop(watched);
     }
 }
