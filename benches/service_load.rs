@@ -10,8 +10,8 @@
 #[path = "common/side_by_side.rs"]
 mod side_by_side;
 
-use std::cell::Cell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use rustix::time::{ClockId, clock_gettime};
 use side_by_side::SideBySide;
 use tokenflight::middleware::reqwest::{BearerAuth, SendWith};
 use tokenflight::{Token, TokenActor, TokenHandle, source_fn};
@@ -166,10 +167,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
+/// Of this process, which is the service and the API. It says more than the requests/s where others use the machine.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 fn measure(url: &str, valid: &Valid, calls: &AtomicU64) {
     let failed = Cell::new(0);
-    let way = |path: &str| {
+    let cpu = RefCell::new(BTreeMap::<_, Vec<f64>>::new());
+    let way = |path: &'static str| {
+        let before = cpu_time();
         let (rate, errors) = load(&format!("{url}/{path}"), ROUND);
+        let took = (cpu_time() - before).as_secs_f64();
+        cpu.borrow_mut().entry(path).or_default().push(took / (rate * ROUND.as_secs_f64()));
         failed.set(failed.get() + errors);
         rate
     };
@@ -183,6 +199,14 @@ fn measure(url: &str, valid: &Valid, calls: &AtomicU64) {
     println!("failed: {}", failed.get());
     println!("middleware to by hand: {:.3} (at least 0.97)", middleware / figures.median(BY_HAND));
     println!("middleware to without a token: {:.3} (at least 0.95)", middleware / figures.median(WITHOUT));
+    let cpu = |path| median(cpu.borrow_mut().remove(path).unwrap_or_default()) * 1e6;
+    let [without, by_hand, middleware] = ["without", "by_hand", "by_middleware"].map(cpu);
+    println!(
+        "CPU time of the service and the API for a request: {without:.2} us, {by_hand:.2} us, {middleware:.2} us: by hand to \
+         the middleware {:.3}, without a token to it {:.3}",
+        by_hand / middleware,
+        without / middleware
+    );
     let before = calls.load(Ordering::Relaxed);
     let (rate, failed) = std::thread::scope(|scope| {
         let loaded = scope.spawn(|| load(&format!("{url}/by_middleware"), LONG));
