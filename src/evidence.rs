@@ -152,6 +152,13 @@ impl Evidence {
         case.later >= CONFIRMING
     }
 
+    /// Whether the last rejection of `token` was confirmed, and nobody has accepted it since.
+    pub(crate) fn is_confirmed(&self, token: &Token) -> bool {
+        let case = lock(&self.case);
+        let is_refuted = self.refuted.load(Ordering::Relaxed) >= case.first;
+        case.token == token.mark() && case.later >= CONFIRMING && !is_refuted
+    }
+
     pub(crate) fn is_noisy(&self, origin: &Origin) -> bool {
         self.now() < origin.noisy_until.load(Ordering::Relaxed)
     }

@@ -17,6 +17,10 @@ use crate::flight::Rejection;
 use crate::source::Challenge;
 use crate::token::{PresentError, Token};
 
+/// A token's age counts from the request for it, and it settles from when it came. A call to the auth server lies between: it
+/// is allowed for up to this.
+const CALL: Duration = Duration::from_millis(1_500);
+
 /// What to do next.
 pub(super) enum Next {
     /// The answer is the caller's.
@@ -161,12 +165,13 @@ impl<T: Target + Clone> Passage<T> {
             }
         };
         let is_same = next.is_same(&self.token);
-        let settle = self.evidence().settle.settle_for(next.whole_life());
-        let pause = pause(is_same, next.age(), settle);
+        let (age, settle) = (next.age(), self.evidence().settle.settle_for(next.whole_life()));
+        let pause = pause(is_same, age, settle);
         self.token = next;
-        if !pause.is_zero() {
+        let may_settle_yet = confirmed && is_same && age < settle.saturating_add(CALL);
+        if !pause.is_zero() || may_settle_yet {
             tokio::time::sleep(pause).await;
-            match self.settled(confirmed).await {
+            match self.settled().await {
                 Ok(current) => self.token = current,
                 Err(_) => return Next::Pass,
             }
@@ -177,19 +182,20 @@ impl<T: Target + Clone> Passage<T> {
 
     /// What to send again after the token has settled. It may have been replaced meanwhile, or discarded. If it was revoked,
     /// nobody's report could replace it before, so it is reported again.
-    ///
-    /// Its age counts from the request for it, and it settles from when it came. A call to the auth server lies between, so it
-    /// may be too young still.
-    async fn settled(&self, confirmed: bool) -> Result<Token, TokenError> {
-        const MORE: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(1)];
+    async fn settled(&self) -> Result<Token, TokenError> {
         let tokens = &self.auth.0.tokens;
         let mut current = tokens.get().await?;
-        for more in MORE {
-            if !confirmed || !current.is_same(&self.token) {
+        for more in [Duration::ZERO, CALL / 3, CALL * 2 / 3] {
+            if !current.is_same(&self.token) || !self.evidence().is_confirmed(&current) {
                 break;
             }
             tokio::time::sleep(more).await;
+            let age = current.age();
             current = tokens.rejected(&current, rejection(true, None)).await?;
+            if current.age() < age {
+                // Another one, or the source gives out no other.
+                break;
+            }
         }
         Ok(current)
     }

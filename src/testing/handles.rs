@@ -34,8 +34,9 @@ const DAYS_30: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub fn fixed_handle(secret: impl Into<String>) -> Result<TokenHandle, BuildError> {
     let token = Token::new(secret).with_lifetime(DAYS_30);
     let source = source_fn(move |_cx| std::future::ready(Ok(token.clone())));
-    // Nothing replaces it: each report is one of a token that has not settled.
-    let policy = RefreshPolicy::default().attempts(1).settle(DAYS_30);
+    // Each report asks the source, which knows no other token.
+    let policy =
+        RefreshPolicy::default().attempts(1).settle(Duration::ZERO).backoff(Duration::from_millis(1));
     let handle = TokenActor::builder(source).name("fixed").policy(policy).spawn_thread()?;
     match block_on(handle.get()) {
         Ok(_) => Ok(handle),

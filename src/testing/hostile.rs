@@ -47,7 +47,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Asked, FakeAuthServer, Reply};
+use super::reply::{Asked, Reply};
+use super::server::FakeAuthServer;
 
 pub use play::{Outcome, Verdict, play};
 use protocol::Configure;

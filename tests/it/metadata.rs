@@ -74,7 +74,7 @@ async fn an_answer_without_googles_header_gives_no_token() {
     ] {
         server.then(reply);
         let error = fetch(&source).await.unwrap_err();
-        assert!(!error.is_terminal() && error.to_string().contains("it is not Google's"), "{error}");
+        assert!(!error.is_terminal() && error.to_string().contains("that server is not Google's"), "{error}");
     }
 }
 
@@ -309,7 +309,7 @@ async fn arcs_answers_without_a_challenge_are_refused() {
             "without a challenge",
             true,
         ),
-        (Reply::json(200, r#"{"access_token":"s3cret"}"#), "it is not the agent", true),
+        (Reply::json(200, r#"{"access_token":"s3cret"}"#), "that server is not the agent", true),
         (Reply::json(403, "{}"), "403", true),
         (Reply::json(404, "{}"), "404", false),
         (Reply::json(503, "{}"), "503", false),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::reply::{Asked, Reply};
 use super::proof::Target;
 use super::seen::Count;
 use super::setting::{Does, Nonce, next};
 use super::world::{World, is_nonce, nonce_text};
-use crate::testing::{Asked, Reply};
 
 /// So long after its end a token is still taken: it may have been good when it was sent.
 const LENIENCY: Duration = Duration::from_millis(500);

@@ -7,12 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::super::reply::{Asked, Reply};
 use super::proof::{self, Expected, Flaw, Target};
 use super::protocol::{Auth, Grant};
 use super::seen::Count;
 use super::setting::{Does, Nonce, next};
 use super::world::{CLIENT_ID, Issued, World, decoded, is_nonce, nonce_text};
-use crate::testing::{Asked, Reply};
 
 /// A byte of an answer that drips.
 const DRIP: Duration = Duration::from_millis(100);

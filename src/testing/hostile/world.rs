@@ -11,13 +11,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::super::reply::{Asked, Reply};
 use super::proof::{Flaw, Ids, Target};
 use super::protocol::{Auth, Configure, Grant};
 use super::scenario::{Revoked, Scenario, Step, Switch};
 use super::seen::{Bound, Count};
 use super::setting::{ApiSide, ClientSide, Nonce, Scripted, TokenSide};
 use crate::oauth::PrivateKey;
-use crate::testing::{Asked, Reply};
 
 pub(super) const CLIENT_ID: &str = "hostile-client";
 
