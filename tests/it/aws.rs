@@ -136,6 +136,59 @@ async fn keys_that_have_ended_are_replaced_in_the_same_flight() {
     assert_eq!(asked(&aws).iter().filter(|line| line.ends_with("/app-role")).count(), 2);
 }
 
+/// How long the last token was asked for, in seconds.
+fn duration_asked(aws: &fakes::Aws) -> u64 {
+    let form = aws.asked().last().unwrap().body.clone();
+    form.split('&').find_map(|pair| pair.strip_prefix("DurationSeconds=")).unwrap().parse().unwrap()
+}
+
+#[actix::test]
+async fn no_token_is_asked_for_that_would_outlive_the_keys_which_sign_for_it() {
+    for (keys_last, lifetime, asked) in [
+        (secs(3_600), secs(3_600), 3_560..=3_570),
+        (secs(3_600), secs(900), 900..=900),
+        // The instance has no others yet.
+        (secs(600), secs(900), 560..=570),
+        (secs(80), secs(900), 60..=60),
+    ] {
+        let aws = fakes::Aws::start().await.unwrap();
+        aws.keys_last(keys_last);
+        let source = instance(&aws).lifetime(lifetime).build().unwrap();
+        for number in 1..=2 {
+            assert_eq!(fetch(&source).await.unwrap(), format!("aws-{number}"), "{keys_last:?}");
+            assert!(asked.contains(&duration_asked(&aws)), "{keys_last:?}: {}", duration_asked(&aws));
+        }
+    }
+}
+
+#[actix::test]
+async fn keys_that_end_before_a_token_would_are_replaced_and_used_where_there_are_no_others() {
+    let aws = fakes::Aws::start().await.unwrap();
+    let source = instance(&aws).region("eu-test-1").lifetime(secs(900)).build().unwrap();
+    aws.keys_last(secs(700));
+    assert_eq!(fetch(&source).await.unwrap(), "aws-1");
+    // The place that has the keys is down. Those in hand are still good for a shorter token.
+    aws.then(Reply::text(503, "text/html", ""));
+    assert_eq!(fetch(&source).await.unwrap(), "aws-2");
+    assert!((650..=670).contains(&duration_asked(&aws)), "{}", duration_asked(&aws));
+    aws.keys_last(secs(3_600));
+    assert_eq!(fetch(&source).await.unwrap(), "aws-3");
+    assert_eq!(duration_asked(&aws), 900);
+    let before = aws.asked().len();
+    assert_eq!(fetch(&source).await.unwrap(), "aws-4");
+    assert_eq!(aws.asked().len(), before + 1, "these keys are kept");
+}
+
+#[actix::test]
+async fn keys_for_which_the_token_is_too_long_are_replaced_in_the_same_flight() {
+    let aws = fakes::Aws::start().await.unwrap();
+    let policy = plain().attempts(2).backoff(millis(0));
+    let handle = TokenActor::builder(instance(&aws).build().unwrap()).policy(policy).start().unwrap();
+    aws.refuse(403, "SessionDurationEscalation");
+    assert_eq!(handle.get().await.unwrap().secret(), "aws-1");
+    assert_eq!(asked(&aws).iter().filter(|line| line.ends_with("/app-role")).count(), 2);
+}
+
 #[actix::test]
 async fn a_clock_that_is_off_costs_one_more_request_and_then_the_service_s_clock_signs() {
     let aws = fakes::Aws::start().await.unwrap();
@@ -160,7 +213,8 @@ async fn each_refusal_is_judged_by_its_code_and_named() {
     for (status, code, is_terminal) in [
         (403, "AccessDenied", true),
         (400, "OutboundWebIdentityFederationDisabled", true),
-        (400, "SessionDurationEscalation", true),
+        (403, "SessionDurationEscalation", false),
+        (403, "SessionDurationEscalationException", false),
         (400, "Throttling", false),
         (400, "IDPCommunicationError", false),
         (503, "ServiceUnavailable", false),

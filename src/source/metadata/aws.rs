@@ -17,17 +17,26 @@ use crate::jwt::Claims;
 use crate::source::{FetchContext, Reason, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::{Answer, Form, Transport, moment};
-use keys::{Keys, Origin};
+use keys::{Keys, Origin, RENEWED};
 use sts::{Refused, Sts};
 use xml::element;
 
 pub use builder::AwsWebIdentityBuilder;
 
+/// The shortest life of a token that the service gives.
+const SHORTEST: Duration = Duration::from_secs(60);
+/// The keys must last so much longer than a token, so that they are kept.
+const SPARE: Duration = Duration::from_secs(60);
+/// A token that lasts as long as its keys is asked for with so much less: two clocks differ, and a request takes time.
+const CUT: Duration = Duration::from_secs(30);
+
 /// JWTs for the identity that a program has from AWS. An API elsewhere accepts them by `OpenID` Connect, or an authorization
 /// server exchanges them. See [`Metadata::aws_web_identity`](super::Metadata::aws_web_identity).
 ///
-/// The keys of AWS sign requests, and are no tokens. So the keys of the instance, the container or the role are fetched, kept
-/// until 5 min before their end, and sign a request for a token to the token service of the region (`GetWebIdentityToken`).
+/// The keys of AWS sign requests, and are no tokens. So the keys of the instance, the container or the role are fetched, and
+/// sign a request for a token to the token service of the region (`GetWebIdentityToken`). They are kept until 5 min before their
+/// end. A token cannot outlive the keys that sign for it. So keys that end earlier than a token of the wanted lifetime are
+/// replaced too. Where there are no keys that last longer, a token that lasts less is asked for.
 /// The account must have outbound identity federation turned on, and the role the permission `sts:GetWebIdentityToken`.
 ///
 /// # Where the keys come from
@@ -41,8 +50,8 @@ pub use builder::AwsWebIdentityBuilder;
 /// | EC2 | `imds_url` | none: the instance's metadata service, version 2 |
 ///
 /// # Errors of a fetch
-/// Transient: the network, 404 (the instance has no role yet), 408, 425, 429, 5xx, `Throttling`, keys that have expired, a
-/// request that was signed by a clock which differs from the service's by 30 s or more, and an answer that cannot be read. The
+/// Transient: the network, 404 (the instance has no role yet), 408, 425, 429, 5xx, `Throttling`, keys that have expired or
+/// end before the token would, a request that was signed by a clock which differs from the service's by 30 s or more, and an answer that cannot be read. The
 /// next request is then signed with new keys, or by the service's clock. Terminal: any other refusal (`AccessDenied`: the role
 /// lacks the permission; `OutboundWebIdentityFederationDisabled`: the account has to turn it on), and a redirect.
 pub struct AwsWebIdentity {
@@ -84,14 +93,14 @@ impl AwsWebIdentity {
         Self { wanted, origin, is_named, transport, sts_url, state, known }
     }
 
-    fn form(&self) -> Form {
+    fn form(&self, lifetime: Duration) -> Form {
         let mut form = Form::default();
         form.plain("Action", "GetWebIdentityToken");
         form.plain("Version", sts::VERSION);
         for (at, audience) in self.wanted.audience.iter().enumerate() {
             form.plain(&format!("Audience.member.{}", at + 1), audience);
         }
-        form.plain("DurationSeconds", &self.wanted.lifetime.as_secs().to_string());
+        form.plain("DurationSeconds", &lifetime.as_secs().to_string());
         form.plain("SigningAlgorithm", &self.wanted.algorithm);
         form
     }
@@ -102,15 +111,13 @@ impl AwsWebIdentity {
             let sts = Sts::new(self.transport.clone(), self.sts_url.as_deref(), &region);
             state.sts = Some(sts.map_err(SourceError::terminal)?);
         }
-        // A token that was rejected may stand for a role that the machine no longer has.
-        let is_good = |keys: &Keys| cx.reason != Reason::Rejected && keys.is_usable(cx.clock().now().wall);
-        if !state.keys.as_ref().is_some_and(is_good) {
-            state.keys = Some(self.origin.keys(state.sts.as_ref(), cx).await?);
-        }
+        self.renew_keys(state, cx).await?;
         let (Some(sts), Some(keys)) = (&state.sts, &state.keys) else {
             return Err(SourceError::transient("there are no keys"));
         };
-        match sts.ask_signed(&self.form(), keys, cx).await {
+        let longest = keys.left(sts.wall(cx)).saturating_sub(CUT);
+        let lifetime = self.wanted.lifetime.min(longest).max(SHORTEST);
+        match sts.ask_signed(&self.form(lifetime), keys, cx).await {
             Ok(answer) => read(answer),
             Err(Refused::Keys(error)) => {
                 state.keys = None;
@@ -118,6 +125,25 @@ impl AwsWebIdentity {
             }
             Err(Refused::Other(error)) => Err(error),
         }
+    }
+
+    /// Takes new keys if those in hand end soon, or before a token would.
+    async fn renew_keys(&self, state: &mut State, cx: &FetchContext) -> Result<(), SourceError> {
+        let left = match (&state.sts, &state.keys) {
+            // A token that was rejected may stand for a role that the machine no longer has.
+            (Some(sts), Some(keys)) if cx.reason != Reason::Rejected => keys.left(sts.wall(cx)),
+            _ => Duration::ZERO,
+        };
+        if left > RENEWED.max(self.wanted.lifetime + SPARE) {
+            return Ok(());
+        }
+        match self.origin.keys(state.sts.as_ref(), cx).await {
+            Ok(keys) => state.keys = Some(keys),
+            // Those in hand sign for a token that lasts less.
+            Err(_) if left > RENEWED => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 

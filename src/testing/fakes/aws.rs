@@ -23,22 +23,27 @@ const SKEW: u64 = 5 * 60;
 
 /// AWS on one address: the metadata service (version 2) of an instance in the region `eu-test-1` with the role `app-role`, the
 /// agent of a container at [`container_url`](Self::container_url), and the token service of that region. Its tokens are
-/// `aws-1`, `aws-2` and so on; keys last 6 h.
+/// `aws-1`, `aws-2` and so on; keys last 6 h, or [as long as is set](Self::keys_last).
 ///
 /// The metadata service refuses (401) a request without the token of a session, and a session without a lifetime (400) or
 /// with `X-Forwarded-For` (403). The agent wants `agent-token` as `Authorization` (401). The token service checks each
 /// signature (Signature Version 4), the session token, the date (within 5 min), the scope, and the parameters:
 /// `AssumeRoleWithWebIdentity` for the role `arn:aws:iam::123456789012:role/app` with the token `pod-token`, and
-/// `GetWebIdentityToken` with 1 to 10 audiences, `RS256` or `ES384`, and 60 to 3600 s.
+/// `GetWebIdentityToken` with 1 to 10 audiences, `RS256` or `ES384`, and 60 to 3600 s. A token that would last longer than the
+/// keys which sign for it is refused (403, `SessionDurationEscalation`).
 #[derive(Debug)]
 pub struct Aws {
     pub(super) server: FakeAuthServer,
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     keys: u32,
+    /// How long new keys last.
+    keys_last: Duration,
+    /// The ends of the keys that were given, in Unix seconds.
+    ends: Vec<u64>,
     /// Keys up to this number are no longer accepted.
     ended: u32,
     tokens: u32,
@@ -51,7 +56,9 @@ impl Aws {
     /// # Errors
     /// No port is available.
     pub async fn start() -> io::Result<Self> {
-        let state = Arc::<Mutex<State>>::default();
+        let state =
+            State { keys: 0, keys_last: KEYS_LAST, ends: Vec::new(), ended: 0, tokens: 0, refusal: None };
+        let state = Arc::new(Mutex::new(state));
         let server = FakeAuthServer::answering({
             let state = Arc::clone(&state);
             move |asked| lock(&state).answer(asked)
@@ -62,6 +69,12 @@ impl Aws {
     /// Where a container's agent is.
     pub fn container_url(&self) -> String {
         format!("{}/v1/credentials", self.server.base_url())
+    }
+
+    /// Keys that are given from now on last so long. Default 6 h.
+    pub fn keys_last(&self, time: Duration) -> &Self {
+        lock(&self.state).keys_last = time;
+        self
     }
 
     /// The keys that were given so far are no longer accepted (`ExpiredToken`).
@@ -110,15 +123,22 @@ impl State {
         }
     }
 
-    fn credentials(&mut self) -> Reply {
+    /// The end of new keys.
+    fn new_keys(&mut self) -> String {
         self.keys += 1;
+        self.ends.push(unix_in(self.keys_last));
+        end(self.keys_last)
+    }
+
+    fn credentials(&mut self) -> Reply {
+        let end = self.new_keys();
         let keys = json!({
             "Code": "Success",
             "Type": "AWS-HMAC",
             "AccessKeyId": format!("AKID{}", self.keys),
             "SecretAccessKey": SECRET,
             "Token": format!("session-{}", self.keys),
-            "Expiration": end(KEYS_LAST),
+            "Expiration": end,
         });
         Reply::json(200, keys.to_string())
     }
@@ -139,14 +159,17 @@ impl State {
                 }
                 (_, token) => error(400, "InvalidIdentityToken", &format!("{token} is not valid")),
             },
-            "GetWebIdentityToken" => self.signed(asked).unwrap_or_else(|| self.token(&form)),
+            "GetWebIdentityToken" => match self.signed(asked) {
+                Ok(end) => self.token(&form, end),
+                Err(refusal) => refusal,
+            },
             _ => error(400, "InvalidAction", "no such action"),
         }
     }
 
     fn assumed(&mut self) -> Reply {
-        self.keys += 1;
-        let (number, end) = (self.keys, end(KEYS_LAST));
+        let end = self.new_keys();
+        let number = self.keys;
         let body = format!(
             "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\n\
              <AssumeRoleWithWebIdentityResult><Credentials><SessionToken>session-{number}</SessionToken>\
@@ -157,7 +180,8 @@ impl State {
         Reply::text(200, "text/xml", body)
     }
 
-    fn token(&mut self, form: &[(String, String)]) -> Reply {
+    /// A token, asked for with keys that end then.
+    fn token(&mut self, form: &[(String, String)], keys_end: u64) -> Reply {
         let value = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
         let is_audience = |(name, value): &&(String, String)| {
             name.starts_with("Audience.member.") && (1..=1000).contains(&value.len())
@@ -169,6 +193,9 @@ impl State {
         {
             return error(400, "ValidationError", "1 validation error detected");
         }
+        if unix_in(Duration::from_secs(life)) > keys_end {
+            return error(403, "SessionDurationEscalation", "the token would outlive the session");
+        }
         self.tokens += 1;
         let (number, end) = (self.tokens, end(Duration::from_secs(life)));
         let body = format!(
@@ -179,15 +206,15 @@ impl State {
         Reply::text(200, "text/xml", body)
     }
 
-    /// Why the signature is not accepted, if it is not.
-    fn signed(&mut self, asked: &Asked) -> Option<Reply> {
+    /// When the keys end that signed, in Unix seconds; or why the signature is not accepted.
+    fn signed(&mut self, asked: &Asked) -> Result<u64, Reply> {
         if let Some((status, code)) = self.refusal.take() {
-            return Some(error(status, code, "the test says so"));
+            return Err(error(status, code, "the test says so"));
         }
-        let incomplete = || Some(error(400, "IncompleteSignature", "a part of the signature is missing"));
+        let incomplete = || Err(error(400, "IncompleteSignature", "a part of the signature is missing"));
         let Some(parts) = asked.header("authorization").and_then(|value| value.strip_prefix(ALGORITHM))
         else {
-            return Some(error(403, "MissingAuthenticationToken", "Request is missing Authentication Token"));
+            return Err(error(403, "MissingAuthenticationToken", "Request is missing Authentication Token"));
         };
         let part = |name: &str| parts.split(',').find_map(|part| part.trim().strip_prefix(name));
         let (Some(credential), Some(names), Some(signature)) =
@@ -199,28 +226,27 @@ impl State {
             return incomplete();
         };
         let Some(number) = id.strip_prefix("AKID").and_then(|number| number.parse::<u32>().ok()) else {
-            return Some(error(
+            return Err(error(
                 403,
                 "InvalidClientTokenId",
                 "The security token included in the request is invalid.",
             ));
         };
-        if number == 0
-            || number > self.keys
-            || asked.header("x-amz-security-token") != Some(&*format!("session-{number}"))
-        {
-            return Some(error(
+        let at = number.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        let is_session = asked.header("x-amz-security-token") == Some(&*format!("session-{number}"));
+        let Some(end) = at.and_then(|at| self.ends.get(at).copied()).filter(|_| is_session) else {
+            return Err(error(
                 403,
                 "InvalidClientTokenId",
                 "The security token included in the request is invalid.",
             ));
-        }
-        if number <= self.ended {
-            return Some(error(403, "ExpiredToken", "The security token included in the request is expired"));
+        };
+        if number <= self.ended || end <= unix_in(Duration::ZERO) {
+            return Err(error(403, "ExpiredToken", "The security token included in the request is expired"));
         }
         let sent = seconds(date);
         if sent.is_none_or(|sent| sent.abs_diff(unix_in(Duration::ZERO)) > SKEW) {
-            return Some(error(403, "SignatureDoesNotMatch", "Signature expired"));
+            return Err(error(403, "SignatureDoesNotMatch", "Signature expired"));
         }
         let headers: Option<Vec<_>> =
             names.split(';').map(|name| asked.header(name).map(|value| (name, value))).collect();
@@ -232,9 +258,9 @@ impl State {
         let signed = Signed { path, headers: &headers, body, date, region: "eu-test-1", service: "sts" };
         if scope != signed.scope() || signature != signed.signature(SECRET) {
             let what = "The request signature we calculated does not match the signature you provided.";
-            return Some(error(403, "SignatureDoesNotMatch", what));
+            return Err(error(403, "SignatureDoesNotMatch", what));
         }
-        None
+        Ok(end)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::keys::{Bearer, Origin, container_endpoint};
 use super::sts::Sts;
-use super::{AwsWebIdentity, is_region};
+use super::{AwsWebIdentity, SHORTEST, is_region};
 use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
@@ -16,7 +16,7 @@ use crate::source::metadata::{Server, TIMEOUT};
 use crate::transport::{HttpClient, HttpSettings, Limits, Transport};
 
 /// What the service gives.
-const LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3600);
+const LIFETIMES: std::ops::RangeInclusive<Duration> = SHORTEST..=Duration::from_secs(3600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 const INSTANCE: &str = "http://169.254.169.254";
 const CONTAINER: &str = "http://169.254.170.2";
@@ -78,7 +78,8 @@ impl AwsWebIdentityBuilder {
         self
     }
 
-    /// How long a token lasts: from 1 min to 1 h, in whole seconds. Default 5 min.
+    /// How long a token lasts: from 1 min to 1 h, in whole seconds. Default 5 min. A token cannot outlive the keys that sign for
+    /// it, so a token lasts less where there are no keys that last longer.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = Some(time);
         self

@@ -23,7 +23,7 @@ const REGION: &str = "/latest/meta-data/placement/region";
 /// In seconds. The longest that the service allows.
 const SESSION: &str = "21600";
 /// The services give new keys at least so long before the old ones end.
-const RENEWED: Duration = Duration::from_secs(5 * 60);
+pub(super) const RENEWED: Duration = Duration::from_secs(5 * 60);
 
 /// Keys that last for some hours.
 #[derive(Clone)]
@@ -36,9 +36,9 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Whether they do not end soon, by this wall clock.
-    pub(super) fn is_usable(&self, wall: SystemTime) -> bool {
-        self.ends.is_none_or(|end| end.duration_since(wall).is_ok_and(|left| left > RENEWED))
+    /// How long they are still good, by this wall clock.
+    pub(super) fn left(&self, wall: SystemTime) -> Duration {
+        self.ends.map_or(Duration::MAX, |end| end.duration_since(wall).unwrap_or_default())
     }
 
     /// From `AccessKeyId`, `SecretAccessKey`, `Token` and `Expiration`.

@@ -1,6 +1,7 @@
 //! AWS' Security Token Service of a region.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
 
 use http::header::{CONTENT_TYPE, DATE};
 use http::{HeaderName, Method};
@@ -29,7 +30,7 @@ pub(super) struct Sts {
 
 /// What the service said.
 pub(super) enum Refused {
-    /// The keys are no longer good.
+    /// Other keys are needed: these are no longer good, or end before the token would.
     Keys(SourceError),
     Other(SourceError),
 }
@@ -49,6 +50,11 @@ impl Sts {
 
     pub(super) fn shown(&self) -> &str {
         self.endpoint.shown()
+    }
+
+    /// The time by the service's clock, as far as it is known.
+    pub(super) fn wall(&self, cx: &FetchContext) -> SystemTime {
+        moved(cx.clock().now().wall, self.clock_offset.load(Ordering::Relaxed))
     }
 
     /// Sends a request that needs no signature.
@@ -81,7 +87,12 @@ impl Sts {
             Some("SignatureDoesNotMatch" | "RequestExpired") if was_late => {
                 Refused::Other(error.into_transient())
             }
-            Some("ExpiredToken" | "ExpiredTokenException") => Refused::Keys(error.into_transient()),
+            Some(
+                "ExpiredToken"
+                | "ExpiredTokenException"
+                | "SessionDurationEscalation"
+                | "SessionDurationEscalationException",
+            ) => Refused::Keys(error.into_transient()),
             Some("InvalidClientTokenId" | "UnrecognizedClientException") => Refused::Keys(error),
             _ => Refused::Other(error),
         })
