@@ -20,6 +20,8 @@ mod file_token;
 mod function;
 #[cfg(feature = "oauth2")]
 mod github_app;
+#[cfg(feature = "http")]
+mod given;
 #[cfg(feature = "oauth2")]
 mod hashicorp_vault;
 #[cfg(feature = "http")]
@@ -52,6 +54,8 @@ pub use client_credentials::{ClientCredentials, ClientCredentialsBuilder, Client
 pub use exec::{ExecCredential, ExecCredentialBuilder, ExecFormat};
 pub use file_token::{FileToken, FileTokenBuilder};
 pub use function::{SourceFn, source_fn};
+#[cfg(feature = "http")]
+pub(crate) use given::Given;
 #[cfg(feature = "http")]
 pub use json_endpoint::{JsonEndpoint, JsonEndpointBuilder};
 #[cfg(feature = "registry")]
@@ -217,6 +221,8 @@ pub struct FetchContext {
     deadline: Option<Duration>,
     #[cfg(feature = "registry")]
     asked: Asked,
+    #[cfg(feature = "http")]
+    given: Option<Given>,
 }
 
 impl FetchContext {
@@ -236,6 +242,8 @@ impl FetchContext {
             deadline,
             #[cfg(feature = "registry")]
             asked,
+            #[cfg(feature = "http")]
+            given: None,
         }
     }
 
@@ -313,7 +321,7 @@ impl FetchContext {
             Reason::Rejected | Reason::Forced => Reason::Expired,
             reason => reason,
         };
-        Self { clock, deadline, attempt: self.attempt, ..Self::new(reason) }
+        Self { clock, deadline, attempt: self.attempt, given: self.given.clone(), ..Self::new(reason) }
     }
 
     /// `limit`, or the time that is left, if that is less.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokenflight::source::{BoxSource, SourceSettings};
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply, fakes};
-use tokenflight::{TokenActor, TokenHandle};
+use tokenflight::{FetchContext, Reason, TokenActor, TokenHandle, TokenSource};
 
 use crate::file_token::Folder;
 use crate::support::*;
@@ -20,14 +20,27 @@ struct Chain {
     clock: ManualClock,
 }
 
+/// A token of the STS.
+fn sts(number: u32) -> Reply {
+    Reply::json(
+        200,
+        format!(
+            r#"{{"access_token":"sts-{number}","token_type":"Bearer","expires_in":600,"issued_token_type":"x"}}"#
+        ),
+    )
+}
+
 impl Chain {
     async fn new() -> Self {
+        Self::of((1..=4).map(sts)).await
+    }
+
+    /// With these answers of the STS.
+    async fn of(replies: impl IntoIterator<Item = Reply>) -> Self {
         let folder = Folder::new();
         let servers = [FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap()];
-        for number in 1..=4 {
-            servers[0].then(Reply::json(200, format!(
-                r#"{{"access_token":"sts-{number}","token_type":"Bearer","expires_in":600,"issued_token_type":"x"}}"#
-            )));
+        for reply in replies {
+            servers[0].then(reply);
         }
         let settings = json!({
             "kind": "json_endpoint", "method": "POST", "url": servers[1].url(),
@@ -106,6 +119,68 @@ async fn a_refusal_of_the_last_server_has_the_link_before_it_fetched_anew_at_the
     chain.clock.suspend(secs(60));
     handle.refresh().await.unwrap();
     assert_eq!((chain.calls(), chain.sent().as_str()), ([2, 3], "Bearer sts-2"));
+}
+
+#[actix::test]
+async fn a_refused_link_whose_own_server_fails_is_used_again() {
+    for failure in [Reply::json(503, ""), Reply::json(401, r#"{"error":"invalid_client"}"#)] {
+        let chain = Chain::of([sts(1), failure, sts(2)]).await;
+        let handle = chain.start();
+        handle.get().await.unwrap();
+        chain.servers[1].then(Reply::json(401, r#"{"error":"gone"}"#));
+        handle.refresh().await.unwrap_err();
+        chain.clock.suspend(secs(60));
+        handle.refresh().await.unwrap_err();
+        assert_eq!(chain.calls(), [2, 2]);
+        // One refusal is worth one try: the token in hand has not ended.
+        chain.clock.suspend(secs(60));
+        handle.refresh().await.unwrap();
+        assert_eq!((chain.calls(), chain.sent().as_str()), ([2, 3], "Bearer sts-1"));
+    }
+}
+
+#[actix::test]
+async fn a_refusal_in_one_link_says_nothing_of_the_link_beside_it() {
+    let (chain, other) = (Chain::new().await, FakeAuthServer::start().await.unwrap());
+    other.lifetime(secs(60));
+    let mut settings = chain.settings.clone();
+    settings["header_token"] = json!({ "X-Other": {
+        "kind": "client_credentials", "token_url": other.url(), "client_id": "app", "client_secret": "s3cret",
+    } });
+    let policy = plain().attempts(1);
+    let handle =
+        TokenActor::builder(build(&settings)).policy(policy).clock(chain.clock.clone()).start().unwrap();
+    handle.get().await.unwrap();
+    assert_eq!((chain.calls(), chain.sent().as_str()), ([1, 1], "Bearer sts-1"));
+    chain.clock.suspend(secs(60));
+    other.then(Reply::json(401, r#"{"error":"invalid_client"}"#));
+    let error = handle.refresh().await.unwrap_err();
+    assert!(error.is_rejected() && error.to_string().contains("x-other"), "{error}");
+    assert_eq!(chain.calls(), [1, 1], "nothing was sent");
+    chain.clock.suspend(secs(60));
+    handle.refresh().await.unwrap();
+    assert_eq!((chain.calls(), chain.sent().as_str()), ([1, 2], "Bearer sts-1"));
+}
+
+#[actix::test]
+async fn a_late_refusal_of_a_link_s_old_token_does_not_concern_the_new_one() {
+    let chain = Chain::new().await;
+    let source = build(&chain.settings);
+    let fetch = || source.fetch(FetchContext::new(Reason::Expired));
+    let refusal = || Reply::json(401, r#"{"error":"gone"}"#);
+    chain.servers[1].then(Reply::After(millis(300), Box::new(refusal()))).then(refusal());
+    let others = async {
+        while chain.servers[1].asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fetch().await.unwrap_err();
+        fetch().await.unwrap();
+        assert_eq!((chain.calls(), chain.sent().as_str()), ([2, 3], "Bearer sts-2"));
+    };
+    let (late, ()) = tokio::join!(fetch(), others);
+    assert!(late.unwrap_err().is_terminal());
+    fetch().await.unwrap();
+    assert_eq!((chain.calls(), chain.sent().as_str()), ([2, 4], "Bearer sts-2"));
 }
 
 #[actix::test]

@@ -11,7 +11,7 @@ use super::SourceSettings;
 use crate::clock::Timestamp;
 use crate::error::{BuildError, SourceError};
 use crate::policy::RefreshPolicy;
-use crate::source::{BoxSource, FetchContext, Reason, TokenSource};
+use crate::source::{BoxSource, FetchContext, Given, Reason, TokenSource};
 use crate::token::Token;
 
 /// The token of a source, fetched again only when it has ended or was refused. At most one call is under way, and those who
@@ -48,12 +48,24 @@ impl Kept {
         Ok(Self(Arc::new(Inner { source, policy: RefreshPolicy::default(), ended, state })))
     }
 
-    /// The server behind this link refused what it was sent. Whether the token was at fault is not known, so the next flight
-    /// brings a new one.
-    fn refused(&self) {
+    /// The server behind this link refused a request with these tokens. Whether the link's token was at fault is not known, so
+    /// the next flight tries to bring a new one. A token that has been replaced meanwhile does not matter any more.
+    fn refused(&self, tokens: &[Token]) {
         // A call that is under way brings a new token by itself.
         if let Ok(mut state) = self.0.state.try_lock() {
-            state.is_refused = state.held.is_some();
+            let is_held =
+                state.held.as_ref().is_some_and(|held| tokens.iter().any(|token| token.is_same(held)));
+            state.is_refused |= is_held;
+        }
+    }
+
+    /// The token, or an error when 9/10 of the time for the attempt are over.
+    async fn in_time(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let Some(left) = cx.time_left() else { return self.0.token(cx).await };
+        let limit = left * 9 / 10;
+        match tokio::time::timeout(limit, self.0.token(cx)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SourceError::transient(format!("its source had no token within {limit:.1?}"))),
         }
     }
 }
@@ -77,7 +89,11 @@ impl Inner {
         let outcome = self.call(&state, cx, now).await;
         match &outcome {
             Ok(token) => *state = State { held: Some(token.clone()), ..State::default() },
-            Err(failure) => state.failure = Some(failure.clone()),
+            // One refusal is worth one try: the token in hand may be good all the same.
+            Err(failure) => {
+                state.is_refused = false;
+                state.failure = Some(failure.clone());
+            }
         }
         self.ended.fetch_add(1, Ordering::AcqRel);
         outcome
@@ -112,13 +128,13 @@ impl Inner {
 impl TokenSource for Kept {
     /// The token that is kept, or a new one. Whoever depends on it waits for at most 9/10 of the time that is left for the
     /// attempt: then there is time for an error that names this link.
-    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let Some(left) = cx.time_left() else { return self.0.token(cx).await };
-        let limit = left * 9 / 10;
-        match tokio::time::timeout(limit, self.0.token(cx)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(SourceError::transient(format!("its source had no token within {limit:.1?}"))),
+    async fn fetch(&self, mut cx: FetchContext) -> Result<Token, SourceError> {
+        let given = cx.take_given();
+        let outcome = self.in_time(cx).await;
+        if let Some(given) = given {
+            given.note(outcome.as_ref().ok());
         }
+        outcome
     }
 
     fn finish(&self) -> impl Future<Output = ()> + Send {
@@ -144,7 +160,7 @@ impl fmt::Debug for Kept {
     }
 }
 
-/// A source with links: when its server refuses, the links bring new tokens at the next flight.
+/// A source with links: when its server refuses, the links whose tokens it was sent bring new ones at the next flight.
 #[derive(Debug)]
 struct Chain<S> {
     source: S,
@@ -158,10 +174,12 @@ pub(super) fn chain(source: impl TokenSource, links: Vec<Kept>) -> BoxSource {
 
 impl<S: TokenSource> TokenSource for Chain<S> {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let outcome = self.source.fetch(cx).await;
+        let given = Given::default();
+        let outcome = self.source.fetch(cx.with_given(given.clone())).await;
         if outcome.as_ref().is_err_and(SourceError::is_terminal) {
+            let tokens = given.tokens();
             for link in &self.links {
-                link.refused();
+                link.refused(&tokens);
             }
         }
         outcome
