@@ -134,7 +134,9 @@ impl AwsWebIdentityBuilder {
         self
     }
 
-    /// Scheme, host and port of the token service, for an endpoint of your own network. Default: that of the region.
+    /// Scheme, host and port of the token service, for an endpoint of your own network, or for a partition of AWS that this crate
+    /// does not know. Default: that of the region, in the domain of its partition; of a partition that is not known,
+    /// `amazonaws.com`.
     pub fn sts_url(mut self, url: impl Into<String>) -> Self {
         self.sts_url = Some(url.into());
         self

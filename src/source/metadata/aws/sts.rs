@@ -17,6 +17,15 @@ use crate::transport::{Answer, Endpoint, Form, Request, Transport};
 
 pub(super) const VERSION: &str = "2011-06-15";
 const SERVICE: &str = "sts";
+/// How the regions of a partition begin, and the domain of its services, where it is not the usual one.
+const DOMAINS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+];
 /// A difference between two clocks, in seconds, that is worth a second try.
 const LARGE_OFFSET: u64 = 30;
 
@@ -38,9 +47,7 @@ pub(super) enum Refused {
 impl Sts {
     /// The service of a region, or the one at this address.
     pub(super) fn new(transport: Transport, url: Option<&str>, region: &str) -> Result<Self, BuildError> {
-        // The regions of China have a domain of their own.
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let usual = format!("https://sts.{region}.{domain}");
+        let usual = usual(region);
         let endpoint = Endpoint::below("sts_url", url.unwrap_or(&usual), "scheme, host and port", "/")?;
         endpoint.check_plaintext(false)?;
         transport.check(&endpoint)?;
@@ -141,6 +148,13 @@ impl Sts {
     }
 }
 
+/// The address of a region's service. Each partition of AWS has a domain of its own.
+fn usual(region: &str) -> String {
+    let domain = DOMAINS.iter().find_map(|(start, domain)| region.starts_with(start).then_some(*domain));
+    let domain = domain.unwrap_or("amazonaws.com");
+    format!("https://sts.{region}.{domain}")
+}
+
 /// The error, and the service's code.
 fn refused(answer: &Answer) -> (SourceError, Option<String>) {
     let text = answer.text().unwrap_or_default();
@@ -156,4 +170,25 @@ fn refused(answer: &Answer) -> (SourceError, Option<String>) {
         || answer.retry_after().is_some()
         || matches!(code.as_deref(), Some("Throttling" | "ThrottlingException" | "IDPCommunicationError"));
     (answer.refusal(may_pass, &what), code.map(std::borrow::Cow::into_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_s_service_stands_in_the_domain_of_its_partition() {
+        for (region, domain) in [
+            ("eu-central-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+            ("us-iso-east-1", "c2s.ic.gov"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+            ("us-isof-south-1", "csp.hci.ic.gov"),
+            ("eu-isoe-west-1", "cloud.adc-e.uk"),
+        ] {
+            assert_eq!(usual(region), format!("https://sts.{region}.{domain}"));
+        }
+    }
 }
