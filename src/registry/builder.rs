@@ -328,7 +328,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
         #[cfg(feature = "shared")]
         if fleet.is_some() {
             // No call before the store has been asked.
-            gate.lend(Some((0, Duration::ZERO)));
+            gate.lend(Some(super::gate::Lent::default()));
         }
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let common = Arc::new(Common {

@@ -30,7 +30,9 @@ use crate::error::SourceError;
 use breaker::{Breaker, Pass, Pauses};
 use clients::Clients;
 use line::{Line, Rank};
-pub(crate) use words::{Answer, Ask, Decided, Ending, GateSettings, GateStatus, Number, Permit, Refusal};
+pub(crate) use words::{
+    Answer, Ask, Decided, Ending, GateSettings, GateStatus, Lent, Number, Permit, Refusal,
+};
 
 /// How many keys in their own trouble are remembered.
 const TROUBLED: usize = 256;
@@ -53,8 +55,8 @@ pub(crate) struct Gate<T, E = SourceError> {
     next_number: u64,
     running: usize,
     limit: usize,
-    /// What the fleet lends this process, and until when. `None`: its own limit alone counts.
-    lent: Option<(usize, Duration)>,
+    /// What the fleet lends this process. `None`: its own limit alone counts.
+    lent: Option<Lent>,
     cuts: u64,
     usual: Option<Duration>,
 }
@@ -119,7 +121,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
             }
             _ => {}
         }
-        let expected = self.expected(ask.group);
+        let expected = self.expected(ask.group, now);
         if ask.urgent && expected > ask.patience {
             return Answer::Refused(Refusal::TooLong { expected, patience: ask.patience });
         }
@@ -225,11 +227,11 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         None
     }
 
-    /// From now on so many calls may run at once here, until that moment; `None`: as many as the own limit says. Calls that
-    /// are under way go on.
+    /// From now on so many calls may run at once here; `None`: as many as the own limit says. Calls that are under way go
+    /// on.
     #[cfg(feature = "shared")]
-    pub(crate) fn lend(&mut self, slots: Option<(usize, Duration)>) {
-        self.lent = slots;
+    pub(crate) fn lend(&mut self, lent: Option<Lent>) {
+        self.lent = lent;
     }
 
     /// How many calls are under way, and how many could be.
@@ -271,7 +273,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     }
 
     fn has_slot(&self, now: Duration) -> bool {
-        let lent = self.lent.map_or(usize::MAX, |(slots, until)| if now < until { slots } else { 0 });
+        let lent = self.lent.map_or(usize::MAX, |lent| if now < lent.until { lent.slots } else { 0 });
         self.running < self.limit && self.running < lent
     }
 

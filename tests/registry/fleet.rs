@@ -88,6 +88,22 @@ async fn a_process_with_one_call_has_its_turn_beside_one_with_a_crowd() {
     }
 }
 
+#[actix::test]
+async fn a_burst_after_a_time_without_calls_waits_for_its_slots() {
+    let fleet = Fleet::begin();
+    for key in 0..101 {
+        drop(fleet.source.of(key).taking(secs(1)));
+    }
+    let tokens = fleet.process(16);
+    assert!(tokens.get(&0).await.is_ok());
+    tokio::time::sleep(secs(5)).await;
+    for caller in asks(&tokens, 1..101) {
+        let outcome = caller.await.unwrap();
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+    assert!(fleet.source.most_at_once() <= 16);
+}
+
 /// Another process, which shows no sign of life any more.
 async fn holds(fleet: &Fleet, slots: usize) {
     let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();

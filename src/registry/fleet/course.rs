@@ -9,6 +9,7 @@ use futures_util::future::select;
 use tokio::task::JoinHandle;
 
 use super::super::common::Common;
+use super::super::gate::Lent;
 use super::super::shard::Key;
 use super::Fleet;
 use crate::backoff::doubled;
@@ -151,7 +152,7 @@ impl<K: Key> Run<K> {
         self.fleet.is_short.store(is_short, Ordering::Relaxed);
         self.fleet.gives_back.store(answer.held > cap, Ordering::Relaxed);
         self.fleet.held.store(answer.held, Ordering::Relaxed);
-        self.lend(answer.held.min(cap), sent);
+        self.lend(answer.held.min(cap), is_short, sent);
         self.listen(is_short).await;
         if gave_all_back {
             // The others come first.
@@ -190,8 +191,9 @@ impl<K: Key> Run<K> {
         doubled(TICK, self.failures, LONGEST)
     }
 
-    fn lend(&self, slots: usize, sent: Duration) {
-        self.common.lend(Some((slots, sent.saturating_add(self.fleet.lease))));
+    fn lend(&self, slots: usize, is_short: bool, sent: Duration) {
+        let until = sent.saturating_add(self.fleet.lease);
+        self.common.lend(Some(Lent { slots, until, is_short }));
     }
 
     /// Until the time is over, or something stirs; never less than the gap.
@@ -213,7 +215,7 @@ impl<K: Key> Run<K> {
 
 impl<K: Key> Common<K> {
     /// The gate goes by these slots from now on. What it decides because of that is sent to the shards.
-    pub(in crate::registry) fn lend(&self, slots: Option<(usize, Duration)>) {
+    pub(in crate::registry) fn lend(&self, slots: Option<Lent>) {
         let now = self.cells.clock().now().boot;
         let mut gate = lock(&self.gate);
         gate.lend(slots);

@@ -74,14 +74,15 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     }
 
     /// How long one of this group waits that joins now. Zero while nothing is known.
-    pub(super) fn expected(&self, group: u64) -> Duration {
+    pub(super) fn expected(&self, group: u64, now: Duration) -> Duration {
         let Some(usual) = self.usual else { return Duration::ZERO };
         let (all, own) = self.line.before(group);
         let rounds = |calls: usize, at_once: usize| {
             let at_once = u32::try_from(at_once).unwrap_or(u32::MAX).max(1);
             usual.saturating_mul(u32::try_from(calls).unwrap_or(u32::MAX)) / at_once
         };
-        let limit = self.lent.map_or(self.limit, |(slots, _)| self.limit.min(slots).max(1));
+        let scarce = self.lent.filter(|lent| lent.is_short && now < lent.until);
+        let limit = scarce.map_or(self.limit, |lent| self.limit.min(lent.slots).max(1));
         rounds(all, limit).max(rounds(own, limit.min(self.settings.per_group)))
     }
 }

@@ -84,6 +84,18 @@ pub(crate) struct Permit {
     pub(super) as_client: Sent,
 }
 
+/// What the fleet lends this process. By default nothing, and the store has not been asked.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(not(feature = "shared"), allow(dead_code))] // only a fleet lends
+pub(crate) struct Lent {
+    /// So many calls at once.
+    pub(crate) slots: usize,
+    /// On the boot clock.
+    pub(crate) until: Duration,
+    /// The process wants more, and there are no more.
+    pub(crate) is_short: bool,
+}
+
 /// What a key that asks is told at once.
 #[derive(Debug)]
 pub(crate) enum Answer<E = SourceError> {
