@@ -22,15 +22,18 @@ fn drop_payload(payload: Box<dyn Any + Send>) {
 }
 
 /// A foreign future. It may panic when it is polled, and then its output is `None`; and when it is dropped.
-pub(crate) struct Contained<T: 'static>(Pin<Box<dyn Future<Output = T> + Send>>);
+pub(crate) struct ContainedFor<'a, T: 'a>(Pin<Box<dyn Future<Output = T> + Send + 'a>>);
 
-impl<T> Contained<T> {
-    pub(crate) fn new(future: Pin<Box<dyn Future<Output = T> + Send>>) -> Self {
+/// One that borrows nothing.
+pub(crate) type Contained<T> = ContainedFor<'static, T>;
+
+impl<'a, T> ContainedFor<'a, T> {
+    pub(crate) fn new(future: Pin<Box<dyn Future<Output = T> + Send + 'a>>) -> Self {
         Self(future)
     }
 }
 
-impl<T> Future for Contained<T> {
+impl<T> Future for ContainedFor<'_, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<T>> {
@@ -38,7 +41,7 @@ impl<T> Future for Contained<T> {
     }
 }
 
-impl<T> Drop for Contained<T> {
+impl<T> Drop for ContainedFor<'_, T> {
     fn drop(&mut self) {
         let future = mem::replace(&mut self.0, Box::pin(future::pending()));
         contain(|| drop(future));

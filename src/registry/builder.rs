@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use actix::Actor;
 use actix_rt::{Arbiter, ArbiterHandle};
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc;
 
 use super::cell::Cells;
-use super::common::{Bounds, Common, Counted, Heard, Seats};
+use super::common::{Bounds, Common, Counted, Seats};
 use super::gate::{Gate, GateSettings};
 use super::observe::{Label, Meters};
-use super::shard::Shard;
+use super::shard::{Shard, Start};
 use super::{Inner, Key, TokenRegistry};
 use crate::builder::{no_arbiter, on_own_thread, one_time};
 use crate::clock::{Clock, SystemClock};
@@ -279,9 +279,9 @@ impl<K: Key> TokenRegistryBuilder<K> {
             return Err(BuildError::new("arbiter", "has stopped: start the shard on one that runs"));
         }
         let Built { common, shards } = self.build(arbiters.len())?;
-        let start = |(arbiter, Start { number, heard, seed }): (&ArbiterHandle, Start)| {
+        let start = |(arbiter, start): (&ArbiterHandle, Start)| {
             let common = Arc::clone(&common);
-            Shard::start_in_arbiter(arbiter, move |_| Shard::new(number, common, heard, seed))
+            Shard::start_in_arbiter(arbiter, move |_| Shard::new(common, start))
         };
         let doors = arbiters.into_iter().zip(shards).map(start).collect();
         Ok(TokenRegistry(Arc::new(Inner { common, doors })))
@@ -296,9 +296,9 @@ impl<K: Key> TokenRegistryBuilder<K> {
         let Built { common, shards } = self.build(1)?;
         let name = Arc::clone(&common.name);
         let mut doors = Vec::new();
-        for Start { number, heard, seed } in shards {
+        for start in shards {
             let common = Arc::clone(&common);
-            doors.push(on_own_thread(&name, move || Shard::new(number, common, heard, seed))?);
+            doors.push(on_own_thread(&name, move || Shard::new(common, start))?);
         }
         Ok(TokenRegistry(Arc::new(Inner { common, doors })))
     }
@@ -348,8 +348,16 @@ impl<K: Key> TokenRegistryBuilder<K> {
             fleet,
             gate: Mutex::new(gate),
         });
-        let begin = |(number, heard)| Start { number, heard, seed: dice.u64(..) };
-        Ok(Built { common, shards: ears.into_iter().enumerate().map(begin).collect() })
+        let begin = |(number, heard)| Start {
+            number,
+            heard,
+            seed: dice.u64(..),
+            // The first shard has it.
+            #[cfg(feature = "shared")]
+            course: (number == 0).then(|| super::fleet::Course::new(&common)).flatten(),
+        };
+        let shards = ears.into_iter().enumerate().map(begin).collect();
+        Ok(Built { common, shards })
     }
 }
 
@@ -357,13 +365,6 @@ impl<K: Key> TokenRegistryBuilder<K> {
 struct Built<K> {
     common: Arc<Common<K>>,
     shards: Vec<Start>,
-}
-
-/// What a shard is made of.
-struct Start {
-    number: usize,
-    heard: UnboundedReceiver<Heard>,
-    seed: u64,
 }
 
 impl<K> fmt::Debug for TokenRegistryBuilder<K> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::error::BuildError;
+use crate::panics::ContainedFor;
 use crate::store::{News, SharedKey, SharedStore, SlotAnswer, SlotAsk, StoreError};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
@@ -126,8 +127,17 @@ impl Fleet {
         const LIMIT: Duration = Duration::from_secs(2);
         let (owner, slots, time) = (self.owner.clone(), self.slots, self.lease);
         let ask = SlotAsk { owner, wanted, most, slots, time };
-        let answer = tokio::time::timeout(LIMIT.min(self.lease / 2), self.store.slots(&self.key, &ask)).await;
-        answer.unwrap_or_else(|_| Err(StoreError::new("no answer in time")))
+        let answering = ContainedFor::new(self.store.slots(&self.key, &ask));
+        match tokio::time::timeout(LIMIT.min(self.lease / 2), answering).await {
+            Ok(answer) => answer.unwrap_or_else(|| Err(StoreError::new("the store panicked"))),
+            Err(_) => Err(StoreError::new("no answer in time")),
+        }
+    }
+
+    /// `None`: there will be no news, and the next ask is due by time.
+    async fn watch(&self, limit: Duration) -> Option<News> {
+        let watching = ContainedFor::new(self.store.watch(&self.key));
+        tokio::time::timeout(limit, watching).await.ok().flatten().and_then(Result::ok)
     }
 }
 
@@ -146,10 +156,11 @@ impl<S: SharedStore> Slots for S {
     }
 
     fn slots<'a>(&'a self, key: &'a SharedKey, ask: &'a SlotAsk) -> Answering<'a, SlotAnswer> {
-        Box::pin(SharedStore::slots(self, key, ask))
+        // The call itself is foreign code, too: it runs when this is polled.
+        Box::pin(async move { SharedStore::slots(self, key, ask).await })
     }
 
     fn watch<'a>(&'a self, key: &'a SharedKey) -> Answering<'a, News> {
-        Box::pin(SharedStore::watch(self, key))
+        Box::pin(async move { SharedStore::watch(self, key).await })
     }
 }

@@ -81,6 +81,15 @@ pub(super) struct Shard<K: Key> {
     events: usize,
 }
 
+/// What a shard is made of. If its arbiter has stopped, this is dropped, and no shard begins.
+pub(super) struct Start {
+    pub(super) number: usize,
+    pub(super) heard: UnboundedReceiver<Heard>,
+    pub(super) seed: u64,
+    #[cfg(feature = "shared")]
+    pub(super) course: Option<super::fleet::Course>,
+}
+
 /// What a key of a registry can be.
 ///
 /// Its `Clone`, `Eq`, `Hash` and `Drop` run under the registry's locks. They must not call the registry.
@@ -89,16 +98,11 @@ pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
 impl<K: Clone + Eq + Hash + Send + Sync + 'static> Key for K {}
 
 impl<K: Key> Shard<K> {
-    pub(super) fn new(
-        number: usize,
-        common: Arc<Common<K>>,
-        heard: UnboundedReceiver<Heard>,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(common: Arc<Common<K>>, start: Start) -> Self {
         let now = common.cells.clock().now().boot;
         let next_sweep = now.saturating_add(common.limits.sweep_interval());
         Self {
-            number,
+            number: start.number,
             common,
             entries: Entries::new(),
             busy: 0,
@@ -107,12 +111,12 @@ impl<K: Key> Shard<K> {
             alarm: None,
             works: FuturesUnordered::new(),
             decided: VecDeque::new(),
-            heard,
+            heard: start.heard,
             telling: VecDeque::new(),
             crowds: VecDeque::new(),
             delivery: Delivery::default(),
             effects: Vec::new(),
-            dice: fastrand::Rng::with_seed(seed),
+            dice: fastrand::Rng::with_seed(start.seed),
             totals: Counters::default(),
             sweep: None,
             next_sweep,
@@ -121,7 +125,7 @@ impl<K: Key> Shard<K> {
             #[cfg(feature = "metrics")]
             told: super::observe::Told::default(),
             #[cfg(feature = "shared")]
-            course: None,
+            course: start.course,
             events: 0,
         }
     }
@@ -315,8 +319,8 @@ impl<K: Key> Actor for Shard<K> {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(Rounds);
         #[cfg(feature = "shared")]
-        if self.number == 0 {
-            self.course = super::fleet::Course::begin(&self.common);
+        if let Some(course) = &mut self.course {
+            course.begin(&self.common);
         }
     }
 

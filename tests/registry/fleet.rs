@@ -1,8 +1,12 @@
 //! Calls of a fleet: two registries with one store never make more calls at once than the fleet has slots.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokenflight::registry::{FleetCalls, TokenRegistry, TokenRegistryBuilder};
 use tokenflight::store::{
-    Ask, Failure, Lease, Look, MemoryStore, News, SharedKey, SharedStore, SlotAsk, StoreError, Stored,
+    Ask, Failure, Lease, Look, MemoryStore, News, SharedKey, SharedStore, SlotAnswer, SlotAsk, StoreError,
+    Stored,
 };
 use tokenflight::testing::ManualClock;
 
@@ -160,12 +164,68 @@ async fn a_call_keeps_its_slot_for_longer_than_a_lease() {
     assert_eq!(fleet.source.most_at_once(), 1);
 }
 
-/// It keeps tokens and no slots.
-struct NoSlots;
+/// A store for slots alone, which counts its asks and may have a fault.
+#[derive(Clone, Default)]
+struct Odd {
+    store: Option<MemoryStore>,
+    fault: Fault,
+    asks: Arc<AtomicUsize>,
+    panics: Arc<AtomicUsize>,
+}
 
-impl SharedStore for NoSlots {
-    async fn watch(&self, _: &SharedKey) -> Result<News, StoreError> {
-        unreachable!()
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Fault {
+    #[default]
+    None,
+    /// Each answer takes another time, so that the processes do not go in step.
+    IsUneven,
+    SlotsPanic,
+    WatchPanics,
+    WatchHangs,
+    /// The first ask is counted, and its answer never comes.
+    FirstAnswerHangs,
+}
+
+impl Odd {
+    fn with(store: &MemoryStore, fault: Fault) -> Self {
+        Self { store: Some(store.clone()), fault, ..Self::default() }
+    }
+
+    fn asks(&self) -> usize {
+        self.asks.load(Ordering::Relaxed)
+    }
+
+    fn panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        panic!("the test says so");
+    }
+}
+
+impl SharedStore for Odd {
+    fn keeps_slots(&self) -> bool {
+        self.store.is_some()
+    }
+    async fn slots(&self, key: &SharedKey, ask: &SlotAsk) -> Result<SlotAnswer, StoreError> {
+        let number = self.asks.fetch_add(1, Ordering::Relaxed);
+        if self.fault == Fault::SlotsPanic {
+            self.panic();
+        }
+        if self.fault == Fault::IsUneven {
+            tokio::time::sleep(millis(fastrand::u64(..100))).await;
+        }
+        let answer = self.store.as_ref().unwrap().slots(key, ask).await;
+        if self.fault == Fault::FirstAnswerHangs && number == 0 {
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+    async fn watch(&self, key: &SharedKey) -> Result<News, StoreError> {
+        match self.fault {
+            Fault::WatchPanics => self.panic(),
+            Fault::WatchHangs => std::future::pending().await,
+            _ => {}
+        }
+        self.store.as_ref().unwrap().watch(key).await
     }
     async fn look_or_lease(&self, _: &SharedKey, _: &Ask) -> Result<Look, StoreError> {
         unreachable!()
@@ -191,6 +251,53 @@ impl SharedStore for NoSlots {
 }
 
 #[actix::test]
+async fn a_store_that_panics_is_one_that_fails() {
+    tokio::time::pause();
+    for fault in [Fault::SlotsPanic, Fault::WatchPanics] {
+        let fleet = Fleet::another();
+        let store = Odd::with(&fleet.store, fault);
+        let calls = FleetCalls::new(store.clone(), "auth", 1);
+        let tokens = fleet.process_with(1, |builder| builder.calls_of_fleet(calls));
+        for round in 0..3 {
+            // Two at once, so that one of them is missing a slot.
+            for caller in asks(&tokens, round * 2..round * 2 + 2) {
+                let outcome = tokio::time::timeout(secs(3), caller).await;
+                assert!(outcome.expect("an outcome in time").unwrap().is_ok());
+            }
+            tokio::time::sleep(secs(20)).await;
+        }
+        // It is asked again and again.
+        assert!(store.panics.load(Ordering::Relaxed) > 1);
+    }
+}
+
+#[actix::test]
+async fn a_registry_whose_first_arbiter_has_stopped_keeps_to_its_own_limit() {
+    let fleet = Fleet::another();
+    let (first, second) = (actix_rt::Arbiter::new(), actix_rt::Arbiter::new());
+    let (began, has_begun) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    // It stops before it comes to what is started on it.
+    first.spawn_fn(move || {
+        began.send(()).unwrap();
+        let _ = ends.recv();
+    });
+    has_begun.recv().unwrap();
+    first.stop();
+    let source = fleet.source.clone();
+    let calls = FleetCalls::new(fleet.store.clone(), "auth", 1);
+    let builder = TokenRegistry::<u32>::builder(source).policy(plain()).calls_of_fleet(calls);
+    let tokens = builder.start_on([&first.handle(), &second.handle()]).unwrap();
+    drop(end);
+    first.join().unwrap();
+    // Whose shard is gone is told so; the keys of the other shard have their tokens.
+    let found = futures_util::future::join_all((0..20).map(|key| tokens.get(&key)));
+    let found = tokio::time::timeout(secs(3), found).await.expect("outcomes in time");
+    assert!(found.iter().any(Result::is_ok));
+    second.stop();
+}
+
+#[actix::test]
 async fn an_error_of_the_fleet_s_calls_names_the_field() {
     let field = |calls: FleetCalls| {
         let builder = TokenRegistry::builder(Scripts::default()).calls_of_fleet(calls);
@@ -198,7 +305,7 @@ async fn an_error_of_the_fleet_s_calls_names_the_field() {
     };
     let store = MemoryStore::new;
     assert_eq!(field(FleetCalls::new(store(), "auth", 0)), "calls_of_fleet");
-    assert_eq!(field(FleetCalls::new(NoSlots, "auth", 1)), "calls_of_fleet");
+    assert_eq!(field(FleetCalls::new(Odd::default(), "auth", 1)), "calls_of_fleet");
     assert_eq!(field(FleetCalls::new(store(), "", 1)), "name");
     assert_eq!(field(FleetCalls::new(store(), "auth", 1).lease(millis(10))), "calls_of_fleet.lease");
     assert_eq!(field(FleetCalls::new(store(), "auth", 1).lease(secs(61))), "calls_of_fleet.lease");

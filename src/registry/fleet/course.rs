@@ -23,32 +23,51 @@ const TURN: Duration = Duration::from_secs(1);
 /// How often it asks while something changes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ends with what holds it: then the gate goes by its own limit, and the slots are given back.
+/// Ends with what holds it: then the slots are given back.
 pub(in crate::registry) struct Course {
     fleet: Arc<Fleet>,
-    task: JoinHandle<()>,
-    lets_go: Box<dyn Fn()>,
+    /// Until it begins.
+    own_limit: Option<OwnLimit>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// When it is dropped, the gate goes by its own limit: when the task ends, however it does so, and when it never begins.
+struct OwnLimit(Box<dyn Fn() + Send>);
+
+impl Drop for OwnLimit {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 impl Course {
-    /// On this thread's arbiter.
-    pub(in crate::registry) fn begin<K: Key>(common: &Arc<Common<K>>) -> Option<Self> {
+    pub(in crate::registry) fn new<K: Key>(common: &Arc<Common<K>>) -> Option<Self> {
         let fleet = Arc::clone(common.fleet.as_ref()?);
-        let ran = Run::new(Arc::clone(&fleet), Arc::clone(common));
         let common = Arc::downgrade(common);
-        let lets_go = move || {
+        let goes_back = move || {
             if let Some(common) = common.upgrade() {
                 common.lend(None);
             }
         };
-        Some(Self { fleet, task: tokio::task::spawn_local(ran.go_on()), lets_go: Box::new(lets_go) })
+        Some(Self { fleet, own_limit: Some(OwnLimit(Box::new(goes_back))), task: None })
+    }
+
+    /// On this thread's arbiter.
+    pub(in crate::registry) fn begin<K: Key>(&mut self, common: &Arc<Common<K>>) {
+        let Some(own_limit) = self.own_limit.take() else { return };
+        let run = Run::new(Arc::clone(&self.fleet), Arc::clone(common));
+        self.task = Some(tokio::task::spawn_local(async move {
+            let _own_limit = own_limit;
+            run.go_on().await;
+        }));
     }
 }
 
 impl Drop for Course {
     fn drop(&mut self) {
-        self.task.abort();
-        (self.lets_go)();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
         // If this fails, or nothing runs any more, the lease ends.
         let fleet = Arc::clone(&self.fleet);
         if fleet.held.swap(0, Ordering::Relaxed) > 0
@@ -169,9 +188,7 @@ impl<K: Key> Run<K> {
         if !is_short {
             self.news = None;
         } else if self.news.is_none() {
-            let watching = self.fleet.store.watch(&self.fleet.key);
-            let news = tokio::time::timeout(TICK, watching).await;
-            self.news = news.ok().and_then(Result::ok);
+            self.news = self.fleet.watch(TICK).await;
         }
     }
 
