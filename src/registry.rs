@@ -281,7 +281,8 @@ impl<K: Key> TokenRegistry<K> {
         Ok(totals)
     }
 
-    /// Tells everyone who waits, then stops. Returns when all have been told, and the source has come to its end.
+    /// Tells everyone who waits, then stops. Returns when all have been told, the source has come to its end, and the slots of
+    /// a fleet have been given back, which takes 2 s at most.
     pub async fn shutdown(&self) {
         let (mut ends, mut others) = (Vec::new(), Vec::new());
         // The first shard comes last: it lets the source end when the others have given up their calls.

@@ -77,6 +77,7 @@ impl FleetCalls {
             lease: self.lease,
             owner: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
             stirs: Notify::new(),
+            has_asked: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             is_short: AtomicBool::new(false),
             gives_back: AtomicBool::new(false),
@@ -103,6 +104,8 @@ pub(super) struct Fleet {
     owner: String,
     /// Wakes the course.
     stirs: Notify,
+    /// The store may know of this process.
+    has_asked: AtomicBool,
     /// How many slots are this process's; none bounds it while the store does not answer.
     held: AtomicUsize,
     /// It wants more than it has, and has said so.
@@ -127,9 +130,13 @@ impl Fleet {
         const LIMIT: Duration = Duration::from_secs(2);
         let (owner, slots, time) = (self.owner.clone(), self.slots, self.lease);
         let ask = SlotAsk { owner, wanted, most, slots, time };
+        self.has_asked.fetch_or(wanted > 0, Ordering::Relaxed);
         let answering = ContainedFor::new(self.store.slots(&self.key, &ask));
         match tokio::time::timeout(LIMIT.min(self.lease / 2), answering).await {
-            Ok(answer) => answer.unwrap_or_else(|| Err(StoreError::new("the store panicked"))),
+            Ok(answer) => {
+                self.has_asked.fetch_and(wanted > 0 || !matches!(answer, Some(Ok(_))), Ordering::Relaxed);
+                answer.unwrap_or_else(|| Err(StoreError::new("the store panicked")))
+            }
             Err(_) => Err(StoreError::new("no answer in time")),
         }
     }

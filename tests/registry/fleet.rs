@@ -297,6 +297,60 @@ async fn a_registry_whose_first_arbiter_has_stopped_keeps_to_its_own_limit() {
     second.stop();
 }
 
+/// How many slots another process is given.
+async fn free_slots(fleet: &Fleet, slots: usize) -> usize {
+    let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();
+    let ask = SlotAsk { owner: "another".to_owned(), wanted: slots, most: slots, slots, time: secs(10) };
+    let answer = fleet.store.slots(&key, &ask).await.unwrap();
+    assert!(!answer.others_want);
+    assert_eq!(answer.share, slots, "nobody else wants slots");
+    answer.held
+}
+
+#[test]
+fn a_thread_of_its_own_gives_its_slots_back_before_its_shutdown_is_answered() {
+    let fleet = Fleet::another();
+    fleet.source.of(1).hold();
+    let calls = FleetCalls::new(fleet.store.clone(), "auth", 1);
+    let builder = TokenRegistry::<u32>::builder(fleet.source.clone()).policy(plain()).calls_of_fleet(calls);
+    let tokens = builder.spawn_thread().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let caller = tokio::spawn(tokens.get(&1));
+        while fleet.source.running() == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokens.shutdown().await;
+        assert!(caller.await.unwrap().is_err());
+        assert_eq!(free_slots(&fleet, 1).await, 1);
+    });
+}
+
+#[actix::test]
+async fn a_process_that_is_shut_down_while_it_asks_or_has_no_slot_is_forgotten() {
+    let fleet = Fleet::begin();
+    let store = Odd::with(&fleet.store, Fault::FirstAnswerHangs);
+    let calls = FleetCalls::new(store.clone(), "auth", 2);
+    let tokens = fleet.process_with(2, |builder| builder.calls_of_fleet(calls));
+    let caller = asks(&tokens, 1..2);
+    settle().await;
+    assert_eq!(store.asks(), 1);
+    tokens.shutdown().await;
+    assert_eq!(free_slots(&fleet, 2).await, 2);
+    drop(caller);
+
+    let fleet = Fleet::another();
+    holds(&fleet, 2).await;
+    let tokens = fleet.process(2);
+    let caller = asks(&tokens, 1..2);
+    tokio::time::sleep(secs(1)).await;
+    tokens.shutdown().await;
+    let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();
+    let ask = SlotAsk { owner: "dead".to_owned(), wanted: 2, most: 2, slots: 2, time: secs(10) };
+    assert_eq!(fleet.store.slots(&key, &ask).await.unwrap().share, 2);
+    drop(caller);
+}
+
 #[actix::test]
 async fn an_error_of_the_fleet_s_calls_names_the_field() {
     let field = |calls: FleetCalls| {

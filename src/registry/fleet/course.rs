@@ -63,6 +63,22 @@ impl Course {
     }
 }
 
+impl Course {
+    /// Gives the slots back, once no more calls are made here: what waits for this may end the process. At most 2 s.
+    pub(in crate::registry) async fn end(mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // It asks no more after this.
+            let _ = task.await;
+        }
+        if self.fleet.has_asked.swap(false, Ordering::Relaxed) {
+            // If this fails, the lease ends.
+            let _ = self.fleet.ask(0, 0).await;
+        }
+    }
+}
+
+/// Without a shutdown, nobody waits for this.
 impl Drop for Course {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -70,7 +86,7 @@ impl Drop for Course {
         }
         // If this fails, or nothing runs any more, the lease ends.
         let fleet = Arc::clone(&self.fleet);
-        if fleet.held.swap(0, Ordering::Relaxed) > 0
+        if fleet.has_asked.swap(false, Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move { fleet.ask(0, 0).await.map(drop) });

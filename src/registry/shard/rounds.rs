@@ -336,7 +336,17 @@ impl<K: Key> Shard<K> {
             }
             finish.await
         };
-        let end = tokio::time::timeout(LONGEST_PARTING, after_all);
+        #[cfg(feature = "shared")]
+        let course = self.course.take();
+        let end = async move {
+            let ended = tokio::time::timeout(LONGEST_PARTING, after_all).await;
+            // What must not be cut off may have been a call.
+            #[cfg(feature = "shared")]
+            if let Some(course) = course {
+                course.end().await;
+            }
+            ended
+        };
         ctx.spawn(end.into_actor(self).map(|ended, shard: &mut Self, ctx| {
             if ended.is_err() {
                 let name = &*shard.common.name;
