@@ -25,6 +25,8 @@ pub struct SlotAnswer {
     pub held: usize,
     /// How many each process would hold if all of those who want some held as many. Zero: there are more of them than slots.
     pub share: usize,
+    /// How many processes want some, with the asker.
+    pub owners: usize,
     /// Whether another process holds less than its share, and less than it could use.
     pub others_want: bool,
 }
@@ -51,6 +53,6 @@ pub(super) fn ask(of: &mut HashMap<String, OfOwner>, ask: &SlotAsk, now: Duratio
         let until = now.saturating_add(ask.time);
         of.insert(ask.owner.clone(), OfOwner { held, wanted: ask.wanted, until });
     }
-    let answer = SlotAnswer { held, share, others_want };
+    let answer = SlotAnswer { held, share, owners, others_want };
     (answer, held < before && others_want)
 }

@@ -352,6 +352,37 @@ async fn a_process_that_is_shut_down_while_it_asks_or_has_no_slot_is_forgotten()
 }
 
 #[actix::test]
+async fn more_processes_than_slots_ask_seldom_each() {
+    const PROCESSES: usize = 40;
+    const SECS: usize = 10;
+    tokio::time::pause();
+    for slots in [1, 4, 10] {
+        let fleet = Fleet::another();
+        let store = Odd::with(&fleet.store, Fault::IsUneven);
+        let process = |_| {
+            let calls = FleetCalls::new(store.clone(), "auth", slots);
+            fleet.process_with(slots, |builder| builder.calls_of_fleet(calls))
+        };
+        let processes: Vec<_> = (0..PROCESSES).map(process).collect();
+        let mut crowds = Vec::new();
+        for tokens in &processes {
+            crowds.push(asks(tokens, 0..200));
+            // The turns of the processes end one after the other.
+            tokio::time::sleep(millis(30)).await;
+        }
+        let before = (store.asks(), fleet.source.calls());
+        tokio::time::sleep(secs(SECS as u64)).await;
+        let (asks, calls) = (store.asks() - before.0, fleet.source.calls() - before.1);
+        // One a second each, and a few for each slot that becomes free.
+        assert!(asks <= PROCESSES * SECS * 3 / 2, "{slots} slots: {asks} asks");
+        // A call takes 60 ms. The slots are in use for at least half of the time.
+        assert!(calls >= slots * SECS * 8, "{slots} slots: {calls} calls");
+        assert!(fleet.source.most_at_once() <= slots);
+        crowds.iter().flatten().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+#[actix::test]
 async fn an_error_of_the_fleet_s_calls_names_the_field() {
     let field = |calls: FleetCalls| {
         let builder = TokenRegistry::builder(Scripts::default()).calls_of_fleet(calls);

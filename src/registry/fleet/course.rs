@@ -161,7 +161,7 @@ impl<K: Key> Run<K> {
 
     /// How many calls may run here, as others want slots too.
     fn cap(&self, demand: usize) -> usize {
-        let SlotAnswer { held, share, others_want } = self.last;
+        let SlotAnswer { held, share, others_want, .. } = self.last;
         if !others_want {
             return demand;
         }
@@ -236,13 +236,27 @@ impl<K: Key> Run<K> {
         if self.failures > 0 {
             return rest.await;
         }
+        let waiting = self.last.owners.saturating_sub(self.fleet.slots);
         let news = async {
             match &mut self.news {
-                Some(news) => news.next().await,
+                Some(news) => heard(news, waiting).await,
                 None => std::future::pending().await,
             }
         };
         select(pin!(self.fleet.stirs.notified()), select(pin!(news), pin!(rest))).await;
+    }
+}
+
+/// News that is for this process. All who wait hear of a slot, and only few can have it: about two of them ask. The others
+/// go on to wait, or all would ask for each slot. If none has asked, the first whose tick comes has the slot.
+async fn heard(news: &mut News, waiting: usize) {
+    /// Of those who wait, on average.
+    const ASK: usize = 2;
+    loop {
+        news.next().await;
+        if fastrand::usize(..waiting.max(1)) < ASK {
+            return;
+        }
     }
 }
 

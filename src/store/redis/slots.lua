@@ -3,7 +3,7 @@
 -- KEYS[1] slots   hash   by the names of processes: "<held>:<wanted>:<milliseconds since 1970 of its end>"
 -- ARGV[1] the asker   ARGV[2] how many it could use   ARGV[3] how many it takes at most   ARGV[4] how many there are
 -- ARGV[5] for how many milliseconds   ARGV[6] the channel for the news
--- Returns {held, share, 1 if others want}.
+-- Returns {held, share, how many processes want some, 1 if others want}.
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -54,4 +54,4 @@ end
 if held < before and others_want == 1 then
   redis.call('PUBLISH', ARGV[6], 'slots')
 end
-return {held, share, others_want}
+return {held, share, owners, others_want}

@@ -12,8 +12,8 @@ impl RedisStore {
         let mut script = self.0.scripts.slots.prepare_invoke();
         script.key(self.place(key, "slots")).arg(&ask.owner).arg(ask.wanted).arg(ask.most).arg(ask.slots);
         script.arg(millis(ask.time)).arg(self.channel(key));
-        let (held, share, others_want) = self.run::<(usize, usize, u8)>(script).await?;
+        let (held, share, owners, others_want) = self.run::<(usize, usize, usize, u8)>(script).await?;
         // Whatever the store says, it gives nobody more than was asked for.
-        Ok(SlotAnswer { held: held.min(ask.most), share, others_want: others_want == 1 })
+        Ok(SlotAnswer { held: held.min(ask.most), share, owners, others_want: others_want == 1 })
     }
 }
