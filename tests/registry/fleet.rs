@@ -383,6 +383,31 @@ async fn more_processes_than_slots_ask_seldom_each() {
 }
 
 #[actix::test]
+async fn slots_are_kept_while_the_store_does_not_answer_who_listens() {
+    let fleet = Fleet::begin();
+    fleet.source.of(1).hold();
+    let store = Odd::with(&fleet.store, Fault::WatchHangs);
+    let process = |fault_store: Odd| {
+        let calls = FleetCalls::new(fault_store, "auth", 1).lease(secs(1));
+        fleet.process_with(1, |builder| builder.calls_of_fleet(calls))
+    };
+    let (one, two) = (process(store), process(Odd::with(&fleet.store, Fault::None)));
+    // It is short of a slot, so it listens.
+    let slow = asks(&one, 1..3);
+    settle().await;
+    let waits = asks(&two, 10..11);
+    for _ in 0..500 {
+        tokio::time::sleep(millis(10)).await;
+        assert_eq!(fleet.source.most_at_once(), 1);
+    }
+    fleet.source.of(1).release();
+    for caller in slow.into_iter().chain(waits) {
+        assert!(caller.await.unwrap().is_ok());
+    }
+    assert_eq!(fleet.source.most_at_once(), 1);
+}
+
+#[actix::test]
 async fn an_error_of_the_fleet_s_calls_names_the_field() {
     let field = |calls: FleetCalls| {
         let builder = TokenRegistry::builder(Scripts::default()).calls_of_fleet(calls);

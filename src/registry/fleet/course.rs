@@ -188,7 +188,9 @@ impl<K: Key> Run<K> {
         self.fleet.gives_back.store(answer.held > cap, Ordering::Relaxed);
         self.fleet.held.store(answer.held, Ordering::Relaxed);
         self.lend(answer.held.min(cap), is_short, sent);
-        self.listen(is_short).await;
+        // An answer to the listening that does not come must not cost the lease.
+        let next = sent.saturating_add(TICK.min(self.fleet.lease / 3));
+        self.listen(is_short, next.saturating_sub(self.now())).await;
         if gave_all_back {
             // The others come first.
             self.news = None;
@@ -196,15 +198,15 @@ impl<K: Key> Run<K> {
         }
         self.is_changing = is_short || answer.others_want || answer.held > demand;
         (self.wanted, self.renew_at) = (demand, sent.saturating_add(self.fleet.lease / 3));
-        TICK.min(self.fleet.lease / 3)
+        next.saturating_sub(self.now()).max(GAP)
     }
 
     /// News is listened to while slots are missing. Without it there is the next tick.
-    async fn listen(&mut self, is_short: bool) {
+    async fn listen(&mut self, is_short: bool, limit: Duration) {
         if !is_short {
             self.news = None;
         } else if self.news.is_none() {
-            self.news = self.fleet.watch(TICK).await;
+            self.news = self.fleet.watch(limit).await;
         }
     }
 
