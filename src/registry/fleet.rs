@@ -39,9 +39,13 @@ pub struct FleetCalls {
     lease: Duration,
 }
 
+/// Far more than any fleet has, and far fewer than a store that computes with floating-point numbers can count.
+const MOST_CALLS: usize = 1_000_000;
+
 impl FleetCalls {
     /// `store`: where the processes meet. `name`: what they call the auth server, the same in all of them; 1 to 64 letters,
-    /// digits, `-`, `_` or `.`. `calls`: how many run at once in the whole fleet, at least 1, the same in all of them.
+    /// digits, `-`, `_` or `.`. `calls`: how many run at once in the whole fleet, from 1 to 1,000,000, the same in all
+    /// of them.
     pub fn new(store: impl SharedStore, name: impl Into<String>, calls: usize) -> Self {
         Self { store: Box::new(store), name: name.into(), calls, lease: Duration::from_secs(10) }
     }
@@ -62,6 +66,12 @@ impl FleetCalls {
         }
         if self.calls == 0 {
             return Err(BuildError::new("calls_of_fleet", "are 0: nothing could ever be fetched"));
+        }
+        if self.calls > MOST_CALLS {
+            return Err(BuildError::new(
+                "calls_of_fleet",
+                format!("are {}: give at most {MOST_CALLS} calls", self.calls),
+            ));
         }
         let (least, most) = (Duration::from_secs(1), Duration::from_secs(60));
         if self.lease < least || self.lease > most {

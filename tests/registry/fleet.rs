@@ -416,6 +416,7 @@ async fn an_error_of_the_fleet_s_calls_names_the_field() {
     let store = MemoryStore::new;
     assert_eq!(field(FleetCalls::new(store(), "auth", 0)), "calls_of_fleet");
     assert_eq!(field(FleetCalls::new(Odd::default(), "auth", 1)), "calls_of_fleet");
+    assert_eq!(field(FleetCalls::new(store(), "auth", 1_000_001)), "calls_of_fleet");
     assert_eq!(field(FleetCalls::new(store(), "", 1)), "name");
     assert_eq!(field(FleetCalls::new(store(), "auth", 1).lease(millis(10))), "calls_of_fleet.lease");
     assert_eq!(field(FleetCalls::new(store(), "auth", 1).lease(secs(61))), "calls_of_fleet.lease");
