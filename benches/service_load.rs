@@ -184,7 +184,7 @@ fn measure(url: &str, valid: &Valid, calls: &AtomicU64) {
     let way = |path: &'static str| {
         let before = cpu_time();
         let (rate, errors) = load(&format!("{url}/{path}"), ROUND);
-        let took = (cpu_time() - before).as_secs_f64();
+        let took = cpu_time().saturating_sub(before).as_secs_f64();
         cpu.borrow_mut().entry(path).or_default().push(took / (rate * ROUND.as_secs_f64()));
         failed.set(failed.get() + errors);
         rate
