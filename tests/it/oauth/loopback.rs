@@ -60,6 +60,7 @@ impl Reply {
 pub(super) struct Loopback {
     address: SocketAddr,
     is_over: Arc<AtomicBool>,
+    accepts: Option<thread::JoinHandle<()>>,
 }
 
 impl Loopback {
@@ -68,9 +69,9 @@ impl Loopback {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (answer, is_over) = (Arc::new(answer), Arc::new(AtomicBool::new(false)));
-        let server = Self { address, is_over: Arc::clone(&is_over) };
+        let mut server = Self { address, is_over: Arc::clone(&is_over), accepts: None };
         let origin = server.origin();
-        thread::spawn(move || {
+        server.accepts = Some(thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if is_over.load(Ordering::Acquire) {
                     return;
@@ -79,7 +80,7 @@ impl Loopback {
                 // A client that goes away in the middle ends the thread.
                 thread::spawn(move || serve(stream, |question| answer(&origin, question)));
             }
-        });
+        }));
         server
     }
 
@@ -95,8 +96,9 @@ impl Loopback {
 impl Drop for Loopback {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
-        // Wakes the thread that accepts.
+        // Wakes the thread that accepts. After its end nobody is connected any more.
         let _ = TcpStream::connect(self.address);
+        let _ = self.accepts.take().map(thread::JoinHandle::join);
     }
 }
 

@@ -110,7 +110,12 @@ pub(crate) async fn rotate(vault: &impl RefreshTokenStore, wins: usize) -> Vec<u
     while won.len() < wins {
         let token = format!("{}-after-{}", there.record().generation() + 1, there.record().refresh_token());
         let next = there.record().next(Some(&token[..token.len().min(40)]), None).unwrap();
-        there = match vault.swap(Some(there.stamp()), &next).await.unwrap() {
+        let swap = match vault.swap(Some(there.stamp()), &next).await {
+            // A slow disc, and many who wait: nothing was written.
+            Err(error) if error.is_busy() => continue,
+            swap => swap.unwrap(),
+        };
+        there = match swap {
             Swap::Done(stamp) => {
                 won.push(next.generation());
                 Stored::new(next, stamp)
