@@ -126,6 +126,35 @@ async fn a_client_that_breaks_the_protocol_is_told_how() {
     assert!(faults[0].starts_with("the client has closed its "), "{faults:?}");
 }
 
+#[actix::test]
+async fn a_secret_is_seen_in_a_key_and_however_json_writes_it() {
+    let servers = async |client: &str| {
+        let text = format!(
+            r#"[{{ "name": "one", "tried": "", "by": "", "rank": "must", "client": {client},
+                  "steps": [{{ "call": {{}} }}], "seen": {{ "secrets_told": 0 }} }}]"#
+        );
+        let scenario = Scenario::read(&text).unwrap().remove(0);
+        tokenflight::testing::hostile::Hostile::start(&scenario).await.unwrap()
+    };
+    let keyed = servers(r#"{ "auth": "private_key_jwt" }"#).await;
+    let key = keyed.configure().private_key.unwrap();
+    assert!(keyed.is_told(&key) && keyed.is_told(&format!("{key:?}")));
+    let base64: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+    assert!(keyed.is_told(&base64) && !keyed.is_told("-----BEGIN PRIVATE KEY-----"));
+
+    let quoted = servers(r#"{ "secret": "a\"b\\c" }"#).await;
+    for text in [
+        r#"a"b\c"#,
+        r#"{"done":{"id":1,"error":"not a\"b\\c"}}"#,
+        r#"{"done":{"id":1,"error":"not a\u0022b\u005cc"}}"#,
+        r#"{"done":{"id":1,"error":"answered {\"error\":\"a\\\"b\\\\c\"}"}}"#,
+        r#"{"a\"b\\c":[1]}"#,
+    ] {
+        assert!(quoted.is_told(text), "{text}");
+    }
+    assert!(!quoted.is_told(r#"{"done":{"id":1,"error":"a b c"}}"#));
+}
+
 #[test]
 fn a_file_of_scenarios_that_says_nothing_is_refused_by_name() {
     let refused = |fields: &str| {

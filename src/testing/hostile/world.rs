@@ -96,6 +96,7 @@ impl World {
             dice: fastrand::Rng::with_seed(seed),
             secrets: vec![scenario.client.secret.clone()],
         };
+        world.secrets.extend(world.key.secret_lines());
         if world.client.grant == Grant::RefreshToken {
             world.new_refresh_token();
         }
@@ -183,14 +184,17 @@ impl World {
         secret
     }
 
-    /// In clear, form-encoded, or in Basic credentials.
+    /// In clear, form-encoded, in Basic credentials, or in a string of JSON.
     pub(super) fn shows_a_secret(&self, text: &str) -> bool {
         let credentials = text.split_ascii_whitespace().filter_map(|word| STANDARD.decode(word).ok());
         let credentials = credentials.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let readings = std::iter::once(text.to_owned()).chain(credentials);
-        readings.flat_map(|text| [decoded(&text), text]).any(|text| {
+        let mut readings: Vec<_> = std::iter::once(text.to_owned()).chain(credentials).collect();
+        if let Ok(document) = serde_json::from_str(text) {
+            add_strings(&document, &mut readings);
+        }
+        readings.into_iter().flat_map(|text| [decoded(&text), text]).any(|text| {
             // An empty secret would stand in each text.
-            self.secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret))
+            self.secrets.iter().any(|secret| !secret.is_empty() && shows(&text, secret))
         })
     }
 
@@ -244,7 +248,32 @@ pub(super) fn decoded(text: &str) -> String {
     parts.collect::<Vec<_>>().join("&")
 }
 
+/// As it is, or as it stands in a text that quotes a string of JSON.
+fn shows(text: &str, secret: &str) -> bool {
+    let quoted = Value::from(secret).to_string();
+    let inside = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    text.contains(secret) || inside.is_some_and(|inside| text.contains(inside))
+}
+
+/// The strings in a document, and the names of its fields.
+fn add_strings(document: &Value, strings: &mut Vec<String>) {
+    match document {
+        Value::String(text) => strings.push(text.clone()),
+        Value::Array(values) => values.iter().for_each(|value| add_strings(value, strings)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            strings.push(name.clone());
+            add_strings(value, strings);
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 impl ClientKey {
+    /// The lines of the PEM in which the private key stands. The last one has only a part of the public key.
+    fn secret_lines(&self) -> Vec<String> {
+        self.pem.lines().filter(|line| !line.starts_with("-----")).take(2).map(str::to_owned).collect()
+    }
+
     fn new() -> Option<Self> {
         let document =
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
