@@ -114,6 +114,12 @@ impl Hostile {
         lock(&self.world).bounds().iter().filter_map(|(count, bound)| bound.fault(*count, &seen)).collect()
     }
 
+    /// Those of the [faults](Self::faults) that no further step of a client can mend.
+    fn lasting_faults(&self) -> Vec<String> {
+        let seen = self.seen();
+        lock(&self.world).bounds().iter().filter_map(|(count, bound)| bound.excess(*count, &seen)).collect()
+    }
+
     /// Whether this text shows a secret that the client was given or has been issued.
     pub fn is_told(&self, text: &str) -> bool {
         lock(&self.world).shows_a_secret(text)

@@ -10,7 +10,7 @@ use std::future::Future;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokenflight::testing::hostile::{Outcome, Scenario, Verdict, play};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 
 /// They wait most of their time. More at once would wait for each other.
 const AT_ONCE: usize = 14;
@@ -124,6 +124,35 @@ async fn a_client_that_breaks_the_protocol_is_told_how() {
     let gone = played(&scenario, async |input, output| drop((input, output))).await;
     let Verdict::Failed(faults) = gone.verdict else { panic!("{gone:?}") };
     assert!(faults[0].starts_with("the client has closed its "), "{faults:?}");
+}
+
+#[actix::test]
+async fn a_fault_remains_one_when_the_client_says_afterwards_that_it_cannot_do_more() {
+    let text = r#"[{ "name": "two", "tried": "", "by": "", "rank": "must", "limit": "1s",
+                     "steps": [{ "call": {} }, { "call": {} }], "seen": { "secrets_told": 0 } }]"#;
+    let scenario = Scenario::read(text).unwrap().remove(0);
+    let unsupported = r#"{"unsupported":"more"}"#;
+    let failed = format!("{{\"ready\":true}}\n{{\"done\":{{\"id\":1,\"error\":\"no\"}}}}\n{unsupported}\n");
+    let outcome = played(&scenario, async |mut input: DuplexStream, mut output: DuplexStream| {
+        output.write_all(failed.as_bytes()).await.unwrap();
+        input.read_to_end(&mut Vec::new()).await.unwrap();
+    });
+    let verdict = outcome.await.verdict;
+    assert_eq!(verdict, Verdict::Failed(vec!["call 1 ended with no, expected success".to_owned()]));
+
+    // It tells its secret.
+    let outcome = played(&scenario, async |input: DuplexStream, mut output: DuplexStream| {
+        let mut input = BufReader::new(input);
+        let mut configure = String::new();
+        input.read_line(&mut configure).await.unwrap();
+        let configure: serde_json::Value = serde_json::from_str(&configure).unwrap();
+        let secret = configure["configure"]["client_secret"].as_str().unwrap();
+        let line = format!("{{\"unsupported\":\"{secret}\"}}\n");
+        output.write_all(line.as_bytes()).await.unwrap();
+        input.read_to_end(&mut Vec::new()).await.unwrap();
+    });
+    let verdict = outcome.await.verdict;
+    assert_eq!(verdict, Verdict::Failed(vec!["secrets_told: 1, expected 0".to_owned()]));
 }
 
 #[actix::test]

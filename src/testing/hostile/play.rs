@@ -25,7 +25,7 @@ pub enum Verdict {
     Passed,
     /// A sentence for each fault.
     Failed(Vec<String>),
-    /// The client cannot do what it was asked for; the text is its own.
+    /// The client cannot do what it was asked for, and has made no fault before it said so; the text is its own.
     NotSupported(String),
 }
 
@@ -63,15 +63,20 @@ pub async fn play(
     };
     let ended = playing.all(scenario).await;
     let mut faults = std::mem::take(&mut playing.faults);
-    let verdict = match ended {
-        Err(Stop::NotSupported(what)) => Verdict::NotSupported(what),
-        ended => {
-            if let Err(Stop::Fault(fault)) = ended {
-                faults.push(fault);
-            }
-            faults.extend(servers.faults());
-            if faults.is_empty() { Verdict::Passed } else { Verdict::Failed(faults) }
+    let unsupported = match ended {
+        Ok(()) => None,
+        Err(Stop::NotSupported(what)) => Some(what),
+        Err(Stop::Fault(fault)) => {
+            faults.push(fault);
+            None
         }
+    };
+    faults.extend(if unsupported.is_some() { servers.lasting_faults() } else { servers.faults() });
+    let verdict = match unsupported {
+        // A fault that was seen before remains one.
+        _ if !faults.is_empty() => Verdict::Failed(faults),
+        Some(what) => Verdict::NotSupported(what),
+        None => Verdict::Passed,
     };
     // A client that has gone need not be told.
     let _ = playing.write(&ToClient::End(true)).await;

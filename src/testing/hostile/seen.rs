@@ -105,6 +105,11 @@ impl Bound {
         is_fault.then(|| format!("{count}: {number}, expected {self}"))
     }
 
+    /// What is wrong with the count however the rest of the scenario goes.
+    pub(super) fn excess(self, count: Count, seen: &BTreeMap<Count, u64>) -> Option<String> {
+        Self { least: 0, ..self }.fault(count, seen).and_then(|_| self.fault(count, seen))
+    }
+
     /// Whether no number is inside.
     pub(super) fn is_empty(self) -> bool {
         self.least > self.most
