@@ -232,6 +232,10 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     #[cfg(feature = "shared")]
     pub(crate) fn lend(&mut self, lent: Option<Lent>) {
         self.lent = lent;
+        // A group has the same part of what is lent as of the own limit.
+        let GateSettings { calls, per_group, .. } = self.settings;
+        let slots = lent.map_or(calls, |lent| lent.slots.min(calls));
+        self.line.limit_groups(per_group.saturating_mul(slots) / calls.max(1));
     }
 
     /// How many calls are under way, and how many could be.

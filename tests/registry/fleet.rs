@@ -108,6 +108,23 @@ async fn a_burst_after_a_time_without_calls_waits_for_its_slots() {
     assert!(fleet.source.most_at_once() <= 16);
 }
 
+#[actix::test]
+async fn a_group_whose_calls_hang_leaves_slots_of_the_fleet_to_the_others() {
+    let fleet = Fleet::begin();
+    fleet.source.group(0..8, "hangs");
+    fleet.source.group(8..10, "other");
+    (0..8).for_each(|key| fleet.source.of(key).hold());
+    let tokens = fleet.process_with(4, |builder| builder.max_calls_per_group(8));
+    let hang = asks(&tokens, 0..8);
+    tokio::time::sleep(secs(3)).await;
+    for caller in asks(&tokens, 8..10) {
+        let outcome = tokio::time::timeout(secs(3), caller).await;
+        assert!(outcome.expect("an outcome in time").unwrap().is_ok());
+    }
+    assert_eq!(fleet.source.running(), 2);
+    hang.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 /// Another process, which shows no sign of life any more.
 async fn holds(fleet: &Fleet, slots: usize) {
     let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();

@@ -57,6 +57,19 @@ impl Line {
         }
     }
 
+    /// From now on a group may have so many calls at once; at least one.
+    #[cfg(feature = "shared")]
+    pub(super) fn limit_groups(&mut self, per_group: usize) {
+        let per_group = per_group.max(1);
+        if std::mem::replace(&mut self.per_group, per_group) == per_group {
+            return;
+        }
+        let groups: Vec<u64> = self.groups.keys().copied().collect();
+        for group in groups {
+            self.settle(group);
+        }
+    }
+
     pub(super) fn join(&mut self, rank: Rank, group: u64, number: u64) {
         if self.places.insert((rank, group, number)) {
             let waiting = &mut self.groups.entry(group).or_default().waiting[rank as usize];
