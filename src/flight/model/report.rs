@@ -48,8 +48,11 @@ impl World {
         let token = shown.token.clone();
         let left = |token: &Token| left(token, self.now);
         let due = self.books.report(&token, weight, lived, self.now, rules);
-        // Whoever asks for another kind of token is not helped by an old one; a revoked token is not too young.
-        said.offer = self.books.offer(&token, left, rules).filter(|_| weight != Weight::Demand).cloned();
+        // An old token does not help who asks for another kind. Who knows that it was revoked waits until it has settled. A
+        // revoked token is not too young.
+        let waits = weight == Weight::Confirmed && due == Due::Settling;
+        let helps = weight != Weight::Demand && !waits;
+        said.offer = self.books.offer(&token, left, rules).filter(|_| helps).cloned();
         said.is_young = lived < Rules::FIRST_MINUTE && weight != Weight::Confirmed;
         said.due = Some(due);
         if due == Due::Starts && weight == Weight::Confirmed && self.books.is_broke(rules) {
