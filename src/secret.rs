@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
@@ -10,6 +13,22 @@ pub(crate) mod files;
 #[cfg(feature = "oauth2")]
 pub(crate) mod origin;
 pub(crate) mod path;
+
+/// A header's value in this buffer, which is not copied, and marked as sensitive.
+///
+/// # Errors
+/// It has something in it that no header can hold.
+pub(crate) fn header(text: impl AsRef<[u8]> + Send + 'static) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The same in a buffer of its own, which is wiped.
+#[cfg(feature = "http")]
+pub(crate) fn header_of(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    header(Zeroizing::new(text.to_owned()))
+}
 
 /// Wiped when dropped, hidden by `Debug`.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::secret::header;
 
 mod flaw;
 mod kind;
@@ -128,13 +128,6 @@ struct Text(Arc<Zeroizing<Vec<u8>>>);
 /// share the buffer and no reference count; aligned, so that no two of those counts share a cache line either.
 #[repr(align(128))]
 struct Apart(Text);
-
-/// A header's value of it. `None` if it cannot stand in a header.
-fn header(text: impl AsRef<[u8]> + Send + 'static) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text)).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
 
 impl AsRef<[u8]> for Text {
     fn as_ref(&self) -> &[u8] {
@@ -277,7 +270,7 @@ impl Token {
         text.extend_from_slice(secret.as_bytes());
         let text = Text(Arc::new(text));
         let visible = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-        let header = (visible && kind.is_scheme()).then(|| header(text.clone())).flatten();
+        let header = (visible && kind.is_scheme()).then(|| header(text.clone()).ok()).flatten();
         let (clock, scopes) = (Arc::new(SystemClock), Arc::default());
         Self(Arc::new(Inner {
             text,
@@ -328,7 +321,7 @@ impl Token {
     /// The same token, with reference counts of its own: for readers on another processor. Where two count up and
     /// down at the same place, each waits for the other.
     pub(crate) fn replica(&self) -> Self {
-        let header = self.0.header.as_ref().and_then(|_| header(Apart(self.0.text.clone())));
+        let header = self.0.header.as_ref().and_then(|_| header(Apart(self.0.text.clone())).ok());
         Self(Arc::new(Inner { header, ..Inner::clone(&self.0) }))
     }
 

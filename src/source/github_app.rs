@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock::moved;
 use crate::error::SourceError;
 use crate::oauth::{Claims, Header, KeySource, SigningKey};
+use crate::secret::header;
 use crate::source::json_endpoint::answer::Shape;
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
@@ -104,9 +105,7 @@ impl GithubApp {
         };
         let key = SigningKey::Private(self.key.read().await);
         let jwt = key.sign(Header { typ: Some("JWT"), ..Header::default() }, &claims.to_json()?)?;
-        let value = Bytes::from_owner(Zeroizing::new(format!("Bearer {}", *jwt).into_bytes()));
-        let mut value = HeaderValue::from_maybe_shared(value).map_err(SourceError::terminal)?;
-        value.set_sensitive(true);
+        let value = header(Zeroizing::new(format!("Bearer {}", *jwt))).map_err(SourceError::terminal)?;
         let mut request = Request::new(Method::POST);
         request.redactor.hide(jwt);
         request.headers.insert(AUTHORIZATION, value);

@@ -7,14 +7,13 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::error::SourceError;
-use crate::secret::Secret;
 use crate::secret::origin::SecretSource;
+use crate::secret::{Secret, header_of};
 use crate::source::{BoxSource, FetchContext, Reason, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::{Answer, Document, Endpoint, Request, Transport};
@@ -129,7 +128,8 @@ impl Vault {
     async fn renew(&self, lease: &Lease, cx: &FetchContext) -> Result<Lease, SourceError> {
         let mut request = with_json(Request::new(Method::POST), json!({}))?;
         request.redactor.hide(Zeroizing::new(lease.secret.expose().to_owned()));
-        request.headers.insert(TOKEN, secret_value(lease.secret.expose())?);
+        let token = header_of(lease.secret.expose()).map_err(SourceError::terminal)?;
+        request.headers.insert(TOKEN, token);
         self.ask(&self.renew_at, request, cx).await.map(|renewed| lease.renewed(renewed))
     }
 
@@ -207,13 +207,6 @@ impl Login {
 fn with_json(request: Request, body: Value) -> Result<Request, SourceError> {
     let bytes = Document::new(body).to_bytes().map_err(SourceError::terminal)?;
     Ok(request.with_body("application/json", bytes))
-}
-
-fn secret_value(text: &str) -> Result<HeaderValue, SourceError> {
-    let bytes = Bytes::from_owner(Zeroizing::new(text.as_bytes().to_vec()));
-    let mut value = HeaderValue::from_maybe_shared(bytes).map_err(SourceError::terminal)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 impl TokenSource for Vault {

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::error::SourceError;
+use crate::secret::header_of;
 use crate::source::{BoxSource, FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::{Endpoint, Redactor, Request, Transport};
@@ -256,7 +257,7 @@ impl Made {
     }
 
     fn value(&self, text: &str) -> Result<HeaderValue, SourceError> {
-        secret_value(text).ok_or_else(|| {
+        header_of(text).map_err(|_| {
             let message = format!("`header_fn` of {:?} made a value that no header can hold", self.name);
             SourceError::terminal(message)
         })
@@ -269,12 +270,4 @@ fn hide_header(redactor: &mut Redactor, text: &str) {
     if let Some((_scheme, credentials)) = text.split_once(' ') {
         redactor.hide(Zeroizing::new(credentials.trim().to_owned()));
     }
-}
-
-/// A header's value in one buffer that is wiped; `None` if it has a control character in it.
-fn secret_value(text: &str) -> Option<HeaderValue> {
-    let bytes = Bytes::from_owner(Zeroizing::new(text.as_bytes().to_vec()));
-    let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

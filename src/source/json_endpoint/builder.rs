@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::duration;
 use crate::error::BuildError;
-use crate::secret::Secret;
+use crate::secret::{Secret, header_of};
 use crate::settings::{secret_table, settings};
 use crate::source::{BoxSource, TokenSource};
 use crate::token::TokenType;
@@ -22,7 +22,7 @@ use crate::transport::{Configure, Document, Endpoint, Pointer, Redactor, Transpo
 
 use super::answer::{Ends, Shape};
 use super::link::{Link, Shown};
-use super::{JsonEndpoint, Made, MakeValue, hide_header, secret_value};
+use super::{JsonEndpoint, Made, MakeValue, hide_header};
 
 settings! {
     /// The settings of [`JsonEndpoint`], from code or by serde from a file.
@@ -302,7 +302,7 @@ impl JsonEndpointBuilder {
     fn headers(&self) -> Result<HeaderMap, BuildError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.header {
-            let value = secret_value(value.expose()).ok_or_else(|| {
+            let value = header_of(value.expose()).map_err(|_| {
                 let message =
                     format!("has a value for {name:?} with a line break or control character in it");
                 BuildError::new("header", message)

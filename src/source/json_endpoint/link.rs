@@ -3,8 +3,8 @@
 use http::HeaderName;
 use zeroize::Zeroizing;
 
-use super::secret_value;
 use crate::error::SourceError;
+use crate::secret::header_of;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::Request;
 
@@ -37,7 +37,7 @@ impl Link {
         request.redactor.hide(Zeroizing::new(token.secret().to_owned()));
         let value = match self.shown {
             Shown::WithScheme => Some(token.authorization()),
-            Shown::Bare => secret_value(token.secret()),
+            Shown::Bare => header_of(token.secret()).ok(),
         };
         let value = value.ok_or_else(|| failed(SourceError::transient("no header can hold it")))?;
         request.headers.insert(self.name.clone(), value);

@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::StatusCode;
 use http::header::AUTHORIZATION;
-use http::{HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
 use super::{Server, one_resource, shape};
@@ -15,6 +14,7 @@ use crate::challenge::challenges;
 use crate::duration;
 use crate::error::{BuildError, SourceError};
 use crate::redactor::printable;
+use crate::secret::header;
 use crate::secret::path::{read_regular, shown};
 use crate::settings::settings;
 use crate::source::json_endpoint::answer::{Ends, Shape};
@@ -188,9 +188,7 @@ impl TokenSource for AzureArc {
             return self.shape.read(challenge);
         }
         let key = self.key(self.key_file(&challenge)?).await?;
-        let value = Bytes::from_owner(Zeroizing::new(format!("Basic {}", *key).into_bytes()));
-        let mut value = HeaderValue::from_maybe_shared(value).map_err(SourceError::terminal)?;
-        value.set_sensitive(true);
+        let value = header(Zeroizing::new(format!("Basic {}", *key))).map_err(SourceError::terminal)?;
         let answer = self.server.ask(
             HEADER,
             |request| {

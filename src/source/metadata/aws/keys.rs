@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use super::sts::Sts;
 use super::xml::element;
 use crate::error::{BuildError, SourceError};
-use crate::secret::Secret;
 use crate::secret::files::FromFiles;
+use crate::secret::{Secret, header_of};
 use crate::source::FetchContext;
 use crate::source::metadata::Server;
 use crate::transport::{Answer, Document, Endpoint, Form, Request, Transport, moment};
@@ -247,11 +247,10 @@ async fn exchange(
     server.transport.exchange(&server.endpoint, request, cx.time_left()).await
 }
 
+/// A credential of AWS is ASCII.
 pub(super) fn sensitive(text: &str) -> Result<HeaderValue, SourceError> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| SourceError::transient("a credential has something in it that no header can hold"))?;
-    value.set_sensitive(true);
-    Ok(value)
+    let value = header_of(text).ok().filter(|_| text.is_ascii());
+    value.ok_or_else(|| SourceError::transient("a credential has something in it that no header can hold"))
 }
 
 /// An address from which keys may be taken: https, this machine, or the agents of ECS and EKS.
