@@ -12,6 +12,8 @@ mod http_client;
 mod identity;
 mod reason;
 mod request;
+#[cfg(feature = "oauth2")]
+mod server_clock;
 mod setters;
 
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub(crate) use form::Form;
 pub(crate) use gate::{Gate, Held, gate};
 pub(crate) use http_client::{Configure, HttpClient, HttpSettings};
 pub(crate) use request::Request;
+#[cfg(feature = "oauth2")]
+pub(crate) use server_clock::ServerClock;
 pub(crate) use setters::http_setters;
 
 /// Just below the policy's `attempt_timeout` of 10 s, so that the source's own error is the one that is seen.

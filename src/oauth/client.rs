@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::Method;
@@ -12,7 +11,7 @@ use crate::error::SourceError;
 use crate::secret::Secret;
 use crate::source::{BoxSource, FetchContext, UNNAMED, UNSHARED};
 use crate::token::Token;
-use crate::transport::{Answer, Form, Held, Request, Transport};
+use crate::transport::{Answer, Form, Held, Request, ServerClock, Transport};
 
 use super::builder::ClientBuilder;
 use super::client_auth::{ClientAuth, ClientIdentity, Sent};
@@ -35,8 +34,7 @@ struct Inner {
     transport: Transport,
     /// How it proves that it has a key, if its tokens are to be bound to one.
     proofs: Option<ClientProofs>,
-    /// How far the server's clock is ahead of ours, in seconds, by the last `Date` that it sent.
-    clock_offset: Arc<AtomicI64>,
+    server_clock: ServerClock,
 }
 
 /// How a credential is sent that may be used only once.
@@ -52,9 +50,6 @@ pub(super) enum ServerOrigin {
     Fixed(Box<Server>),
     Discovered(Box<Discovery>),
 }
-
-/// A difference between two clocks, in seconds, that is worth a second try.
-const LARGE_OFFSET: i64 = 30;
 
 /// Why its tokens are of no use to other processes.
 const GENERATED: &str = "are bound to a key (`dpop`) that this process has generated: other processes could not use them; \
@@ -95,14 +90,14 @@ impl Client {
         transport: Transport,
         proofs: Option<ClientProofs>,
     ) -> Self {
-        Self(Arc::new(Inner { identity, server, transport, proofs, clock_offset: Arc::default() }))
+        Self(Arc::new(Inner { identity, server, transport, proofs, server_clock: ServerClock::default() }))
     }
 
     /// A client that was built just now begins with what is known of its server's clock. One that has clones knows it.
     #[cfg(feature = "registry")]
-    pub(super) fn with_clock_offset(mut self, offset: Arc<AtomicI64>) -> Self {
+    pub(super) fn with_server_clock(mut self, clock: ServerClock) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.clock_offset = offset;
+            inner.server_clock = clock;
         }
         self
     }
@@ -127,7 +122,7 @@ impl Client {
 
     /// The same context by the server's clock, as far as it is known: for what the server will date.
     pub(crate) fn dated(&self, cx: &FetchContext) -> FetchContext {
-        match self.0.clock_offset.load(Ordering::Relaxed) {
+        match self.0.server_clock.offset() {
             0 => cx.clone(),
             offset => cx.clone().with_clock(Arc::new(Moved::new(Arc::clone(cx.clock()), offset))),
         }
@@ -142,11 +137,10 @@ impl Client {
         is_dated: bool,
         cx: &FetchContext,
     ) -> Result<TokenResponse, SourceError> {
-        let Inner { identity, transport, .. } = &*self.0;
-        let offset = self.0.clock_offset.load(Ordering::Relaxed);
+        let Inner { identity, transport, server_clock, .. } = &*self.0;
+        let offset = server_clock.offset();
         let key = self.dpop_key();
         let (answer, sent) = self.send(transport, grant, parameters, cx, key, None).await?;
-        let news = self.0.clock_offset.load(Ordering::Relaxed);
         match response::read(answer, expected, key) {
             Err(error) if error.is_terminal() => {
                 let is_refused = error.cause::<OAuthError>().is_none_or(|error| {
@@ -155,7 +149,7 @@ impl Client {
                     timed.contains(&error.code.as_str())
                 });
                 let is_timed = is_dated || key.is_some() || identity.auth(None).is_timed();
-                let was_late = is_timed && news.abs_diff(offset) >= LARGE_OFFSET.unsigned_abs();
+                let was_late = is_timed && server_clock.is_far_from(offset);
                 let may_help = is_refused && (was_late || identity.has_changed(&sent).await);
                 Err(if may_help { error.into_transient() } else { error })
             }
@@ -209,9 +203,7 @@ impl Client {
                 .transpose()?;
             let time_left = cx.time_left().filter(|_| is_limited);
             let answer = transport.exchange(&server.token_endpoint, request, time_left).await?;
-            if let Some(offset) = answer.clock_offset(cx.clock().now().wall) {
-                self.0.clock_offset.store(offset, Ordering::Relaxed);
-            }
+            self.0.server_clock.learn(&answer, cx.clock().now().wall);
             let wants_other =
                 proofs.zip(proof).is_some_and(|((proofs, _), proof)| proofs.learn(&answer, &proof));
             if is_repeated || !wants_other {
@@ -270,8 +262,7 @@ impl Client {
 
     /// Names its credential, for [`TokenSource::credential`](crate::TokenSource::credential).
     pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
-        let clock = Moved::new(Arc::new(SystemClock), self.0.clock_offset.load(Ordering::Relaxed));
-        self.0.identity.credential(clock.now().wall, part);
+        self.0.identity.credential(self.0.server_clock.wall(SystemClock.now().wall), part);
         if let Some(key) = self.dpop_key() {
             part(key.thumbprint().as_bytes());
         }

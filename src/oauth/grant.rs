@@ -2,8 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-#[cfg(feature = "registry")]
-use std::sync::{Arc, atomic::AtomicI64};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -13,6 +11,8 @@ use crate::secret::Secret;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::{Token, TokenType};
 use crate::transport::Form;
+#[cfg(feature = "registry")]
+use crate::transport::ServerClock;
 
 use super::builder::ClientBuilder;
 use super::claims;
@@ -314,8 +314,8 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
 #[cfg(feature = "registry")]
 impl<G> GrantSource<G> {
-    pub(super) fn with_clock_offset(self, offset: Arc<AtomicI64>) -> Self {
-        Self { client: self.client.with_clock_offset(offset), ..self }
+    pub(super) fn with_server_clock(self, clock: ServerClock) -> Self {
+        Self { client: self.client.with_server_clock(clock), ..self }
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use http::Uri;
 
 use crate::error::{BuildError, SourceError};
 use crate::source::{BoxSource, FetchContext, Group, KeyedSource, TokenSource, UNNAMED};
 use crate::token::Token;
+use crate::transport::ServerClock;
 
 use super::builder::ClientBuilder;
 use super::client::Client;
@@ -177,7 +177,7 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
     fn source(&self, key: &K) -> Result<GrantSource<G>, BuildError> {
         let request = self.request(key);
         let (_, server) = request.parts().0.names();
-        Ok(request.build()?.with_clock_offset(self.clocks.of(&server)))
+        Ok(request.build()?.with_server_clock(self.clocks.of(&server)))
     }
 }
 
@@ -225,26 +225,26 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
     }
 }
 
-/// How far the servers' clocks are from ours, by the servers' authorities. A client that is built for one request learns it
+/// The servers' clocks, by the servers' authorities. A client that is built for one request learns it
 /// for the next.
 #[derive(Default)]
-struct Clocks(Mutex<HashMap<String, Arc<AtomicI64>>>);
+struct Clocks(Mutex<HashMap<String, ServerClock>>);
 
 impl Clocks {
     /// Of so many servers. What is forgotten costs an attempt.
     const MOST: usize = 1_000;
 
-    fn of(&self, server: &str) -> Arc<AtomicI64> {
+    fn of(&self, server: &str) -> ServerClock {
         let uri = server.parse::<Uri>().ok();
         let authority = uri.as_ref().and_then(Uri::authority).map_or(server, |authority| authority.as_str());
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(offset) = known.get(authority) {
-            return Arc::clone(offset);
+        if let Some(clock) = known.get(authority) {
+            return clock.clone();
         }
         if known.len() >= Self::MOST {
             known.clear();
         }
-        Arc::clone(known.entry(authority.to_owned()).or_default())
+        known.entry(authority.to_owned()).or_default().clone()
     }
 }
 

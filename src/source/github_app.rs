@@ -3,7 +3,6 @@
 mod builder;
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use crate::secret::header;
 use crate::source::json_endpoint::answer::Shape;
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
-use crate::transport::{Answer, Document, Endpoint, Request, Transport};
+use crate::transport::{Answer, Document, Endpoint, Request, ServerClock, Transport};
 
 pub use builder::GithubAppBuilder;
 
@@ -27,8 +26,6 @@ pub use builder::GithubAppBuilder;
 const LIFETIME: Duration = Duration::from_secs(600);
 /// GitHub refuses a JWT whose `iat` is in the future, by its own clock.
 const BACKDATE: Duration = Duration::from_secs(60);
-/// A difference between two clocks, in seconds, that is worth a second try.
-const LARGE_OFFSET: u64 = 30;
 /// What GitHub asks for where it limits the rate and says no time.
 const LIMITED: Duration = Duration::from_secs(60);
 
@@ -84,7 +81,7 @@ pub struct GithubApp {
     /// Permissions and repositories. `None`: all that the installation has.
     body: Option<Bytes>,
     /// How far GitHub's clock is ahead of ours, in seconds, by the last `Date` that it sent.
-    clock_offset: AtomicI64,
+    server_clock: ServerClock,
 }
 
 impl GithubApp {
@@ -155,12 +152,11 @@ fn limit(answer: &Answer) -> Option<Duration> {
 
 impl TokenSource for GithubApp {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let offset = self.clock_offset.load(Ordering::Relaxed);
+        let offset = self.server_clock.offset();
         let request = self.request(moved(cx.clock().now().wall, offset)).await?;
         let answer = self.transport.exchange(&self.endpoint, request, cx.time_left()).await?;
-        let news = answer.clock_offset(cx.clock().now().wall).unwrap_or(offset);
-        self.clock_offset.store(news, Ordering::Relaxed);
-        self.read(answer, news.abs_diff(offset) >= LARGE_OFFSET)
+        self.server_clock.learn(&answer, cx.clock().now().wall);
+        self.read(answer, self.server_clock.is_far_from(offset))
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -18,7 +17,7 @@ use crate::secret::path::shown;
 use crate::settings::settings;
 use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::token::TokenType;
-use crate::transport::{Configure, Endpoint, Pointer, Transport, http_setters};
+use crate::transport::{Configure, Endpoint, Pointer, ServerClock, Transport, http_setters};
 
 const BASE: &str = "https://api.github.com";
 /// GitHub's own limit.
@@ -150,7 +149,7 @@ impl GithubAppBuilder {
             transient: Vec::new(),
             reason: None,
         };
-        let clock_offset = AtomicI64::new(0);
+        let server_clock = ServerClock::default();
         Ok(GithubApp {
             transport,
             endpoint,
@@ -158,7 +157,7 @@ impl GithubAppBuilder {
             app_id: self.app_id.trim().to_owned(),
             key,
             body,
-            clock_offset,
+            server_clock,
         })
     }
 

@@ -1,6 +1,5 @@
 //! AWS' Security Token Service of a region.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use http::header::{CONTENT_TYPE, DATE};
@@ -13,7 +12,7 @@ use crate::clock::moved;
 use crate::error::{BuildError, SourceError};
 use crate::source::FetchContext;
 use crate::transport::form::MEDIA_TYPE;
-use crate::transport::{Answer, Endpoint, Form, Request, Transport};
+use crate::transport::{Answer, Endpoint, Form, Request, ServerClock, Transport};
 
 pub(super) const VERSION: &str = "2011-06-15";
 const SERVICE: &str = "sts";
@@ -26,15 +25,12 @@ const DOMAINS: [(&str, &str); 6] = [
     ("us-isof-", "csp.hci.ic.gov"),
     ("eu-isoe-", "cloud.adc-e.uk"),
 ];
-/// A difference between two clocks, in seconds, that is worth a second try.
-const LARGE_OFFSET: u64 = 30;
 
 pub(super) struct Sts {
     transport: Transport,
     endpoint: Endpoint,
     region: String,
-    /// How far the service's clock is ahead of ours, in seconds, by the last `Date` that it sent.
-    clock_offset: AtomicI64,
+    clock: ServerClock,
 }
 
 /// What the service said.
@@ -51,8 +47,7 @@ impl Sts {
         let endpoint = Endpoint::below("sts_url", url.unwrap_or(&usual), "scheme, host and port", "/")?;
         endpoint.check_plaintext(false)?;
         transport.check(&endpoint)?;
-        let clock_offset = AtomicI64::new(0);
-        Ok(Self { transport, endpoint, region: region.to_owned(), clock_offset })
+        Ok(Self { transport, endpoint, region: region.to_owned(), clock: ServerClock::default() })
     }
 
     pub(super) fn shown(&self) -> &str {
@@ -61,7 +56,7 @@ impl Sts {
 
     /// The time by the service's clock, as far as it is known.
     pub(super) fn wall(&self, cx: &FetchContext) -> SystemTime {
-        moved(cx.clock().now().wall, self.clock_offset.load(Ordering::Relaxed))
+        self.clock.wall(cx.clock().now().wall)
     }
 
     /// Sends a request that needs no signature.
@@ -77,19 +72,18 @@ impl Sts {
         keys: &Keys,
         cx: &FetchContext,
     ) -> Result<Answer, Refused> {
-        let offset = self.clock_offset.load(Ordering::Relaxed);
+        let offset = self.clock.offset();
         let date = date(moved(cx.clock().now().wall, offset));
         let request = self.signed(form, keys, &date).map_err(Refused::Other)?;
         let answer = self.transport.exchange(&self.endpoint, request, cx.time_left()).await;
         let answer = answer.map_err(Refused::Other)?;
-        let news = answer.clock_offset(cx.clock().now().wall).unwrap_or(offset);
-        self.clock_offset.store(news, Ordering::Relaxed);
+        self.clock.learn(&answer, cx.clock().now().wall);
         if answer.is_success() {
             return Ok(answer);
         }
         let (error, code) = refused(&answer);
         // Signed by a clock that was wrong. The next request is signed by the service's own.
-        let was_late = news.abs_diff(offset) >= LARGE_OFFSET;
+        let was_late = self.clock.is_far_from(offset);
         Err(match code.as_deref() {
             Some("SignatureDoesNotMatch" | "RequestExpired") if was_late => {
                 Refused::Other(error.into_transient())
