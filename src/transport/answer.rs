@@ -152,6 +152,17 @@ impl Answer {
         self.with_retry_after(error)
     }
 
+    /// The same with what the document says: at this place, or in the usual ones.
+    pub(crate) fn refusal_of(
+        &self,
+        transient: bool,
+        document: Option<&Document>,
+        place: Option<&str>,
+    ) -> SourceError {
+        let reason = document.and_then(|document| self.reason(document, place));
+        self.refusal(transient, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
+    }
+
     /// With the time after which the server wants to be asked again.
     pub(crate) fn with_retry_after(&self, error: SourceError) -> SourceError {
         match self.retry_after() {

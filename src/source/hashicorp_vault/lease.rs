@@ -69,6 +69,5 @@ fn refused(answer: &Answer, document: Option<&Document>) -> SourceError {
     let may_pass = answer.may_pass()
         || answer.status() == StatusCode::PRECONDITION_FAILED
         || answer.retry_after().is_some();
-    let reason = document.and_then(|document| answer.reason(document, None));
-    answer.refusal(may_pass, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
+    answer.refusal_of(may_pass, document, None)
 }

@@ -60,9 +60,7 @@ impl Shape {
     pub(crate) fn refused(&self, answer: &Answer, document: Option<&Document>) -> SourceError {
         let may_pass =
             answer.may_pass() || self.transient.contains(&answer.status()) || answer.retry_after().is_some();
-        let place = self.reason.as_ref().map(Pointer::as_str);
-        let reason = document.and_then(|document| answer.reason(document, place));
-        answer.refusal(may_pass, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
+        answer.refusal_of(may_pass, document, self.reason.as_ref().map(Pointer::as_str))
     }
 
     /// The error continues the sentence "… answered 200 OK …".

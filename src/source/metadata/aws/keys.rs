@@ -77,8 +77,7 @@ impl Keys {
 /// A role may be attached to a machine after its start, so 404 may pass.
 fn refused(answer: &Answer, document: Option<&Document>) -> SourceError {
     let may_pass = answer.may_pass() || answer.status() == 404 || answer.retry_after().is_some();
-    let reason = document.and_then(|document| answer.reason(document, None));
-    answer.refusal(may_pass, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
+    answer.refusal_of(may_pass, document, None)
 }
 
 /// Where the keys come from.
