@@ -23,8 +23,7 @@ pub(super) struct Api {
 impl Api {
     /// Whether a request is one to the API.
     pub(super) fn is_asked(asked: &Asked) -> bool {
-        let target = asked.head.split_ascii_whitespace().nth(1).unwrap_or_default();
-        let path = target.split(['?', '#']).next().unwrap_or_default();
+        let path = asked.target().split(['?', '#']).next().unwrap_or_default();
         path == "/api" || path.starts_with("/api/")
     }
 

@@ -52,7 +52,7 @@ pub use vault::VaultServer;
 
 /// The path of a request, and its query.
 fn target(asked: &Asked) -> (&str, Vec<(String, String)>) {
-    let target = asked.head.split_ascii_whitespace().nth(1).unwrap_or_default();
+    let target = asked.target();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     (path, form_urlencoded::parse(query.as_bytes()).into_owned().collect())
 }

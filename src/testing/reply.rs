@@ -62,6 +62,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What the request line asks for: a path, and a query if there is one.
+    pub(super) fn target(&self) -> &str {
+        self.head.split_ascii_whitespace().nth(1).unwrap_or_default()
+    }
+
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {

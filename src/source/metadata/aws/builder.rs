@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{Bearer, Origin, container_endpoint};
+use super::keys::{Bearer, Origin, container_endpoint, is_name};
 use super::sts::Sts;
 use super::{AwsWebIdentity, SHORTEST, is_region};
 use crate::duration;
@@ -261,8 +261,7 @@ impl AwsWebIdentityBuilder {
         }
         let name = self.role_session_name.take().or_else(|| set("AWS_ROLE_SESSION_NAME"));
         let session_name = name.unwrap_or_else(|| "tokenflight".to_owned());
-        let is_allowed = |char: char| char.is_ascii_alphanumeric() || "+=,.@_-".contains(char);
-        if !(2..=64).contains(&session_name.len()) || !session_name.chars().all(is_allowed) {
+        if !(2..=64).contains(&session_name.len()) || !is_name(&session_name) {
             let message = "is not 2 to 64 letters, digits and `+=,.@_-`, which is what AWS takes";
             return Err(BuildError::new("role_session_name", message));
         }

@@ -90,6 +90,11 @@ pub(super) enum Origin {
     Role { arn: String, session_name: String, file: Arc<FromFiles<Secret>> },
 }
 
+/// Whether all of it may stand in the name of a role or of a session.
+pub(super) fn is_name(text: &str) -> bool {
+    text.chars().all(|char| char.is_ascii_alphanumeric() || "+=,.@_-".contains(char))
+}
+
 /// What the container's agent wants as `Authorization`.
 pub(super) enum Bearer {
     File(PathBuf),
@@ -131,9 +136,7 @@ impl Origin {
                     return Err(refused(&roles, None));
                 }
                 let role = roles.text()?.lines().next().unwrap_or_default().trim().to_owned();
-                if role.is_empty()
-                    || !role.chars().all(|char| char.is_ascii_alphanumeric() || "+=,.@_-".contains(char))
-                {
+                if role.is_empty() || !is_name(&role) {
                     return Err(roles.nonsense("without the name of a role"));
                 }
                 Keys::of(instance.get(&format!("{CREDENTIALS}{role}"), cx).await?)

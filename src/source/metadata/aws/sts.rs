@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::header::{CONTENT_TYPE, DATE};
+use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
 
 use super::keys::{Keys, sensitive};
@@ -117,27 +117,16 @@ impl Sts {
             signed.names(),
             signed.signature(keys.secret.expose())
         );
+        // With the host of the URL, and the form's media type.
         let mut request = Request::new(Method::POST).with_form(form);
         request.redactor.hide_json(keys.secret.expose());
-        for (name, value) in headers {
-            match name {
-                "host" => {}
-                "x-amz-security-token" => {
-                    request.redactor.hide_json(value);
-                    request
-                        .headers
-                        .insert(HeaderName::from_static("x-amz-security-token"), sensitive(value)?);
-                }
-                "content-type" => {
-                    request.headers.insert(CONTENT_TYPE, sensitive(value)?);
-                }
-                _ => {
-                    request.headers.insert(HeaderName::from_static("x-amz-date"), sensitive(value)?);
-                }
-            }
+        request.headers.insert(HeaderName::from_static("x-amz-date"), sensitive(date)?);
+        if let Some(session) = &keys.session {
+            request.redactor.hide_json(session.expose());
+            let name = HeaderName::from_static("x-amz-security-token");
+            request.headers.insert(name, sensitive(session.expose())?);
         }
-        request.headers.insert(http::header::AUTHORIZATION, sensitive(&authorization)?);
-        request.headers.remove(DATE);
+        request.headers.insert(AUTHORIZATION, sensitive(&authorization)?);
         Ok(request)
     }
 }
