@@ -11,6 +11,7 @@ mod library {
     pub(crate) mod lobby;
     pub(crate) mod panics;
     pub(crate) mod queue;
+    pub(crate) mod secret;
     pub(crate) mod slot;
     pub(crate) mod token;
 }
@@ -19,7 +20,7 @@ mod stage;
 mod sync;
 
 // So that the included files find each other at `crate::`.
-use library::{clock, error, lobby, panics, queue, slot, token};
+use library::{clock, error, lobby, panics, queue, secret, slot, token};
 
 /// Stands for the library's, which needs serde and jiff: the slot takes two names from it.
 mod policy {
