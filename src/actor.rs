@@ -1,4 +1,4 @@
-//! The actor: it performs what the [flight machine](crate::flight) says, and decides nothing.
+//! The actor. It performs the effects of the [flight machine](crate::flight), and makes no decisions.
 
 mod alarm;
 mod breath;
@@ -50,14 +50,14 @@ pub(crate) use {
     ticket::Hearer,
 };
 
-/// The longest exchange of a credential that may be used once, and then some.
+/// Longer than the longest exchange of a one-time credential.
 pub(crate) const LONGEST_PARTING: Duration = Duration::from_secs(120);
 
-/// Keeps a token, and the queue of those who wait for one.
+/// Keeps a token, and the queue of the waiters.
 ///
-/// The first request that finds no usable token starts one call to the source; everybody else waits for it,
-/// and each is told exactly once. Made by [`TokenActor::builder`]. It understands [`GetToken`],
-/// [`Subscribe`], [`Replace`], [`Invalidate`], [`Discard`], [`Refresh`], [`GetStatus`] and [`Shutdown`].
+/// The first request that finds no usable token starts one call to the source. All others wait for this call, and
+/// each is answered exactly once. Made by [`TokenActor::builder`]. It understands [`GetToken`], [`Subscribe`],
+/// [`Replace`], [`Invalidate`], [`Discard`], [`Refresh`], [`GetStatus`] and [`Shutdown`].
 #[derive(Debug)]
 pub struct TokenActor {
     name: Arc<str>,
@@ -65,16 +65,16 @@ pub struct TokenActor {
     policy: RefreshPolicy,
     machine: Machine<Ticket>,
     shared: Shared,
-    /// What the last event asked for; empty between events, kept for its room.
+    /// The effects of the last event. Empty between events, and kept for its capacity.
     effects: Vec<Effect<Ticket>>,
-    /// When the running fetch was sent: its token's life counts from here.
+    /// When the running fetch was sent. The token's life counts from this moment.
     sent: Timestamp,
     call: Option<Call>,
     alarm: Option<Alarm>,
-    /// Alarms set so far.
+    /// How many alarms were set so far.
     alarms: u64,
     delivery: Delivery,
-    /// Those who await the end.
+    /// Callers that await the end of the actor.
     leaving: Vec<Parked<()>>,
     parting: Parting,
     meters: Meters,
@@ -83,16 +83,16 @@ pub struct TokenActor {
     busy: usize,
 }
 
-/// How far the source has come with its end.
+/// How far the source has finished, at a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parting {
     No,
-    /// It ends what must not be cut off.
+    /// The source finishes work that must not be interrupted.
     Ends,
     Over,
 }
 
-/// What the actor shares with its handles: it writes the slot, they fill the lobby.
+/// The state that the actor shares with its handles. The actor writes the slot. The handles fill the lobby.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) slot: Arc<Slot>,
@@ -168,8 +168,8 @@ impl TokenActor {
         self.rest(ctx);
     }
 
-    /// Actix hands over whatever the mailbox holds in one go, be it a million messages. So now and then the
-    /// actor waits for a moment, in which the arbiter's other tasks run.
+    /// Actix delivers all messages in the mailbox in one turn, even a million. Therefore the actor pauses from time
+    /// to time, and the arbiter's other tasks run.
     fn rest(&mut self, ctx: &mut Context<Self>) {
         self.busy += 1;
         if self.busy >= CHUNK {
@@ -178,8 +178,8 @@ impl TokenActor {
         }
     }
 
-    /// Calls the source, inside the actor's context: the flight is nobody's but the actor's, and no caller's
-    /// going away can end it.
+    /// Calls the source, inside the actor's context. The flight belongs to the actor alone. Therefore no caller can
+    /// end it by going away.
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp, ctx: &mut Context<Self>) {
         self.sent = now;
         self.call = Some(Call::new(id, self.source.call(cx)));
@@ -191,7 +191,7 @@ impl TokenActor {
         }));
     }
 
-    /// A report that may start no flight costs no call. But another process may have fetched a newer token.
+    /// A report that may start no flight causes no call. But another process may have fetched a newer token.
     fn look(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let Some(token) = self.machine.token().filter(|_| self.source.can_look()).cloned() else { return };
         if !self.looks.begin(now.boot) {
@@ -202,20 +202,20 @@ impl TokenActor {
         let looking = Contained::new(self.source.look_later(cx)).into_actor(self);
         ctx.spawn(looking.map(move |found, actor, ctx| {
             actor.looks.end();
-            // A look that panics has found nothing.
+            // // A panic of `look` means that no token was found.
             if let Some(token) = found.flatten() {
                 actor.on(Event::Offered(actor.stamped(token, now)), ctx);
             }
         }));
     }
 
-    /// Its life counts from when it was asked for.
+    /// The token's life counts from the moment when it was requested.
     fn stamped(&self, token: Token, sent: Timestamp) -> Token {
         shell::stamped(token, sent, self.clock(), &self.policy)
     }
 
-    /// Tells those whose outcome is known: the first chunk at once, the rest with pauses in which the arbiter's other
-    /// tasks run, and other events come in between.
+    /// Tells the waiters whose outcome is known. The first chunk is told at once, the rest with pauses. In the
+    /// pauses the arbiter's other tasks run, and other events arrive.
     fn tell(&mut self, ctx: &mut Context<Self>) {
         if !self.delivery.is_under_way && self.delivery.tell_chunk(&mut self.machine) {
             self.delivery.is_under_way = true;
@@ -225,7 +225,7 @@ impl TokenActor {
 
     fn tell_on(&mut self, ctx: &mut Context<Self>) {
         self.delivery.is_under_way = false;
-        // A token that was discarded meanwhile is told to nobody more.
+        // // A token that was discarded meanwhile is told to no further waiter.
         if self.shared.slot.has_reports() {
             self.on(Event::Tick, ctx);
         } else {
@@ -237,11 +237,11 @@ impl TokenActor {
         }
     }
 
-    /// Sets the alarm to the next thing that happens by itself. One that would ring earlier is left alone:
-    /// ringing for nothing is harmless, and cheaper than setting it anew for each event.
+    /// Sets the alarm to the next event that happens by itself. An alarm that would ring earlier is kept: an early
+    /// ring is harmless, and cheaper than a new alarm for each event.
     ///
-    /// Whether it rings earlier is asked of tokio's time. That stands still while the machine sleeps, so an
-    /// alarm may ring later than it was meant to, and must not be taken for one that is about to.
+    /// Tokio's time decides whether the alarm rings earlier. Tokio's time stands still while the machine sleeps, so
+    /// an alarm may ring later than planned. Such an alarm must not count as one that rings soon.
     fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let wake = [self.machine.next_wake(now), self.shared.lobby.next_deadline(now.boot)]
             .into_iter()
@@ -267,7 +267,7 @@ impl TokenActor {
         }));
     }
 
-    /// Lets the source end what must not be cut off, and then leaves.
+    /// Lets the source finish work that must not be interrupted, and then leaves.
     fn part(&mut self, ctx: &mut Context<Self>) {
         if self.parting != Parting::No {
             return;
@@ -283,7 +283,7 @@ impl TokenActor {
         }));
     }
 
-    /// Stops, once everybody has been told, and the source has come to its end.
+    /// Stops when all waiters have been told and the source has finished.
     fn leave(&mut self, ctx: &mut Context<Self>) {
         if !self.delivery.is_under_way && self.parting == Parting::Over {
             for parked in self.leaving.drain(..) {
@@ -293,7 +293,7 @@ impl TokenActor {
         }
     }
 
-    /// Tells the meters how things stand.
+    /// Passes the present state to the meters.
     fn observe(&mut self) {
         self.meters.observe(&self.machine, &self.shared.lobby, self.delivery.lost);
     }
@@ -311,7 +311,7 @@ impl TokenActor {
     }
 }
 
-/// The actor's one machine, while an event is performed.
+/// The actor's one machine, while it performs an event.
 struct Own<'a> {
     actor: &'a mut TokenActor,
     ctx: &'a mut Context<TokenActor>,
@@ -328,7 +328,7 @@ impl Shell for Own<'_> {
         &self.actor.shared.slot
     }
 
-    /// Readers look at the slot itself.
+    /// Readers read the slot itself.
     fn front(&self) -> impl Front<Replicas> {}
 
     fn effects(&mut self) -> &mut Vec<Effect<Ticket>> {
@@ -371,7 +371,7 @@ impl Actor for TokenActor {
     }
 }
 
-/// Under a `Supervisor` the fields outlive a restart, and the futures in the context do not.
+/// Under a `Supervisor` the fields survive a restart, and the futures in the context do not.
 impl Supervised for TokenActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
         (self.call, self.alarm) = (None, None);
@@ -384,8 +384,8 @@ impl Supervised for TokenActor {
     }
 }
 
-/// However it ends: readers find no token of an actor that is gone, those who have an outcome are told, and each ticket
-/// of the others answers as it drops.
+/// However the actor ends: readers find no token of a stopped actor, waiters with an outcome are told, and each
+/// ticket of the other waiters answers when it is dropped.
 impl Drop for TokenActor {
     fn drop(&mut self) {
         self.shared.slot.close(&());
@@ -394,7 +394,7 @@ impl Drop for TokenActor {
     }
 }
 
-/// The error of an actor that could not be asked.
+/// The error of an actor that no longer answers.
 pub(crate) fn gone(_: actix::MailboxError) -> TokenError {
     TokenError::stopped()
 }

@@ -1,4 +1,4 @@
-//! The handle: what an application holds. Beside it the types that it returns.
+//! The handle that an application holds, and the types that it returns.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,21 +18,21 @@ pub use crate::slot::TokenWatch;
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 
-/// A way to a [`TokenActor`] from any thread and any runtime.
+/// A reference to a [`TokenActor`], for any thread and any runtime.
 ///
-/// Reading a usable token needs no lock and no message. Only when there is none, the first caller sends one
+/// A read of a usable token needs no lock and no message. If there is no usable token, the first caller sends one
 /// message, and all callers share the outcome.
 ///
-/// The actor lives until it is [shut down](Self::shutdown), or its arbiter stops, or the last handle and `Addr`
-/// of it have gone and nobody waits any more. A handle outlives it, and from then on answers everything at
-/// once, with an error that [`is_stopped`](TokenError::is_stopped).
+/// The actor lives until it is [shut down](Self::shutdown), or its arbiter stops, or the last handle and `Addr` are
+/// dropped and no caller waits any more. A handle may outlive its actor. Then it answers every call at once, with
+/// an error that [`is_stopped`](TokenError::is_stopped).
 ///
-/// A clone is one reference count.
+/// Cloning a handle increments one reference count.
 #[derive(Clone, Debug)]
 pub struct TokenHandle(Arc<Inner>);
 
-/// In one place for all clones: a clone of an `Addr` takes two allocations, and its end as much again, which made
-/// up a third of what it took to wake a task that owns a handle.
+/// One copy for all clones. A clone of an `Addr` makes two allocations, and dropping it costs as much. Together
+/// they made up a third of the cost of waking a task that owns a handle.
 #[derive(Debug)]
 struct Inner {
     addr: Addr<TokenActor>,
@@ -44,10 +44,10 @@ impl TokenHandle {
         Self(Arc::new(Inner { addr, shared }))
     }
 
-    /// The token, if there is a usable one: lock-free, never blocks, never calls the source while the caller
-    /// waits. A read near the token's end starts a refresh in the background.
+    /// The token, if there is a usable one. This function is lock-free, never blocks, and never makes the caller
+    /// wait for the source. A read near the token's end starts a refresh in the background.
     ///
-    /// `None` too while the token is [withheld](Self::invalidate).
+    /// Also `None` while the token is [withheld](Self::invalidate).
     pub fn current(&self) -> Option<Token> {
         let read = self.0.shared.slot.read();
         if read.reports {
@@ -56,15 +56,15 @@ impl TokenHandle {
         read.token
     }
 
-    /// A usable token: the current one at once, or the outcome of the flight under way, or of a new one.
+    /// A usable token: the current one at once, otherwise the outcome of the flight under way, or of a new flight.
     ///
-    /// A usable token is read when `get` is called. Else the future waits, from its first poll on. Dropping it leaves
-    /// the flight alone. It needs no runtime of its own: `wait_timeout` is watched over by the actor, on its arbiter.
-    /// Do not block that arbiter to wait for this.
+    /// The slot is read when `get` is called. If it has no usable token, the future waits, from its first poll on.
+    /// Dropping the future does not affect the flight. The future needs no runtime of its own: the actor enforces
+    /// `wait_timeout`, on its arbiter. Therefore do not block that arbiter while you wait for this future.
     ///
     /// # Errors
-    /// What the flight failed of, or [`is_timeout`](TokenError::is_timeout) after the policy's
-    /// `wait_timeout`, [`is_overloaded`](TokenError::is_overloaded), [`is_stopped`](TokenError::is_stopped).
+    /// The error of the flight, or [`is_timeout`](TokenError::is_timeout) after the policy's `wait_timeout`,
+    /// [`is_overloaded`](TokenError::is_overloaded), [`is_stopped`](TokenError::is_stopped).
     #[inline]
     pub fn get(&self) -> Get {
         match self.current() {
@@ -73,22 +73,22 @@ impl TokenHandle {
         }
     }
 
-    #[inline(never)] // callers have the short way in their own code, and this one behind a call
+    #[inline(never)] // only the fast path is inlined into callers
     fn wait(&self) -> Get {
         Get(Getting::Waiting(self.clone(), Wait::new(Arc::clone(&self.0.shared.lobby))))
     }
 
     /// "An API answered 401 to this token": a token to repeat the request with, once.
     ///
-    /// The first report starts one flight, or joins the one under way, and waits for its outcome. All others
+    /// The first report starts one flight, or joins the one under way, and waits for its outcome. All other callers
     /// keep the token. A report about a token that has been replaced gets the token in use.
     ///
-    /// Where no flight may start, it is answered at once: with the token before this one, if that is usable and was
-    /// never reported, else with the same token ([`is_same`](Token::is_same)). In a token's first minute such a
-    /// predecessor is the answer though the flight starts: the API may not know the new token yet. So it is too if
-    /// predecessor and token were both reported before they had settled. No flight may start in a cooldown, for a
-    /// token younger than the policy's `settle`, or when the budget (`reports`, `report_every`) is spent. Repeat the
-    /// request with what you get, either way, and only once.
+    /// If no flight may start, the answer comes at once. It is the token before this one, if that is usable and was
+    /// never reported; otherwise the same token ([`is_same`](Token::is_same)). In a token's first minute such a
+    /// predecessor is the answer although the flight starts: the API may not know the new token yet. The
+    /// predecessor is also the answer if predecessor and token were both reported before they had settled. No
+    /// flight may start in a cooldown, for a token younger than the policy's `settle`, or when the budget
+    /// (`reports`, `report_every`) is spent. In each case repeat the request with the returned token, once.
     ///
     /// ```
     /// # use tokenflight::{Token, TokenActor, source_fn};
@@ -106,21 +106,21 @@ impl TokenHandle {
     /// ```
     ///
     /// # Errors
-    /// As for [`get`](Self::get). If the flight fails, those who reported get its error, and the token stays in use.
+    /// As for [`get`](Self::get). If the flight fails, the reporters get its error, and the token stays in use.
     pub async fn replace(&self, token: &Token) -> Result<Token, TokenError> {
         self.rejected(token, Rejection::default()).await
     }
 
-    /// [`replace`](Self::replace), for a client that knows more of the rejection.
+    /// [`replace`](Self::replace), for a client that has more information about the rejection.
     pub(crate) async fn rejected(&self, token: &Token, rejection: Rejection) -> Result<Token, TokenError> {
         self.0.addr.send(Rejected { token: token.clone(), rejection }).await.map_err(gone)?
     }
 
-    /// "An API answered 401 to this token", from a handler that does [`get`](Self::get) again afterwards.
+    /// "An API answered 401 to this token", from a handler that calls [`get`](Self::get) again afterwards.
     ///
-    /// If a flight may start (see [`replace`](Self::replace)) or is under way, callers who come now wait for its next
-    /// attempt, at most 1 s. Then, or if no flight may start, the token is in use as before, to its end, and
-    /// [`Status::suspect`] is true. If the token has been replaced already, nothing happens.
+    /// If a flight may start (see [`replace`](Self::replace)) or is under way, new callers wait for its next
+    /// attempt, at most 1 s. After this wait, or if no flight may start, the token is in use as before, until its
+    /// end, and [`Status::suspect`] is true. If the token has been replaced already, nothing happens.
     pub fn invalidate(&self, token: &Token) {
         let by_name = self.0.shared.slot.invalidate(token, &());
         if by_name {
@@ -130,15 +130,15 @@ impl TokenHandle {
         }
     }
 
-    /// "This token is compromised": it is never handed out again, not even to a [`get`](Self::get) that follows at
-    /// once, and not if the source brings it again. Callers get the outcome of the next flight. The last 1,024 are
-    /// remembered.
+    /// "This token is compromised": it is never given out again, not even to the next [`get`](Self::get), and not
+    /// even if the source gives it again. Callers get the outcome of the next flight. The last 1,024 discarded
+    /// tokens are remembered.
     pub fn discard(&self, token: &Token) {
         self.0.shared.slot.discard(token, &());
         self.0.addr.do_send(Reported);
     }
 
-    /// A new token, whatever the old one is worth: see [`Refresh`].
+    /// A new token, even if the old one is still usable: see [`Refresh`].
     ///
     /// # Errors
     /// As for [`get`](Self::get).
@@ -146,19 +146,19 @@ impl TokenHandle {
         self.0.addr.send(Refresh).await.map_err(gone)?
     }
 
-    /// Has a [`TokenReady`](crate::TokenReady) sent: see [`Subscribe`]. Takes a `Recipient`, or a
-    /// `Subscribe` with a ticket and a timeout of its own.
+    /// Subscribes to a [`TokenReady`](crate::TokenReady): see [`Subscribe`]. Takes a `Recipient`, or a `Subscribe`
+    /// with its own ticket and timeout.
     pub fn subscribe(&self, subscription: impl Into<Subscribe>) {
         self.0.addr.do_send(subscription.into());
     }
 
-    /// The token for observers, and its changes: another secret, a [discard](Self::discard), the end. Not told when
-    /// a token merely expires (ask [`Token::remaining`]) or is renewed with the same secret.
+    /// The token for observers, and its changes: another secret, a [discard](Self::discard), the end. Observers are
+    /// not notified when a token merely expires (use [`Token::remaining`]) or is renewed with the same secret.
     pub fn watch(&self) -> TokenWatch {
         TokenWatch::new(Arc::clone(&self.0.shared.slot))
     }
 
-    /// What the actor is doing, and what it has done.
+    /// The actor's present state, and its counters.
     ///
     /// # Errors
     /// [`is_stopped`](TokenError::is_stopped).
@@ -166,10 +166,9 @@ impl TokenHandle {
         self.0.addr.send(GetStatus).await.map_err(gone)
     }
 
-    /// Tells everyone who waits, then stops the actor. Returns when all have been told, also if it had
+    /// Answers all waiters, then stops the actor. Returns when all have been answered, also if the actor had
     /// stopped before: see [`Shutdown`].
     pub async fn shutdown(&self) {
-        // An actor that is gone has told everyone as it went.
         let _ = self.0.addr.send(Shutdown).await;
     }
 
@@ -178,7 +177,7 @@ impl TokenHandle {
         &self.0.addr
     }
 
-    /// What the middlewares know of this actor's tokens.
+    /// The middlewares' evidence about this actor's tokens.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn evidence(&self) -> &crate::evidence::Evidence {
         &self.0.shared.evidence
@@ -191,19 +190,19 @@ impl TokenHandle {
     }
 
     fn announce(&self, round: Arc<Round>) {
-        // To an actor that is gone the message is dropped, and the ticket in it answers the round.
+        // // If the actor is gone, the message is dropped, and the ticket in it answers the round.
         self.0.addr.do_send(Join(Ticket::round(round, Arc::clone(&self.0.shared.lobby))));
     }
 }
 
-/// What [`TokenHandle::get`] returns: a future that owns what it needs.
+/// The future that [`TokenHandle::get`] returns. It owns all it needs.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Get(Getting);
 
 #[derive(Debug)]
 enum Getting {
-    /// `None` when the outcome has been returned.
+    /// `None` after the outcome has been returned.
     Ready(Option<Token>),
     Waiting(TokenHandle, Wait),
 }
@@ -214,7 +213,7 @@ impl Future for Get {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            // A future that is polled again after its end may do anything. This one stays pending.
+            // // The contract of a future allows any behaviour after its end. This one stays pending.
             Getting::Ready(token) => token.take().map_or(Poll::Pending, |token| Poll::Ready(Ok(token))),
             Getting::Waiting(..) => self.wait(cx),
         }
@@ -233,7 +232,8 @@ impl Get {
             }
             match wait.poll(cx, |round| handle.announce(round)) {
                 Poll::Pending => return Poll::Pending,
-                // Discarded after the round's outcome was decided: the caller sits down in the next round.
+                // // The token was discarded after the round's outcome was decided: the caller joins the next
+                // round.
                 Poll::Ready(Ok(token)) if handle.0.shared.slot.is_discarded(&token) => {}
                 Poll::Ready(outcome) => break outcome,
             }
@@ -242,11 +242,12 @@ impl Get {
         Poll::Ready(outcome)
     }
 }
-/// The token of this actor as the credential of another source: the subject of a token exchange, a client's assertion. It
-/// is fetched again only when it has expired, by a flight of its own. Whoever depends on it waits for at most 9/10 of the
-/// time that is left for the attempt: then there is time for an error that names this link of the chain.
+/// The token of this actor as the credential of another source: the subject of a token exchange, a client's
+/// assertion. It is fetched again only when it has expired, by a flight of its own actor. A caller that depends on
+/// it waits for at most 9/10 of the time that is left for the attempt. Then there is time for an error that names
+/// this link of the chain.
 ///
-/// It names nothing of what it asks for ([`UNNAMED`]).
+/// It does not name the parts of its request ([`UNNAMED`]).
 impl TokenSource for TokenHandle {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let Some(left) = cx.time_left() else { return self.get().await.map_err(SourceError::from) };

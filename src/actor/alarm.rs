@@ -13,24 +13,25 @@ use tokio::time::{Instant, Sleep};
 use super::TokenActor;
 use crate::clock::{Clock, Jump};
 
-/// The alarm that is set. It lives in the actor, for the reason that the [`Call`](super::Call) does.
+/// The alarm that is set. It lives in the actor, for the same reason as the [`Call`](super::Call).
 pub(super) struct Alarm {
     number: u64,
-    /// When it rings, in tokio's time.
+    /// When the alarm rings, in tokio's time.
     rings: Instant,
-    /// Made at the first poll: a timer can only be made inside the runtime, which an actor that is dropped
-    /// with its arbiter has left already.
+    /// Made at the first poll: a timer can only be made inside the runtime. An actor that is dropped with its
+    /// arbiter is already outside of it.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Rings too when the clocks jump. For actors that refresh by themselves.
+    /// Makes the alarm ring when the clocks jump. For actors that refresh by themselves.
     jump: Option<Jump>,
-    /// The context's, from when it polled this last.
+    /// The context's waker, from the last poll.
     poller: Waker,
 }
 
 impl Alarm {
-    /// Rings after `delay`, but in a minute at the latest: tokio's time stands still while the machine sleeps. In
-    /// background mode nobody asks for the token, and so nobody sees that the wall clock was set: there it rings when
-    /// the clock tells of a jump, or, where the clock cannot tell, once a second. Ringing for nothing is harmless.
+    /// Rings after `delay`, but after a minute at the latest, because tokio's time stands still while the machine
+    /// sleeps. In background mode no caller asks for the token, so no caller notices that the wall clock was set.
+    /// There the alarm rings when the clock reports a jump. If the clock cannot report jumps, the alarm rings once
+    /// a second. An early ring is harmless.
     pub(super) fn new(number: u64, delay: Duration, clock: &Arc<dyn Clock>, background: bool) -> Self {
         let jump = if background { clock.jump() } else { None };
         let longest = Duration::from_secs(if background && jump.is_none() { 1 } else { 60 });
@@ -38,14 +39,15 @@ impl Alarm {
         Self { number, rings, sleep: None, jump, poller: Waker::noop().clone() }
     }
 
-    /// Whether it rings in so long a time, or as good as that.
+    /// Whether the alarm rings within `delay`, or at most a millisecond later.
     pub(super) fn rings_within(&self, delay: Duration) -> bool {
-        /// The clock that says `delay` and tokio's are not read in the same instant. Timers are no finer.
+        /// The clock that gives `delay` and tokio's clock are not read in the same instant. Timers are no finer
+        /// than this.
         const TOLERANCE: Duration = Duration::from_millis(1);
         self.rings.saturating_duration_since(Instant::now()) <= delay.saturating_add(TOLERANCE)
     }
 
-    /// As a [`Call`](super::Call) is given up.
+    /// Gives up the alarm, as a [`Call`](super::Call) is given up.
     pub(super) fn give_up(self) {
         self.poller.wake_by_ref();
     }
@@ -60,16 +62,16 @@ impl Alarm {
     }
 }
 
-/// What the context has of it: waits for the alarm with this number.
+/// The context's future: it waits for the alarm with this number.
 ///
-/// A future in an actor's context keeps the actor alive. That is right while somebody waits, and wrong for a
-/// background refresh that nobody will hear of: so an idle actor whose last address has gone lets its alarm
-/// end early. (The going of the last address wakes the context, which polls this.)
+/// A future in an actor's context keeps the actor alive. That is right while a caller waits. It is wrong for a
+/// background refresh without an observer. Therefore an idle actor whose last address is dropped lets its alarm end
+/// early. (Dropping the last address wakes the context, which polls this future.)
 #[derive(Debug)]
 pub(super) struct Ringing(pub(super) u64);
 
 impl ActorFuture<TokenActor> for Ringing {
-    /// Whether it rang, and was not set anew.
+    /// Whether the alarm rang, and was not set anew.
     type Output = bool;
 
     fn poll(

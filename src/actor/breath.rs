@@ -1,11 +1,11 @@
 //! A pause in which the arbiter's other tasks run.
 
-/// Ends when every task that is ready has run, and the runtime has looked for timers and sockets.
+/// The pause ends when every ready task has run, and the runtime has polled timers and sockets.
 ///
-/// `yield_now` in the actor's own task would not do: whatever wakes that task, a message from another thread
-/// say, ends the pause, while the runtime looks after those who yielded, and after timers and sockets, only
-/// once nobody is awake. A task of its own is woken by nothing else.
+/// `yield_now` in the actor's own task is not enough. Any wake-up of that task, for example by a message from
+/// another thread, ends the pause. But the runtime runs the yielded tasks, and polls timers and sockets, only when
+/// no task is awake. A separate task is woken by nothing else.
 pub(crate) async fn yield_turn() {
-    // It is cancelled with its arbiter, and then the actor is, too.
+    // // The task is cancelled together with its arbiter. Then the actor is cancelled too.
     let _ = tokio::task::spawn_local(tokio::task::yield_now()).await;
 }

@@ -13,14 +13,15 @@ use crate::panics::Contained;
 use crate::source::Fetching;
 use crate::token::Token;
 
-/// It lives in the actor, not in its context: given up, it is gone at once, and not only when the context
-/// comes round to it, so that no two calls ever overlap. (Nor is a future of the context ever cancelled: a
-/// `Supervisor`'s restart counts them anew and forgets no cancellation, and so it would hit another one.)
+/// The call lives in the actor, not in its context. Therefore a call that is given up is dropped at once, and not
+/// only at the context's next turn. Therefore two calls never overlap. (A future of the context is never cancelled
+/// either. A `Supervisor`'s restart counts the futures anew and keeps pending cancellations, so a cancellation
+/// would hit another future.)
 pub(super) struct Call {
     id: u64,
-    /// A source may panic when it is dropped too.
+    /// A source may also panic when it is dropped.
     fetching: Contained<Result<Token, SourceError>>,
-    /// The context's, from when it polled this last.
+    /// The context's waker, from the last poll.
     poller: Waker,
 }
 
@@ -29,7 +30,7 @@ impl Call {
         Self { id, fetching: Contained::new(fetching), poller: Waker::noop().clone() }
     }
 
-    /// What the context has of it is over too, and must find that out: it keeps the actor alive.
+    /// The context's future is then over too. It must be woken to find this out, because it keeps the actor alive.
     pub(super) fn give_up(self) {
         self.poller.wake_by_ref();
     }
@@ -41,12 +42,12 @@ impl fmt::Debug for Call {
     }
 }
 
-/// What the context has of it: polls the call with this number.
+/// The context's future: it polls the call with this number.
 #[derive(Debug)]
 pub(super) struct Calling(pub(super) u64);
 
 impl ActorFuture<TokenActor> for Calling {
-    /// `None` if it has been given up.
+    /// `None` if the call was given up.
     type Output = Option<Result<Token, SourceError>>;
 
     fn poll(

@@ -1,4 +1,4 @@
-//! Telling everybody, without keeping the arbiter from its other tasks.
+//! Tells all waiters, with pauses for the arbiter's other tasks.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,14 @@ use crate::lobby::Ended;
 use crate::panics::contain;
 use crate::queue::CHUNK;
 
-/// Tells those whom the machine names, chunk by chunk, and wakes those who sit in a round that has ended.
+/// Tells the waiters that the machine names, chunk by chunk, and wakes the callers of rounds that have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
-    /// A task in the actor's context goes on with it.
+    /// Whether a task in the actor's context continues the telling.
     pub(super) is_under_way: bool,
-    /// Rounds that have ended, with those who have not been woken.
+    /// Rounds that have ended, with the callers that have not been woken.
     ended: VecDeque<Ended>,
-    /// Answers that found their subscriber stopped, or whose waker panicked.
+    /// Answers whose subscriber had stopped, or whose waker panicked.
     pub(crate) lost: u64,
 }
 
@@ -24,9 +24,9 @@ impl Delivery {
         !self.is_under_way && self.ended.is_empty()
     }
 
-    /// Tells one. The callers of a round are woken by the next chunks.
+    /// Tells one waiter. The callers of a round are woken by the next chunks.
     ///
-    /// Recipients and wakers are foreign code. One that panics costs its own waiter, not those behind it.
+    /// Recipients and wakers are foreign code. If one panics, only its own waiter is affected.
     pub(crate) fn tell(&mut self, ticket: Ticket, outcome: &Outcome) {
         match contain(|| ticket.tell(outcome)) {
             Some(Told::Sent) => {}
@@ -35,7 +35,7 @@ impl Delivery {
         }
     }
 
-    /// Tells the next ones. Returns whether there are more.
+    /// Tells the next waiters. Returns whether there are more.
     pub(crate) fn tell_chunk(&mut self, machine: &mut Machine<Ticket>) -> bool {
         let mut left = CHUNK;
         while left > 0 {

@@ -1,4 +1,4 @@
-//! The actor's inbox: what each message is for the machine.
+//! The actor's inbox: it turns each message into an event of the machine.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Handler<Join> for TokenActor {
     type Result = ();
 
     fn handle(&mut self, msg: Join, ctx: &mut Self::Context) {
-        // Those who sit in a round have a patience each; the round itself has no end of its own.
+        // // Each caller in a round has its own timeout. The round itself has none.
         self.on(Event::Want { waiter: msg.0, timeout: Some(Duration::MAX) }, ctx);
     }
 }
@@ -80,13 +80,14 @@ impl Handler<Discard> for TokenActor {
     type Result = ();
 
     fn handle(&mut self, msg: Discard, ctx: &mut Self::Context) {
-        // The slot first, so that no publication crosses it. It is among the reports that come before the next event.
+        // // The slot first: then no publication can overwrite the discard. The next event takes it from the desk's
+        // reports.
         self.shared.slot.discard(&msg.0, &());
         self.on(Event::Tick, ctx);
     }
 }
 
-/// The reports on the desk come before any event.
+/// The reports on the desk are handled before any event.
 impl Handler<Reported> for TokenActor {
     type Result = ();
 

@@ -1,8 +1,8 @@
-//! Looks at a source for what another process has fetched: one at a time, and seldom.
+//! Looks for a token that another process has fetched: one look at a time, and rarely.
 
 use std::time::Duration;
 
-/// However many reports come, a store is looked at so often.
+/// The minimum time between two looks at a store, for any number of reports.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(crate) struct Looks {
 }
 
 impl Looks {
-    /// Whether a look may begin now, on the boot clock. If so, it has begun.
+    /// Whether a look may begin now, on the boot clock. If so, this function marks it as begun.
     pub(crate) fn begin(&mut self, now: Duration) -> bool {
         if self.is_under_way || now < self.next {
             return false;
@@ -26,7 +26,7 @@ impl Looks {
         self.is_under_way = false;
     }
 
-    /// When the next one may begin; never, while one is under way. `None` before the first.
+    /// When the next look may begin. `Duration::MAX` while a look is under way, `None` before the first look.
     #[cfg(feature = "registry")]
     pub(crate) fn next_at(&self) -> Option<Duration> {
         if self.is_under_way {

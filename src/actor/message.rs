@@ -1,4 +1,4 @@
-//! What the actor can be told and asked.
+//! The actor's messages.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::token::Token;
 
 /// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
 ///
-/// A subscription is the pair of recipient and ticket. The same pair again, while it waits, changes nothing;
-/// another ticket is another subscription. Each gets one answer, whatever happens: a message that is
-/// dropped unheard (its actor has stopped, or you never sent it) answers with an error that
-/// [`is_stopped`](TokenError::is_stopped). Only a subscriber that has itself stopped by then, or whose System
-/// has, gets none: see [what cannot be promised](crate#what-it-cannot-promise).
+/// A subscription is the pair of recipient and ticket. The same pair again, while it waits, changes nothing.
+/// Another ticket is another subscription. Each subscription gets exactly one answer. If a message is dropped
+/// without being handled (its actor has stopped, or you never sent it), the answer is an error that
+/// [`is_stopped`](TokenError::is_stopped). Only a subscriber that has itself stopped by then, or whose System has
+/// stopped, gets none: see [what cannot be promised](crate#what-it-cannot-promise).
 ///
-/// The recipient's actor is kept alive until it has been answered.
+/// The recipient's actor is kept alive until it has got the answer.
 #[derive(Debug)]
 pub struct Subscribe {
     pub(super) ticket: Ticket,
@@ -28,18 +28,19 @@ pub struct Subscribe {
 }
 
 impl Subscribe {
-    /// A subscription with ticket 0. An `Addr` of any actor that handles [`TokenReady`] will do.
+    /// A subscription with ticket 0. The recipient may be the `Addr` of any actor that handles [`TokenReady`].
     pub fn new(recipient: impl Into<Recipient<TokenReady>>) -> Self {
         Self { ticket: Ticket::subscriber(recipient.into()), timeout: None }
     }
 
-    /// The number that tells this subscription's answer from others to the same recipient. Default 0.
+    /// The number that distinguishes this subscription's answer from other answers to the same recipient. Default
+    /// 0.
     pub fn ticket(mut self, ticket: u64) -> Self {
         self.ticket.set_number(ticket);
         self
     }
 
-    /// How long to wait before the answer is a timeout. Default: the policy's `wait_timeout`.
+    /// The time after which the answer is a timeout. Default: the policy's `wait_timeout`.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -56,7 +57,7 @@ impl Message for Subscribe {
     type Result = ();
 }
 
-/// "A usable token, please": answered at once if there is one, else when the flight has ended.
+/// Requests a usable token: answered at once if there is one, otherwise when the flight has ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GetToken;
 
@@ -75,7 +76,7 @@ impl Message for Replace {
 
 /// "An API answered 401 to this token": see [`TokenHandle::invalidate`](crate::TokenHandle::invalidate).
 ///
-/// A token that has been replaced already is ignored, so that a storm of late 401s costs one refresh.
+/// A token that has been replaced already is ignored. Therefore a storm of late 401s costs one refresh.
 #[derive(Clone, Debug)]
 pub struct Invalidate(pub Token);
 
@@ -83,8 +84,8 @@ impl Message for Invalidate {
     type Result = ();
 }
 
-/// "This token is compromised": it is never handed out again. See
-/// [`TokenHandle::discard`](crate::TokenHandle::discard), which takes effect before the actor has this message.
+/// "This token is compromised": it is never given out again. See
+/// [`TokenHandle::discard`](crate::TokenHandle::discard), which takes effect before the actor handles this message.
 #[derive(Clone, Debug)]
 pub struct Discard(pub Token);
 
@@ -92,9 +93,9 @@ impl Message for Discard {
     type Result = ();
 }
 
-/// "A new token, whatever the old one is worth": joins the flight under way, if there is one. Callers of
-/// [`GetToken`] go on with the old token meanwhile, while it is usable. No flight starts in a cooldown (the answer is
-/// its error), nor for a token younger than the policy's `settle` (the answer is that token).
+/// Requests a new token, even if the old one is usable. Joins the flight under way, if there is one. Meanwhile
+/// callers of [`GetToken`] get the old token, while it is usable. No flight starts in a cooldown (the answer is its
+/// error), nor for a token younger than the policy's `settle` (the answer is that token).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refresh;
 
@@ -110,7 +111,7 @@ impl Message for GetStatus {
     type Result = Status;
 }
 
-/// What the actor is doing, and what it has done. Serialised, times are seconds.
+/// The actor's present state, and its counters. In serialised form, times are in seconds.
 ///
 /// ```
 /// # use tokenflight::{Token, TokenActor, source_fn};
@@ -127,38 +128,38 @@ impl Message for GetStatus {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Status {
-    /// What it is doing.
+    /// The state of the machine.
     pub state: FlightState,
     /// Subscriptions, messages and handle callers that wait.
     pub waiters: usize,
-    /// The age of the token in hand, counted from when it was requested. `None` if there is none.
+    /// The age of the current token, counted from when it was requested. `None` if there is none.
     #[serde(serialize_with = "duration::some_seconds")]
     pub token_age: Option<Duration>,
-    /// How long the token in hand lasts. Zero: it has expired. `None` if there is none.
+    /// How long the current token lasts. Zero: it has expired. `None` if there is none.
     #[serde(serialize_with = "duration::some_seconds")]
     pub expires_in: Option<Duration>,
-    /// The token in hand was reported, and neither replaced nor confirmed by the source since. It is in use.
+    /// The current token was reported, and since then neither replaced nor confirmed by the source. It is in use.
     pub suspect: bool,
-    /// How long no report may start a flight: the token settles, the budget is spent, or a cooldown runs.
-    /// `None`: one may start now.
+    /// How long no report may start a flight: the token is settling, the budget is spent, or a cooldown runs.
+    /// `None`: a report may start a flight now.
     #[serde(serialize_with = "duration::some_seconds")]
     pub next_report: Option<Duration>,
     /// How long the source is not called after a failure, from now. `None`: it may be called.
     #[serde(serialize_with = "duration::some_seconds")]
     pub cooldown: Option<Duration>,
-    /// How long the last flight took, whatever came of it. `None` before the first has ended.
+    /// How long the last flight took, with any outcome. `None` before the first flight has ended.
     #[serde(serialize_with = "duration::some_seconds")]
     pub last_refresh: Option<Duration>,
-    /// Why the last flight that failed did so. Kept when later ones succeed.
+    /// The error of the last failed flight. Kept when later flights succeed.
     pub last_error: Option<TokenError>,
-    /// Answers that found their subscriber stopped.
+    /// Answers whose subscriber had stopped.
     pub lost: u64,
-    /// What it has counted since it started.
+    /// The counters since the actor started.
     pub counters: Counters,
 }
 
 impl Status {
-    /// How a machine stands. Its shell adds what it knows itself.
+    /// The state of a machine. Its shell adds its own fields.
     pub(crate) fn of(machine: &Machine<Ticket>, now: Timestamp) -> Self {
         let token = machine.token();
         let next_report = machine.next_flight_for_a_report().saturating_sub(now.boot);
@@ -178,13 +179,13 @@ impl Status {
     }
 }
 
-/// "Tell everyone who waits, then stop." Answered when all have been told.
+/// Answers all waiters, then stops the actor. The reply comes when all have been answered.
 ///
-/// What a bare `System::stop()` cannot promise, this can: await it first. Subscribers have been told when the
-/// answer lies in their mailbox; to handle it, their own arbiter has to run on.
+/// A bare `System::stop()` cannot guarantee this: await this message first. A subscriber counts as answered when
+/// the answer is in its mailbox. To handle the answer, the subscriber's own arbiter must continue to run.
 ///
-/// Requests that come later get an error that [`is_stopped`](TokenError::is_stopped). Under a `Supervisor` the
-/// actor begins anew instead: without token and flight, with its counters and its cooldown.
+/// Later requests get an error that [`is_stopped`](TokenError::is_stopped). Under a `Supervisor` the actor restarts
+/// instead: without token and flight, with its counters and its cooldown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shutdown;
 
@@ -192,7 +193,7 @@ impl Message for Shutdown {
     type Result = ();
 }
 
-/// A [`Replace`] by a client that knows more of the rejection.
+/// A [`Replace`] by a client that has more information about the rejection.
 #[derive(Debug)]
 pub(crate) struct Rejected {
     pub(crate) token: Token,
@@ -203,7 +204,7 @@ impl Message for Rejected {
     type Result = Result<Token, TokenError>;
 }
 
-/// A round of handle waiters has opened.
+/// A round of handle callers has opened.
 #[derive(Debug)]
 pub(crate) struct Join(pub(crate) Ticket);
 
@@ -219,7 +220,7 @@ impl Message for Reported {
     type Result = ();
 }
 
-/// A reader saw that the token's end is near, or past.
+/// A reader noticed that the token's end is near, or past.
 #[derive(Debug)]
 pub(crate) struct NearEnd;
 

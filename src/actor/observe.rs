@@ -1,4 +1,4 @@
-//! What an actor says about itself: in the log, to a metrics recorder, and in its status.
+//! The actor's log lines, metrics, and status.
 
 #[cfg(feature = "metrics")]
 mod instruments;

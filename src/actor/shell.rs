@@ -1,5 +1,5 @@
-//! The shell of a machine: what performs its effects. A [`TokenActor`](super::TokenActor) has one machine, a registry's
-//! shard one for each key. What both do with an effect stands here; what differs is a method of [`Shell`].
+//! The shell of a machine: it performs the machine's effects. A [`TokenActor`](super::TokenActor) has one machine.
+//! A registry's shard has one for each key. The common code is here. The differences are methods of [`Shell`].
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::slot::{Copies, Front, Report, Slot};
 use crate::source::FetchContext;
 use crate::token::Token;
 
-/// One machine, with all that its effects are performed on.
+/// One machine, with the state that its effects change.
 pub(crate) trait Shell {
     /// How readers read the slot.
     type Copies: Copies;
@@ -20,32 +20,32 @@ pub(crate) trait Shell {
 
     fn slot(&self) -> &Slot<Self::Copies>;
 
-    /// What stands before the slot.
+    /// The state that readers see before the slot.
     fn front(&self) -> impl Front<Self::Copies>;
 
-    /// A list to use again.
+    /// A list that is reused.
     fn effects(&mut self) -> &mut Vec<Effect<Ticket>>;
 
     /// Calls the source.
     fn fetch(&mut self, id: u64, cx: FetchContext, now: Timestamp);
 
-    /// Drops the call that is running, or takes back what the gate was asked. Nothing, if there is neither.
+    /// Drops the running call, or withdraws the request to the gate. Does nothing if there is neither.
     fn abort(&mut self);
 
     /// Asks the gate for a call. Only a machine [behind a gate](Machine::behind_a_gate) does.
     fn ask(&mut self, is_urgent: bool, now: Timestamp);
 
-    /// Tells the gate that somebody waits by now.
+    /// Tells the gate that a caller waits now.
     fn hurry(&mut self);
 
-    /// Tells one.
+    /// Tells one waiter.
     fn tell(&mut self, ticket: Ticket, outcome: &Outcome);
 
-    /// A turn in the life of a flight.
+    /// An event in the life of a flight.
     fn note(&mut self, note: &Note, now: Timestamp);
 
-    /// Performs an event. Before it come the reports that handles have laid on the slot's desk: the machine knows of
-    /// each before it decides what comes after it.
+    /// Performs an event. First the reports that handles have laid on the slot's desk are handled. Therefore the
+    /// machine knows of each report before it decides anything that comes after the report.
     fn on(&mut self, event: Event<Ticket>, now: Timestamp) {
         for report in self.slot().take_reports() {
             let event = match report {
@@ -88,7 +88,7 @@ pub(crate) trait Shell {
     }
 }
 
-/// A token as it is kept here: its life counts from when it was asked for.
+/// A token as this shell keeps it: its life counts from the moment when it was requested.
 pub(crate) fn stamped(
     token: Token,
     sent: Timestamp,

@@ -1,4 +1,4 @@
-//! A ticket: the right to one answer. Whoever loses it has answered it.
+//! A ticket: the right to one answer. A ticket that is dropped answers with an error.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +14,13 @@ use crate::panics::contain;
 use crate::queue::Waiter;
 use crate::token::Token;
 
-/// The answer to a subscription: sent exactly once for each.
+/// The answer to a subscription. Each subscription gets exactly one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TokenReady {
     /// The number that the subscription carried.
     pub ticket: u64,
-    /// A usable token, or why there is none.
+    /// A usable token, or the error.
     pub result: Result<Token, TokenError>,
 }
 
@@ -35,31 +35,31 @@ impl Message for TokenReady {
     type Result = ();
 }
 
-/// Answers exactly once: [`tell`](Self::tell) takes it away, and `Drop` tells whoever has not been told.
+/// Answers exactly once: [`tell`](Self::tell) consumes the ticket, and `Drop` answers a ticket that was not told.
 #[derive(Debug)]
 pub(crate) struct Ticket(Option<Holder>);
 
 enum Holder {
-    /// Who sent a [`Subscribe`](super::message::Subscribe).
+    /// The sender of a [`Subscribe`](super::message::Subscribe).
     Subscriber { recipient: Recipient<TokenReady>, number: u64 },
-    /// Who sent a message and awaits its result.
+    /// The sender of a message who awaits its result.
     Asker(Parked<Outcome>),
-    /// Those who wait on handles.
+    /// The callers that wait on handles.
     Round { round: Arc<Round>, lobby: Arc<Lobby> },
-    /// The same, when their round has ended and they have not been woken.
+    /// The same callers, when their round has ended and they have not been woken.
     Ended(Ended),
-    /// Who waits for the token of one key among many.
+    /// A waiter for the token of one key among many.
     #[cfg(feature = "registry")]
     Keyed(Box<dyn Hearer>),
 }
 
-/// Who hears an answer, for a registry: a caller of `get`, or a subscriber to a key.
+/// A waiter in a registry: a caller of `get`, or a subscriber to a key.
 #[cfg(feature = "registry")]
 pub(crate) trait Hearer: Send {
-    /// Returns whether the answer went out.
+    /// Returns whether the answer was delivered.
     fn hear(self: Box<Self>, outcome: &Outcome) -> bool;
 
-    /// A hash of its key, if the same may come twice.
+    /// A hash of the waiter's key, if the same waiter may come twice.
     fn key_hash(&self) -> Option<u64> {
         None
     }
@@ -74,13 +74,13 @@ pub(crate) trait Hearer: Send {
     fn is_gone(&self) -> bool;
 }
 
-/// What became of an answer.
+/// The result of telling one waiter.
 pub(crate) enum Told {
-    /// It went out.
+    /// The answer was delivered.
     Sent,
-    /// Its recipient had stopped.
+    /// The recipient had stopped.
     Lost,
-    /// It is there for these to find, once they are woken.
+    /// These callers find the answer when they are woken.
     Woken(Ended),
 }
 
@@ -114,7 +114,7 @@ impl Ticket {
         self.0.take().map_or(Told::Sent, |holder| holder.tell(outcome))
     }
 
-    /// For a second ticket of one that waits already.
+    /// Drops the second ticket of a waiter that waits already, without an answer.
     pub(crate) fn forget(mut self) {
         self.0 = None;
     }
@@ -123,7 +123,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let Some(holder) = self.0.take() else { return };
-        // Many tickets may be dropped in a row, and the second panic on the way would end the process.
+        // // Many tickets may be dropped in a row. A second panic during unwinding would end the process.
         contain(|| holder.tell(&Err(TokenError::stopped())));
     }
 }
@@ -220,9 +220,9 @@ impl Caller for Ticket {
 
 /// The result of a message that is answered later.
 ///
-/// A handler returns it before it has the sender of the reply, and somebody else may answer before that too,
-/// so both put into it what they have; whoever comes second sends. (A future a waiter would cost a poll of
-/// each whenever one of them is woken.)
+/// A handler returns this before it has the sender of the reply. Another thread may produce the answer before that.
+/// Therefore both store their part here, and the second one sends. (With one future per waiter, each wake-up would
+/// poll all of them.)
 #[allow(unreachable_pub)] // named in the actor's public `Handler` impls, and nowhere else
 pub struct Parked<T>(Arc<Mutex<Place<T>>>);
 
@@ -242,7 +242,7 @@ impl<T: Send + 'static> Parked<T> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match mem::replace(&mut *place, Place::Done) {
             Place::Empty => *place = Place::Answer(answer),
-            // A caller who has gone away does not mind.
+            // // The caller may have gone away. Then the answer is dropped.
             Place::Sender(sender) => drop(sender.send(answer)),
             Place::Answer(_) | Place::Done => {}
         }

@@ -1,5 +1,5 @@
-//! An actor's life for a metrics recorder (feature `metrics`). The names are part of the crate's interface; the
-//! [guide in the crate's documentation](crate#metrics) lists them.
+//! The metrics of an actor (feature `metrics`). The names are part of the crate's interface. The [crate's
+//! documentation](crate#metrics) lists them.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use crate::flight::{Caller, Counters, Machine, Note, ReportKind};
 use crate::lobby::Lobby;
 use crate::source::Reason;
 
-/// Those that change with every event are looked up once; those of a flight, once a flight.
+/// Metrics that change with every event are looked up once. Metrics of a flight are looked up once per flight.
 pub(super) struct Instruments {
     token: Arc<str>,
     waiters: Gauge,
@@ -55,7 +55,7 @@ impl Instruments {
             }
             Note::Reported { kind, next_in, .. } => {
                 if *kind == ReportKind::Discard {
-                    // A token that nobody is given any more has expired.
+                    // // A token that no caller gets any more counts as expired.
                     self.expiry.set(0.0);
                 }
                 self.next_report.set(unix(now.wall.checked_add(*next_in).unwrap_or(now.wall)));
@@ -65,7 +65,7 @@ impl Instruments {
     }
 
     pub(super) fn observe<W: Caller>(&mut self, machine: &Machine<W>, lobby: &Lobby, lost: u64) {
-        #[allow(clippy::cast_precision_loss)] // nobody has 2^52 waiters
+        #[allow(clippy::cast_precision_loss)] // there are never 2^52 waiters
         self.waiters.set((machine.waiters() + lobby.waiters()) as f64);
         self.suspect.set(if machine.is_suspect() { 1.0 } else { 0.0 });
         let counters = machine.counters().with_lobby(lobby.timeouts(), lobby.overloads());
@@ -86,7 +86,7 @@ fn unix(moment: SystemTime) -> f64 {
     moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Something that only grows: its name, a label beside the owner's name, what it counts.
+/// A figure that only grows: its name, an extra label, and a description.
 pub(crate) type Total = (&'static str, Option<(&'static str, &'static str)>, &'static str);
 
 const TOTALS: [Total; 14] = [
@@ -113,15 +113,15 @@ const TOTALS: [Total; 14] = [
 const REPORTS: &str = "Reports of a rejected token, by kind.";
 const REFUSED: &str = "Reports that started no flight, by what refused them.";
 
-/// The totals of an actor, or of a registry's shards, as the recorder knows them.
+/// The totals of an actor, or of a registry's shards, in the recorder.
 pub(crate) struct Totals([Counter; TOTALS.len()]);
 
-/// What the recorder has been told of them.
+/// The values that the recorder has already received.
 #[derive(Debug, Default)]
 pub(crate) struct Told([u64; TOTALS.len()]);
 
 impl Totals {
-    /// Under these names, with the label of their owner.
+    /// Registers the totals under these names, with the label of their owner.
     pub(crate) fn new(owner: &Label, name_of: impl Fn(&str) -> String) -> Self {
         Self(TOTALS.map(|(name, label, _)| total(name_of(name), owner, label)))
     }
@@ -132,7 +132,7 @@ impl Totals {
         }
     }
 
-    /// Tells what has been counted since.
+    /// Passes on the increase since the last call.
     pub(crate) fn tell(&self, told: &mut Told, counters: &Counters, lost: u64) {
         for ((counter, told), now) in self.0.iter().zip(&mut told.0).zip(totals(counters, lost)) {
             if now > *told {
@@ -143,7 +143,7 @@ impl Totals {
     }
 }
 
-/// A counter with the label of its owner, and one of its own.
+/// A counter with the label of its owner, and one more label.
 pub(crate) fn total(name: String, owner: &Label, label: Option<(&'static str, &'static str)>) -> Counter {
     let mut labels = vec![owner.clone()];
     labels.extend(label.map(|(key, value)| Label::new(key, value)));

@@ -1,4 +1,5 @@
-//! What an actor measures beside what the machine counts; with feature `metrics`, all of it for a recorder.
+//! Figures that the actor measures itself, beside the machine's counters. With feature `metrics` all of them go to
+//! a recorder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Meters {
         }
     }
 
-    /// A turn of a flight. `in_rounds`: the callers on handles, of whom the machine knows nothing.
+    /// An event in the life of a flight. `in_rounds`: the callers on handles, which the machine does not count.
     pub(crate) fn note(&mut self, note: &Note, in_rounds: usize, now: Timestamp) {
         if let Note::Landed { took, .. } | Note::Failed { took, .. } = note {
             self.took = Some(*took);
@@ -37,12 +38,12 @@ impl Meters {
         self.journal.note(note, in_rounds, now.boot);
     }
 
-    /// At a shutdown.
+    /// Called at a shutdown.
     pub(crate) fn source_does_not_end(&self, limit: Duration) {
         self.journal.source_does_not_end(limit);
     }
 
-    /// After each event.
+    /// Called after each event.
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     pub(crate) fn observe<W: Caller>(&mut self, machine: &Machine<W>, lobby: &Lobby, lost: u64) {
         #[cfg(feature = "metrics")]

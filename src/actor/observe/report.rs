@@ -1,8 +1,8 @@
-//! A flight's life in the log. Nothing here, or anywhere else, logs a secret or an auth server's answer.
+//! The log lines of a flight. No line in this crate contains a secret or an auth server's answer.
 //!
-//! An outage is one WARN when it begins (an ERROR if the auth server refuses), a reminder each minute, and one WARN with
-//! its length when it ends. APIs that reject the token more often than it may be replaced are the same. All else is
-//! `debug`. Times are in milliseconds.
+//! An outage is one WARN when it begins (an ERROR if the auth server refuses), a reminder each minute, and one WARN
+//! with its length when it ends. Rejections beyond the budget of reports are logged in the same way. All other
+//! lines are `debug`. Times are in milliseconds.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,33 +10,33 @@ use crate::duration::millis;
 use crate::error::TokenError;
 use crate::flight::{Note, Repeat, ReportAnswer, ReportKind};
 
-/// What log filters know it by, whatever file a line comes from.
+/// The target for log filters. All lines have the same target, whatever file they come from.
 const TARGET: &str = "tokenflight";
 
 /// The time between two lines about the same trouble.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Writes the log of one actor, and remembers which troubles go on.
+/// Writes the log of one actor, and remembers which troubles are not over.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// On one line, whatever the user calls the actor.
+    /// On one line, whatever name the user gave.
     name: String,
     outage: Option<Trouble>,
     rejections: Option<Trouble>,
-    /// The source has given out a rejected token again, and nothing else since.
+    /// The source has given out a rejected token again, and no other token since.
     repeats: bool,
 }
 
-/// Something that goes on, by the boot clock.
+/// A trouble that is not over, by the boot clock.
 #[derive(Debug)]
 struct Trouble {
     since: Duration,
-    /// When the last line about it was written.
+    /// When the last line about this trouble was written.
     told: Duration,
-    /// When it was last seen.
+    /// When the trouble was last seen.
     seen: Duration,
     times: u32,
-    /// It was told as an error.
+    /// The last line was an error.
     is_refusal: bool,
 }
 
@@ -45,7 +45,7 @@ impl Trouble {
         Self { since: now, told: now, seen: now, times: 1, is_refusal: false }
     }
 
-    /// It was seen again. Returns whether it is time for a reminder.
+    /// Records another occurrence. Returns whether it is time for a reminder.
     fn again(&mut self, now: Duration) -> bool {
         self.times = self.times.saturating_add(1);
         self.seen = now;
@@ -62,7 +62,7 @@ impl Journal {
         Self { name: printable(name), outage: None, rejections: None, repeats: false }
     }
 
-    /// `in_rounds`: the callers on handles, of whom the machine knows nothing.
+    /// `in_rounds`: the callers on handles, which the machine does not count.
     pub(super) fn note(&mut self, note: &Note, in_rounds: usize, now: Duration) {
         let name = self.name.as_str();
         match note {
@@ -109,7 +109,7 @@ impl Journal {
         }
     }
 
-    /// At a shutdown.
+    /// Called at a shutdown.
     pub(super) fn source_does_not_end(&self, limit: Duration) {
         let name = self.name.as_str();
         log::warn!(target: TARGET, token = name;
@@ -194,7 +194,7 @@ impl ReportAnswer {
     }
 }
 
-/// Without anything that could begin a new line, or move the cursor.
+/// Without characters that begin a new line, or move the cursor.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
