@@ -1,11 +1,11 @@
-//! The single flight: every rule of who gets which token when, in one machine without I/O.
+//! The single flight: all rules about which caller gets which token, and when, in one machine without I/O.
 //!
-//! [`Machine::on`] takes an event and the time, and says what has to be done. The actor does it. There is no
-//! clock in here, no actix and no tokio. Therefore the rules can be read in one place, and every order of events
-//! can be tried. This file has the state. [`callers`] has what callers do to it, [`course`] the flight itself,
-//! [`rejection`] what a report does, [`telling`] how a crowd is told, [`reports`] what is known of reported tokens.
-//! Where many keys share an auth server, [`gated`] asks a gate before each call, and [`rest`] is what is kept of a
-//! machine that has nothing to do.
+//! [`Machine::on`] takes an event and the time, and returns effects. The actor performs the effects. This module
+//! uses no clock, no actix and no tokio. Therefore the rules are in one place, and every order of events can be
+//! tested. This file has the state. [`callers`] has the requests of callers, [`course`] the flight itself,
+//! [`rejection`] the reports, [`telling`] the telling of a crowd, [`reports`] the memory of reported tokens. If
+//! many keys share an auth server, [`gated`] asks a gate before each call. [`rest`] keeps the small record of an
+//! idle machine.
 //!
 //! ```text
 //!              want, token usable ──► told at once (and, near its end, a flight starts in the background)
@@ -49,27 +49,27 @@ pub(crate) use rest::Resting;
 use telling::Telling;
 
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))] // the model tries each event on a copy
+#[cfg_attr(test, derive(Clone))] // the model applies each event to a copy
 pub(crate) struct Machine<W> {
     policy: Arc<RefreshPolicy>,
     dice: fastrand::Rng,
-    /// Whether a gate is asked before each call.
+    /// Whether the machine asks a gate before each call.
     is_gated: bool,
-    /// Whether a flight may start for which nobody waits.
+    /// Whether a flight without a waiter may start.
     may_fly_unasked: bool,
     held: Option<Held>,
-    /// The token that was in use and was discarded, until another one lands.
+    /// The discarded token that was in use, until the next token arrives.
     withdrawn: Option<Token>,
     reports: Reports,
     flight: Option<Flight>,
-    /// Flights in a row that failed.
+    /// Failed flights in a row.
     failures: u32,
     cooldown: Option<Cooldown>,
-    /// Those who want a usable token.
+    /// Waiters that want a usable token.
     wanting: Waiters<W>,
-    /// Those who want the flight's outcome: a renewed token, or why there is none.
+    /// Waiters that want the flight's outcome: a renewed token, or the error.
     renewing: Waiters<W>,
-    /// Those whose outcome is known, and who have not been told. The oldest crowd first.
+    /// Waiters whose outcome is known, and who have not been told. The oldest crowd first.
     telling: VecDeque<Telling<W>>,
     purged: Duration,
     stopped: bool,
@@ -80,14 +80,14 @@ pub(crate) struct Machine<W> {
     counters: Counters,
 }
 
-/// The token in hand: good, near its end, or past it. Never one that was discarded.
+/// The current token: usable, near its end, or expired. Never a discarded one.
 #[derive(Clone, Debug)]
 struct Held {
     token: Token,
     margins: Margins,
-    /// When it was published.
+    /// When the token was published.
     since: Duration,
-    /// It was reported, and neither replaced nor confirmed since.
+    /// The token was reported, and since then neither replaced nor confirmed.
     suspect: bool,
 }
 
@@ -100,25 +100,25 @@ struct Flight {
     deadline: Duration,
     phase: Phase,
     report: ReportShare,
-    /// What the API of a report asks of the token, from the next attempt on.
+    /// The API's requirement on the token, from a report. It applies from the next attempt on.
     challenge: Option<Challenge>,
     withholding: Withholding,
-    /// Whether somebody waits for it, as the gate was told.
+    /// Whether a caller waits for this flight, as the gate was told.
     is_urgent: bool,
 }
 
-/// What reports have to do with a flight.
+/// The relation of reports to a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReportShare {
-    /// No report started it or joined it.
+    /// No report started or joined the flight.
     None,
-    /// One did. If a reported secret comes, the source is asked once more.
+    /// A report did. If a reported secret comes, the source is asked once more.
     AsksAgain,
-    /// One did. What comes now is taken.
+    /// A report did. The next result is accepted.
     Takes,
 }
 
-/// Whether the token in hand is withheld from callers while this flight is under way. Once a flight.
+/// Whether the current token is withheld from callers while this flight is under way. At most once per flight.
 #[derive(Clone, Copy, Debug)]
 enum Withholding {
     NotYet,
@@ -147,33 +147,35 @@ struct Cooldown {
     error: TokenError,
 }
 
-/// What will happen by itself, and so needs an alarm.
+/// An event that happens by itself, and needs an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
     /// The attempt's time ends, or the pause before the next one.
     Attempt,
-    /// A token that is withheld is in use again.
+    /// A withheld token is in use again.
     Withheld,
-    /// The patience of somebody in the queues ends.
+    /// The timeout of a waiter in the queues.
     Patience,
-    /// In background mode: a refresh that nobody asks for.
+    /// In background mode: a refresh without a caller.
     OwnRefresh,
 }
 
 type Out<W> = Vec<Effect<W>>;
 
-/// What the caller of [`on`](Self::on) owes the machine:
+/// The obligations of the caller of [`on`](Self::on):
 ///
 /// 1. `now` never goes back on the boot clock. The wall clock may.
-/// 2. The effects are performed in their order, all of them, before the next event.
-/// 3. For each [`Effect::Fetch`] comes one [`Event::Fetched`] with its number, unless [`Effect::Abort`] or
-///    [`Event::Restart`] came first. It may still come then; it is ignored.
-/// 4. After each event, [`next_wake`](Self::next_wake) is asked, and [`Event::Tick`] comes at that moment or
-///    later. In background mode it comes once a second too: the wall clock may be set, and no alarm rings for that.
-/// 5. While [`is_telling`](Self::is_telling), [`next_to_tell`](Self::next_to_tell) is called again and again. Other
-///    events may come in between.
-/// 6. What a handle does to the slot (a report) reaches the machine before any event that comes after it.
-/// 7. For each [`Effect::Ask`] comes one [`Event::Granted`] or [`Event::Refused`], unless [`Effect::Abort`] came first.
+/// 2. All effects are performed, in their order, before the next event.
+/// 3. For each [`Effect::Fetch`] one [`Event::Fetched`] with its number follows, unless [`Effect::Abort`] or
+///    [`Event::Restart`] came first. If it follows after these, it is ignored.
+/// 4. After each event the caller calls [`next_wake`](Self::next_wake), and sends [`Event::Tick`] at that moment or
+///    later. In background mode it also sends `Tick` once a second: the wall clock may be set, and no alarm rings
+///    for that.
+/// 5. While [`is_telling`](Self::is_telling), the caller calls [`next_to_tell`](Self::next_to_tell) again and
+///    again. Other events may come in between.
+/// 6. If a handle changes the slot (a report), the machine gets this report before any later event.
+/// 7. For each [`Effect::Ask`] one [`Event::Granted`] or [`Event::Refused`] follows, unless [`Effect::Abort`] came
+///    first.
 impl<W: Caller> Machine<W> {
     pub(crate) fn new(policy: Arc<RefreshPolicy>, seed: u64) -> Self {
         Self {
@@ -199,7 +201,7 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// Takes an event, and appends what has to be done.
+    /// Handles an event, and appends the effects to `out`.
     pub(crate) fn on(&mut self, event: Event<W>, now: Timestamp, out: &mut Out<W>) {
         self.reports.forget_ended(now);
         match event {
@@ -226,7 +228,7 @@ impl<W: Caller> Machine<W> {
             Event::Restart => {
                 self.clear(out);
                 self.stopped = false;
-                // A reader may have reported to the flight that is gone; the next one reports anew.
+                // // A reader may have reported to the flight that is lost. The next reader reports anew.
                 out.push(Effect::QuietUntil(now.boot));
                 out.push(Effect::Release);
             }
@@ -238,7 +240,7 @@ impl<W: Caller> Machine<W> {
         self.deadlines(now).into_iter().map(|(_, moment)| moment).min()
     }
 
-    /// All that will happen by itself, with its moment.
+    /// All events that happen by themselves, with their moments.
     pub(crate) fn deadlines(&mut self, now: Timestamp) -> impl IntoIterator<Item = (Deadline, Duration)> {
         let attempt = self.flight.as_ref().and_then(|flight| match flight.phase {
             Phase::Fetching { until, .. } | Phase::Pausing { until } => Some(until),
@@ -256,7 +258,7 @@ impl<W: Caller> Machine<W> {
         .filter_map(|(deadline, moment)| Some((deadline, moment?)))
     }
 
-    /// Whether there is nothing to wait for but a refresh of its own.
+    /// Whether the machine waits for nothing except its own refresh.
     pub(crate) fn is_idle(&self) -> bool {
         self.flight.is_none() && self.wanting.is_empty() && self.renewing.is_empty() && !self.is_telling()
     }
@@ -265,7 +267,7 @@ impl<W: Caller> Machine<W> {
         self.counters
     }
 
-    /// Those in the queues, and those who are being told.
+    /// All waiters: those in the queues, and those that are being told.
     pub(crate) fn waiters(&self) -> usize {
         let told = self.telling.iter().map(Telling::callers).sum::<usize>();
         self.wanting.callers() + self.renewing.callers() + told
@@ -275,17 +277,17 @@ impl<W: Caller> Machine<W> {
         self.held.as_ref().map(|held| &held.token)
     }
 
-    /// Whether the token in hand was reported, and neither replaced nor confirmed since.
+    /// Whether the current token was reported, and since then neither replaced nor confirmed.
     pub(crate) fn is_suspect(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.suspect)
     }
 
-    /// Why the last flight that failed did so.
+    /// The error of the last failed flight.
     pub(crate) fn last_error(&self) -> Option<&TokenError> {
         self.last_error.as_ref()
     }
 
-    /// How long the source is still left alone.
+    /// How long the source is not called from now on.
     pub(crate) fn cooldown_left(&self, now: Timestamp) -> Option<Duration> {
         self.running_cooldown(now).map(|cooldown| cooldown.until.saturating_sub(now.boot))
     }

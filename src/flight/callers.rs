@@ -1,4 +1,4 @@
-//! What callers do: they want a token, or a new one, or see that its end is near.
+//! The requests of callers: for a token, for a new token, or the report that its end is near.
 
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ impl Held {
 impl<W: Caller> Machine<W> {
     pub(super) fn want(&mut self, waiter: W, timeout: Option<Duration>, now: Timestamp, out: &mut Out<W>) {
         self.counters.requests += 1;
-        // Before all else. A crowd may be being told, or the wall clock may have been set back and the old token is
-        // good again: the second of a pair must not be answered while the first has not been.
+        // // This check comes first. A crowd may be being told, or the wall clock may have been set back and the
+        // old token is usable again. The second of a pair must not be answered while the first has not been
+        // answered.
         if self.waits(&waiter) {
             return out.push(Effect::Duplicate(waiter));
         }
@@ -55,17 +56,17 @@ impl<W: Caller> Machine<W> {
         self.fly(reason, now, out);
     }
 
-    /// A place among those who want the flight's outcome, unless the queue is full.
+    /// Adds a waiter for the flight's outcome, unless the queue is full.
     pub(super) fn await_flight(&mut self, waiter: W, now: Timestamp, out: &mut Out<W>) {
         let Some(waiter) = self.admit(waiter, now, out) else { return };
         let deadline = now.boot.saturating_add(self.policy.wait_limit());
         self.renewing.push(waiter, deadline, false);
     }
 
-    /// A reader reports once a token, so it must be told when to report again if no flight comes of it.
+    /// A reader reports once per token. If no flight follows, the machine must tell readers when to report again.
     pub(super) fn near_end(&mut self, now: Timestamp, out: &mut Out<W>) {
-        /// A reader that finds nothing usable has nobody to wake but a background refresh. The same where no flight may
-        /// start for which nobody waits.
+        /// A reader without a usable token has to wake nothing but a background refresh. Then a report once a
+        /// second is enough. The same is true if no flight without a waiter may start.
         const ONCE_A: Duration = Duration::from_secs(1);
         let least = if self.usable(now).is_some() {
             self.refresh_ahead(now, out);
@@ -80,8 +81,8 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// The answer, if it needs no flight: the token while it is usable; the error of the last flight while
-    /// the source is left alone; and in between, where the policy allows it, the token past its end.
+    /// The answer, if it needs no flight: the token while it is usable; during a cooldown the error of the last
+    /// flight; between the two, if the policy allows it, the expired token.
     pub(super) fn known(&self, now: Timestamp) -> Option<Outcome> {
         if self.stopped {
             return Some(Err(TokenError::stopped()));
@@ -89,7 +90,7 @@ impl<W: Caller> Machine<W> {
         if let Some(held) = self.usable(now) {
             return (!self.is_withheld(now)).then(|| Ok(held.token.clone()));
         }
-        // While a flight is under way its outcome is awaited, even if an old cooldown has not ended.
+        // // While a flight is under way, callers wait for its outcome, even if an old cooldown has not ended.
         if self.flight.is_some() {
             return None;
         }
@@ -100,7 +101,7 @@ impl<W: Caller> Machine<W> {
         self.held.as_ref().filter(|held| held.is_usable(now))
     }
 
-    /// The error of the last flight while the source is left alone, as it is told now.
+    /// During a cooldown: the error of the last flight, with the time that is left now.
     pub(super) fn cooling(&self, now: Timestamp) -> Option<TokenError> {
         let cooldown = self.running_cooldown(now)?;
         Some(cooldown.error.told_with_retry_after(cooldown.until.saturating_sub(now.boot)))
@@ -110,8 +111,8 @@ impl<W: Caller> Machine<W> {
         self.cooldown.as_ref().filter(|cooldown| now.boot < cooldown.until)
     }
 
-    /// `stale_if_error`: a token past its end instead of an error. Not instead of a refusal: RFC 5861 section 4
-    /// speaks of servers that are not available. And not one that was reported.
+    /// `stale_if_error`: an expired token instead of an error. Not instead of a refusal: RFC 5861 section 4
+    /// concerns servers that are not available. Not a reported token.
     pub(super) fn instead_of(&self, error: TokenError, now: Timestamp) -> Outcome {
         let grace = self.policy.grace();
         let stale = self.held.as_ref().filter(|held| !grace.is_zero() && held.token.overdue_at(now) <= grace);
@@ -121,16 +122,16 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// A place in the queue, unless it is full. The place of a round takes none: its callers are counted, and
-    /// limited, where they sit.
+    /// A place in the queue, unless it is full. The place of a round is not counted: its callers are counted and
+    /// limited in the lobby.
     pub(super) fn admit(&mut self, waiter: W, now: Timestamp, out: &mut Out<W>) -> Option<W> {
         const PURGE_INTERVAL: Duration = Duration::from_secs(1);
         let limit = self.policy.waiters_limit();
         if !waiter.is_one() {
             return Some(waiter);
         }
-        // Those who left without a word hold places too. Looking for them takes a walk through the line, so
-        // that a full queue of patient waiters must not pay for it with every request.
+        // // Waiters that left without notice still hold places. Finding them needs a walk through the queue.
+        // Therefore a full queue of patient waiters does this only from time to time, and not for every request.
         if self.waiters() >= limit && now.boot.saturating_sub(self.purged) >= PURGE_INTERVAL {
             self.purged = now.boot;
             self.wanting.purge();

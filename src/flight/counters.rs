@@ -1,4 +1,4 @@
-//! What the machine counts.
+//! The counters of the machine.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use crate::duration;
 use crate::source::Reason;
 
-/// What the machine has counted since it was made.
+/// The counters since the machine was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Requests and subscriptions that the actor has seen. A handle's read of a usable token is not among
-    /// them, and the handle waiters of one flight count as one.
+    /// Requests and subscriptions that the actor has received. A handle's read of a usable token is not counted,
+    /// and the handle waiters of one flight count as one.
     pub requests: u64,
     /// Flights started.
     pub flights: u64,
     /// Calls to the source.
     pub attempts: u64,
-    /// Flights that brought a token.
+    /// Flights that got a token.
     pub landed: u64,
     /// Flights that failed.
     pub failed: u64,
@@ -38,14 +38,14 @@ pub struct Counters {
     pub refused_by_budget: u64,
     /// Reports that started no flight because a cooldown ran.
     pub refused_by_cooldown: u64,
-    /// Tokens that the source brought though their secret had been reported.
+    /// Tokens from the source whose secret had been reported.
     pub repeated_secrets: u64,
     /// How long the token in use was withheld from callers, for reports by [`Invalidate`](crate::Invalidate).
     #[serde(serialize_with = "duration::seconds")]
     pub withheld: Duration,
-    /// Requests that waited for a flight that somebody else had started.
+    /// Requests that waited for a flight which another request had started.
     pub coalesced: u64,
-    /// Requests whose own time ran out, on handles too.
+    /// Requests that timed out, on handles too.
     pub timeouts: u64,
     /// Requests that found the queue full, on handles too.
     pub overloads: u64,
@@ -56,7 +56,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Flights for this reason that brought a token.
+    /// Flights for this reason that got a token.
     pub fn landed_by(&self, reason: Reason) -> u64 {
         self.landed_by[reason as usize]
     }
@@ -66,7 +66,7 @@ impl Counters {
         self.failed_by[reason as usize]
     }
 
-    /// With what handle callers met in the lobby.
+    /// With the counters of handle callers from the lobby.
     pub(crate) fn with_lobby(mut self, timeouts: u64, overloads: u64) -> Self {
         self.timeouts += timeouts;
         self.overloads += overloads;
@@ -84,13 +84,13 @@ impl Counters {
     }
 }
 
-/// For those who keep or add up the counters of many keys.
+/// For code that keeps or adds the counters of many keys.
 #[cfg(feature = "registry")]
 impl Counters {
     const TOTALS: usize = 17;
     pub(crate) const NUMBERS: usize = Self::TOTALS + 2 * Reason::COUNT;
 
-    /// All that are numbers.
+    /// All fields that are numbers.
     fn numbers_mut(&mut self) -> impl Iterator<Item = &mut u64> {
         let totals: [&mut u64; Self::TOTALS] = [
             &mut self.requests,
@@ -124,7 +124,7 @@ impl Counters {
         self.numbers_mut().zip(numbers).for_each(|(place, number)| *place = number);
     }
 
-    /// Adds what one key has counted between two looks.
+    /// Adds the increase of one key between two looks.
     pub(crate) fn add(&mut self, before: &Self, after: &Self) {
         let (before, after) = (before.numbers(), after.numbers());
         let more = before.into_iter().zip(after).map(|(before, after)| after.saturating_sub(before));

@@ -1,4 +1,4 @@
-//! The course of a flight: attempts, pauses, a landing or a failure, and what time does to it.
+//! The course of a flight: attempts, pauses, success or failure, and the effect of time.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::queue::CHUNK;
 use crate::source::{Challenge, FetchContext, Reason};
 use crate::token::Token;
 
-/// What the flight does.
+/// The steps of a flight.
 impl<W: Caller> Machine<W> {
     /// Starts a flight, or joins the one under way.
     pub(super) fn fly(&mut self, reason: Reason, now: Timestamp, out: &mut Out<W>) {
         self.fly_for(reason, None, now, out);
     }
 
-    /// The same for an API that asks something of the token.
+    /// The same for an API with a requirement on the token.
     pub(super) fn fly_for(
         &mut self,
         reason: Reason,
@@ -48,7 +48,7 @@ impl<W: Caller> Machine<W> {
         self.attempt(now, out);
     }
 
-    /// Calls the source, or asks the gate whether it may.
+    /// Calls the source, or asks the gate for a call.
     fn attempt(&mut self, now: Timestamp, out: &mut Out<W>) {
         if !self.is_gated {
             return self.call(now, out);
@@ -102,7 +102,7 @@ impl<W: Caller> Machine<W> {
         now: Timestamp,
         out: &mut Out<W>,
     ) {
-        // A fetch that was given up may still report: too late.
+        // // A fetch that was given up may still report. Its result is ignored.
         if !matches!(&self.flight, Some(Flight { phase: Phase::Fetching { id: current, .. }, .. }) if *current == id)
         {
             return;
@@ -114,8 +114,8 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// Where a report may start no flight, what others have fetched is taken all the same, if its secret is new here. A
-    /// flight that is under way brings a token of its own.
+    /// If a report may start no flight, a token that another process has fetched is still accepted, if its secret
+    /// is new here. A flight that is under way gets its own token.
     pub(super) fn offered(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
         let is_idle = self.flight.is_none() && !self.stopped;
         let is_held = self.held.as_ref().is_some_and(|held| held.token.is_same(&token));
@@ -128,13 +128,13 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// A "success" that would not help anybody is a failed attempt.
+    /// A success with an unusable token counts as a failed attempt.
     fn accept(&self, token: Token, now: Timestamp) -> Result<Token, SourceError> {
         if let Some(flaw) = token.flaw() {
             return Err(SourceError::transient(format!("the new token {flaw}")));
         }
         if token.remaining_at(now).is_zero() {
-            // A server that counts in whole seconds gives out the last token until its very end.
+            // // A server that counts whole seconds gives out the last token until its very end.
             let error = SourceError::transient("the new token had expired when it arrived");
             return Err(error.with_retry_after(Duration::from_secs(1)));
         }
@@ -144,9 +144,9 @@ impl<W: Caller> Machine<W> {
         Ok(token)
     }
 
-    /// Whether the source is asked once more: a report has to do with this flight, and the secret is one that was
-    /// reported. Once a flight. Where there is no attempt left, or no time, or nothing usable meanwhile, the source has
-    /// the last word at once.
+    /// Whether the source is asked once more: the flight has to do with a report, and the secret is a reported one.
+    /// This happens once per flight. If no attempt or no time is left, or if there is no usable token meanwhile,
+    /// the source's answer is accepted at once.
     fn asks_again(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) -> bool {
         let dice = self.dice.f64();
         let is_reported = self.reports.entry(token).is_some();
@@ -165,7 +165,7 @@ impl<W: Caller> Machine<W> {
         true
     }
 
-    /// The token in use came again with a later end. Whatever becomes of the second question, it lasts as long.
+    /// The token in use came again with a later end. This end counts, whatever the second try brings.
     fn prolong(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
         let margins = self.policy.margins_of(token, self.dice.f64());
         let is_longer = |held: &&mut Held| {
@@ -179,9 +179,9 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// The order is the argument. First the token is published. Then the flight ends. Then the waiters are told.
-    /// Therefore a request that comes while they are being told finds the new token, one that came before is among
-    /// them, and nobody who was told finds the old state.
+    /// First the token is published. Then the flight ends. Then the waiters are told. Therefore a request that
+    /// comes during the telling finds the new token. A request that came before is among the waiters. No waiter
+    /// that was told finds the old state.
     fn land(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
         let margins = self.policy.margins_of(&token, self.dice.f64());
         self.end_withholding(now);
@@ -215,8 +215,8 @@ impl<W: Caller> Machine<W> {
         self.tell_all(Ok(token.clone()), Ok(token));
     }
 
-    /// The source has the last word about a secret that was reported. A flight that no report has to do with takes
-    /// it as it is.
+    /// A reported secret that the source gives again is accepted. A flight without a report accepts it without a
+    /// record.
     fn judge_repeat(&mut self, token: &Token, for_report: bool) -> Repeat {
         if self.reports.entry(token).is_none() {
             return Repeat::No;
@@ -247,7 +247,7 @@ impl<W: Caller> Machine<W> {
         self.end_without(cause, cooldown, now, out);
     }
 
-    /// One failure, one error: all who wait get the same, and so does everybody who comes in the cooldown.
+    /// One failure, one error: all waiters get the same error, and so do all callers during the cooldown.
     pub(super) fn end_without(
         &mut self,
         cause: SourceError,
@@ -274,7 +274,7 @@ impl<W: Caller> Machine<W> {
             error: error.clone(),
         }));
         let wanted = match self.usable(now) {
-            // Possible where the wall clock was set back meanwhile.
+            // // Possible if the wall clock was set back meanwhile.
             Some(held) => Ok(held.token.clone()),
             None => self.instead_of(error.clone(), now),
         };
@@ -283,8 +283,8 @@ impl<W: Caller> Machine<W> {
 
     fn cooldown_for(&mut self, cause: &SourceError) -> Duration {
         let dice = self.dice.f64();
-        // A panic is a fault in the program, not an overloaded server: the next request tries again. Only a
-        // source that keeps panicking is left alone like any other.
+        // // A panic is a fault in the program, and no sign of an overloaded server: the next request tries again.
+        // Only repeated panics lead to a cooldown like other failures.
         if cause.is_panic() && self.failures == 1 {
             return Duration::ZERO;
         }
@@ -295,7 +295,7 @@ impl<W: Caller> Machine<W> {
     }
 }
 
-/// What time does.
+/// The effects of time.
 impl<W: Caller> Machine<W> {
     pub(super) fn tick(&mut self, now: Timestamp, out: &mut Out<W>) {
         self.withheld_long_enough(now, out);
@@ -309,7 +309,7 @@ impl<W: Caller> Machine<W> {
                 out.push(Effect::Abort);
                 self.attempt_failed(error, now, out);
             }
-            // The machine slept through what was left of the flight: a call would be given up as it is sent.
+            // // The machine slept through the rest of the flight. A call would be given up as soon as it is sent.
             Some((Phase::Pausing { .. }, deadline)) if now.boot >= deadline => {
                 self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
             }
@@ -331,7 +331,8 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// Those whose patience has ended. The rest of a crowd are due still, so the next tick comes at once.
+    /// Answers the waiters whose timeout has ended. If some of a crowd remain, they are still due, so the next tick
+    /// comes at once.
     fn send_away(&mut self, now: Timestamp, out: &mut Out<W>) {
         let mut left = CHUNK;
         for waiters in [&mut self.wanting, &mut self.renewing] {
@@ -345,12 +346,12 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// When to refresh without being asked, in background mode.
+    /// When to refresh without a request, in background mode.
     ///
-    /// A token that either clock calls unusable is due now, or when the cooldown ends. What is left of it is counted
-    /// by the clock that says less, so that a wall clock that was set is seen at the next look.
+    /// If a token is unusable by either clock, its refresh is due now, or when the cooldown ends. The remaining
+    /// life is the shorter one of the two clocks. Therefore a change of the wall clock is noticed at the next look.
     pub(super) fn own_refresh(&self, now: Timestamp) -> Option<Duration> {
-        /// However short the tokens live, and however short the cooldowns are.
+        /// The minimum, also for very short lifetimes and cooldowns.
         const LEAST_INTERVAL: Duration = Duration::from_millis(500);
         if !self.policy.refreshes_by_itself() || self.flight.is_some() || self.stopped {
             return None;

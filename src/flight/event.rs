@@ -1,4 +1,4 @@
-//! What the machine is told, what it says, and what it counts.
+//! The events, effects and notes of the machine.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,31 +12,31 @@ use crate::token::Token;
 
 pub(crate) type Outcome = Result<Token, TokenError>;
 
-/// Who waits in the machine's queues.
+/// A waiter in the machine's queues.
 pub(crate) trait Caller: Waiter {
-    /// The telling begins: this is its outcome. For the place of a round, which closes now, though its callers are
-    /// woken in their turn. Others learn their outcome when they are told.
+    /// The telling begins with this outcome. For the place of a round: the round closes now, and its callers are
+    /// woken later in their turn. Other waiters get their outcome when they are told.
     fn decide(&mut self, outcome: &Outcome);
 }
 
-/// What happens to the machine.
+/// An input of the machine.
 #[derive(Debug)]
 pub(crate) enum Event<W> {
-    /// Somebody needs a token; `timeout` if it is not the policy's.
+    /// A caller needs a token. `timeout` if it differs from the policy's.
     Want { waiter: W, timeout: Option<Duration> },
-    /// Somebody wants a new token, whatever the old one is worth.
+    /// A caller wants a new token, even if the old one is usable.
     Refresh { waiter: W },
-    /// An API did not take this token, and the reporter waits for another one.
+    /// An API rejected this token, and the reporter waits for another one.
     Replace { waiter: W, token: Token, rejection: Rejection },
-    /// An API did not take this token.
+    /// An API rejected this token.
     Invalidate(Token),
     /// This token is compromised.
     Discard(Token),
-    /// A reader saw that the token is near its end, or past it.
+    /// A reader noticed that the token is near its end, or expired.
     NearEnd,
-    /// The fetch with this number ended. A token comes stamped.
+    /// The fetch with this number ended. Its token is stamped already.
     Fetched { id: u64, result: Result<Token, SourceError> },
-    /// A token that cost no call: another process has fetched it. It comes stamped.
+    /// A token that needed no call: another process has fetched it. It is stamped already.
     Offered(Token),
     /// The gate lets the next call through.
     #[cfg(feature = "registry")]
@@ -44,34 +44,34 @@ pub(crate) enum Event<W> {
     /// The gate does not let the call through.
     #[cfg(feature = "registry")]
     Refused(Refusal),
-    /// Time has passed; due at [`Machine::next_wake`](super::Machine::next_wake), harmless at any other time.
+    /// Time has passed. Due at [`Machine::next_wake`](super::Machine::next_wake), and harmless at any other time.
     Tick,
-    /// The end: everybody is told.
+    /// The end: all waiters are told.
     Stop,
-    /// The actor begins anew, and has lost the fetch that was running.
+    /// The actor restarts, and has lost the running fetch.
     Restart,
 }
 
-/// Why the gate lets no call through.
+/// Why the gate refuses a call.
 #[cfg(feature = "registry")]
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The auth server fails for others too. It is left alone for so long.
+    /// The auth server fails for other keys too. It is not called for the time `left`.
     Closed { error: SourceError, left: Duration },
-    /// So many wait before this key that its callers would lose patience.
+    /// So many keys wait before this one that its callers would time out.
     TooLong { expected: Duration },
 }
 
-/// What has to be done, in this order.
+/// An output of the machine. The effects are performed in their order.
 #[derive(Debug)]
 pub(crate) enum Effect<W> {
-    /// Call the source, and report the end as [`Event::Fetched`] with this number.
+    /// Call the source, and report its end as [`Event::Fetched`] with this number.
     Fetch { id: u64, cx: FetchContext },
-    /// Drop the fetch that is running, or take back what the gate was asked.
+    /// Drop the running fetch, or withdraw the request to the gate.
     Abort,
-    /// Ask the gate for a call. Whether somebody waits for it.
+    /// Ask the gate for a call. `is_urgent`: a caller waits for it.
     Ask { is_urgent: bool },
-    /// Somebody waits by now for the call that the gate was asked for.
+    /// A caller waits now for the call that the gate was asked for.
     Hurry,
     /// From now on readers find this token, or none.
     Publish(Option<(Token, Margins)>),
@@ -81,15 +81,15 @@ pub(crate) enum Effect<W> {
     Release,
     /// Readers need not report [`Event::NearEnd`] before this moment.
     QuietUntil(Duration),
-    /// Tell one.
+    /// Tell one waiter.
     Tell(W, Outcome),
-    /// It waits already; this second one must not be told.
+    /// This waiter waits already. The second one must not be told.
     Duplicate(W),
-    /// Worth a line in the log.
+    /// A line for the log.
     Note(Note),
 }
 
-/// A turn in the life of a flight.
+/// An event in the life of a flight.
 #[derive(Clone, Debug)]
 pub(crate) enum Note {
     Started {
@@ -100,7 +100,7 @@ pub(crate) enum Note {
         pause: Duration,
         error: SourceError,
     },
-    /// The source gave out a secret that was reported; it is asked once more.
+    /// The source gave out a reported secret. It is asked once more.
     AskingAgain {
         pause: Duration,
     },
@@ -111,7 +111,7 @@ pub(crate) enum Note {
         waiters: usize,
         lifetime: Duration,
         expires_at: SystemTime,
-        /// Flights in a row that failed before.
+        /// Failed flights in a row before this one.
         outage: u32,
         repeat: Repeat,
     },
@@ -123,17 +123,17 @@ pub(crate) enum Note {
         cooldown: Duration,
         error: TokenError,
     },
-    /// Somebody reported the token in use. (A report about another token is not worth a line.)
+    /// The token in use was reported. (A report about another token is not logged.)
     Reported {
         kind: ReportKind,
         answer: ReportAnswer,
-        /// Until a report may start a flight again.
+        /// The time until a report may start a flight again.
         next_in: Duration,
     },
 }
 
 impl Note {
-    /// A report that would have started a flight, but for `settle` or the budget.
+    /// A report that would have started a flight without `settle` or the budget.
     pub(crate) fn is_refused_report(&self) -> bool {
         matches!(self, Self::Reported { answer: ReportAnswer::Settling | ReportAnswer::OverBudget, .. })
     }
@@ -144,21 +144,22 @@ impl Note {
 pub(crate) enum Repeat {
     /// The secret had not been reported.
     No,
-    /// It had been reported, and the source has the last word. For the first time with this secret, or again.
+    /// The secret had been reported, and the source has given it again. `first`: for the first time with this
+    /// secret.
     Confirmed { first: bool },
 }
 
-/// What is known of a rejection beside the token.
+/// Facts about a rejection, beside the token.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rejection {
     /// Several APIs that had accepted the token reject it now: its report needs no budget.
     pub(crate) is_confirmed: bool,
-    /// The API asks for another kind of token. It knows this one well.
+    /// The API asks for another kind of token. It knows this token.
     pub(crate) challenge: Option<Challenge>,
 }
 
 impl Rejection {
-    /// Whether the API knew the token, so that it is not too new for that API.
+    /// Whether the API knew the token. Then the token is not too new for this API.
     pub(super) fn knows_the_token(&self) -> bool {
         self.is_confirmed || self.challenge.is_some()
     }
@@ -172,22 +173,22 @@ pub(crate) enum ReportKind {
     Discard,
 }
 
-/// What became of a report about the token in use.
+/// The result of a report about the token in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReportAnswer {
-    /// A flight was started for it, or it joined one.
+    /// A flight was started for the report, or the report joined one.
     Flight,
     /// The token has not settled.
     Settling,
     /// The budget of flights for reports is spent.
     OverBudget,
-    /// The source is left alone after a failure.
+    /// A cooldown runs after a failure.
     CoolingDown,
-    /// The token is gone, and callers wait for the next one.
+    /// The token was discarded, and callers wait for the next one.
     Discarded,
 }
 
-/// What the machine is doing.
+/// The state of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -198,10 +199,10 @@ pub enum FlightState {
     Fetching,
     /// Waits until the registry's gate lets its call through.
     Queued,
-    /// An attempt failed; the next one follows.
+    /// An attempt failed, and the next one follows.
     Pausing,
-    /// The last flight failed; the source is not called until the cooldown ends.
+    /// The last flight failed. The source is not called until the cooldown ends.
     Cooldown,
-    /// It has stopped.
+    /// The machine has stopped.
     Stopped,
 }

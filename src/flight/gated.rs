@@ -1,7 +1,8 @@
-//! A flight whose calls go through a gate: it asks before each, and the gate lets the call through or refuses it.
+//! A flight whose calls go through a gate. The machine asks the gate before each call, and the gate grants or
+//! refuses it.
 //!
-//! The times of an attempt and of a flight begin with the first call, not with the asking. Those who wait have their own
-//! patience.
+//! The timeouts of an attempt and of a flight begin with the first call, not with the request to the gate. Waiters
+//! have their own timeouts.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ impl<W: Caller> Machine<W> {
         self
     }
 
-    /// Whether a flight may start from now on for which nobody waits: a refresh ahead, or one for `invalidate`.
+    /// Whether a flight without a waiter may start from now on: a refresh ahead, or one for `invalidate`.
     pub(crate) fn let_fly_unasked(&mut self, may: bool) {
         self.may_fly_unasked = may;
     }
@@ -27,8 +28,8 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// The flight ends without this call. A gate that is closed says how long the auth server is left alone; the key
-    /// itself has not failed, so that its own cooldowns do not grow.
+    /// The flight ends without this call. A closed gate says how long the auth server is not called. The key itself
+    /// has not failed. Therefore its own cooldowns do not grow.
     pub(super) fn refused(&mut self, refusal: Refusal, now: Timestamp, out: &mut Out<W>) {
         if !self.is_queued() {
             return;
@@ -39,18 +40,18 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// Whether the gate has been asked, and has not answered.
+    /// Whether the gate was asked, and has not answered.
     pub(crate) fn is_queued(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| matches!(flight.phase, Phase::Queued))
     }
 
-    /// Takes out those who have gone away.
+    /// Removes waiters that have gone away.
     pub(crate) fn purge(&mut self) {
         self.wanting.purge();
         self.renewing.purge();
     }
 
-    /// Nothing has failed. Who comes next asks the gate again.
+    /// Nothing has failed. The next caller asks the gate again.
     fn give_way(&mut self, expected: Duration, now: Timestamp, out: &mut Out<W>) {
         self.release(now, out);
         let Some(_) = self.flight.take() else { return };

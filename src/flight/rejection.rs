@@ -1,4 +1,4 @@
-//! What a report does: "an API answered 401 to this token". `docs/reports.md` has the states and the reasons.
+//! The effects of a report: "an API answered 401 to this token". `docs/reports.md` has the states and the reasons.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::policy::WITHHELD_AT_MOST;
 use crate::source::Reason;
 use crate::token::Token;
 
-/// In its first minute a token may be unknown to an API still. So a reporter is given the predecessor at once.
+/// In a token's first minute an API may not know it yet. Therefore a reporter gets the predecessor at once.
 const FIRST_MINUTE: Duration = Duration::from_secs(60);
 
 impl<W: Caller> Machine<W> {
-    /// The reporter waits for the flight. Where none may start, it gets the predecessor or the same token at once.
-    /// All others keep the token.
+    /// The reporter waits for the flight. If no flight may start, it gets the predecessor or the same token at
+    /// once. All other callers keep the token.
     pub(super) fn replace(
         &mut self,
         waiter: W,
@@ -40,12 +40,12 @@ impl<W: Caller> Machine<W> {
         self.counters.requests += 1;
         let is_asking = rejection.challenge.is_some();
         let answer = self.report(ReportKind::Replace, rejection, now, out);
-        // Who knows that the token was revoked is told so by the same token, and reports again when it has settled. What
-        // revokes a token of seconds mostly revokes the one before it too.
+        // // A reporter that knows of a revocation gets the same token, and reports again when the token has
+        // settled. A revocation of a token of seconds mostly revokes its predecessor too.
         let is_told_to_wait = is_confirmed && answer == ReportAnswer::Settling;
         let may_help = !is_asking && !is_told_to_wait;
-        // First the report is remembered. Then a predecessor is looked for. Therefore the first report that says of a
-        // token that it was rejected from its birth is answered as the next one.
+        // // First the report is remembered. Then a predecessor is looked for. Therefore the first report that a
+        // token was rejected from its birth is answered like the next one.
         let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();
         match predecessor {
             Some(predecessor) if is_young || answer != ReportAnswer::Flight => {
@@ -56,7 +56,7 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// If the report starts a flight or joins one, callers wait for the next attempt's end, and not for long.
+    /// If the report starts or joins a flight, callers wait for the end of the next attempt, but only briefly.
     pub(super) fn invalidate(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
         self.counters.invalidates += 1;
         if self.named(token, now).is_none() {
@@ -68,13 +68,13 @@ impl<W: Caller> Machine<W> {
         {
             flight.withhold(now.boot);
         }
-        // A handle withholds the token by itself until the machine has decided. So the machine says in any case
-        // whether the token is withheld, also if it has ended and the report is late.
+        // // A handle withholds the token by itself until the machine has decided. Therefore the machine always
+        // publishes whether the token is withheld, even if the token has ended and the report is late.
         let until = self.flight.as_ref().and_then(Flight::withheld_until);
         out.push(until.map_or(Effect::Release, Effect::Withhold));
     }
 
-    /// The token is never handed out again.
+    /// The token is never given out again.
     pub(super) fn discard(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
         self.counters.discards += 1;
         self.reports.discard(token);
@@ -91,7 +91,7 @@ impl<W: Caller> Machine<W> {
         self.refresh_unasked(now, out);
     }
 
-    /// The moment from which on a report may start a flight, or join the one under way and withhold its token.
+    /// The moment from which a report may start a flight, or join the one under way and withhold its token.
     pub(crate) fn reports_from(&self) -> Duration {
         match &self.flight {
             Some(Flight { withholding: Withholding::NotYet, .. }) => Duration::ZERO,
@@ -100,14 +100,14 @@ impl<W: Caller> Machine<W> {
         }
     }
 
-    /// When no flight is under way: the moment from which on a report may start one.
+    /// If no flight is under way: the moment from which a report may start one.
     pub(crate) fn next_flight_for_a_report(&self) -> Duration {
         let settled = self.held.as_ref().map_or(Duration::ZERO, |held| self.settled_at(held));
         let cooldown = self.cooldown.as_ref().map_or(Duration::ZERO, |cooldown| cooldown.until);
         settled.max(cooldown).max(self.reports.budget.next_at(&self.policy))
     }
 
-    /// Some APIs learn of a new token seconds late. Before this moment it is not replaced.
+    /// Some APIs know a new token seconds late. Before this moment the token is not replaced.
     pub(super) fn settled_at(&self, held: &Held) -> Duration {
         held.since.saturating_add(self.policy.settle_for(held.token.whole_life()))
     }
@@ -116,7 +116,7 @@ impl<W: Caller> Machine<W> {
         matches!(&self.flight, Some(Flight { withholding: Withholding::Now { until, .. }, .. }) if now.boot < *until)
     }
 
-    /// The token in hand is in use again, though the flight goes on.
+    /// The current token is in use again, while the flight goes on.
     pub(super) fn release(&mut self, now: Timestamp, out: &mut Out<W>) {
         if !self.end_withholding(now) {
             return;
@@ -137,7 +137,8 @@ impl<W: Caller> Machine<W> {
         true
     }
 
-    /// The token in use, if `token` names it. One that has ended is nobody's concern: the next caller starts a flight.
+    /// The token in use, if `token` names it. A report about an expired token has no effect: the next caller starts
+    /// a flight.
     fn named(&self, token: &Token, now: Timestamp) -> Option<&Held> {
         self.usable(now).filter(|held| held.token.is_same(token))
     }
@@ -183,8 +184,8 @@ impl<W: Caller> Machine<W> {
         answer
     }
 
-    /// A report about another token than the one in use says nothing about that one. But it says that its token is
-    /// no good as a predecessor, nor past its end (`stale_if_error`).
+    /// A report about another token says nothing about the token in use. But the reported token can no longer be a
+    /// predecessor, nor be used past its end (`stale_if_error`).
     fn remember_late(&mut self, token: &Token) {
         if let Some(held) = self.held.as_mut().filter(|held| held.token.is_same(token)) {
             held.suspect = true;
@@ -210,13 +211,13 @@ impl<W: Caller> Machine<W> {
 }
 
 impl Flight {
-    /// The first call is made.
+    /// Called when the first call is made.
     pub(super) fn begin(&mut self, now: Duration, limit: Duration) {
         self.started = now;
         self.deadline = now.saturating_add(limit);
     }
 
-    /// Somebody joins who waits for the outcome.
+    /// A caller that waits for the outcome joins the flight.
     pub(super) fn hurry<W>(&mut self, reason: Reason, out: &mut Out<W>) {
         if reason == Reason::Ahead || std::mem::replace(&mut self.is_urgent, true) {
             return;
@@ -233,7 +234,7 @@ impl Flight {
         }
     }
 
-    /// Withholds the token from now on. Once a flight: a second report must not hold up everybody anew.
+    /// Withholds the token from now on. Once per flight: a second report must not delay all callers again.
     fn withhold(&mut self, now: Duration) {
         if matches!(self.withholding, Withholding::NotYet) {
             let until = now.saturating_add(WITHHELD_AT_MOST);

@@ -1,5 +1,4 @@
-//! What is known of tokens that were reported, and when a report may start a flight. `docs/reports.md` has the
-//! reasons.
+//! The memory of reported tokens, and the rule when a report may start a flight. `docs/reports.md` has the reasons.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +7,10 @@ use crate::clock::Timestamp;
 use crate::policy::RefreshPolicy;
 use crate::token::Token;
 
-/// Secrets that were reported, at most. The budget allows for more in a life, but only a source that alternates
-/// between few secrets ever brings one again.
+/// The maximum number of reported secrets. The budget allows more in a life. But a source that gives reported
+/// secrets again alternates between only a few.
 const REPORTED: usize = 32;
-/// Secrets that were discarded, at most.
+/// The maximum number of discarded secrets.
 const DISCARDED: usize = 1_024;
 
 /// The memory of reports, their budget, and the predecessor of the token in use.
@@ -24,13 +23,13 @@ pub(super) struct Reports {
     pub(super) budget: Budget,
 }
 
-/// A secret that was reported, until its token's end.
+/// A reported secret, kept until its token's end.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) token: Token,
-    /// It was reported before it had settled: perhaps the API had not learned of it yet.
+    /// The secret was reported before it had settled: perhaps the API did not know it yet.
     pub(super) from_birth: bool,
-    /// The source has been asked about it, and has given it out again.
+    /// The source was asked about the secret, and has given it out again.
     pub(super) settled: bool,
 }
 
@@ -42,8 +41,8 @@ pub(super) struct Predecessor {
 }
 
 impl Reports {
-    /// Forgets the secrets whose tokens have ended. By the clock that is never set back: a token that has ended by
-    /// it has ended for ever.
+    /// Forgets the secrets of expired tokens. It uses the clock that is never set back: a token that has expired by
+    /// this clock stays expired.
     pub(super) fn forget_ended(&mut self, now: Timestamp) {
         self.reported.retain(|entry| entry.token.end().boot > now.boot);
     }
@@ -59,8 +58,8 @@ impl Reports {
         self.reported.push_back(Entry { token: token.clone(), from_birth, settled: false });
     }
 
-    /// A report about the predecessor, if `token` names it: it is no predecessor any more. One that was rejected from its
-    /// birth stays, for an API that is late may know it yet.
+    /// A report about the predecessor, if `token` names it: then it is no predecessor any more. A predecessor that
+    /// was rejected from its birth stays, because an API that is late may know it soon.
     pub(super) fn remember_predecessor(&mut self, token: &Token) {
         let Some(known) = self.predecessor.take_if(|predecessor| predecessor.token.is_same(token)) else {
             return;
@@ -75,14 +74,14 @@ impl Reports {
         self.reported.iter().find(|entry| entry.token.is_same(token))
     }
 
-    /// The same secret has come with a new life: it is remembered to its new end.
+    /// The same secret has come with a new life. It is remembered until its new end.
     pub(super) fn renew(&mut self, token: &Token) {
         if let Some(entry) = self.reported.iter_mut().find(|entry| entry.token.is_same(token)) {
             entry.token = token.clone();
         }
     }
 
-    /// The source has the last word about this secret. Returns whether that is new.
+    /// The source has given this secret again. Returns whether that is new.
     pub(super) fn settle(&mut self, token: &Token) -> bool {
         let entry = self.reported.iter_mut().find(|entry| entry.token.is_same(token));
         entry.is_some_and(|entry| !std::mem::replace(&mut entry.settled, true))
@@ -107,8 +106,8 @@ impl Reports {
 
     /// Another secret is in use now, and `before` may become its predecessor.
     ///
-    /// The best predecessor is one that was never reported. The next best is the oldest that was rejected from its
-    /// birth: an API that is late learns of that one first. One that was reported when it had settled is none.
+    /// The best predecessor was never reported. The next best is the oldest one that was rejected from its birth:
+    /// an API that is late knows this one first. A token that was reported after it had settled is no predecessor.
     pub(super) fn succeed(&mut self, before: Token, min_validity: Duration, now: Timestamp) {
         let predecessor = self.predecessor.as_ref().filter(|known| known.is_usable(now));
         let is_better = match self.entry(&before) {
@@ -120,7 +119,7 @@ impl Reports {
         }
     }
 
-    /// The predecessor, if it may help a reporter of `current`.
+    /// The predecessor, if it may help the reporter of `current`.
     pub(super) fn offer(&self, current: &Token, now: Timestamp) -> Option<&Token> {
         let predecessor = self.predecessor.as_ref().filter(|predecessor| predecessor.is_usable(now))?;
         let token = &predecessor.token;
@@ -137,10 +136,10 @@ impl Predecessor {
     }
 }
 
-/// Flights for reports: so many at once, then one an interval. On the clock that counts suspend.
+/// The budget of flights for reports: some at once, then one per interval. On the clock that counts suspend.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budget {
-    /// When all that was spent will have come back.
+    /// When the whole budget is available again.
     pub(super) full_at: Duration,
 }
 

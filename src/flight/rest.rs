@@ -1,4 +1,4 @@
-//! What is kept of a machine that has nothing to do: of ten thousand keys most have nothing to do.
+//! The small record of an idle machine. Of ten thousand keys most are idle.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::TokenError;
 use crate::policy::RefreshPolicy;
 use crate::token::Token;
 
-/// A machine at rest: nobody waits, and no flight is under way. In a third of the room.
+/// A machine at rest: no waiter, and no flight. It needs a third of the memory.
 #[derive(Debug, Default)]
 pub(crate) struct Resting {
     held: Option<Held>,
@@ -19,7 +19,7 @@ pub(crate) struct Resting {
     failures: u32,
     last_flight: Option<Duration>,
     counters: Kept,
-    /// What most keys do not have.
+    /// The parts that most keys do not have.
     rare: Option<Box<Rare>>,
 }
 
@@ -33,7 +33,7 @@ struct Rare {
     predecessor: Option<Predecessor>,
 }
 
-/// Counters in half of the room. Those that have reached their limit stay there.
+/// Counters in half of the memory. A counter that has reached its limit stays there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept {
     numbers: [u32; Counters::NUMBERS],
@@ -48,7 +48,7 @@ impl Resting {
             || cooldown.is_some_and(|cooldown| now.boot < cooldown.until)
     }
 
-    /// The machine goes on.
+    /// Makes the full machine again.
     pub(crate) fn resume<W: Caller>(self, policy: Arc<RefreshPolicy>, seed: u64) -> Machine<W> {
         let mut machine = Machine::new(policy, seed);
         machine.held = self.held;
@@ -72,7 +72,7 @@ impl Resting {
 }
 
 impl<W: Caller> Machine<W> {
-    /// What is kept of it, if it has nothing to do.
+    /// The record of the machine, if it is idle.
     pub(crate) fn rest(&mut self, now: Timestamp) -> Option<Resting> {
         if !self.is_idle() || self.stopped {
             return None;

@@ -1,9 +1,9 @@
-//! How a crowd is told: its outcome is decided once, and its callers are told one after the other, with other
+//! The telling of a crowd: its outcome is decided once. Then its callers are told one after the other, with other
 //! events in between.
 //!
-//! Those who are being told belong to the machine until their turn. So it knows that they wait: their pairs are
-//! not taken a second time, they count against the limits, and a token that is discarded meanwhile is not told
-//! to them any more.
+//! Callers that are being told belong to the machine until their turn. Therefore the machine knows that they wait:
+//! the same pair is not added a second time, they count against the limits, and a token that is discarded meanwhile
+//! is not given to them.
 
 use super::{Caller, Effect, Machine, Out, Outcome};
 use crate::clock::Timestamp;
@@ -18,7 +18,7 @@ use crate::token::Token;
 pub(super) struct Telling<W> {
     pub(super) crowd: Frozen<W>,
     pub(super) outcome: Outcome,
-    /// Which queue they come from.
+    /// The queue from which the crowd comes.
     pub(super) renewing: bool,
 }
 
@@ -29,12 +29,12 @@ impl<W: Caller> Telling<W> {
 }
 
 impl<W: Caller> Machine<W> {
-    /// Whether somebody has an outcome, and has not been told.
+    /// Whether a waiter has an outcome, and was not told.
     pub(crate) fn is_telling(&self) -> bool {
         self.telling.iter().any(|telling| !telling.crowd.is_empty())
     }
 
-    /// The next one to be told, with the outcome.
+    /// The next waiter to be told, with the outcome.
     pub(crate) fn next_to_tell(&mut self) -> Option<(W, &Outcome)> {
         while self.telling.front().is_some_and(|telling| telling.crowd.is_empty()) {
             self.telling.pop_front();
@@ -48,24 +48,24 @@ impl<W: Caller> Machine<W> {
         self.wanting.contains(waiter) || self.telling.iter().any(|telling| telling.crowd.contains(waiter))
     }
 
-    /// Decides the outcome of all who wait. A round closes in this very moment: whoever comes later opens the next
-    /// one, and has that one's outcome.
+    /// Decides the outcome of all waiters. A round closes at this moment. A later caller opens the next round, and
+    /// gets the outcome of that one.
     pub(super) fn tell_all(&mut self, wanted: Outcome, renewed: Outcome) {
         self.tell_wanting(wanted);
         tell(&mut self.renewing, renewed, true, &mut self.telling);
     }
 
-    /// The same for those who want a usable token.
+    /// The same for waiters that want a usable token.
     pub(super) fn tell_wanting(&mut self, outcome: Outcome) {
         tell(&mut self.wanting, outcome, false, &mut self.telling);
     }
 
-    /// Takes back what is being told, if it is this token, which was discarded. Those who have not been told are told
-    /// what is known now: another token may be in use, or the source may be left alone. Where nothing is known, they
-    /// wait again, before all who wait now: they were there first.
+    /// Takes back the telling of this token, which was discarded. Waiters that were not told are told the present
+    /// result: another token may be in use, or a cooldown may run. If there is no result, they wait again, in front
+    /// of all present waiters, because they came first.
     pub(super) fn take_back(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
         let wanted = self.known(now);
-        // A token past its end, instead of an error, is nothing to those who want a new one.
+        // // For a waiter that wants a new token, an expired token is no substitute for an error.
         let renewed = match &wanted {
             Some(Ok(_)) if self.usable(now).is_none() => self.cooling(now).map(Err),
             known => known.clone(),
@@ -76,8 +76,8 @@ impl<W: Caller> Machine<W> {
                 self.telling.push_back(telling);
                 continue;
             }
-            // A round that was decided has closed. Its callers are woken, see that the token was discarded, and
-            // sit down in the next one.
+            // // A decided round has closed. Its callers are woken, see that the token was discarded, and join the
+            // next round.
             for round in telling.crowd.take_groups() {
                 out.push(Effect::Tell(round, telling.outcome.clone()));
             }
@@ -93,7 +93,8 @@ impl<W: Caller> Machine<W> {
         if wait_again.is_empty() {
             return;
         }
-        // Each crowd is put before those who wait. So the last crowd goes first, and the oldest stands in front.
+        // // Each crowd is put in front of the waiters. Therefore the last crowd is put first, and the oldest is in
+        // front at the end.
         for telling in wait_again.into_iter().rev() {
             let queue = if telling.renewing { &mut self.renewing } else { &mut self.wanting };
             let later = std::mem::replace(queue, telling.crowd.thaw());

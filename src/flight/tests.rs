@@ -1,4 +1,4 @@
-//! The machine by itself: what it says, in which order. Its promises are tested on the real actor.
+//! The machine by itself: its effects and their order. Its promises are tested on the real actor.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use crate::queue::Waiter;
 mod edges;
 mod reports;
 
-/// A waiter with a name; zero is like no other.
+/// A waiter with a number. Zero is equal to no other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Name(u64);
 
@@ -53,7 +53,7 @@ impl Bench {
         said
     }
 
-    /// Tells everybody, and says whom with what: a line for all who were told the same.
+    /// Tells all waiters. Returns one line for all that were told the same.
     fn told(&mut self) -> Option<String> {
         let mut told: Vec<(String, Vec<u64>)> = Vec::new();
         while let Some((Name(name), result)) = self.machine.next_to_tell() {

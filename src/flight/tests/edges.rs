@@ -1,4 +1,4 @@
-//! The machine's edges: the last moment before a rule applies, and the first after; and what is counted.
+//! The machine's edges: the last moment before a rule applies, and the first moment after; and the counters.
 
 use super::*;
 use crate::queue::CHUNK;

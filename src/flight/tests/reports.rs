@@ -1,4 +1,4 @@
-//! What a report does, step by step: what the machine says, in which order.
+//! The effects of a report, step by step and in their order.
 
 use super::*;
 use crate::source::Challenge;
