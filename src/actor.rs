@@ -202,7 +202,7 @@ impl TokenActor {
         let looking = Contained::new(self.source.look_later(cx)).into_actor(self);
         ctx.spawn(looking.map(move |found, actor, ctx| {
             actor.looks.end();
-            // // A panic of `look` means that no token was found.
+            // A panic of `look` means that no token was found.
             if let Some(token) = found.flatten() {
                 actor.on(Event::Offered(actor.stamped(token, now)), ctx);
             }
@@ -225,7 +225,7 @@ impl TokenActor {
 
     fn tell_on(&mut self, ctx: &mut Context<Self>) {
         self.delivery.is_under_way = false;
-        // // A token that was discarded meanwhile is told to no further waiter.
+        // A token that was discarded meanwhile is told to no further waiter.
         if self.shared.slot.has_reports() {
             self.on(Event::Tick, ctx);
         } else {

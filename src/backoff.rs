@@ -1,8 +1,8 @@
-//! Waits that double, and random shares of a wait.
+//! Pauses that double, and random shares of a pause.
 
 use std::time::Duration;
 
-/// A share from 0 to 1 of a time. `mul_f64` panics where the longest times are rounded up.
+/// A share from 0 to 1 of a time. `mul_f64` panics if the longest times are rounded up.
 pub(crate) fn part(whole: Duration, share: f64) -> Duration {
     Duration::try_from_secs_f64(whole.as_secs_f64() * share).map_or(whole, |part| part.min(whole))
 }

@@ -1,4 +1,4 @@
-//! From settings to a running actor.
+//! Makes a running actor from settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::policy::RefreshPolicy;
 use crate::source::{BoxSource, TokenSource};
 
 impl TokenActor {
-    /// Starts to make an actor that gets its tokens from `source`.
+    /// Begins the settings of an actor that gets its tokens from `source`.
     pub fn builder(source: impl TokenSource) -> TokenActorBuilder {
         TokenActorBuilder {
             name: "token".into(),
@@ -44,25 +44,25 @@ impl TokenActorBuilder {
         self
     }
 
-    /// What it is called in the log, in metrics, and in the name of its thread. Without a NUL. Default: "token".
+    /// The actor's name in the log, in metrics, and in the name of its thread. Without a NUL. Default: "token".
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Where it reads the time. Default: [`SystemClock`].
+    /// The clock from which the actor reads the time. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// What its jitter starts from, for a test that repeats itself. Default: random.
+    /// The seed of the jitter, for a test that must be repeatable. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The actor itself, to be started the plain actix way: `build()?.start()` gives its `Addr`.
+    /// The actor itself, to be started in the usual way of actix: `build()?.start()` gives its `Addr`.
     ///
     /// # Errors
     /// An impossible policy; the error names the field.
@@ -78,8 +78,8 @@ impl TokenActorBuilder {
     /// Starts it on this thread's arbiter.
     ///
     /// # Errors
-    /// An impossible policy; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread). With feature `test-util`
-    /// also: tokio's time is paused, and the clock goes on.
+    /// An impossible policy; or no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread). With feature
+    /// `test-util` also: tokio's time is paused, and the clock is not.
     pub fn start(self) -> Result<TokenHandle, BuildError> {
         let arbiter = Arbiter::try_current().ok_or_else(no_arbiter)?;
         one_time(&*self.clock)?;
@@ -89,7 +89,7 @@ impl TokenActorBuilder {
     /// Starts it on another arbiter.
     ///
     /// # Errors
-    /// An impossible policy; an arbiter that has stopped.
+    /// An impossible policy, or an arbiter that has stopped.
     pub fn start_on(self, arbiter: &ArbiterHandle) -> Result<TokenHandle, BuildError> {
         let actor = self.build()?;
         if !arbiter.alive() {
@@ -99,11 +99,11 @@ impl TokenActorBuilder {
         Ok(TokenHandle::new(TokenActor::start_in_arbiter(arbiter, |_| actor), shared))
     }
 
-    /// Starts it on a thread and an actix System of its own, from wherever this is called: plain tokio, or
-    /// no runtime at all. The thread ends with the actor, and outlives the runtime that started it.
+    /// Starts the actor on its own thread with its own actix System. The caller may be plain tokio, or have no
+    /// runtime at all. The thread ends with the actor, and may outlive the runtime that started it.
     ///
     /// # Errors
-    /// An impossible policy; no thread is available.
+    /// An impossible policy, or no thread is available.
     pub fn spawn_thread(self) -> Result<TokenHandle, BuildError> {
         let actor = self.build()?;
         let (name, shared) = (actor.name().to_owned(), actor.shared());
@@ -111,7 +111,7 @@ impl TokenActorBuilder {
     }
 }
 
-/// A test that pauses tokio's time and leaves the machine's clock in use would wait for an expiry that never comes.
+/// A test that pauses tokio's time and uses the machine's clock would wait for an expiry that never comes.
 #[cfg_attr(not(feature = "test-util"), allow(unused_variables, clippy::unnecessary_wraps))]
 pub(crate) fn one_time(clock: &dyn Clock) -> Result<(), BuildError> {
     #[cfg(feature = "test-util")]
@@ -128,12 +128,12 @@ pub(crate) fn no_arbiter() -> BuildError {
     )
 }
 
-/// Starts an actor on a thread and an actix System of its own.
+/// Starts an actor on its own thread with its own actix System.
 pub(crate) fn on_own_thread<A: Actor<Context = Context<A>>>(
     name: &str,
     make: impl FnOnce() -> A + Send + 'static,
 ) -> Result<Addr<A>, BuildError> {
-    /// Actix's own default. Messages that find the mailbox full wait, or are of the kind that never do.
+    /// Actix's own default. A message that finds the mailbox full waits, or is of a kind that is never limited.
     const MAILBOX_CAPACITY: usize = 16;
     let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
     let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -147,7 +147,7 @@ pub(crate) fn on_own_thread<A: Actor<Context = Context<A>>>(
     };
     let failed = |error| BuildError::new("thread", format!("could not be started: {error}"));
     std::thread::Builder::new().name(format!("tokenflight:{name}")).spawn(run).map_err(failed)?;
-    // The runtime needs file descriptors: if there are none, this is where one learns of it.
+    // The runtime needs file descriptors. If there are none, the error appears here.
     started.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone))).map_err(failed)?;
     Ok(Addr::new(sender))
 }

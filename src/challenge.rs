@@ -1,7 +1,7 @@
-//! What an API says with a 401: its challenges (RFC 9110 section 11.6.1), and what they mean for the token.
+//! The challenges in a 401 (RFC 9110 section 11.6.1), and their meaning for the token.
 //!
-//! All header lines are read, and all challenges in each. What is malformed is skipped, and the rest is still read:
-//! real servers leave out commas and quotes. Everything is bounded.
+//! All header lines are read, and all challenges in each line. Malformed parts are skipped, and the rest is still
+//! read: real servers omit commas and quotes. Everything is bounded.
 
 mod verdict;
 
@@ -15,7 +15,7 @@ pub(crate) use verdict::Verdict;
 
 /// Header lines that are read, at most.
 const LINES: usize = 16;
-/// Bytes of all lines that are read, at most: as much as servers let a whole head have.
+/// The maximum number of bytes of all lines: as much as servers allow for a whole head.
 const BYTES: usize = 16 * 1024;
 /// Challenges, at most.
 const CHALLENGES: usize = 16;
@@ -27,14 +27,14 @@ const PARAMS: usize = 32;
 pub(crate) struct Challenge {
     /// In lower case.
     pub(crate) scheme: String,
-    /// What stands in the place of parameters in some schemes ("Negotiate").
+    /// The text in the place of parameters, in some schemes ("Negotiate").
     pub(crate) token68: Option<String>,
     /// Names in lower case.
     params: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// The parameter of this name, which is in lower case. Of several the first counts.
+    /// The parameter of this name, which is in lower case. If there are several, the first counts.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -92,7 +92,8 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// What begins here, and the spaces after it. `has_scheme`: there is a challenge that a parameter can belong to.
+    /// The item that begins here, and the spaces after it. `has_scheme`: there is a challenge to which a parameter
+    /// can belong.
     fn item(&mut self, has_scheme: bool) -> Item {
         let word = self.take(is_token_byte);
         if word.is_empty() {
@@ -115,7 +116,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A token68 that fills the place up to the next comma. Else nothing is taken.
+    /// A token68 that fills the space up to the next comma. Otherwise nothing is consumed.
     fn token68(&mut self) -> Option<&'a [u8]> {
         let mut ahead = Cursor { rest: self.rest };
         let word = ahead.take(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
@@ -129,8 +130,8 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// The value of a parameter, with or without quotes. Without quotes it goes to the next comma or space: servers
-    /// leave them out around URLs too.
+    /// The value of a parameter, with or without quotes. Without quotes it ends at the next comma or space: servers
+    /// omit quotes around URLs too.
     fn value(&mut self) -> Option<String> {
         self.skip(is_space);
         if self.rest.first() != Some(&b'"') {
@@ -160,8 +161,8 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// After a value comes a comma. Where it is missing, another parameter may follow, but no scheme: words without a
-    /// `=` are what is left of a text without quotes.
+    /// A comma follows a value. If the comma is missing, another parameter may follow, but no scheme: words without
+    /// a `=` are the rest of an unquoted text.
     fn skip_words_without_name(&mut self) {
         loop {
             self.skip(is_space);
@@ -177,7 +178,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips what cannot be read, up to the next comma.
+    /// Skips a malformed part, up to the next comma.
     fn malformed(&mut self) -> Item {
         self.skip(|byte| byte != b',');
         Item::Malformed

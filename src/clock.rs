@@ -1,9 +1,9 @@
 //! Time: one clock that counts suspend, and the wall clock, read together.
 //!
-//! A token's end is known as "N seconds from when the request was sent". Neither clock alone can watch
-//! over that: a monotonic clock that stops during suspend believes an old token too long, and the wall
-//! clock may be set to anything. So every decision takes a [`Timestamp`] that holds both, and a token is
-//! valid only while **both** agree. This is the only file that reads the machine's clocks.
+//! A token's end is "N seconds from when the request was sent". Neither clock alone can check this. A monotonic
+//! clock that stops during suspend accepts an old token too long, and the wall clock may be set to any time.
+//! Therefore every decision takes a [`Timestamp`] that holds both, and a token is valid only while **both** agree.
+//! This is the only file that reads the machine's clocks.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// A clock whose wall time is moved by so many seconds: that of a server, as far as it is known.
+/// A clock whose wall time is shifted by some seconds: a server's clock, as far as it is known.
 #[cfg(feature = "oauth2")]
 #[derive(Debug)]
 pub(crate) struct Moved {
@@ -36,7 +36,7 @@ impl Clock for Moved {
     }
 }
 
-/// The same moment by a clock that is so many seconds ahead. Where that cannot be expressed, the moment itself.
+/// The same moment by a clock that is so many seconds ahead. If that cannot be expressed, the moment itself.
 #[cfg(feature = "oauth2")]
 pub(crate) fn moved(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
@@ -54,41 +54,42 @@ pub(crate) fn seconds_ahead(time: SystemTime, now: SystemTime) -> i64 {
     }
 }
 
-/// A moment, on both clocks.
+/// A moment on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timestamp {
-    /// Time since an arbitrary fixed point, never set back, and counting while the machine is suspended.
+    /// Time since an arbitrary fixed point. It is never set back, and continues while the machine is suspended.
     pub boot: Duration,
     /// Wall-clock time. It may be set forward and back.
     pub wall: SystemTime,
 }
 
-/// Where the actor reads the time.
+/// The clock from which the actor reads the time.
 ///
 /// [`SystemClock`] is the default. Tests use `testing::ManualClock` (feature `test-util`).
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present moment on both clocks.
     fn now(&self) -> Timestamp;
 
-    /// The present stretch of time, by a number that costs a fraction of [`now`](Self::now), if there is such a
-    /// number. As long as it stays the same, the wall clock was not set, the machine has not slept, and less
-    /// than a second has passed.
+    /// A number that identifies the present stretch of time, if the clock has one. It costs a fraction of
+    /// [`now`](Self::now). While the number stays the same, the wall clock was not set, the machine has not slept,
+    /// and less than a second has passed.
     ///
-    /// Readers of a token take the time once in such a stretch. Default: `None`, and each read takes the time.
+    /// Readers of a token read the exact time once per stretch. Default: `None`, and each read takes the exact
+    /// time.
     fn pulse(&self) -> Option<NonZeroU64> {
         None
     }
 
-    /// Ends when the wall clock is set after this was called, if the clock can tell.
+    /// A future that ends when the wall clock is set after this call, if the clock can detect it.
     ///
-    /// A background actor awaits it, so that a token which a jump has ended is replaced though nobody asks. Default:
-    /// `None`, and a background actor looks once a second, also after a sleep.
+    /// A background actor awaits this future. Therefore a token that a jump has ended is replaced, even without a
+    /// caller. Default: `None`, and a background actor checks once a second, also after a sleep.
     fn jump(&self) -> Option<Jump> {
         None
     }
 }
 
-/// What [`Clock::jump`] returns.
+/// The return type of [`Clock::jump`].
 pub type Jump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The machine's clocks: `CLOCK_BOOTTIME` on Linux and Android, the continuous clock elsewhere.
@@ -101,23 +102,23 @@ impl Clock for SystemClock {
         Timestamp { boot: boot(), wall: SystemTime::now() }
     }
 
-    /// The kernel's coarse monotonic clock: what that clock said at the last tick, of which there are at least 100
-    /// a second. It is read without the hardware, and so in 3 ns; the two exact clocks take 48. (`CLOCK_BOOTTIME`
-    /// has no coarse form, and the monotonic clock stops in sleep: it can tell *that* time has moved, and not
-    /// whether a token is still good.)
+    /// The kernel's coarse monotonic clock: its time at the last tick. There are at least 100 ticks a second. A
+    /// read needs no hardware, and therefore takes 3 ns; the two exact clocks take 48. (`CLOCK_BOOTTIME` has no
+    /// coarse form, and the monotonic clock stops in sleep. So this clock can tell *that* time has moved, but not
+    /// whether a token is still usable.)
     ///
-    /// It never shows the same time twice, and it moves whenever something happens to time. Time passes: there is
-    /// a tick. Somebody sets the wall clock, or the machine goes to sleep: Linux brings its clocks up to date
-    /// first, the coarse ones too. A kernel that did not would be found out at the next tick, so that a jump
+    /// The clock never shows the same time twice, and it moves with every change of time. When time passes, there
+    /// is a tick. When a program sets the wall clock, or the machine goes to sleep, Linux first updates its clocks,
+    /// including the coarse ones. A kernel without this update would move the clock at the next tick. Then a jump
     /// would be seen 10 ms late, and never missed.
     ///
-    /// A tick may be late where a hypervisor takes away the processor that keeps the time while this one runs
-    /// on. The second that the trait allows is a hundred ticks.
+    /// A tick may be late if a hypervisor stops the processor that keeps the time while this processor continues.
+    /// The second that the trait allows is a hundred ticks.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn pulse(&self) -> Option<NonZeroU64> {
         use rustix::time::{ClockId, clock_gettime};
         let time = clock_gettime(ClockId::MonotonicCoarse);
-        #[allow(clippy::useless_conversion)] // 32 bits on some targets
+        #[allow(clippy::useless_conversion)] // it has 32 bits on some targets
         let (secs, nanos) = (i64::from(time.tv_sec), i64::from(time.tv_nsec));
         NonZeroU64::new(secs.wrapping_mul(1_000_000_000).wrapping_add(nanos).cast_unsigned())
     }
@@ -128,10 +129,10 @@ fn boot() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let id = ClockId::Boottime;
-    // On Apple's systems and the BSDs, CLOCK_MONOTONIC goes on during sleep.
+    // On Apple's systems and the BSDs, CLOCK_MONOTONIC continues during sleep.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let id = ClockId::Monotonic;
-    // Neither clock runs before zero, so the conversion cannot fail.
+    // Neither clock shows a time before zero, so the conversion cannot fail.
     Duration::try_from(clock_gettime(id)).unwrap_or_default()
 }
 

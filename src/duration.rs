@@ -9,29 +9,29 @@ use serde::de::{Deserializer, Error, Visitor};
 
 /// For `#[serde(deserialize_with)]`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    // Not `deserialize_str`: with it the format would refuse a number before we can say what is missing.
+    // Not `deserialize_str`: with it the format would refuse a number before we can name the missing unit.
     deserializer.deserialize_any(Text)
 }
 
-/// The same for a setting that may be left out.
+/// The same for an optional setting.
 pub(crate) fn some_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
 }
 
-/// In whole milliseconds, as far as they can be counted.
+/// In whole milliseconds, up to the largest number.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// In seconds, for `#[serde(serialize_with)]`: what monitoring reads.
+/// In seconds, for `#[serde(serialize_with)]`: the unit of monitoring systems.
 pub(crate) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-/// The same for a time that may be missing.
-#[allow(clippy::ref_option)] // as serde calls it
+/// The same for an optional time.
+#[allow(clippy::ref_option)] // serde requires this signature
 pub(crate) fn some_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => seconds(time, serializer),

@@ -1,5 +1,5 @@
-//! What can go wrong, in three types: [`BuildError`] for settings, [`SourceError`] for what a source
-//! reports, [`TokenError`] for what a caller is told.
+//! The three error types: [`BuildError`] for settings, [`SourceError`] for failures of a source, [`TokenError`] for
+//! callers.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -21,14 +21,14 @@ pub use source::SourceError;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why a caller got no token.
+/// The reason why a caller got no token.
 ///
 /// Opaque and cheap to clone: every waiter of a failed flight holds the same error.
 ///
-/// Its text is one line that holds the texts of all causes, each once; line breaks and control characters are
-/// escaped. Therefore [`source()`](StdError::source) is `None`: a program that prints an error and then the
-/// sources of the error prints each part once. For a program that has to *decide*, the predicates tell the
-/// kinds apart, and [`cause`](Self::cause) finds an error of the source's own.
+/// Its text is one line that holds the texts of all causes, each once. Line breaks and control characters are
+/// escaped. Therefore [`source()`](StdError::source) is `None`: a program that prints an error and then its sources
+/// prints each part once. A program that must *decide* uses the predicates for the kind of error, and
+/// [`cause`](Self::cause) to find the source's own error.
 ///
 /// ```
 /// use std::io;
@@ -49,7 +49,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 #[derive(Clone)]
 pub struct TokenError {
     inner: Arc<Inner>,
-    /// Not in `inner`: callers of one failure are told at different moments.
+    /// Not in `inner`: callers of one failure are answered at different moments.
     retry_after: Option<Duration>,
 }
 
@@ -73,28 +73,28 @@ enum Kind {
 }
 
 impl TokenError {
-    /// The auth server refused, or the API refused the tokens: asking again soon will not help.
+    /// The auth server refused, or the API refused the tokens. Another request soon will not help.
     pub fn is_rejected(&self) -> bool {
         self.inner.kind == Kind::Rejected
     }
 
-    /// The auth server could not be reached, or answered nonsense, in every attempt of the flight.
+    /// The auth server could not be reached, or gave an unusable answer, in every attempt of the flight.
     pub fn is_unavailable(&self) -> bool {
         self.inner.kind == Kind::Unavailable
     }
 
-    /// It is not known whether the auth server has spent a credential that may be used once
-    /// ([`SourceError::ambiguous`]). The source's own state says whether it can go on.
+    /// It is not known whether the auth server has used up a one-time credential ([`SourceError::ambiguous`]). The
+    /// source's own state says whether it can continue.
     pub fn is_ambiguous(&self) -> bool {
         self.inner.kind == Kind::Ambiguous
     }
 
-    /// Time ran out: the source's (attempt or flight), or the caller's own (`wait_timeout`).
+    /// A timeout: the source's (attempt or flight), or the caller's own (`wait_timeout`).
     pub fn is_timeout(&self) -> bool {
         self.inner.kind == Kind::Timeout
     }
 
-    /// Too many were waiting already (`max_waiters`).
+    /// Too many callers were waiting already (`max_waiters`).
     pub fn is_overloaded(&self) -> bool {
         match self.inner.kind {
             Kind::Overloaded => true,
@@ -104,7 +104,7 @@ impl TokenError {
         }
     }
 
-    /// So many keys of a registry are waited for at once that there is no room for another one (`max_busy_keys`). It
+    /// So many keys of a registry have waiters that there is no room for another key (`max_busy_keys`). This error
     /// [is overloaded](Self::is_overloaded) too.
     #[cfg(feature = "registry")]
     pub fn is_too_many_keys(&self) -> bool {
@@ -121,21 +121,21 @@ impl TokenError {
         self.inner.kind == Kind::Panic
     }
 
-    /// How long the source is not called, counted from when this caller was told: the rest of the
-    /// server's `Retry-After` (capped by the policy) or of the cooldown, whichever is longer. `None` if no flight
-    /// has failed.
+    /// How long the source is not called, counted from when this caller got the error: the rest of the server's
+    /// `Retry-After` (capped by the policy) or of the cooldown, whichever is longer. `None` if no flight has
+    /// failed.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
     /// The first error of type `T` in the chain of causes: the [`SourceError`] of the flight's last attempt, the
-    /// error that this was made of, or one of its sources.
+    /// error in it, or one of that error's sources.
     pub fn cause<T: StdError + 'static>(&self) -> Option<&T> {
         self.inner.cause.as_ref().and_then(|cause| chain::find(cause))
     }
 
     /// The name of the error's kind, for a status page or a metric: `"rejected"`, `"unavailable"`, `"ambiguous"`,
-    /// `"timeout"`, `"overloaded"`, `"too_many_keys"`, `"stopped"` or `"panic"`. There may be more kinds in a later version.
+    /// `"timeout"`, `"overloaded"`, `"too_many_keys"`, `"stopped"` or `"panic"`. A later version may add kinds.
     pub fn kind(&self) -> &'static str {
         match self.inner.kind {
             Kind::Rejected => "rejected",
@@ -155,7 +155,7 @@ impl TokenError {
         Self { inner: Arc::new(inner), retry_after: None }
     }
 
-    /// The same error for one who is told later: `left` is what is left of the cooldown.
+    /// The same error for a caller that gets it later. `left` is the rest of the cooldown.
     pub(crate) fn told_with_retry_after(&self, left: Duration) -> Self {
         Self { inner: Arc::clone(&self.inner), retry_after: Some(left) }
     }
@@ -178,7 +178,7 @@ impl TokenError {
         Self { retry_after: Some(expected), ..Self::new(Kind::Overloaded, message) }
     }
 
-    /// Every key that could go is waited for.
+    /// Every key that could be evicted has waiters.
     #[cfg(feature = "registry")]
     pub(crate) fn too_many_keys(limit: usize) -> Self {
         Self::new(
@@ -219,7 +219,7 @@ impl fmt::Display for TokenError {
     }
 }
 
-/// Its kind, its text, and how long to wait, in seconds.
+/// The error's kind, its text, and how long to wait, in seconds.
 impl Serialize for TokenError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut error = serializer.serialize_struct("TokenError", 3)?;
@@ -243,7 +243,7 @@ impl fmt::Debug for TokenError {
 /// Without a `source()`: the text holds the texts of all causes.
 impl StdError for TokenError {}
 
-/// A setting that cannot work, or a place where the actor cannot start.
+/// A setting that cannot work, or a place in which the actor cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildError {
     field: &'static str,
@@ -255,7 +255,7 @@ impl BuildError {
         Self { field, message: message.into() }
     }
 
-    /// The setting at fault, by the name that its setter has.
+    /// The setting at fault, by the name of its setter.
     pub fn field(&self) -> &str {
         self.field
     }

@@ -1,13 +1,14 @@
-//! What answers of APIs say of a token, as the middlewares see it: successes too. `docs/reports.md` has the reasons.
+//! The evidence about a token from the answers of APIs, including successes. The middlewares collect it.
+//! `docs/reports.md` has the reasons.
 //!
-//! One API's 401 is one opinion. An origin is *noisy* once it has accepted a token in a request that was sent after it
-//! had rejected that token. A rejection is *confirmed* if several requests were rejected by origins that had accepted
-//! the token, and none was accepted meanwhile.
+//! One API's 401 alone proves little. An origin is *noisy* once it has accepted a token after it had rejected that
+//! token: the accepted request was sent after the rejection. A rejection is *confirmed* if several requests were
+//! rejected by origins that had accepted the token, and none was accepted meanwhile.
 //!
-//! A good answer costs four loads of atomics in the usual case: no message, no lock, no allocation, no reading of a
-//! clock. Therefore time is counted in *moments*: each rejection that is answered begins a new one. A request notes the
-//! moment in which it is sent. So a request was sent after a rejection was answered if its moment is not less than the
-//! one that the rejection began.
+//! A good answer usually costs four loads of atomics: no message, no lock, no allocation, no read of a clock.
+//! Therefore time is counted in *moments*: each rejection that is answered begins a new moment. A request stores
+//! the moment in which it is sent. If this moment is not less than the one that a rejection began, the request was
+//! sent after that rejection was answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,18 +19,18 @@ use crate::policy::Settle;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::token::Token;
 
-/// For so long an origin stays noisy after it has shown it.
+/// How long an origin stays noisy.
 const NOISY_FOR: Duration = Duration::from_secs(600);
-/// Rejections, beside the first, that confirm it.
+/// The number of further rejections that confirm the first one.
 const CONFIRMING: u32 = 2;
-/// Origins whose reputation is shared between the middlewares of an actor, at most. Further ones have one by
-/// themselves.
+/// The maximum number of origins whose reputation is shared between the middlewares of an actor. Each further
+/// origin has its reputation in one middleware only.
 const ORIGINS: usize = 256;
 
-/// What is known of one actor's tokens, by all origins.
+/// The evidence about one actor's tokens, over all origins.
 ///
-/// Its atomics order nothing else in memory, so relaxed is enough. In a race an acceptance or a rejection is seen late:
-/// that costs a confirmation one more rejection.
+/// Its atomics order no other memory, so relaxed is enough. In a race an acceptance or a rejection may be seen
+/// late. Then a confirmation needs one more rejection.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     /// The actor's name, for metrics.
@@ -40,19 +41,19 @@ pub(crate) struct Evidence {
     moment: AtomicU64,
     /// The token that the open case is about.
     suspect: AtomicU64,
-    /// The latest moment in which a request was sent that was accepted with the suspect.
+    /// The latest moment in which a request with the suspect was sent that was accepted.
     refuted: AtomicU64,
     case: Mutex<Case>,
     origins: Mutex<Vec<Arc<Origin>>>,
 }
 
-/// What is known of one origin. It is written by all who have an answer of it.
+/// The evidence about one origin. Each answer of the origin may write it.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) name: Box<str>,
-    /// The token that it accepted last.
+    /// The token that the origin accepted last.
     accepted: AtomicU64,
-    /// The token that it rejected last, until it accepts it again.
+    /// The token that the origin rejected last, until it accepts this token again.
     rejected: AtomicU64,
     /// The moment that this rejection began.
     rejected_at: AtomicU64,
@@ -60,11 +61,11 @@ pub(crate) struct Origin {
     noisy_until: AtomicU64,
 }
 
-/// A rejection by an origin that had accepted the token, and those that came after it.
+/// A rejection by an origin that had accepted the token, and the rejections after it.
 #[derive(Debug, Default)]
 struct Case {
     token: u64,
-    /// The moment that it began.
+    /// The moment that this rejection began.
     first: u64,
     later: u32,
 }
@@ -105,7 +106,7 @@ impl Evidence {
         origin
     }
 
-    /// What a request notes when it is sent.
+    /// The moment that a request stores when it is sent.
     pub(crate) fn moment(&self) -> u64 {
         self.moment.load(Ordering::Relaxed)
     }
@@ -127,15 +128,16 @@ impl Evidence {
         }
     }
 
-    /// `origin` has rejected `token` in a request that was sent in the moment `sent`. Returns whether that is
-    /// confirmed.
+    /// `origin` has rejected `token` in a request that was sent in the moment `sent`. Returns whether the rejection
+    /// is confirmed.
     pub(crate) fn rejected(&self, origin: &Origin, token: &Token, sent: u64) -> bool {
         let token = token.mark();
         let mut case = lock(&self.case);
-        // From here on requests are sent after the rejection was answered.
+        // Requests from here on are sent after the rejection was answered.
         let next = self.moment.fetch_add(1, Ordering::Relaxed) + 1;
         if origin.rejected.load(Ordering::Relaxed) != token {
-            // First the moment, then the token: who sees the token compares with this moment.
+            // First the moment is stored. Then the token is stored. Therefore a reader that sees the token
+            // compares with this moment.
             origin.rejected_at.store(next, Ordering::Relaxed);
             origin.rejected.store(token, Ordering::Relaxed);
         }
@@ -152,7 +154,7 @@ impl Evidence {
         case.later >= CONFIRMING
     }
 
-    /// Whether the last rejection of `token` was confirmed, and nobody has accepted it since.
+    /// Whether the last rejection of `token` was confirmed, and no origin has accepted the token since.
     pub(crate) fn is_confirmed(&self, token: &Token) -> bool {
         let case = lock(&self.case);
         let is_refuted = self.refuted.load(Ordering::Relaxed) >= case.first;

@@ -228,7 +228,7 @@ impl<W: Caller> Machine<W> {
             Event::Restart => {
                 self.clear(out);
                 self.stopped = false;
-                // // A reader may have reported to the flight that is lost. The next reader reports anew.
+                // A reader may have reported to the flight that is lost. The next reader reports anew.
                 out.push(Effect::QuietUntil(now.boot));
                 out.push(Effect::Release);
             }

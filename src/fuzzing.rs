@@ -1,10 +1,10 @@
-//! The way into the private parsers for `fuzz/`, and what has to hold for whatever they are given. This module is not
-//! part of the public interface. It exists only under `--cfg fuzzing`, and in this crate's own tests, which replay
-//! `fuzz/corpus` and change it at random.
+//! Gives `fuzz/` access to the private parsers, and checks properties that must hold for any input. This module is
+//! not part of the public interface. It exists only under `--cfg fuzzing`, and in this crate's own tests, which
+//! replay `fuzz/corpus` and change it at random.
 //!
-//! Each function takes bytes and panics where a property is broken: nothing in the library itself panics,
-//! an error is one line of bounded length without a secret, and no lifetime overflows. What reads the shared store has
-//! its functions beside it, in `source/shared/fuzzing.rs` and `store/redis/fuzzing.rs`.
+//! Each function takes bytes and panics if a property is broken. The properties: the library itself never panics,
+//! an error is one line of bounded length without a secret, and no lifetime overflows. The functions for the shared
+//! store's parsers are beside these parsers, in `source/shared/fuzzing.rs` and `store/redis/fuzzing.rs`.
 #![allow(clippy::missing_panics_doc)]
 
 mod answers;
@@ -33,10 +33,10 @@ pub use keys::pem;
 pub use settings::{duration, settings};
 pub use vault::vault_record;
 
-/// What stands for a secret in the corpus: where it occurs in secret places only, no error may hold it.
+/// Marks for secrets in the corpus. If a mark is only in secret places, no error may contain it.
 const MARKS: [&str; 2] = ["s3cret", "471147"];
 
-/// No error that a server can cause is longer.
+/// The longest error that a server can cause.
 const LONGEST_ERROR: usize = 1_000;
 
 const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -49,12 +49,12 @@ fn assert_hides(error: &impl ToString, secrets: &[&str]) {
     }
 }
 
-/// The marks that stand in `secrets`, and nowhere in what may be shown.
+/// The marks that are in `secrets`, and not in `shown`.
 fn only_in(secrets: &str, shown: &str) -> Vec<&'static str> {
     MARKS.into_iter().filter(|mark| secrets.contains(mark) && !shown.contains(mark)).collect()
 }
 
-/// Takes these fields out, and writes them down.
+/// Removes these fields, and returns their text.
 fn take(value: &mut Value, fields: &[&str]) -> String {
     let taken = fields.iter().filter_map(|field| value.as_object_mut()?.remove(*field));
     taken.map(|value| value.to_string()).collect()
@@ -110,7 +110,7 @@ mod tests {
         entries(folder).into_iter().map(stem).collect()
     }
 
-    /// On any toolchain, and without a fuzzer.
+    /// Runs on any toolchain, and without a fuzzer.
     #[test]
     fn the_corpus_holds() {
         let Some(folder) = folder() else { return };
@@ -125,13 +125,13 @@ mod tests {
             let seeds = entries(&folder.join("corpus").join(name));
             assert!(seeds.len() >= 10, "{name} has {} seeds", seeds.len());
             for seed in seeds {
-                println!("{}", seed.display()); // Shown where it fails.
+                println!("{}", seed.display()); // Printed if the test fails.
                 target(&fs::read(&seed).unwrap());
             }
         }
     }
 
-    /// A fuzzer finds more, but this runs each time. The changes are the same ones in each run.
+    /// A fuzzer finds more, but this test runs each time. The changes are the same in each run.
     #[test]
     fn the_corpus_holds_when_it_is_changed_at_random() {
         const TIMES: usize = 12;

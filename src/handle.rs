@@ -190,7 +190,7 @@ impl TokenHandle {
     }
 
     fn announce(&self, round: Arc<Round>) {
-        // // If the actor is gone, the message is dropped, and the ticket in it answers the round.
+        // If the actor is gone, the message is dropped, and the ticket in it answers the round.
         self.0.addr.do_send(Join(Ticket::round(round, Arc::clone(&self.0.shared.lobby))));
     }
 }
@@ -213,7 +213,7 @@ impl Future for Get {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            // // The contract of a future allows any behaviour after its end. This one stays pending.
+            // The contract of a future allows any behaviour after its end. This one stays pending.
             Getting::Ready(token) => token.take().map_or(Poll::Pending, |token| Poll::Ready(Ok(token))),
             Getting::Waiting(..) => self.wait(cx),
         }
@@ -232,7 +232,7 @@ impl Get {
             }
             match wait.poll(cx, |round| handle.announce(round)) {
                 Poll::Pending => return Poll::Pending,
-                // // The token was discarded after the round's outcome was decided: the caller joins the next
+                // The token was discarded after the round's outcome was decided: the caller joins the next
                 // round.
                 Poll::Ready(Ok(token)) if handle.0.shared.slot.is_discarded(&token) => {}
                 Poll::Ready(outcome) => break outcome,

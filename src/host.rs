@@ -1,4 +1,4 @@
-//! The host of an address: this machine, the network beside it, or somewhere else.
+//! The host of an address: this machine, the local network, or another host.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ pub(crate) enum Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// As it stands in a URL: IPv6 in brackets.
+    /// The host as it is in a URL: IPv6 in brackets.
     pub(crate) fn parse(text: &'a str) -> Self {
         let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         if let Some(Ok(address)) = inside.map(str::parse) {
@@ -35,7 +35,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The network to which this machine is attached; there is the metadata server of a cloud.
+    /// The network to which this machine is attached. It contains the metadata server of a cloud.
     #[cfg(feature = "http")]
     pub(crate) fn is_link_local(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! JSON that holds a token, and the odd ways in which servers write how long it lasts.
+//! JSON that holds a token, and the different forms in which servers write its lifetime.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 #[cfg(feature = "http")]
 use crate::error::BuildError;
 
-/// The last second that a date of four-digit years can name: later means "practically never".
+/// The last second of a date with a four-digit year. A later moment means "practically never".
 const LAST_MOMENT: u64 = 253_402_300_799;
 
-/// A parsed document, whose strings are wiped when it goes.
+/// A parsed document, whose strings are wiped when it is dropped.
 #[derive(Clone)]
 pub(crate) struct Document(Value);
 
@@ -30,10 +30,10 @@ impl Document {
         Self(value)
     }
 
-    /// Written out, into memory that is wiped.
+    /// Serialised into memory that is wiped.
     #[cfg(feature = "http")]
     pub(crate) fn to_bytes(&self) -> Result<Bytes, serde_json::Error> {
-        // Measured first: a buffer that grows leaves its old memory behind as it was.
+        // The length is measured first: a buffer that grows leaves its old memory behind unwiped.
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &self.0)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
@@ -41,7 +41,7 @@ impl Document {
         Ok(Bytes::from_owner(bytes))
     }
 
-    /// Shows each string in it.
+    /// Calls `each` for each string in the document.
     pub(crate) fn strings(&self, each: &mut dyn FnMut(&str)) {
         fn walk(value: &Value, each: &mut dyn FnMut(&str)) {
             match value {
@@ -54,12 +54,12 @@ impl Document {
         walk(&self.0, each);
     }
 
-    /// What stands there; a `null` is nothing.
+    /// The value at this pointer. A `null` counts as nothing.
     pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
         self.0.pointer(pointer).filter(|value| !value.is_null())
     }
 
-    /// Whether it is an object, as JSON calls it.
+    /// Whether it is a JSON object.
     #[cfg(feature = "oauth2")]
     pub(crate) fn is_table(&self) -> bool {
         self.0.is_object()
@@ -76,7 +76,7 @@ impl Drop for Document {
     }
 }
 
-/// Counts what is written to it.
+/// Counts the bytes that are written to it.
 #[cfg(feature = "http")]
 struct Length(usize);
 
@@ -92,7 +92,7 @@ impl std::io::Write for Length {
     }
 }
 
-// The parser refuses to nest deeper than 128, so this ends.
+// The parser refuses nesting deeper than 128, so this recursion ends.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -102,7 +102,7 @@ fn wipe(value: &mut Value) {
     }
 }
 
-/// A JSON pointer (RFC 6901) that has been checked.
+/// A checked JSON pointer (RFC 6901).
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 pub(crate) struct Pointer(String);
@@ -127,15 +127,16 @@ impl Pointer {
     }
 }
 
-/// Seconds, as servers write `expires_in`: a number, or one in quotes; fractions are cut off, what is below
-/// zero is zero, and what is too large is as large as can be. `None` if it is nothing of the kind.
+/// Seconds, as servers write `expires_in`: a number, or a number in quotes. Fractions are cut off. A negative
+/// number is zero. A number that is too large is the largest possible one. `None` for any other value.
 pub(crate) fn lifetime(value: &Value) -> Option<Duration> {
     seconds(value).map(Duration::from_secs)
 }
 
-/// A moment: RFC 3339, or Unix seconds as a number or in quotes. Some servers count in milliseconds, or in parts of them:
-/// as seconds these would be thousands of years away. A unit is believed only if the moment is in this century by it:
-/// some servers write "never" as the last second of the year 9999, in seconds or in milliseconds.
+/// A moment: RFC 3339, or Unix seconds as a number or in quotes. Some servers count milliseconds or smaller units.
+/// Read as seconds, these would be thousands of years away. A unit is accepted only if the moment is in this
+/// century by that unit: some servers write "never" as the last second of the year 9999, in seconds or in
+/// milliseconds.
 pub(crate) fn moment(value: &Value) -> Option<SystemTime> {
     /// September 2001, in seconds.
     const CENTURY: u64 = 1_000_000_000;
@@ -155,7 +156,7 @@ pub(crate) fn moment(value: &Value) -> Option<SystemTime> {
     let text = value.as_str()?.trim();
     match text.parse::<jiff::Timestamp>() {
         Ok(moment) => Some(moment.into()),
-        // The last day of that year is beyond what can be read; some servers mean "never" by it.
+        // The last day of that year is outside of the readable range. Some servers mean "never" by it.
         Err(_) if text.starts_with("9999-12-3") => {
             SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(LAST_MOMENT))
         }

@@ -1,4 +1,5 @@
-//! What a JWT says of itself (RFC 7519). Nothing here verifies a signature: the reader of a token is not its judge.
+//! The claims in a JWT (RFC 7519). No function here verifies a signature, because the client of a token does not
+//! judge it.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! The lobby: where handle callers wait. Everybody who waits for the same flight sits in one *round*, and the actor
-//! sees one waiter and one message.
+//! The lobby: the place where handle callers wait. All callers that wait for the same flight are in one *round*.
+//! For the actor, a round is one waiter and one message.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::panics::contain;
 use crate::queue::{CHUNK, Line, Waiter, Waiters};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
-/// Where handles find the round that is open, if any.
+/// Where handles find the open round, if there is one.
 #[derive(Debug)]
 pub(crate) struct Lobby {
     open: Mutex<Option<Arc<Round>>>,
-    /// Callers who sit in any round, also in one that has closed, until they have been woken.
+    /// Callers in any round, until they have been woken. A round that has closed counts too.
     seated: AtomicUsize,
     timeouts: AtomicU64,
     overloads: AtomicU64,
@@ -26,7 +26,7 @@ pub(crate) struct Lobby {
     waiters_limit: usize,
 }
 
-/// One round. It is open until it has an outcome.
+/// One round. It is open until its outcome is set.
 #[derive(Debug)]
 pub(crate) struct Round(Mutex<State>);
 
@@ -44,7 +44,7 @@ impl Waiter for Waker {
         false
     }
     fn is_gone(&self) -> bool {
-        false // who goes takes its waker along: `Wait` is a guard
+        false // a caller that leaves removes its waker: `Wait` is a guard
     }
 }
 
@@ -61,26 +61,26 @@ impl Lobby {
         }
     }
 
-    /// Callers who have not been answered.
+    /// Callers that have not been answered.
     pub(crate) fn waiters(&self) -> usize {
         self.seated.load(Ordering::Relaxed)
     }
 
-    /// Callers whose own time ran out, so far.
+    /// Callers that have timed out so far.
     pub(crate) fn timeouts(&self) -> u64 {
         self.timeouts.load(Ordering::Relaxed)
     }
 
-    /// Callers who found no room, so far.
+    /// Callers that found the lobby full so far.
     pub(crate) fn overloads(&self) -> u64 {
         self.overloads.load(Ordering::Relaxed)
     }
 
-    /// Ends the round with this outcome. Returns those to wake.
+    /// Ends the round with this outcome. Returns the callers to wake.
     ///
-    /// First the round is taken out of the lobby. Then its outcome is set, under the lock under which callers sit
-    /// down. Therefore a caller who found the round just before either sits in it before the outcome is set, and is
-    /// among those returned, or sees the outcome and opens the next round.
+    /// First the round is taken out of the lobby. Then its outcome is set, under the lock under which callers join
+    /// the round. A caller may have found the round just before. If it joined before the outcome was set, it is
+    /// among the returned callers. Otherwise it sees the outcome and opens the next round.
     pub(crate) fn close(self: &Arc<Self>, round: &Arc<Round>, outcome: &Outcome) -> Ended {
         lock(&self.open).take_if(|open| Arc::ptr_eq(open, round));
         let mut state = lock(&round.0);
@@ -88,12 +88,12 @@ impl Lobby {
         Ended { wakers: state.waiters.take(), lobby: Arc::clone(self) }
     }
 
-    /// Sends away those whose time has run out; of a crowd the first, and the rest [are
+    /// Answers the callers whose time has run out. Of a crowd only the first ones are answered, and the rest [are
     /// due](Self::next_deadline) still.
     pub(crate) fn expire(&self, now: Duration) {
         let Some(round) = lock(&self.open).clone() else { return };
         for _ in 0..CHUNK {
-            // Wakers run code that is not ours: never under the lock.
+            // Wakers run foreign code. Therefore they never run under the lock.
             let Some(waker) = ({ lock(&round.0).waiters.pop_due(now) }) else { return };
             self.timeouts.fetch_add(1, Ordering::Relaxed);
             self.seated.fetch_sub(1, Ordering::Relaxed);
@@ -101,8 +101,8 @@ impl Lobby {
         }
     }
 
-    /// When to look for them again. All have the same patience, so nobody who joins later is due earlier;
-    /// that holds for an empty round too.
+    /// When to look for timeouts again. All callers have the same timeout. Therefore no later caller is due
+    /// earlier. This is also true for an empty round.
     pub(crate) fn next_deadline(&self, now: Duration) -> Option<Duration> {
         let open = lock(&self.open);
         let round = open.as_ref()?;
@@ -110,7 +110,7 @@ impl Lobby {
         Some(earliest.unwrap_or(now.saturating_add(self.wait_limit)))
     }
 
-    /// A place for one more caller, if there is room.
+    /// Reserves a place for one more caller, if there is room.
     fn admit(&self) -> bool {
         let before = self.seated.fetch_add(1, Ordering::Relaxed);
         if before < self.waiters_limit {
@@ -122,7 +122,8 @@ impl Lobby {
     }
 }
 
-/// Those of a round that has ended, who have not been woken. Dropped, it wakes them: no way out of it forgets anybody.
+/// The callers of a round that has ended, who have not been woken. Dropping this value wakes them. Therefore no
+/// caller is forgotten.
 #[derive(Debug)]
 pub(crate) struct Ended {
     wakers: Line<Waker>,
@@ -130,7 +131,8 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Wakes the next one, oldest first. `None` if there is none; whether the waker, which is foreign code, panicked.
+    /// Wakes the next caller, oldest first. `None` if there is none. The result says whether its waker, which is
+    /// foreign code, panicked.
     pub(crate) fn wake_next(&mut self) -> Option<Result<(), ()>> {
         let waker = self.wakers.next()?;
         self.lobby.seated.fetch_sub(1, Ordering::Relaxed);
@@ -144,11 +146,11 @@ impl Drop for Ended {
     }
 }
 
-/// A caller's wait. When it is dropped, it leaves the round. The other callers go on waiting.
+/// A caller's wait. When it is dropped, the caller leaves the round. The other callers continue to wait.
 #[derive(Debug)]
 pub(crate) struct Wait {
     lobby: Arc<Lobby>,
-    /// The end of the caller's patience, from when it first sat down.
+    /// The end of the caller's timeout, counted from when it first joined a round.
     deadline: Option<Duration>,
     seat: Option<Seat>,
 }
@@ -164,13 +166,13 @@ impl Wait {
         Self { lobby, deadline: None, seat: None }
     }
 
-    /// Whether the caller has not sat down, or has been answered.
+    /// Whether the caller has not joined a round, or has been answered.
     pub(crate) fn is_standing(&self) -> bool {
         self.seat.is_none()
     }
 
-    /// Waits in the open round. Whoever finds none opens one, and `announce`s it to the actor. Polled again after an
-    /// answer, the caller sits down anew, with what is left of its patience.
+    /// Waits in the open round. A caller that finds no open round opens one, and `announce`s it to the actor. If
+    /// this is polled again after an answer, the caller joins a round again, with the rest of its timeout.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, announce: impl FnOnce(Arc<Round>)) -> Poll<Outcome> {
         let Some(seat) = &self.seat else { return self.sit_down(cx, announce) };
         let mut state = lock(&seat.round.0);
@@ -182,7 +184,7 @@ impl Wait {
                     drop(state);
                     return self.change_waker(cx);
                 }
-                // Only `expire` takes a seat away before there is an outcome.
+                // Before there is an outcome, only `expire` removes a caller.
                 None => Err(TokenError::wait_timed_out()),
             },
         };
@@ -192,7 +194,8 @@ impl Wait {
     }
 
     fn sit_down(&mut self, cx: &mut Context<'_>, announce: impl FnOnce(Arc<Round>)) -> Poll<Outcome> {
-        // A waker's clone is foreign code: never under a lock. If it panics, nothing has happened yet.
+        // Cloning a waker runs foreign code, so it never happens under a lock. If it panics, nothing has changed
+        // yet.
         let waker = cx.waker().clone();
         let lobby = &self.lobby;
         let now = lobby.clock.now().boot;
@@ -207,9 +210,9 @@ impl Wait {
         let mut open = lock(&lobby.open);
         let is_opener = open.is_none();
         let round = Arc::clone(open.get_or_insert_with(|| Arc::new(Round::new())));
-        // First the seat is taken. Then the lobby is released. Then the actor hears of the round. Therefore the
-        // actor cannot close or expire a round in which its opener does not sit yet. The round in the lobby has no
-        // outcome: `close` takes it out before it sets one.
+        // First the caller joins the round. Then the lobby's lock is released. Then the actor is told of the
+        // round. Therefore the actor cannot close or expire a round that its opener has not joined. The round in
+        // the lobby has no outcome: `close` takes a round out of the lobby before it sets the outcome.
         let number = lock(&round.0).waiters.push(waker, deadline, !is_first_time);
         drop(open);
         self.seat = Some(Seat { round: Arc::clone(&round), number });
@@ -219,18 +222,19 @@ impl Wait {
         Poll::Pending
     }
 
-    /// The task that polls is another one now.
+    /// Another task polls now.
     fn change_waker(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         let Some(seat) = &self.seat else { return Poll::Pending };
         let waker = cx.waker().clone();
         let mut state = lock(&seat.round.0);
         let old = match state.waiters.get_mut(seat.number) {
             Some(place) => mem::replace(place, waker),
-            // Between the two locks the round has ended. The old waker was woken, and this task may never hear.
+            // The round has ended between the two locks. The old waker was woken, and this task may get no
+            // wake-up.
             None => waker,
         };
         let is_over = state.outcome.is_some() || state.waiters.get_mut(seat.number).is_none();
-        // The old one may be the last to hold a task, which may sit in this round too.
+        // The old waker may be the last owner of a task, and this task may be in this round too.
         drop(state);
         drop(old);
         if is_over {
@@ -243,7 +247,7 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         let Some(Seat { round, number }) = self.seat.take() else { return };
-        // The waker is dropped after the lock is released. If the round has ended, the waker is gone already.
+        // The waker is dropped after the lock is released. If the round has ended, the waker is already gone.
         let waker = { lock(&round.0).waiters.remove(number) };
         if waker.is_some() {
             self.lobby.seated.fetch_sub(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Foreign code that panics: sources, wakers, and what is dropped with them.
+//! Protection against panics of foreign code: sources, wakers, and their destructors.
 
 use std::any::Any;
 use std::future::{self, Future};
@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 /// Runs foreign code. `None` if it panicked.
 ///
-/// The panic's own message is left to the panic hook: it may hold anything. Its payload is dropped here. A payload may
-/// panic in its turn when it is dropped; that second payload is forgotten, or there would be no end.
+/// The panic's own message is left to the panic hook, because it may contain anything. Its payload is dropped here.
+/// A payload may panic when it is dropped. That second payload is leaked, otherwise there could be no end.
 pub(crate) fn contain<T>(code: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(code)).map_err(drop_payload).ok()
 }
@@ -21,10 +21,10 @@ fn drop_payload(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// A foreign future. It may panic when it is polled, and then its output is `None`; and when it is dropped.
+/// A foreign future. If it panics when it is polled, its output is `None`. It may also panic when it is dropped.
 pub(crate) struct ContainedFor<'a, T: 'a>(Pin<Box<dyn Future<Output = T> + Send + 'a>>);
 
-/// One that borrows nothing.
+/// A foreign future that borrows nothing.
 pub(crate) type Contained<T> = ContainedFor<'static, T>;
 
 impl<'a, T> ContainedFor<'a, T> {

@@ -1,7 +1,8 @@
-//! Every number of the single flight. This file has the settings. [`check`] refuses impossible ones, [`margins`] says
-//! when a token is refreshed and when it is no longer handed out, [`pauses`] how long a failed source is not called.
+//! All numbers of the single flight. This file has the settings. [`check`] refuses impossible ones. [`margins`]
+//! says when a token is refreshed and when it is no longer given out. [`pauses`] says how long a failed source is
+//! not called.
 //!
-//! All of it is pure: the same policy and the same roll of the dice give the same answer.
+//! All functions are pure: the same policy and the same random number give the same result.
 
 mod check;
 mod margins;
@@ -20,13 +21,13 @@ use crate::token::LONGEST_LIFETIME;
 settings! {
     #![serde(default)]
 
-    /// When to refresh, how often to try, how long to wait, how much to hold.
+    /// The settings: when to refresh, how often to try, how long to wait, and the limits.
     ///
-    /// Each setting has a default that suits a token of an hour as well as one of a second: margins shrink with
-    /// the token's lifetime. The policy is checked when the actor is built. An impossible one is a
-    /// [`BuildError`](crate::BuildError) that names the field and what to do about it.
+    /// Each setting has a default that suits a token of an hour as well as one of a second: margins shrink with the
+    /// token's lifetime. The policy is checked when the actor is built. An impossible policy is a
+    /// [`BuildError`](crate::BuildError) that names the field and the correction.
     ///
-    /// In a file the settings are a table, durations are written for people, and unknown keys are refused:
+    /// In a file the settings are a table. Durations are text such as "30s". Unknown keys are refused:
     ///
     /// ```
     /// use std::time::Duration;
@@ -107,44 +108,44 @@ impl Default for RefreshPolicy {
     }
 }
 
-/// For how long a report withholds the token in use from callers, at most.
-#[allow(dead_code)] // by the rules of a report, which are not here yet
+/// The longest time for which a report withholds the token in use from callers.
+#[allow(dead_code)] // used by the rules of a report
 pub(crate) const WITHHELD_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The settings.
 impl RefreshPolicy {
-    /// How long before its end a token is refreshed, while callers go on with it.
+    /// How long before its end a token is refreshed, while callers continue to use it.
     ///
-    /// Default: a fifth of the token's lifetime, at most 5 min. A value of your own is cut to half the lifetime. Zero:
-    /// a token is refreshed only when a caller finds none that is usable.
+    /// Default: a fifth of the token's lifetime, at most 5 min. A value that you set is cut to half the lifetime.
+    /// Zero: a token is refreshed only when a caller finds no usable token.
     ///
-    /// A refresh ahead has to begin before the token is unusable. So where this is not longer than
-    /// [`min_validity`](Self::min_validity), it is moved to 5 min before that, or to a fifth of the time before that,
-    /// whichever is less.
+    /// A refresh ahead must begin before the token is unusable. Therefore, if this value is not longer than
+    /// [`min_validity`](Self::min_validity), the refresh is moved. It then begins 5 min earlier than
+    /// `min_validity`, or earlier by a fifth of the time before `min_validity`, whichever is less.
     pub fn refresh_ahead(mut self, margin: Duration) -> Self {
         self.refresh_ahead = Some(margin);
         self
     }
 
-    /// A token with less than this to live is not handed out.
+    /// A token with less remaining life is not given out.
     ///
-    /// Default: a tenth of the token's lifetime, at most 10 s. A value of your own is cut to half the lifetime.
+    /// Default: a tenth of the token's lifetime, at most 10 s. A value that you set is cut to half the lifetime.
     pub fn min_validity(mut self, margin: Duration) -> Self {
         self.min_validity = Some(margin);
         self
     }
 
-    /// How much is left to chance, so that a fleet spreads its calls. 0 to 1, default 0.5.
+    /// The share of randomness, so that a fleet spreads its calls. 0 to 1, default 0.5.
     ///
-    /// A refresh ahead comes later, by up to this share of the time between `refresh_ahead` and `min_validity`; more
-    /// than half of that time is never lost. A cooldown is shorter by up to this share, and a
+    /// A refresh ahead comes later, by up to this share of the time between `refresh_ahead` and `min_validity`, but
+    /// by at most half of that time. A cooldown is shorter by up to this share. A
     /// [`terminal_cooldown`](Self::terminal_cooldown) is longer by up to this share.
     pub fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
         self
     }
 
-    /// Calls to the source in one flight, the first included. At least 1, default 3.
+    /// Calls to the source in one flight, including the first. At least 1, default 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
@@ -163,9 +164,9 @@ impl RefreshPolicy {
     }
 
     /// The limit of the pause after the first failed attempt. It doubles with each attempt, up to
-    /// [`max_backoff`](Self::max_backoff). Default 500 ms; zero: no pause.
+    /// [`max_backoff`](Self::max_backoff). Default 500 ms. Zero: no pause.
     ///
-    /// The pause itself is a random part of that limit ("full jitter"), but at least 100 ms, or `backoff` where that
+    /// The pause itself is a random part of that limit ("full jitter"). It is at least 100 ms, or `backoff` if that
     /// is less.
     pub fn backoff(mut self, first: Duration) -> Self {
         self.backoff = first;
@@ -184,29 +185,30 @@ impl RefreshPolicy {
         self
     }
 
-    /// How many may wait in the actor's queue, and as many again on its handles. One more is answered
-    /// [`is_overloaded`](crate::TokenError::is_overloaded). At least 1, default 65,536.
+    /// The limit of waiters in the actor's queue, and the same limit again for its handles. One more is answered
+    /// with an error that [`is_overloaded`](crate::TokenError::is_overloaded). At least 1, default 65,536.
     pub fn max_waiters(mut self, limit: usize) -> Self {
         self.max_waiters = limit;
         self
     }
 
-    /// How long the source is not called after a failed flight. In this time callers get the error of that flight at once.
-    /// It doubles with each failure in a row, up to [`max_cooldown`](Self::max_cooldown). Default 1 s; zero: none.
+    /// How long the source is not called after a failed flight. In this time callers get the error of that flight
+    /// at once. It doubles with each failure in a row, up to [`max_cooldown`](Self::max_cooldown). Default 1 s.
+    /// Zero: no cooldown.
     pub fn cooldown(mut self, first: Duration) -> Self {
         self.cooldown = first;
         self
     }
 
-    /// The longest cooldown. Not shorter than `cooldown`, default 10 s: a token is there at most about 10 s after
-    /// the auth server is back.
+    /// The longest cooldown. Not shorter than `cooldown`, default 10 s: a token is available at most about 10 s
+    /// after the auth server is back.
     pub fn max_cooldown(mut self, limit: Duration) -> Self {
         self.max_cooldown = limit;
         self
     }
 
-    /// The least cooldown after a terminal failure. Jitter makes it longer, never shorter. Default 5 s; zero: none but
-    /// the usual one.
+    /// The minimum cooldown after a terminal failure. Jitter makes it longer, never shorter. Default 5 s. Zero:
+    /// only the usual cooldown.
     pub fn terminal_cooldown(mut self, least: Duration) -> Self {
         self.terminal_cooldown = least;
         self
@@ -218,60 +220,60 @@ impl RefreshPolicy {
         self
     }
 
-    /// How long a token lasts whose source did not say. Longer than zero, default 5 min.
+    /// The lifetime of a token if its source gives none. Longer than zero, default 5 min.
     pub fn missing_lifetime(mut self, lifetime: Duration) -> Self {
         self.missing_lifetime = lifetime;
         self
     }
 
-    /// The longest time that a token lasts, whatever its source says. Longer than zero, default 30 days.
+    /// The longest lifetime of a token, whatever its source says. Longer than zero, default 30 days.
     pub fn max_lifetime(mut self, limit: Duration) -> Self {
         self.max_lifetime = limit;
         self
     }
 
-    /// A token younger than this is not replaced because of a report or a forced refresh: some APIs learn of a new
+    /// A token younger than this is not replaced because of a report or a forced refresh: some APIs know a new
     /// token seconds late.
     ///
-    /// Default: a tenth of the token's lifetime, at most 2 s. A value of your own is cut to half the lifetime. Zero: no
-    /// settling.
+    /// Default: a tenth of the token's lifetime, at most 2 s. A value that you set is cut to half the lifetime.
+    /// Zero: a token is replaced at once.
     pub fn settle(mut self, time: Duration) -> Self {
         self.settle = Some(time);
         self
     }
 
-    /// How many flights for reports that an API rejected a token may start at once. Then one more may start each
+    /// How many flights may start at once for reports that an API rejected a token. Then one more may start per
     /// [`report_every`](Self::report_every). At least 1, default 8.
     pub fn reports(mut self, flights: u32) -> Self {
         self.reports = flights;
         self
     }
 
-    /// How long it takes until one more flight for a report may start. Longer than zero, default 60 s.
+    /// The time after which one more flight for a report may start. Longer than zero, default 60 s.
     pub fn report_every(mut self, time: Duration) -> Self {
         self.report_every = time;
         self
     }
 
-    /// How long past its end a token is handed out when it cannot be refreshed, unless the API rejected it. Default
+    /// How long past its end a token is given out if it cannot be refreshed, unless the API rejected it. Default
     /// zero: never.
     pub fn stale_if_error(mut self, grace: Duration) -> Self {
         self.stale_if_error = grace;
         self
     }
 
-    /// Refresh without being asked. Default off: no traffic and no timer without a caller.
+    /// Refreshes without a caller. Default off: no traffic and no timer without a caller.
     ///
-    /// Such refreshes are at least 500 ms apart, however short the tokens live, however often the source fails, and
-    /// with a cooldown of zero too.
+    /// Such refreshes are at least 500 ms apart. This is also true for short-lived tokens, for a source that fails
+    /// often, and with a cooldown of zero.
     pub fn background(mut self, on: bool) -> Self {
         self.background = on;
         self
     }
 }
 
-/// What needs no rule.
-#[allow(dead_code)] // some by the rules of a report, which are not here yet
+/// The parts without a rule.
+#[allow(dead_code)] // some are used by the rules of a report
 impl RefreshPolicy {
     pub(crate) fn max_attempts(&self) -> u32 {
         self.attempts

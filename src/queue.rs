@@ -1,4 +1,4 @@
-//! Who waits, in which order, until when. A queue in which nobody waits twice under the same key.
+//! The waiters, in their order, with their deadlines. No two waiters in a queue have the same key.
 
 mod frozen;
 mod keys;
@@ -16,15 +16,16 @@ pub(crate) use places::CHUNK;
 use keys::Keys;
 use places::Places;
 
-/// What can wait in the queue.
+/// An entry of the queue.
 pub(crate) trait Waiter {
-    /// A hash of its key; `None` if it is unlike any other.
+    /// A hash of its key. `None` if it is equal to no other.
     fn key_hash(&self) -> Option<u64>;
-    /// Whether both have a key, and it is the same.
+    /// Whether both have a key, and the keys are equal.
     fn same_key(&self, other: &Self) -> bool;
-    /// Whether nobody is there any more to hear the answer.
+    /// Whether no receiver for the answer is left.
     fn is_gone(&self) -> bool;
-    /// Whether it is one caller, and not the place of many who are counted elsewhere. Always the same answer.
+    /// Whether this is one caller, and not the place of many callers that are counted elsewhere. Always the same
+    /// answer.
     fn is_one(&self) -> bool {
         true
     }
@@ -32,28 +33,28 @@ pub(crate) trait Waiter {
 
 /// The waiters of a flight, oldest first.
 ///
-/// A waiter is known by a number, so that joining and leaving cost the same however many wait. A number is given
-/// out once: the number of a waiter who has left finds nobody.
+/// A waiter is identified by a number. Therefore joining and leaving cost the same for any number of waiters. A
+/// number is given out once: the number of a waiter that has left finds nothing.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Waiters<W> {
     line: Places<Place<W>>,
     live: usize,
-    /// How many of them are [one](Waiter::is_one).
+    /// How many of them are [one caller](Waiter::is_one).
     callers: usize,
-    /// The numbers of the others, ascending. They are few.
+    /// The numbers of the other waiters, ascending. They are few.
     groups: Vec<u64>,
-    /// Those that have a key.
+    /// The waiters that have a key.
     keys: Keys,
-    /// Nobody before this number has a usual deadline. The usual deadlines ascend along the line, so one number
+    /// No waiter before this number has a usual deadline. The usual deadlines ascend along the line, so one number
     /// is enough for all of them.
     cursor: u64,
     /// The last usual deadline, in nanoseconds.
     latest: u64,
-    /// The deadlines that are out of that order, in nanoseconds, each with its waiter's number. Some may name
-    /// waiters who have left.
+    /// The deadlines outside of that order, in nanoseconds, each with its waiter's number. Some may name waiters
+    /// that have left.
     own_deadlines: BinaryHeap<Reverse<(u64, u64)>>,
-    /// How many waiters have one of these.
+    /// How many waiters have a deadline of this kind.
     own: usize,
 }
 
@@ -64,8 +65,8 @@ struct Place<W> {
     deadline: Deadline,
 }
 
-/// A deadline in nanoseconds, half the size of a `Duration`; the highest bit says whether it is in the heap of
-/// own deadlines. Never zero, so that an empty place costs no more.
+/// A deadline in nanoseconds, half the size of a `Duration`. The highest bit says whether it is in the heap of own
+/// deadlines. It is never zero, so that an empty place needs no extra memory.
 #[derive(Clone, Copy, Debug)]
 struct Deadline(NonZeroU64);
 
@@ -89,9 +90,8 @@ impl<W: Waiter> Waiters<W> {
         self.keys.find(hash, is_it).is_some()
     }
 
-    /// Puts `waiter` at the end of the line, and returns its number. The caller has looked whether it
-    /// [is there](Self::contains). Usual deadlines come in ascending order; `own_deadline` says that this one
-    /// need not.
+    /// Puts `waiter` at the end of the line, and returns its number. The caller must have checked whether it [is
+    /// there](Self::contains). Usual deadlines come in ascending order. With `own_deadline` this one need not.
     pub(crate) fn push(&mut self, waiter: W, deadline: Duration, own_deadline: bool) -> u64 {
         let nanos = Deadline::nanos_of(deadline);
         let own = own_deadline || nanos < self.latest;
@@ -115,8 +115,8 @@ impl<W: Waiter> Waiters<W> {
         number
     }
 
-    /// Puts all of `other` behind ours, with their deadlines and keys. They get new numbers. No key may be in
-    /// both.
+    /// Puts all of `other` behind the present waiters, with their deadlines and keys. They get new numbers. No key
+    /// may be in both queues.
     pub(crate) fn append(&mut self, mut other: Self) {
         while let Some(place) = other.line.pop_front() {
             self.push(place.waiter, place.deadline.moment(), place.deadline.is_own());
@@ -128,19 +128,19 @@ impl<W: Waiter> Waiters<W> {
         self.line.get_mut(number).map(|place| &mut place.waiter)
     }
 
-    /// Those who are not [one](Waiter::is_one), oldest first.
+    /// The waiters that are not [one caller](Waiter::is_one), oldest first.
     pub(crate) fn groups(&mut self) -> impl Iterator<Item = &mut W> {
         self.line.pick_mut(&self.groups).map(|place| &mut place.waiter)
     }
 
-    /// The earliest moment at which somebody's patience ends.
+    /// The earliest deadline of a waiter.
     pub(crate) fn next_deadline(&mut self) -> Option<Duration> {
         let usual = self.next_usual().map(|(_, deadline)| deadline);
         let own = self.next_own().map(|(_, deadline)| deadline);
         [usual, own].into_iter().flatten().min()
     }
 
-    /// Takes out one whose patience has ended.
+    /// Takes out one waiter whose deadline has passed.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<W> {
         if let Some((number, deadline)) = self.next_own()
             && deadline <= now
@@ -153,7 +153,7 @@ impl<W: Waiter> Waiters<W> {
         }
     }
 
-    /// Takes out those who are gone.
+    /// Takes out the waiters that are gone.
     pub(crate) fn purge(&mut self) {
         let mut from = 0;
         while let Some(number) = self.line.first_from(from) {
@@ -164,13 +164,13 @@ impl<W: Waiter> Waiters<W> {
         }
     }
 
-    /// Takes out everybody.
+    /// Takes out all waiters.
     pub(crate) fn take(&mut self) -> Line<W> {
         let next = Self::starting_at(self.line.next());
         Line(mem::replace(self, next).line.into_iter())
     }
 
-    /// Nobody joins or leaves any more: these are going to be told.
+    /// Closes the queue: no waiter joins or leaves any more, because these are going to be told.
     pub(crate) fn freeze(self) -> Frozen<W> {
         Frozen(self)
     }
@@ -193,22 +193,23 @@ impl<W: Waiter> Waiters<W> {
         Some(place.waiter)
     }
 
-    /// Counts one who has left the line.
+    /// Counts one waiter that has left the line.
     fn count_out(&mut self, place: &Place<W>) {
         self.live -= 1;
         self.callers -= usize::from(place.waiter.is_one());
         self.own -= usize::from(place.deadline.is_own());
     }
 
-    /// Frees what stands beside an empty line.
+    /// Frees the lists beside an empty line.
     fn clear(&mut self) {
         *self = Self::starting_at(self.line.next());
     }
 
-    /// Own deadlines of those who have left go when they come to the top, or when they are the most.
+    /// Removes the own deadlines of waiters that have left: when they come to the top, or when they are the
+    /// majority.
     ///
-    /// Memory is given back step by step while the crowd leaves. An allocator that gets a large piece behind
-    /// the last of them may take its time to hand all that they had to the system: 120 ms for a million.
+    /// Memory is given back step by step while the crowd leaves. If an allocator gets a large piece after the last
+    /// of them, it may give all their memory back to the system in one step: 120 ms for a million.
     fn tidy_deadlines(&mut self) {
         if self.own_deadlines.len() > 2 * self.own + 64 {
             self.own_deadlines.retain(|Reverse((_, number))| self.line.get(*number).is_some());
@@ -242,7 +243,7 @@ impl<W: Waiter> Waiters<W> {
 }
 
 impl<W> Waiters<W> {
-    /// `first` is the number of the first to come.
+    /// `first` is the number of the next waiter.
     fn starting_at(first: u64) -> Self {
         Self {
             line: Places::starting_at(first),
@@ -279,7 +280,7 @@ impl Deadline {
     }
 }
 
-/// Everybody who was waiting, oldest first.
+/// All waiters of a queue, oldest first.
 #[derive(Debug)]
 pub(crate) struct Line<W>(places::IntoIter<Place<W>>);
 
@@ -292,14 +293,14 @@ impl<W> Iterator for Line<W> {
     }
 }
 
-/// For the model, which compares whole states. Holes before the first who waits are past, and not counted.
+/// For the model, which compares whole states. Holes before the first waiter are in the past, and not counted.
 #[cfg(test)]
 impl<W> Waiters<W> {
     fn first_taken(&self) -> u64 {
         self.line.first_from(0).unwrap_or(self.line.next())
     }
 
-    /// Everybody in line, with the deadline and whether it is an own one; `None` for a hole.
+    /// All places in the line, with the deadline and whether it is an own one. `None` for a hole.
     pub(crate) fn places(&self) -> impl Iterator<Item = Option<(&W, Duration, bool)>> {
         (self.first_taken()..self.line.next()).map(|number| {
             let place = self.line.get(number)?;
@@ -311,7 +312,7 @@ impl<W> Waiters<W> {
         self.line.iter_mut().map(|place| &mut place.waiter)
     }
 
-    /// What is noted beside the line: the cursor, the keys, and own deadlines, counted from who is first.
+    /// The lists beside the line: the cursor, the keys, and own deadlines, counted from the first waiter.
     pub(crate) fn bookmarks(&self) -> Vec<u64> {
         let first = self.first_taken();
         let counted = |numbers: &mut dyn Iterator<Item = u64>| {

@@ -1,14 +1,14 @@
-//! Makes text that others wrote fit for a log: one printable line, cut, without secrets.
+//! Makes foreign text safe for a log: one printable line, cut, without secrets.
 
 use zeroize::Zeroizing;
 
 mod decoded;
 
-/// Takes secrets out of text that a server wrote: some servers repeat what they were sent.
+/// Removes secrets from text that a server wrote: some servers repeat the request.
 #[derive(Clone, Default)]
 pub(crate) struct Redactor {
     secrets: Vec<Zeroizing<String>>,
-    /// More was sent than can be looked for.
+    /// More text was sent than can be searched.
     hides_all: bool,
 }
 
@@ -18,11 +18,12 @@ impl Redactor {
         if !text.is_empty() && !self.secrets.contains(&text) {
             self.secrets.push(text);
         }
-        // An encoded form may hold the plain one; the longest goes first, so that nothing of it is left.
+        // An encoded form may contain the plain one. Therefore the longest is replaced first, so that nothing of
+        // it remains.
         self.secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
     }
 
-    /// The same for JSON, and for each value in it: a server may repeat one of them.
+    /// The same for JSON, and for each value in it, because a server may repeat one of them.
     #[cfg(feature = "oauth2")]
     pub(crate) fn hide_json(&mut self, text: &str) {
         const MOST: usize = 64;
@@ -47,21 +48,22 @@ impl Redactor {
     /// One printable line of at most `limit` bytes, without the secrets.
     #[cfg(any(test, feature = "redis"))]
     pub(crate) fn clean(&self, text: &str, limit: usize) -> String {
-        // Before and after the invisible is replaced: either may be what makes the secret readable.
+        // Before and after the invisible characters are replaced: each of the two steps may make the secret
+        // readable.
         let hidden = self.replaced(text);
         let line = printable(&hidden, usize::MAX);
         printable(&self.replaced(&line), limit)
     }
 
-    /// One printable line of at most `limit` bytes, or nothing if a secret is in the text: as it is, or in any encoding
-    /// that a reader could undo.
+    /// One printable line of at most `limit` bytes, or nothing if the text contains a secret: plain, or in any
+    /// encoding that a reader could decode.
     pub(crate) fn quoted(&self, text: &str, limit: usize) -> Option<String> {
         let line = printable(text, usize::MAX);
         let is_clean = !self.is_in(text) && !self.is_in(&line);
         is_clean.then(|| printable(text, limit))
     }
 
-    /// Whether one of the secrets, or the beginning or the end of a long one, can be read in the text.
+    /// Whether the text contains one of the secrets, or the beginning or the end of a long one.
     fn is_in(&self, text: &str) -> bool {
         if self.hides_all {
             return true;
@@ -96,13 +98,14 @@ fn leaves(value: serde_json::Value, texts: &mut Vec<Zeroizing<String>>) {
     }
 }
 
-/// How many characters of the beginning or the end of a secret must not be shown. A shorter piece says little, and may be a
-/// word of the text.
+/// How many characters of the beginning or the end of a secret must not be shown. A shorter piece reveals little,
+/// and may be a word of the text.
 fn piece(secret: &str) -> usize {
     (secret.chars().count() * 3 / 4).clamp(8, 16)
 }
 
-/// Whether the text has the secret in it. A very short one counts only where it stands alone: it is in many words.
+/// Whether the text contains the secret. A very short secret counts only as a separate word, because it is a part
+/// of many words.
 fn shows(text: &str, secret: &str) -> bool {
     const SHORT: usize = 4;
     if secret.chars().count() < SHORT {
@@ -117,7 +120,7 @@ fn shows(text: &str, secret: &str) -> bool {
     text.contains(head) || text.contains(tail)
 }
 
-/// Replaces a secret, and a secret whose end was cut off: some servers cut what they repeat.
+/// Replaces a secret, and a secret whose end was cut off: some servers cut the text that they repeat.
 #[cfg(any(test, feature = "redis"))]
 fn without(text: &str, secret: &str) -> String {
     let piece = secret.char_indices().nth(piece(secret)).map_or(secret, |(end, _)| &secret[..end]);
@@ -132,7 +135,7 @@ fn without(text: &str, secret: &str) -> String {
     clean
 }
 
-/// Text from outside, fit for one line of a log: ASCII, nothing invisible, at most `limit` bytes.
+/// Foreign text, safe for one line of a log: ASCII, nothing invisible, at most `limit` bytes.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
     let visible = |char: char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' };
     let mut clean: String = text.chars().take(limit.saturating_add(1)).map(visible).collect();

@@ -1,4 +1,4 @@
-//! Text that is neither shown nor left behind in memory.
+//! Secret text: `Debug` hides it, and its memory is wiped.
 
 use std::fmt;
 
@@ -14,23 +14,23 @@ pub(crate) mod files;
 pub(crate) mod origin;
 pub(crate) mod path;
 
-/// A header's value in this buffer, which is not copied, and marked as sensitive.
+/// A header's value in this buffer, without a copy, and marked as sensitive.
 ///
 /// # Errors
-/// It has something in it that no header can hold.
+/// It contains a byte that no header can carry.
 pub(crate) fn header(text: impl AsRef<[u8]> + Send + 'static) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The same in a buffer of its own, which is wiped.
+/// The same in its own buffer, which is wiped.
 #[cfg(feature = "http")]
 pub(crate) fn header_of(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     header(Zeroizing::new(text.to_owned()))
 }
 
-/// Wiped when dropped, hidden by `Debug`.
+/// Wiped when it is dropped, and hidden by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Zeroizing<String>);
 
@@ -52,12 +52,12 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not `deserialize_string`: the format would refuse a number itself, and quote it.
+        // Not `deserialize_string`: with it the format itself would refuse a number, and quote it.
         deserializer.deserialize_any(Text)
     }
 }
 
-/// Serde's own errors quote the value that has the wrong type. A secret of digits must not end up there.
+/// Serde's own errors quote a value of the wrong type. A secret of digits must not be quoted.
 struct Text;
 
 impl Visitor<'_> for Text {
@@ -75,7 +75,7 @@ impl Visitor<'_> for Text {
         Ok(Secret::new(text))
     }
 
-    // An environment variable of digits comes as a number.
+    // An environment variable of digits arrives as a number.
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Secret, E> {
         Ok(Secret::new(number.to_string()))
     }
@@ -84,7 +84,7 @@ impl Visitor<'_> for Text {
         Ok(Secret::new(number.to_string()))
     }
 
-    // How a fraction was written cannot be known any more: 1.50 comes as 1.5.
+    // The original text of a fraction is lost: 1.50 arrives as 1.5.
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
         Err(E::custom("invalid type: a number with a fraction, expected a string in quotes"))
     }

@@ -6,9 +6,9 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 /// Declares a type whose settings can be read from a file.
 ///
-/// The attributes of the fields are serde's. `#![serde(default)]` in front says that each setting may be left out.
-/// Serde's own `derive(Deserialize)` would read a list as well, by position: `["2m", "10s"]`. Nobody can read such a
-/// list, and a new setting changes its meaning. So the file form is a type of its own, and it is read by
+/// The attributes of the fields are serde's. `#![serde(default)]` at the beginning makes each setting optional.
+/// Serde's own `derive(Deserialize)` would also read a list, by position: `["2m", "10s"]`. Such a list is not
+/// readable, and a new setting changes its meaning. Therefore the file form has its own type, which is read by
 /// [`OnlyTable`].
 macro_rules! settings {
     (
@@ -43,7 +43,7 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
-/// Reads a struct from a table, and from nothing else.
+/// Reads a struct only from a table.
 #[derive(Debug)]
 pub(crate) struct OnlyTable<D>(pub(crate) D);
 
@@ -51,7 +51,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyTable<D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        // Not `deserialize_struct`: with it the format would refuse a string itself, and quote it.
+        // Not `deserialize_struct`: with it the format itself would refuse a string, and quote it.
         self.0.deserialize_any(Table(visitor))
     }
 
@@ -61,7 +61,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyTable<D> {
     }
 }
 
-/// Hands a table to the visitor. What is found in its place may be a secret, so the error does not quote it.
+/// Passes a table to the visitor. A value in the table's place may be a secret, so the error does not quote it.
 struct Table<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
@@ -96,14 +96,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
     }
 }
 
-/// A table of secrets. What stands in its place, or in it, is not quoted.
+/// A table of secrets. A wrong value in its place, or in it, is not quoted.
 pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<std::collections::BTreeMap<String, crate::secret::Secret>, D::Error> {
     serde::Deserialize::deserialize(OnlyTable(deserializer))
 }
 
-/// A list of strings, or a single one. What stands in its place is not quoted.
+/// A list of strings, or a single string. A wrong value in its place is not quoted.
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(serde::Deserialize)]

@@ -1,6 +1,7 @@
 //! The published token: written by the actor and by handles, read by every handle without a lock.
 //!
-//! Readers load one atomic pointer. Writers take turns at a *desk*, so that a publication and a report cannot cross.
+//! Readers load one atomic pointer. Writers take turns at a *desk*, a lock. Therefore a publication and a report
+//! cannot cross.
 //! `docs/reports.md` has the order of the steps.
 
 mod desk;
@@ -26,8 +27,8 @@ use desk::Desk;
 use observers::Observers;
 use published::Replica;
 
-/// What readers find. An actor's slot has a [copy for each reader](Replicas), and observers. Of many keys each has
-/// [one copy](Single).
+/// The value that readers read. An actor's slot has a [copy for each group of readers](Replicas), and observers. A
+/// slot of a registry's key has [one copy](Single).
 #[derive(Debug)]
 pub(crate) struct Slot<C: Copies = Replicas> {
     published: ArcSwapOption<Published<C>>,
@@ -35,47 +36,48 @@ pub(crate) struct Slot<C: Copies = Replicas> {
     desk: Mutex<Desk>,
     /// Whether there are reports on the desk.
     has_reports: AtomicBool,
-    /// The moment on the boot clock from which on a report may do something; the actor's latest word.
+    /// The moment on the boot clock from which a report may have an effect, as the actor said last.
     reports_from: AtomicU64,
     /// Tells observers that the desk shows another secret.
     observers: C::Observers,
     clock: Arc<dyn Clock>,
 }
 
-/// Within so long of its end a token is read by the exact time: the longest stretch of a [pulse](Clock::pulse).
+/// In this last part of its life a token is checked against the exact time: the longest length of a
+/// [pulse](Clock::pulse).
 const EXACT_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a reader found. Two words, which are returned in registers.
+/// The result of a read. Two words, which are returned in registers.
 #[derive(Debug)]
 pub(crate) struct Read {
     /// The token, if it is usable.
     pub(crate) token: Option<Token>,
-    /// Whether this reader is the one to report that the token's end is near, or past.
+    /// Whether this reader must report that the token's end is near, or past.
     pub(crate) reports: bool,
 }
 
-/// What the readers of an actor do.
+/// The reads of an actor's handles.
 impl Slot {
     /// The token, if it is usable.
     ///
-    /// Most reads find that the token has been checked in this very [pulse](Clock::pulse), and need not take the
-    /// time, which costs four times as much as all the rest.
+    /// Most reads find that the token has been checked in the present [pulse](Clock::pulse). Then they need no
+    /// exact time. Reading the exact time costs four times as much as all the rest.
     #[inline]
     pub(crate) fn read(&self) -> Read {
         let published = self.published.load();
         let Some(published) = published.as_ref() else { return Read { token: None, reports: false } };
         let replica = published.replica();
         let pulse = self.clock.pulse().map_or(0, NonZeroU64::get);
-        // Relaxed is enough: the number guards no other memory.
+        // Relaxed is enough: the number protects no other memory.
         if pulse != 0 && replica.checked.load(Ordering::Relaxed) == pulse {
             return Read { token: Some(replica.token.clone()), reports: false };
         }
         self.check(published, replica, pulse)
     }
 
-    /// Takes the time. `pulse` was read before, so that what has happened between is in the time that is taken,
-    /// or else there is another pulse by now. And whatever happens later in this pulse, it is less than a second
-    /// that passes, and so the token is good.
+    /// Reads the exact time. `pulse` was read before. Therefore a change between the two reads is either part of
+    /// the exact time, or it has started another pulse. Later in this pulse less than a second passes, and the
+    /// token is usable for at least a second.
     #[cold]
     fn check(&self, published: &Published<Replicas>, replica: &Replica, pulse: u64) -> Read {
         let now = self.clock.now();
@@ -87,10 +89,10 @@ impl Slot {
     }
 }
 
-/// What the readers of one key among many do, if [what stands before the slot](Front) does not say all.
+/// The reads of one key among many, if the [front](Front) before the slot is not enough.
 #[cfg(feature = "registry")]
 impl Slot<Single> {
-    /// The token, if it is usable. The exact time is taken.
+    /// The token, if it is usable. The exact time is read.
     #[cold]
     pub(crate) fn read_exactly(&self) -> Read {
         let published = self.published.load();
@@ -100,7 +102,7 @@ impl Slot<Single> {
     }
 }
 
-/// What writers do. Each says what stands before the slot.
+/// The functions of writers. Each takes the front before the slot.
 impl<C: Copies> Slot<C> {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -115,8 +117,8 @@ impl<C: Copies> Slot<C> {
 
     /// From now on readers find this token, or none.
     ///
-    /// A report may lie on the desk that the machine has not heard of. If it names this very secret, its mark is kept:
-    /// the token is withheld as long as the report asks for, or is not published.
+    /// There may be a report on the desk that the machine does not know yet. If it names this secret, its mark is
+    /// kept: the token is withheld for the time of the report, or is not published.
     pub(crate) fn publish(&self, token: Option<(Token, Margins)>, front: &dyn Front<C>) {
         let mut desk = lock(&self.desk);
         let token = token.filter(|(token, _)| !desk.is_discarded(token));
@@ -135,7 +137,7 @@ impl<C: Copies> Slot<C> {
         self.mark(Some(until), front);
     }
 
-    /// Readers find the token again, unless a report about it lies on the desk.
+    /// Readers find the token again, unless a report about it is on the desk.
     pub(crate) fn release(&self, front: &dyn Front<C>) {
         let desk = lock(&self.desk);
         let current = self.published.load();
@@ -144,8 +146,9 @@ impl<C: Copies> Slot<C> {
         }
     }
 
-    /// The API rejected `token`. Returns whether the actor has to be told by a message that names it: it is not the
-    /// one in use here (what readers no longer find, the actor may still hold), or a report about it lies here.
+    /// The API rejected `token`. Returns whether the caller must send the actor a message that names the token.
+    /// That is so if the token is not the one in use here (the actor may still hold a token that readers no longer
+    /// find), or if a report about it is on the desk.
     pub(crate) fn invalidate(&self, token: &Token, front: &dyn Front<C>) -> bool {
         let mut desk = lock(&self.desk);
         let current = self.published.load();
@@ -165,7 +168,7 @@ impl<C: Copies> Slot<C> {
         false
     }
 
-    /// `token` is compromised: from here on nobody finds it.
+    /// `token` is compromised: from now on no reader finds it.
     pub(crate) fn discard(&self, token: &Token, front: &dyn Front<C>) {
         let mut desk = lock(&self.desk);
         let current = self.published.load();
@@ -180,20 +183,21 @@ impl<C: Copies> Slot<C> {
         self.tell_observers(changed);
     }
 
-    /// Whether it was discarded, also while a caller waited for it.
+    /// Whether the token was discarded, also while a caller waited for it.
     pub(crate) fn is_discarded(&self, token: &Token) -> bool {
         lock(&self.desk).is_discarded(token)
     }
 
-    /// Whether there are reports that the machine has not heard of.
+    /// Whether there are reports that the machine does not know yet.
     pub(crate) fn has_reports(&self) -> bool {
         self.has_reports.load(Ordering::Acquire)
     }
 
-    /// The reports that the machine has not heard of.
+    /// The reports that the machine does not know yet.
     ///
-    /// A handle first lays its report on the desk, then sets the flag, then sends the actor a message. Therefore the
-    /// actor, which asks before each event, has the report before any event that was sent after it.
+    /// First a handle lays its report on the desk. Then it sets the flag. Then it sends the actor a message. The
+    /// actor calls this function before each event. Therefore the actor has the report before any event that was
+    /// sent after the report.
     pub(crate) fn take_reports(&self) -> Vec<Report> {
         if !self.has_reports() {
             return Vec::new();
@@ -208,8 +212,9 @@ impl<C: Copies> Slot<C> {
         self.has_reports.store(true, Ordering::Release);
     }
 
-    /// The moment from which on a report may do something. A hint for handles, which must not withhold a token where
-    /// the machine will say no. A hint that is old by a moment costs a moment.
+    /// The moment from which a report may have an effect. This is a hint for handles, which must not withhold a
+    /// token if the machine will refuse the report. If the hint is slightly old, the token is withheld for a
+    /// moment.
     pub(crate) fn reports_from(&self, moment: Duration) {
         let moment = nanos(moment);
         if self.reports_from.load(Ordering::Relaxed) != moment {
@@ -219,8 +224,8 @@ impl<C: Copies> Slot<C> {
 
     /// Before this moment no reader reports that the end is near.
     ///
-    /// The desk is held. Otherwise a handle that marks the token could copy the old moment, and then replace the
-    /// publication in which the new one has just been noted: no reader would ever report again.
+    /// The desk must be held. Otherwise a handle that marks the token could copy the old moment, and then replace
+    /// the publication in which the new moment has just been stored. Then no reader would ever report again.
     pub(crate) fn quiet_until(&self, moment: Duration) {
         let _desk = lock(&self.desk);
         if let Some(published) = self.published.load().as_ref() {
@@ -230,8 +235,8 @@ impl<C: Copies> Slot<C> {
 
     /// The actor has ended.
     ///
-    /// The end is noted and the token is withdrawn under one lock. Therefore an observer that sees the end also sees
-    /// that there is no token.
+    /// The end is stored and the token is withdrawn under one lock. Therefore an observer that sees the end also
+    /// sees that there is no token.
     pub(crate) fn close(&self, front: &dyn Front<C>) {
         let mut desk = lock(&self.desk);
         desk.closed = true;
@@ -252,13 +257,13 @@ impl<C: Copies> Slot<C> {
         self.expose(Some(Arc::new(marked)), front);
     }
 
-    /// What readers find from now on. The caller holds the desk.
+    /// The value that readers read from now on. The caller holds the desk.
     fn expose(&self, published: Option<Arc<Published<C>>>, front: &dyn Front<C>) {
         self.published.store(published);
         front.show(self.published.load().as_deref());
     }
 
-    /// An observer's waker is foreign code: it is woken when the desk is free.
+    /// An observer's waker is foreign code. Therefore it is woken after the desk is released.
     fn tell_observers(&self, changed: bool) {
         if changed {
             self.observers.tell();

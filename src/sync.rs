@@ -1,4 +1,4 @@
-//! What threads share: the types of std, arc-swap and tokio, or loom's where the interleavings are tried
+//! The types that threads share: those of std, arc-swap and tokio, or loom's when the interleavings are tested
 //! (`tests/loom`).
 
 #[cfg(feature = "registry")]
@@ -9,8 +9,8 @@ pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) use arc_swap::ArcSwapOption;
 pub(crate) use tokio::sync::watch;
 
-/// Nothing of this crate's that can panic runs under its locks, and of its users' only how they compare and hash the keys of
-/// a registry. So a poisoned one is as good as any.
+/// No code of this crate that can panic runs under its locks. Of its users' code, only the comparison and hashing
+/// of a registry's keys runs under them. Therefore a poisoned lock can be used like any other.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

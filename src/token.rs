@@ -1,4 +1,4 @@
-//! The value that all of this is about: an access token and the time that it lasts.
+//! The central value: an access token and its lifetime.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,22 +26,22 @@ pub use present::PresentError;
 #[cfg(feature = "dpop")]
 pub(crate) use proof::Binding;
 
-/// No token lives longer, unless the policy says so. Some servers say milliseconds where seconds are meant.
+/// No token lives longer, unless the policy says so. Some servers send milliseconds in place of seconds.
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Lifetimes are cut to this, so that no sum of times overflows. A hundred years.
+/// Lifetimes are cut to this, a hundred years, so that no sum of times overflows.
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// An access token: a secret, its type, its scopes, and when it ends.
+/// An access token: a secret, its type, its scopes, and its end.
 ///
-/// A [source](crate::TokenSource) makes it; the actor stamps it with the time at which the request for it
-/// was sent. A clone is one reference count. The secret stands in one buffer, ready as a header's value,
-/// which is wiped when the last clone goes; `Debug` hides it; there is no `Display`, no `Serialize`, and no
+/// A [source](crate::TokenSource) makes it. The actor stamps it with the time at which its request was sent. A
+/// clone costs one reference count. The secret is in one buffer, ready as a header's value. The buffer is wiped
+/// when the last clone is dropped. `Debug` hides the secret. There is no `Display`, no `Serialize`, and no
 /// `PartialEq`.
 ///
-/// A token that an actor has handed out keeps its end wherever it goes: a source may return the
-/// [previous](crate::FetchContext::previous) token, or a token of another actor, and neither begins a new life by
-/// that. Only [`with_lifetime`](Self::with_lifetime) and [`with_expires_at`](Self::with_expires_at) begin one.
+/// A token from an actor keeps its end everywhere. A source may return the
+/// [previous](crate::FetchContext::previous) token, or a token of another actor. Neither begins a new life by that.
+/// Only [`with_lifetime`](Self::with_lifetime) and [`with_expires_at`](Self::with_expires_at) begin one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,28 +56,28 @@ const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Clone)]
 pub struct Token(Arc<Inner>);
 
-/// What each request reads stands first, and the rest behind: more than the 128 bytes that two processors fetch together
-/// lie between what readers of one [replica](Token::replica) and of the next touch, though replicas are neighbours in
-/// memory.
+/// First come the fields that each request reads, then the rest. Two neighbouring [replicas](Token::replica) in
+/// memory are used by different readers. Between the bytes that these readers touch there are more than the 128
+/// bytes that processors fetch together.
 #[derive(Clone)]
 #[repr(C)]
 struct Inner {
     text: Text,
-    /// Where the secret begins in `text`.
+    /// The index in `text` at which the secret begins.
     start: usize,
-    /// `text`, without a copy of it. `None` if the secret cannot stand in a header.
+    /// `text`, without a copy. `None` if no header can carry the secret.
     header: Option<HeaderValue>,
     kind: TokenType,
     scopes: Arc<[String]>,
     ends: Ends,
-    /// How long before its end it is refreshed, if its source says so.
+    /// How long before its end the token is refreshed, if its source says so.
     ahead: Option<Duration>,
-    /// When the request for it was sent; before it is stamped, when its present life was given to it.
+    /// When the token's request was sent. Before the token is stamped: when its present life began.
     sent: Timestamp,
     clock: Arc<dyn Clock>,
-    /// Whether an actor has said when it was sent.
+    /// Whether an actor has set the time of the request.
     stamped: bool,
-    /// What proves that the key is here, for a token that is bound to one.
+    /// For a token that is bound to a key: proves possession of the key.
     #[cfg(feature = "dpop")]
     key: Option<Arc<dyn Binding>>,
 }
@@ -91,7 +91,7 @@ impl Inner {
         }
     }
 
-    /// Begins a new life, which ends so.
+    /// Begins a new life with this end.
     fn begin(&mut self, ends: Ends) {
         if std::mem::take(&mut self.stamped) {
             self.sent = self.clock.now();
@@ -99,8 +99,8 @@ impl Inner {
         self.ends = ends;
     }
 
-    /// Goes on with the same life by another clock: the boot clocks of two machines, or of a test and a machine,
-    /// began at different moments. The wall clock is the same everywhere.
+    /// Continues the same life on another clock. The boot clocks of two machines, or of a test and a machine, began
+    /// at different moments. The wall clock is the same everywhere.
     fn go_on(&mut self, clock: &dyn Clock) {
         /// The two clocks are not read at the same moment.
         const TOLERANCE: Duration = Duration::from_secs(1);
@@ -110,8 +110,8 @@ impl Inner {
         }
         let age = there.saturating_sub(self.sent.boot);
         self.sent.boot = here.saturating_sub(age);
-        // The token is older than this clock: the part of its life that no reading of the clock can express is
-        // taken off at the beginning.
+        // The token is older than this clock. The part of its life before the clock began cannot be expressed,
+        // and is cut off at the beginning.
         let before = age.saturating_sub(here);
         if !before.is_zero() {
             self.ends = Ends::After(self.lifetime().unwrap_or_default().saturating_sub(before));
@@ -124,8 +124,9 @@ impl Inner {
 #[derive(Clone)]
 struct Text(Arc<Zeroizing<Vec<u8>>>);
 
-/// The same for a replica. Each `Bytes` counts its own clones, so that headers of several [replicas](Token::replica)
-/// share the buffer and no reference count; aligned, so that no two of those counts share a cache line either.
+/// The same for a replica. Each `Bytes` counts its own clones. Therefore headers of several
+/// [replicas](Token::replica) share the buffer and no reference count. The alignment keeps two of these counts in
+/// different cache lines.
 #[repr(align(128))]
 struct Apart(Text);
 
@@ -141,7 +142,7 @@ impl AsRef<[u8]> for Apart {
     }
 }
 
-/// What the source said about the token's end.
+/// The source's statement about the token's end.
 #[derive(Clone, Copy)]
 enum Ends {
     Unknown,
@@ -150,31 +151,31 @@ enum Ends {
 }
 
 impl Token {
-    /// A bearer token that does not say how long it lasts, as of now.
+    /// A bearer token without a stated lifetime, as of now.
     ///
-    /// A secret that is empty, or has anything but visible ASCII in it, cannot stand in a header: an actor treats
-    /// such a token as a failed attempt.
+    /// A secret that is empty, or contains a character that is not visible ASCII, cannot be in a header. An actor
+    /// treats such a token as a failed attempt.
     pub fn new(secret: impl Into<String>) -> Self {
         let secret = Zeroizing::new(secret.into());
         Self::assemble(&secret, TokenType::Bearer)
     }
 
-    /// It lasts for `lifetime`, counted from when the request for it was **sent** (for a token that no actor
-    /// handed out: from its creation). RFC 6749 section 5.1, `expires_in`.
+    /// The token lasts for `lifetime`, counted from when its request was **sent** (for a token that no actor gave
+    /// out: from its creation). RFC 6749 section 5.1, `expires_in`.
     ///
-    /// For a token that an actor has handed out this begins a new life, as of now.
+    /// For a token from an actor this begins a new life, as of now.
     pub fn with_lifetime(self, lifetime: Duration) -> Self {
         self.with(|inner| inner.begin(Ends::After(lifetime.min(MAX_LIFETIME))))
     }
 
-    /// It lasts until this moment of the auth server's wall clock.
+    /// The token lasts until this moment of the auth server's wall clock.
     ///
-    /// For a token that an actor has handed out this begins a new life, as of now.
+    /// For a token from an actor this begins a new life, as of now.
     pub fn with_expires_at(self, at: SystemTime) -> Self {
         self.with(|inner| inner.begin(Ends::At(at)))
     }
 
-    /// Its type, which is also the scheme of its `Authorization` header. Default: `Bearer`.
+    /// The token's type, which is also the scheme of its `Authorization` header. Default: `Bearer`.
     pub fn with_type(self, kind: TokenType) -> Self {
         let secret = Zeroizing::new(self.secret().to_owned());
         let fresh = Self::assemble(&secret, kind.clone());
@@ -192,30 +193,31 @@ impl Token {
         self.with(|inner| inner.scopes = scopes.into_iter().map(Into::into).collect())
     }
 
-    /// How long before its end the token is refreshed at the earliest. For a source whose server gives a new token only
-    /// near the end of the old one, or wants a lease renewed at a certain time.
+    /// How long before its end the token is refreshed at the earliest. For a source whose server gives a new token
+    /// only near the end of the old one, or requires the renewal of a lease at a certain time.
     ///
-    /// Default: what the policy says. With it, this margin is used, or the policy's own
-    /// [`refresh_ahead`](crate::RefreshPolicy::refresh_ahead) where that is set and less.
+    /// Default: the policy's margin. If this is set, this margin is used, unless the policy's own
+    /// [`refresh_ahead`](crate::RefreshPolicy::refresh_ahead) is set and less.
     pub fn with_refresh_ahead(self, margin: Duration) -> Self {
         self.with(|inner| inner.ahead = Some(margin))
     }
 
-    /// What [`with_refresh_ahead`](Self::with_refresh_ahead) was given.
+    /// The margin that was passed to [`with_refresh_ahead`](Self::with_refresh_ahead).
     pub(crate) fn refresh_ahead(&self) -> Option<Duration> {
         self.0.ahead
     }
 
-    /// The secret itself. What you do with it is yours to guard.
+    /// The secret itself. The caller must protect it.
     pub fn secret(&self) -> &str {
-        // Made from a `str` at the same boundary, so it is UTF-8.
+        // Made from a `str` with the same boundary, so it is UTF-8.
         std::str::from_utf8(&self.0.text.as_ref()[self.0.start..]).unwrap_or_default()
     }
 
     /// The value of the `Authorization` header (RFC 6750 section 2.1), marked sensitive.
     ///
-    /// Prebuilt: no copy of the secret and no allocation. For a secret or a type that cannot stand in a header (see
-    /// [`new`](Self::new), [`TokenType::Other`]) it is the word `Bearer` alone: the request then fails closed.
+    /// Prebuilt: no copy of the secret and no allocation. If a header cannot carry the secret or the type (see
+    /// [`new`](Self::new), [`TokenType::Other`]), the value is the word `Bearer` alone. Then the API refuses the
+    /// request.
     pub fn authorization(&self) -> HeaderValue {
         match &self.0.header {
             Some(header) => header.clone(),
@@ -223,19 +225,19 @@ impl Token {
         }
     }
 
-    /// When it ends, by the wall clock. `None` if its source did not say and no actor has filled that in.
+    /// The token's end, by the wall clock. `None` if its source did not state it and no actor has set it.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.sent.wall.checked_add(self.lifetime()?)
     }
 
-    /// How long it lasts from now, by whichever clock says less; zero if it has expired. `None` as for
-    /// [`expires_at`](Self::expires_at).
+    /// How long the token lasts from now: the shorter time of both clocks, and zero if it has expired. `None` as
+    /// for [`expires_at`](Self::expires_at).
     pub fn remaining(&self) -> Option<Duration> {
         self.lifetime().map(|_| self.remaining_at(self.0.clock.now()))
     }
 
-    /// How long ago the request for it was sent, by the clock of its actor. For a token that no actor has handed
-    /// out: how long ago it was made.
+    /// How long ago the token's request was sent, by the clock of its actor. For a token that no actor gave out:
+    /// how long ago it was made.
     pub fn age(&self) -> Duration {
         self.age_at(self.0.clock.now())
     }
@@ -297,8 +299,8 @@ impl Token {
         self.0.lifetime()
     }
 
-    /// As an actor keeps the token: its life counts from `sent` by this clock, and has an end in any case, at most
-    /// `longest` after its beginning. A token that an actor has stamped before goes on with the life that it has.
+    /// The token as an actor keeps it: its life counts from `sent` by this clock, and always has an end, at most
+    /// `longest` after its beginning. A token that an actor has stamped before continues its present life.
     pub(crate) fn stamped(
         self,
         sent: Timestamp,
@@ -318,37 +320,38 @@ impl Token {
         })
     }
 
-    /// The same token, with reference counts of its own: for readers on another processor. Where two count up and
-    /// down at the same place, each waits for the other.
+    /// The same token, with its own reference counts, for readers on another processor. If two processors count in
+    /// the same place, each waits for the other.
     pub(crate) fn replica(&self) -> Self {
         let header = self.0.header.as_ref().and_then(|_| header(Apart(self.0.text.clone())).ok());
         Self(Arc::new(Inner { header, ..Inner::clone(&self.0) }))
     }
 
-    /// A number that stands for this token among those of its actor: two have the same only if they are the same, with
-    /// the same life. Never zero.
+    /// A number that identifies this token among those of its actor. Two tokens have the same number only if they
+    /// are the same, with the same life. Never zero.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn mark(&self) -> u64 {
         let place = Arc::as_ptr(&self.0.text.0).addr() as u64;
-        // A place in memory is used again. Therefore the time at which the token was asked for is part of it.
+        // A place in memory is used again. Therefore the number also contains the time of the token's request.
         let sent = u64::try_from(self.0.sent.boot.as_nanos()).unwrap_or(u64::MAX);
         (place.rotate_left(20) ^ sent) | 1
     }
 
-    /// Its whole life; zero if unknown, which a stamped token never is.
+    /// Its whole life. Zero if unknown, which a stamped token never is.
     pub(crate) fn whole_life(&self) -> Duration {
         self.lifetime().unwrap_or_default()
     }
 
-    /// When it ends, on either clock.
+    /// The token's end, on both clocks.
     pub(crate) fn end(&self) -> Timestamp {
         let Timestamp { boot, wall } = self.0.sent;
         let lifetime = self.whole_life();
-        // A wall clock that stands at the end of time leaves the token without life rather than for ever.
+        // If the wall clock is at its maximum, the token has no life left. The alternative would be an endless
+        // life.
         Timestamp { boot: boot.saturating_add(lifetime), wall: wall.checked_add(lifetime).unwrap_or(wall) }
     }
 
-    /// Both clocks must agree that it is valid, so the lesser remainder counts.
+    /// Both clocks must agree that the token is valid. Therefore the shorter remainder counts.
     pub(crate) fn remaining_at(&self, now: Timestamp) -> Duration {
         let end = self.end();
         let by_boot = end.boot.saturating_sub(now.boot);
@@ -359,14 +362,14 @@ impl Token {
         now.boot.saturating_sub(self.0.sent.boot)
     }
 
-    /// How long it has been expired, by whichever clock says more; zero while it has not.
+    /// How long the token has been expired: the longer time of both clocks, and zero if it has not expired.
     pub(crate) fn overdue_at(&self, now: Timestamp) -> Duration {
         let end = self.end();
         let by_boot = now.boot.saturating_sub(end.boot);
         by_boot.max(now.wall.duration_since(end.wall).unwrap_or_default())
     }
 
-    /// Whether it can stand in a header.
+    /// Whether a header can carry the token.
     #[cfg(any(test, feature = "shared"))]
     pub(crate) fn is_presentable(&self) -> bool {
         self.0.header.is_some()

@@ -6,6 +6,6 @@
 /// another thread, ends the pause. But the runtime runs the yielded tasks, and polls timers and sockets, only when
 /// no task is awake. A separate task is woken by nothing else.
 pub(crate) async fn yield_turn() {
-    // // The task is cancelled together with its arbiter. Then the actor is cancelled too.
+    // The task is cancelled together with its arbiter. Then the actor is cancelled too.
     let _ = tokio::task::spawn_local(tokio::task::yield_now()).await;
 }

@@ -34,7 +34,7 @@ impl Handler<Join> for TokenActor {
     type Result = ();
 
     fn handle(&mut self, msg: Join, ctx: &mut Self::Context) {
-        // // Each caller in a round has its own timeout. The round itself has none.
+        // Each caller in a round has its own timeout. The round itself has none.
         self.on(Event::Want { waiter: msg.0, timeout: Some(Duration::MAX) }, ctx);
     }
 }
@@ -80,7 +80,7 @@ impl Handler<Discard> for TokenActor {
     type Result = ();
 
     fn handle(&mut self, msg: Discard, ctx: &mut Self::Context) {
-        // // The slot first: then no publication can overwrite the discard. The next event takes it from the desk's
+        // The slot first: then no publication can overwrite the discard. The next event takes it from the desk's
         // reports.
         self.shared.slot.discard(&msg.0, &());
         self.on(Event::Tick, ctx);

@@ -123,7 +123,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let Some(holder) = self.0.take() else { return };
-        // // Many tickets may be dropped in a row. A second panic during unwinding would end the process.
+        // Many tickets may be dropped in a row. A second panic during unwinding would end the process.
         contain(|| holder.tell(&Err(TokenError::stopped())));
     }
 }
@@ -242,7 +242,7 @@ impl<T: Send + 'static> Parked<T> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match mem::replace(&mut *place, Place::Done) {
             Place::Empty => *place = Place::Answer(answer),
-            // // The caller may have gone away. Then the answer is dropped.
+            // The caller may have gone away. Then the answer is dropped.
             Place::Sender(sender) => drop(sender.send(answer)),
             Place::Answer(_) | Place::Done => {}
         }

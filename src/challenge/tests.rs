@@ -133,7 +133,7 @@ fn a_step_up_says_what_is_wanted() {
     assert!(text.contains("urn:mfa") && text.contains("60 s"), "{text}");
 }
 
-/// The headers of real servers, as they document them or as they are seen: what each means.
+/// The headers of real servers, from their documentation or as observed, with their meanings.
 #[test]
 fn real_servers_are_understood() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/challenge");

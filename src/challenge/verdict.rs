@@ -1,4 +1,4 @@
-//! What a 401's challenges mean for the token that was sent.
+//! The meaning of a 401's challenges for the token that was sent.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,42 +11,43 @@ use http::HeaderMap;
 
 use super::{Challenge, challenges};
 
-/// Longer claims are no claims: they go into a form of the token endpoint.
+/// Longer claims are ignored: claims go into a form for the token endpoint.
 const LONGEST_CLAIMS: usize = 8 * 1024;
-/// A longer list of authentication contexts is cut: it ends in an error's text.
+/// A longer list of authentication contexts is cut, because the list is part of an error's text.
 const LONGEST_ACR_VALUES: usize = 256;
 
-/// What a 401 says of the token.
+/// The statement of a 401 about the token.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// `invalid_token` (RFC 6750 section 3.1).
     InvalidToken,
-    /// Nothing that is known: no challenge, none with an error, or an error that no standard names.
+    /// Nothing specific: no challenge, none with an error, or an error that no standard defines.
     Unsaid,
-    /// `use_dpop_nonce` (RFC 9449 section 9): the token is good, its proof needs the nonce.
+    /// `use_dpop_nonce` (RFC 9449 section 9): the token is accepted, but its proof needs the nonce.
     WantsNonce,
     /// `insufficient_user_authentication` (RFC 9470): no refresh helps.
     StepUp(StepUp),
-    /// `insufficient_claims`: a token with these claims is wanted (Microsoft Entra, continuous access evaluation). JSON.
+    /// `insufficient_claims`: the API requires a token with these claims (Microsoft Entra, continuous access
+    /// evaluation). JSON.
     Claims(String),
-    /// Another token would not help: another scheme, another fault.
+    /// Another token would not help: the API requires another scheme, or has another fault.
     NotOurs,
 }
 
-/// An API wants the user to authenticate anew, or in a stronger way (RFC 9470): no refresh of a token does that.
+/// The API requires a new or stronger authentication of the user (RFC 9470). No refresh of a token achieves this.
 ///
 /// Begin a login with these values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StepUp {
-    /// The authentication contexts that would do, separated by spaces, in the order of preference.
+    /// The accepted authentication contexts, separated by spaces, in the order of preference.
     pub acr_values: Option<String>,
-    /// How long ago the user may have authenticated, at most.
+    /// The maximum time since the user's authentication.
     pub max_age: Option<Duration>,
 }
 
 impl Verdict {
-    /// Of a 401 to a token of this scheme.
+    /// The verdict on a 401 to a token of this scheme.
     pub(crate) fn of(headers: &HeaderMap, scheme: &str) -> Self {
         let challenges = challenges(headers);
         if challenges.is_empty() {
@@ -100,7 +101,7 @@ impl fmt::Display for StepUp {
 
 impl std::error::Error for StepUp {}
 
-/// A JSON object, as it is or in base64: the standard alphabet or the one for URLs, with padding or without.
+/// A JSON object, plain or in base64: with the standard alphabet or the one for URLs, with padding or without.
 fn claims(text: &str) -> Option<String> {
     const CONFIG: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

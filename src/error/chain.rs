@@ -7,7 +7,7 @@ use super::{SourceError, TokenError};
 
 type AnyError = dyn StdError + 'static;
 
-/// Longer chains are cut: an error may name itself as its source.
+/// Longer chains are cut, because an error may name itself as its source.
 const MAX_LINKS: usize = 32;
 
 /// The text of `error` and of each of its sources, each part once, fit for one line of a log.
@@ -30,8 +30,8 @@ pub(super) fn find<T: StdError + 'static>(error: &AnyError) -> Option<&T> {
         .find_map(|error| error.downcast_ref())
 }
 
-/// The error that stands behind this one. The errors of this crate have no `source()`, since their text holds
-/// the text of their causes; an `io::Error` passes over the error that it was made of.
+/// The next error in the chain. The errors of this crate have no `source()`, since their text holds the text of
+/// their causes. An `io::Error` skips the error in it.
 fn inner(error: &AnyError) -> Option<&AnyError> {
     if let Some(error) = error.downcast_ref::<TokenError>() {
         return error.inner.cause.as_ref().map(|cause| cause as _);
@@ -43,7 +43,8 @@ fn inner(error: &AnyError) -> Option<&AnyError> {
     custom.map(|custom| custom as _).or_else(|| error.source())
 }
 
-/// Whether `part` stands in `text`, and not merely inside a longer word or number: "1" is not in "10s".
+/// Whether `part` is in `text` as a separate word. As a part of a longer word or number it does not count: "1" is
+/// not in "10s".
 fn says(text: &str, part: &str) -> bool {
     text.match_indices(part).any(|(at, _)| {
         let before = text[..at].chars().next_back().zip(part.chars().next());
@@ -55,7 +56,7 @@ fn says(text: &str, part: &str) -> bool {
     })
 }
 
-/// Escapes line breaks and other control characters, and marks that turn the direction of text.
+/// Escapes line breaks, other control characters, and marks that change the direction of text.
 fn printable(text: &str) -> String {
     let breaks_lines = |char| matches!(char, '\u{2028}' | '\u{2029}');
     let turns_text = |char| matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Its text, and its source.
+    /// An error with this text and this source.
     #[derive(Debug)]
     struct Link(&'static str, Option<Box<Link>>);
 

@@ -1,4 +1,4 @@
-//! What a handler of actix-web answers where there is no token (feature `actix-web`).
+//! The response of an actix-web handler that has no token (feature `actix-web`).
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
@@ -6,14 +6,15 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::{Kind, TokenError};
 
-/// A handler may return it as it is: `let token = tokens.get().await?;`.
+/// A handler may return the error as it is: `let token = tokens.get().await?;`.
 ///
 /// | error | answer |
 /// |---|---|
-/// | [`is_rejected`](TokenError::is_rejected): what is configured here is wrong, and asking again does not help | 502 |
+/// | [`is_rejected`](TokenError::is_rejected): the configuration is wrong, and another request does not help | 502 |
 /// | everything else | 503, with `Retry-After` if it is known how long the source is not called |
 ///
-/// The body is one sentence without the cause: an error's text may name internal addresses. It is for the log.
+/// The body is one sentence without the cause, because an error's text may name internal addresses. The text is for
+/// the log.
 impl ResponseError for TokenError {
     fn status_code(&self) -> StatusCode {
         match self.inner.kind {
@@ -26,7 +27,7 @@ impl ResponseError for TokenError {
         let status = self.status_code();
         let mut answer = HttpResponse::build(status);
         if let Some(left) = self.retry_after().filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
-            // Rounded up: a client that comes back a moment too early gets the same error.
+            // Rounded up: a client that comes back a moment too early would get the same error.
             let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
             answer.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
         }

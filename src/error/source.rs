@@ -1,4 +1,4 @@
-//! What a source reports.
+//! The errors of a source.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::{BoxError, TokenError, chain};
 
-/// Why a source got no token, and whether trying again can help.
+/// The reason why a source got no token, and whether another attempt can help.
 ///
-/// A [transient](SourceError::transient) failure is retried within the flight; a
-/// [terminal](SourceError::terminal) or [ambiguous](SourceError::ambiguous) one ends it.
+/// A [transient](SourceError::transient) failure is retried within the flight. A [terminal](SourceError::terminal)
+/// or [ambiguous](SourceError::ambiguous) failure ends the flight.
 ///
-/// Its text is one line that holds the text of the error that it was made of, and of all sources of that error,
-/// each once; line breaks and control characters are escaped. Therefore [`source()`](StdError::source) is
-/// `None`, as for [`TokenError`]; [`cause`](Self::cause) finds an error by its type.
+/// Its text is one line that holds the text of the error in it, and of all sources of that error, each once. Line
+/// breaks and control characters are escaped. Therefore [`source()`](StdError::source) is `None`, as for
+/// [`TokenError`]. [`cause`](Self::cause) finds an error by its type.
 #[derive(Clone)]
 pub struct SourceError(Arc<SourceInner>);
 
@@ -22,26 +22,26 @@ pub struct SourceError(Arc<SourceInner>);
 struct SourceInner {
     kind: Failure,
     retry_after: Option<Duration>,
-    /// For an ambiguous failure: another attempt does no harm.
+    /// For an ambiguous failure: another attempt is safe.
     repeatable: bool,
     #[cfg(feature = "oauth2")]
     reach: Reach,
     cause: Arc<BoxError>,
 }
 
-/// How far a request came, for a source whose credential may be used only once.
+/// The progress of a request, for a source whose credential may be used only once.
 #[cfg(feature = "http")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Nothing was sent, or the server said that it did not look at it.
+    /// Nothing was sent, or the server said that it did not process the request.
     #[default]
     Unused,
-    /// It was sent, and no answer came that says what became of it.
+    /// The request was sent, and no answer came that gives its result.
     Lost,
-    /// The server said no to it.
+    /// The server refused the request.
     #[cfg(feature = "oauth2")]
     Refused,
-    /// The server accepted it, and its answer cannot be used.
+    /// The server accepted the request, and its answer cannot be used.
     Used,
 }
 
@@ -55,12 +55,12 @@ pub(super) enum Failure {
 }
 
 impl SourceError {
-    /// What decides how a flight goes on.
+    /// The part that decides how a flight continues.
     pub(super) fn kind(&self) -> Failure {
         self.0.kind
     }
 
-    /// What it was made of.
+    /// The error in it.
     pub(super) fn origin(&self) -> &(dyn StdError + 'static) {
         &**self.0.cause
     }
@@ -76,49 +76,49 @@ impl SourceError {
         }))
     }
 
-    /// Trying again may help: the network, a 5xx, a rate limit, nonsense instead of an answer.
+    /// Another attempt may help: the network, a 5xx, a rate limit, an unusable answer.
     pub fn transient(err: impl Into<BoxError>) -> Self {
         Self::new(Failure::Transient, err.into())
     }
 
-    /// Trying again will not help until an operator acts: wrong credentials, unknown scope.
+    /// Another attempt will not help until an operator acts: wrong credentials, unknown scope.
     pub fn terminal(err: impl Into<BoxError>) -> Self {
         Self::new(Failure::Terminal, err.into())
     }
 
-    /// It is not known whether the server has spent a credential that may be used once: the answer was lost, or did not
-    /// come in time. (A failure before anything was sent is [transient](Self::transient).)
+    /// It is not known whether the server has used up a one-time credential: the answer was lost, or was late. (A
+    /// failure before anything was sent is [transient](Self::transient).)
     ///
-    /// The flight makes no second attempt, unless the source says that it is [`repeatable`](Self::repeatable).
+    /// The flight makes no second attempt, unless the source marks the error as [`repeatable`](Self::repeatable).
     pub fn ambiguous(err: impl Into<BoxError>) -> Self {
         Self::new(Failure::Ambiguous, err.into())
     }
 
-    /// Another attempt does no harm after this [ambiguous](Self::ambiguous) failure: the source knows what it has sent, or
-    /// the server accepts the credential once more. Then the flight goes on as after a transient failure. Default: the
-    /// flight ends.
+    /// Another attempt is safe after this [ambiguous](Self::ambiguous) failure: the source knows what it has sent,
+    /// or the server accepts the credential once more. Then the flight continues as after a transient failure.
+    /// Default: the flight ends.
     pub fn repeatable(mut self) -> Self {
         Arc::make_mut(&mut self.0).repeatable = true;
         self
     }
 
-    /// The server asks not to be called again for so long (RFC 9110 section 10.2.3).
+    /// The server asks not to be called again for this time (RFC 9110 section 10.2.3).
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(delay);
         self
     }
 
-    /// Whether it was made by [`terminal`](Self::terminal).
+    /// Whether the error was made by [`terminal`](Self::terminal).
     pub fn is_terminal(&self) -> bool {
         self.0.kind == Failure::Terminal
     }
 
-    /// Whether it was made by [`ambiguous`](Self::ambiguous).
+    /// Whether the error was made by [`ambiguous`](Self::ambiguous).
     pub fn is_ambiguous(&self) -> bool {
         self.0.kind == Failure::Ambiguous
     }
 
-    /// Whether another attempt of the same flight cannot succeed, or does harm.
+    /// Whether another attempt of the same flight cannot succeed, or is not safe.
     pub(crate) fn ends_the_flight(&self) -> bool {
         match self.0.kind {
             Failure::Terminal | Failure::Panic => true,
@@ -127,17 +127,17 @@ impl SourceError {
         }
     }
 
-    /// What [`with_retry_after`](Self::with_retry_after) was given.
+    /// The delay that was passed to [`with_retry_after`](Self::with_retry_after).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The first error of type `T` in the chain of causes: the error that this was made of, or one of its sources.
+    /// The first error of type `T` in the chain of causes: the error in this one, or one of its sources.
     pub fn cause<T: StdError + 'static>(&self) -> Option<&T> {
         chain::find(&**self.0.cause)
     }
 
-    /// The same, from a request that came so far.
+    /// The same error, with the progress of its request.
     #[cfg(feature = "http")]
     #[cfg_attr(not(feature = "oauth2"), allow(unused_mut, unused_variables))]
     pub(crate) fn that(mut self, reach: Reach) -> Self {
@@ -148,13 +148,13 @@ impl SourceError {
         self
     }
 
-    /// How far the request came.
+    /// The progress of the request.
     #[cfg(feature = "oauth2")]
     pub(crate) fn reach(&self) -> Reach {
         self.0.reach
     }
 
-    /// The same, for a source that depends on the one that failed. `link` names the one that failed.
+    /// The same error, for a source that depends on the failed one. `link` names the failed one.
     #[cfg(feature = "http")]
     pub(crate) fn within(self, link: &str) -> Self {
         let whole = Within { link: link.to_owned(), cause: self.clone() };
@@ -162,14 +162,14 @@ impl SourceError {
         Self(Arc::new(SourceInner { cause, ..SourceInner::clone(&self.0) })).that(Reach::default())
     }
 
-    /// The same, where another attempt may help after all.
+    /// The same error, if another attempt may help nevertheless.
     #[cfg(feature = "oauth2")]
     pub(crate) fn into_transient(mut self) -> Self {
         Arc::make_mut(&mut self.0).kind = Failure::Transient;
         self
     }
 
-    /// The same, where the credential may have been spent by it.
+    /// The same error, if its request may have used up the credential.
     #[cfg(feature = "oauth2")]
     pub(crate) fn into_ambiguous(mut self) -> Self {
         Arc::make_mut(&mut self.0).kind = Failure::Ambiguous;
@@ -197,7 +197,7 @@ impl SourceError {
     }
 }
 
-/// What another actor's callers are told, for a source that depends on it.
+/// The error of another actor's callers, for a source that depends on that actor.
 impl From<TokenError> for SourceError {
     fn from(error: TokenError) -> Self {
         let (is_final, retry_after) = (error.is_rejected() || error.is_stopped(), error.retry_after());
@@ -234,7 +234,7 @@ impl fmt::Debug for SourceError {
 /// Without a `source()`: the text holds the texts of all causes.
 impl StdError for SourceError {}
 
-/// A failure of something that the source depends on.
+/// A failure of a dependency of the source.
 #[cfg(feature = "http")]
 #[derive(Debug)]
 struct Within {

@@ -17,7 +17,7 @@ impl Held {
 impl<W: Caller> Machine<W> {
     pub(super) fn want(&mut self, waiter: W, timeout: Option<Duration>, now: Timestamp, out: &mut Out<W>) {
         self.counters.requests += 1;
-        // // This check comes first. A crowd may be being told, or the wall clock may have been set back and the
+        // This check comes first. A crowd may be being told, or the wall clock may have been set back and the
         // old token is usable again. The second of a pair must not be answered while the first has not been
         // answered.
         if self.waits(&waiter) {
@@ -90,7 +90,7 @@ impl<W: Caller> Machine<W> {
         if let Some(held) = self.usable(now) {
             return (!self.is_withheld(now)).then(|| Ok(held.token.clone()));
         }
-        // // While a flight is under way, callers wait for its outcome, even if an old cooldown has not ended.
+        // While a flight is under way, callers wait for its outcome, even if an old cooldown has not ended.
         if self.flight.is_some() {
             return None;
         }
@@ -130,7 +130,7 @@ impl<W: Caller> Machine<W> {
         if !waiter.is_one() {
             return Some(waiter);
         }
-        // // Waiters that left without notice still hold places. Finding them needs a walk through the queue.
+        // Waiters that left without notice still hold places. Finding them needs a walk through the queue.
         // Therefore a full queue of patient waiters does this only from time to time, and not for every request.
         if self.waiters() >= limit && now.boot.saturating_sub(self.purged) >= PURGE_INTERVAL {
             self.purged = now.boot;

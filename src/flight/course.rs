@@ -102,7 +102,7 @@ impl<W: Caller> Machine<W> {
         now: Timestamp,
         out: &mut Out<W>,
     ) {
-        // // A fetch that was given up may still report. Its result is ignored.
+        // A fetch that was given up may still report. Its result is ignored.
         if !matches!(&self.flight, Some(Flight { phase: Phase::Fetching { id: current, .. }, .. }) if *current == id)
         {
             return;
@@ -134,7 +134,7 @@ impl<W: Caller> Machine<W> {
             return Err(SourceError::transient(format!("the new token {flaw}")));
         }
         if token.remaining_at(now).is_zero() {
-            // // A server that counts whole seconds gives out the last token until its very end.
+            // A server that counts whole seconds gives out the last token until its very end.
             let error = SourceError::transient("the new token had expired when it arrived");
             return Err(error.with_retry_after(Duration::from_secs(1)));
         }
@@ -215,8 +215,8 @@ impl<W: Caller> Machine<W> {
         self.tell_all(Ok(token.clone()), Ok(token));
     }
 
-    /// A reported secret that the source gives again is accepted. A flight without a report accepts it without a
-    /// record.
+    /// A reported secret that the source gives again is accepted. A flight without a report accepts the secret too, but
+    /// does not settle it.
     fn judge_repeat(&mut self, token: &Token, for_report: bool) -> Repeat {
         if self.reports.entry(token).is_none() {
             return Repeat::No;
@@ -274,7 +274,7 @@ impl<W: Caller> Machine<W> {
             error: error.clone(),
         }));
         let wanted = match self.usable(now) {
-            // // Possible if the wall clock was set back meanwhile.
+            // Possible if the wall clock was set back meanwhile.
             Some(held) => Ok(held.token.clone()),
             None => self.instead_of(error.clone(), now),
         };
@@ -283,7 +283,7 @@ impl<W: Caller> Machine<W> {
 
     fn cooldown_for(&mut self, cause: &SourceError) -> Duration {
         let dice = self.dice.f64();
-        // // A panic is a fault in the program, and no sign of an overloaded server: the next request tries again.
+        // A panic is a fault in the program, and no sign of an overloaded server: the next request tries again.
         // Only repeated panics lead to a cooldown like other failures.
         if cause.is_panic() && self.failures == 1 {
             return Duration::ZERO;
@@ -309,7 +309,7 @@ impl<W: Caller> Machine<W> {
                 out.push(Effect::Abort);
                 self.attempt_failed(error, now, out);
             }
-            // // The machine slept through the rest of the flight. A call would be given up as soon as it is sent.
+            // The machine slept through the rest of the flight. A call would be given up as soon as it is sent.
             Some((Phase::Pausing { .. }, deadline)) if now.boot >= deadline => {
                 self.fail(SourceError::flight_timed_out(self.policy.flight_limit()), now, out);
             }

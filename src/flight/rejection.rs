@@ -40,11 +40,11 @@ impl<W: Caller> Machine<W> {
         self.counters.requests += 1;
         let is_asking = rejection.challenge.is_some();
         let answer = self.report(ReportKind::Replace, rejection, now, out);
-        // // A reporter that knows of a revocation gets the same token, and reports again when the token has
+        // A reporter that knows of a revocation gets the same token, and reports again when the token has
         // settled. A revocation of a token of seconds mostly revokes its predecessor too.
         let is_told_to_wait = is_confirmed && answer == ReportAnswer::Settling;
         let may_help = !is_asking && !is_told_to_wait;
-        // // First the report is remembered. Then a predecessor is looked for. Therefore the first report that a
+        // First the report is remembered. Then a predecessor is looked for. Therefore the first report that a
         // token was rejected from its birth is answered like the next one.
         let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();
         match predecessor {
@@ -68,7 +68,7 @@ impl<W: Caller> Machine<W> {
         {
             flight.withhold(now.boot);
         }
-        // // A handle withholds the token by itself until the machine has decided. Therefore the machine always
+        // A handle withholds the token by itself until the machine has decided. Therefore the machine always
         // publishes whether the token is withheld, even if the token has ended and the report is late.
         let until = self.flight.as_ref().and_then(Flight::withheld_until);
         out.push(until.map_or(Effect::Release, Effect::Withhold));

@@ -65,7 +65,7 @@ impl<W: Caller> Machine<W> {
     /// of all present waiters, because they came first.
     pub(super) fn take_back(&mut self, token: &Token, now: Timestamp, out: &mut Out<W>) {
         let wanted = self.known(now);
-        // // For a waiter that wants a new token, an expired token is no substitute for an error.
+        // For a waiter that wants a new token, an expired token is no substitute for an error.
         let renewed = match &wanted {
             Some(Ok(_)) if self.usable(now).is_none() => self.cooling(now).map(Err),
             known => known.clone(),
@@ -76,7 +76,7 @@ impl<W: Caller> Machine<W> {
                 self.telling.push_back(telling);
                 continue;
             }
-            // // A decided round has closed. Its callers are woken, see that the token was discarded, and join the
+            // A decided round has closed. Its callers are woken, see that the token was discarded, and join the
             // next round.
             for round in telling.crowd.take_groups() {
                 out.push(Effect::Tell(round, telling.outcome.clone()));
@@ -93,7 +93,7 @@ impl<W: Caller> Machine<W> {
         if wait_again.is_empty() {
             return;
         }
-        // // Each crowd is put in front of the waiters. Therefore the last crowd is put first, and the oldest is in
+        // Each crowd is put in front of the waiters. Therefore the last crowd is put first, and the oldest is in
         // front at the end.
         for telling in wait_again.into_iter().rev() {
             let queue = if telling.renewing { &mut self.renewing } else { &mut self.wanting };

@@ -1,4 +1,4 @@
-//! What a server answers: a status, headers and a body.
+//! The answers of a server: a status, headers and a body.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ static CLIENT_CREDENTIALS: LazyLock<ClientCredentials> = LazyLock::new(|| {
     builder.scope("read write").build().expect("sound settings")
 });
 
-/// One for each way to know a token's end, with the pointer to it.
+/// One for each way in which a server can state a token's end, with the pointer to it.
 static JSON_ENDPOINTS: LazyLock<Vec<JsonEndpoint>> = LazyLock::new(|| {
     let builder = || {
         JsonEndpoint::get("https://auth.example/token?key=s3cret")
@@ -50,7 +50,7 @@ pub fn token_answer(data: &[u8]) {
             assert!(status.is_success());
             let written = body["access_token"].as_str().expect("a token is a string");
             assert!(written.trim().ends_with(token.secret()) && !token.secret().is_empty());
-            // A JWT says its end itself.
+            // A JWT contains its own end.
             assert!(token.remaining().is_none() || !body["expires_in"].is_null() || written.contains('.'));
             assert_lasts(&token);
         }
@@ -97,7 +97,7 @@ pub fn retry_after(data: &[u8]) {
     }
 }
 
-/// The head as it was written, and all of it as a response.
+/// The head as text, and the whole answer as a response.
 fn answer(data: &[u8]) -> Option<(String, Response<Vec<u8>>)> {
     let end = data.windows(2).position(|window| window == b"\n\n").unwrap_or(data.len());
     let (head, body) = (&data[..end], data.get(end + 2..).unwrap_or_default());
@@ -112,7 +112,7 @@ fn answer(data: &[u8]) -> Option<(String, Response<Vec<u8>>)> {
     Some((String::from_utf8_lossy(head).into_owned(), response))
 }
 
-/// No sum of its times overflows, and it is never valid for longer than tokens are.
+/// No sum of its times overflows, and the token is never valid for longer than the maximum.
 fn assert_lasts(token: &Token) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let moments = [

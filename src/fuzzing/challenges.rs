@@ -1,11 +1,11 @@
-//! What an API answers with a 401.
+//! An API's answer with a 401.
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
 
 use crate::challenge::{Verdict, challenges, write};
 
-/// Header lines: what is read of them is bounded, and is the same once it is written as the standard wants it.
+/// Header lines. The parsed part is bounded, and parsing its standard form again gives the same result.
 pub fn challenge(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in data.split(|byte| *byte == b'\n') {

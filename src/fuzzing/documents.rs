@@ -1,11 +1,11 @@
-//! What an issuer's well-known place holds.
+//! The document at an issuer's well-known address.
 
 use super::{LONGEST_ERROR, MARKS, assert_hides};
 use crate::oauth::Discovery;
 
 const ISSUER: &str = "https://auth.example/tenant";
 
-/// A discovery document: it is of this very issuer and names an endpoint by https, or it is refused.
+/// A discovery document: it belongs to this issuer and names an endpoint by https, or it is refused.
 pub fn discovery(data: &[u8]) {
     for uses_tls_alias in [false, true] {
         let discovery = Discovery::new(ISSUER, false, uses_tls_alias).expect("a sound issuer");

@@ -1,4 +1,4 @@
-//! The URI of a request, and what an API answers to a token that is bound to a key.
+//! The URI of a request, and an API's answer to a token that is bound to a key.
 
 use std::sync::LazyLock;
 
@@ -9,15 +9,16 @@ use crate::oauth::jws::verify::verify;
 use crate::oauth::{DpopKey, PrivateKey};
 use crate::token::Token;
 
-/// A throwaway.
+/// A key for tests only.
 const OWN: &str = include_str!("../oauth/jws/tests/keys/p256.pem");
 
 static OWN_KEY: LazyLock<Option<PrivateKey>> = LazyLock::new(|| PrivateKey::from_pem(OWN).ok());
 
 const LONGEST_NONCE: usize = 512;
 
-/// A URI on the first line, and an answer's headers on the others. A proof names the URI in its normal form, which is a URI
-/// and has another form neither of its own nor with a query; a nonce in it is one of the answer's, as it came.
+/// A URI on the first line, and an answer's headers on the others. A proof contains the URI in its normal form. The
+/// normal form is a URI, and normalising it again, or with a query, gives the same form. A nonce in the proof is
+/// one of the answer's, unchanged.
 pub fn dpop(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let Ok(uri) = Uri::try_from(lines.next().unwrap_or_default()) else { return };
@@ -41,7 +42,7 @@ pub fn dpop(data: &[u8]) {
     assert!(
         !htu.contains(['?', '#', '@', ' '])
             || htu.split_once("://").is_some_and(|(_, rest)| {
-                // An `@` may stand in a path.
+                // A path may contain an `@`.
                 !rest.contains(['?', '#', ' ']) && !rest.split('/').next().unwrap_or_default().contains('@')
             }),
         "{htu}"

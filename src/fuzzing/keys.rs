@@ -1,4 +1,4 @@
-//! What a user gives as a private key or a certificate.
+//! A private key or a certificate from a user.
 
 use std::sync::LazyLock;
 
@@ -9,12 +9,12 @@ use crate::error::BuildError;
 use crate::oauth::jws::verify::verify;
 use crate::oauth::jws::{Algorithm, Header, KeyHint, PrivateKey, SigningKey};
 
-/// A throwaway. The corpus has its certificate.
+/// A key for tests only. The corpus has its certificate.
 const OWN: &str = include_str!("../oauth/jws/tests/keys/p256.pem");
 
 static OWN_KEY: LazyLock<Option<PrivateKey>> = LazyLock::new(|| PrivateKey::from_pem(OWN).ok());
 
-/// A PEM text: no error says anything of it, and a key that is accepted makes signatures that its public key verifies.
+/// A PEM text: no error quotes it, and an accepted key makes signatures that its public key verifies.
 pub fn pem(data: &[u8]) {
     match PrivateKey::from_pem(data) {
         Ok(key) => {
@@ -51,7 +51,7 @@ fn sign(key: &PrivateKey) {
     }
 }
 
-/// The whole text is secret, the names of its sections included.
+/// The whole text is secret, including the names of its sections.
 #[track_caller]
 fn assert_quotes_nothing(error: &BuildError) {
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! What a user writes into a settings file.
+//! A settings file of a user.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::source::{SharedSource, SharedSourceBuilder};
 #[cfg(feature = "redis")]
 use crate::store::{MemoryStore, RedisStoreBuilder};
 
-/// Settings as JSON: each kind of them is read, checked and used.
+/// Settings as JSON: each kind of settings is read, checked and used.
 pub fn settings(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut shown = Vec::new();
@@ -56,13 +56,14 @@ pub fn settings(data: &[u8]) {
         let places = ["token_url", "url"].map(|name| place(public[name].as_str().unwrap_or_default()));
         let secrets = take(&mut public, &names) + &tables.concat() + &seal_keys(&mut public);
         let mut marks = only_in(&secrets, &format!("{public}{}", places.concat()));
-        // A key that stands there twice has a value that is not in `public`; so has one with escapes.
+        // If a key occurs twice, one of its values is not in `public`. The same is true for a value with
+        // escapes.
         marks.retain(|mark| secrets.matches(mark).count() == text.matches(mark).count());
         marks.retain(|_| !text.contains('\\'));
         marks
     });
     for text_shown in shown {
-        // Settings are the user's own, so what is odd in them may be quoted whole, with escapes.
+        // Settings are the user's own. Therefore a malformed setting may be quoted whole, with escapes.
         let room = 2 * LONGEST_ERROR + 8 * text.len();
         assert!(text_shown.len() <= room, "{} bytes", text_shown.len());
         assert_hides(&text_shown, private.as_deref().unwrap_or_default());
@@ -110,13 +111,13 @@ fn use_policy(policy: &RefreshPolicy) -> Result<(), String> {
     Ok(())
 }
 
-/// What of an address is shown.
+/// The part of an address that is shown.
 fn place(url: &str) -> String {
     let url = reqwest::Url::parse(url).ok();
     url.map(|url| format!("{}{}", url.host_str().unwrap_or_default(), url.path())).unwrap_or_default()
 }
 
-/// Takes the values out of a table, and leaves their names, which may be shown.
+/// Removes the values of a table, and keeps their names, which may be shown.
 fn values_of(value: &mut Value, table: &str) -> String {
     match value.get_mut(table) {
         Some(Value::Object(fields)) => {
@@ -126,7 +127,7 @@ fn values_of(value: &mut Value, table: &str) -> String {
     }
 }
 
-/// Takes the keys of a shared source out, and leaves their ids, which may be shown.
+/// Removes the keys of a shared source, and keeps their ids, which may be shown.
 fn seal_keys(value: &mut Value) -> String {
     let take_one = |key: &mut Value| match key.get_mut("key") {
         Some(key) => key.take().to_string(),

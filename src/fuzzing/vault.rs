@@ -1,10 +1,10 @@
-//! What stands in the file of a vault.
+//! The contents of a vault's file.
 
 use super::{LONGEST_ERROR, MARKS, assert_hides};
 use crate::vault::{Record, State, VaultError};
 
-/// A vault's file as it is, and a record behind the first line that belongs to it: what is accepted is written and read
-/// again as the same, what is refused is not quoted, and the records that follow can be written too.
+/// A vault's file as it is, and a record after its first line. An accepted file is written and read again with the
+/// same result. A refused file is not quoted. The records that follow can be written too.
 pub fn vault_record(data: &[u8]) {
     match Record::parse(data) {
         Ok(record) => assert_lasts(&record),

@@ -1,4 +1,4 @@
-//! Settings that cannot work are refused, each by its name and with the way out.
+//! Refuses settings that cannot work. Each error names the setting and the correction.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::error::BuildError;
 
 impl RefreshPolicy {
     /// # Errors
-    /// The first setting that cannot work.
+    /// The first impossible setting.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         longer_than_zero("attempt_timeout", self.attempt_timeout)?;
         longer_than_zero("flight_timeout", self.flight_timeout)?;

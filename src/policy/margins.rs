@@ -1,4 +1,4 @@
-//! When in its life a token is refreshed, when it is no longer handed out, and when it is too young to be replaced.
+//! When in its life a token is refreshed, when it is no longer given out, and when it is too young to be replaced.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use super::RefreshPolicy;
 use crate::backoff::part;
 use crate::token::Token;
 
-/// How long before a token's end it is refreshed, and how long before it is no longer handed out.
+/// How long before a token's end it is refreshed, and how long before its end it is no longer given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Margins {
     pub(crate) ahead: Duration,
     pub(crate) min_validity: Duration,
 }
 
-/// Margins shrink with the lifetime, so that a token of a second is neither refreshed on arrival nor unusable from
-/// birth. `dice` is a random number in `0.0..1.0`.
+/// Margins shrink with the lifetime. Therefore a token of a second is neither refreshed on arrival nor unusable
+/// from the start. `dice` is a random number in `0.0..1.0`.
 impl RefreshPolicy {
-    /// A refresh ahead comes before the token is unusable, unless none is asked for: `min_validity < ahead`. Otherwise
-    /// callers would wait although the source answers in time.
+    /// A refresh ahead, if requested, comes before the token is unusable: `min_validity < ahead`. Otherwise callers
+    /// would wait although the source answers in time.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn margins(&self, lifetime: Duration, dice: f64) -> Margins {
         self.margins_within(lifetime, None, dice)
     }
 
-    /// The same for a token, whose source may say how early a new one can be had.
+    /// The same for a token. Its source may say how early a new token is available.
     pub(crate) fn margins_of(&self, token: &Token, dice: f64) -> Margins {
         self.margins_within(token.whole_life(), token.refresh_ahead(), dice)
     }
@@ -46,7 +46,7 @@ impl RefreshPolicy {
             let before = lifetime.saturating_sub(min_validity);
             ahead = min_validity.saturating_add((before / 5).min(MAX_AHEAD));
         }
-        // At least half of the distance is left, whatever the dice and the rounding say.
+        // At least half of the distance is left, for any random number and rounding.
         let distance = ahead.saturating_sub(min_validity);
         let later = part(distance, self.jitter.min(0.5) * dice).min(distance / 2);
         Margins { ahead: ahead.saturating_sub(later), min_validity }
@@ -62,7 +62,7 @@ impl RefreshPolicy {
     }
 }
 
-/// How old a token must be before a report may replace it, for those who have no policy.
+/// How old a token must be before a report may replace it, for code without a policy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settle(Option<Duration>);
 

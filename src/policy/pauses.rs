@@ -6,19 +6,20 @@ use super::RefreshPolicy;
 use crate::backoff::{doubled, part};
 
 impl RefreshPolicy {
-    /// The pause after the `attempt`-th attempt of a flight. Chance alone might say "at once", so there is a least one.
+    /// The pause after the `attempt`-th attempt of a flight. A random number alone could mean "at once", so there
+    /// is a minimum.
     pub(crate) fn backoff_after(&self, attempt: u32, dice: f64) -> Duration {
         const LEAST: Duration = Duration::from_millis(100);
         part(doubled(self.backoff, attempt, self.max_backoff), dice).max(LEAST.min(self.backoff))
     }
 
-    /// How long to leave the source alone after the `failures`-th failed flight in a row.
+    /// How long the source is not called after the `failures`-th failed flight in a row.
     pub(crate) fn cooldown_after(&self, failures: u32, dice: f64) -> Duration {
         part(doubled(self.cooldown, failures, self.max_cooldown), 1.0 - self.jitter * dice)
     }
 
-    /// How long to leave the source alone at least after a terminal failure. Jitter goes upwards: no process asks again
-    /// before the time that is set, and a fleet does not ask again all at once.
+    /// The minimum time without a call after a terminal failure. Jitter makes it longer. Therefore no process asks
+    /// again before the configured time, and a fleet does not ask again all at once.
     pub(crate) fn terminal_pause(&self, dice: f64) -> Duration {
         self.terminal_cooldown.saturating_add(part(self.terminal_cooldown, self.jitter * dice))
     }

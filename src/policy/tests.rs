@@ -1,4 +1,4 @@
-//! The numbers, for every lifetime and every roll of the dice.
+//! The numbers, for every lifetime and every random number.
 
 use proptest::prelude::*;
 

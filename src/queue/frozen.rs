@@ -1,28 +1,28 @@
-//! A crowd that is being told. Nobody joins it any more.
+//! A crowd that is being told. No waiter joins it any more.
 
 use super::{Waiter, Waiters};
 
-/// The waiters of a crowd that is being told, oldest first. Dropped, it drops its waiters in that order.
+/// The waiters of a crowd that is being told, oldest first. If it is dropped, it drops its waiters in that order.
 ///
-/// Telling one costs the same however many there are. The key of one who was told stays in the table, and finds
-/// nobody: numbers are given out once.
+/// Telling one waiter costs the same for any number of waiters. The key of a told waiter stays in the table and
+/// finds nothing, because numbers are given out once.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Frozen<W>(pub(super) Waiters<W>);
 
 impl<W: Waiter> Frozen<W> {
-    /// Takes out the oldest.
+    /// Takes out the oldest waiter.
     pub(crate) fn pop(&mut self) -> Option<W> {
         let place = self.0.line.pop_front()?;
         self.0.count_out(&place);
         if !place.waiter.is_one() {
-            // Groups are in the order of the line, so this is the first of them.
+            // Groups are in the order of the line, so this waiter is the first of them.
             self.0.groups.remove(0);
         }
         Some(place.waiter)
     }
 
-    /// Whether it is among those who have not been told.
+    /// Whether it is among the waiters that have not been told.
     pub(crate) fn contains(&self, waiter: &W) -> bool {
         self.0.contains(waiter)
     }
@@ -36,14 +36,14 @@ impl<W: Waiter> Frozen<W> {
         self.0.is_empty()
     }
 
-    /// Takes out those who are not [one](Waiter::is_one).
+    /// Takes out the waiters that are not [one caller](Waiter::is_one).
     pub(crate) fn take_groups(&mut self) -> Vec<W> {
         let numbers = self.0.groups.clone();
         numbers.into_iter().filter_map(|number| self.0.remove(number)).collect()
     }
 
-    /// Those who have not been told wait again, with their deadlines and keys. Looks at the keys of all, also of
-    /// those who have been told.
+    /// The waiters that have not been told wait again, with their deadlines and keys. This looks at the keys of
+    /// all, including the told ones.
     pub(crate) fn thaw(mut self) -> Waiters<W> {
         match self.0.line.first_from(0) {
             Some(first) => self.0.keys.forget_before(first),

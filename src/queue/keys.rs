@@ -2,15 +2,15 @@
 
 use hashbrown::HashTable;
 
-/// As many tables as share the load.
+/// The number of tables.
 const SHARDS: usize = 64;
 
-/// From hashes to the numbers of waiters.
+/// A map from hashes to the numbers of waiters.
 ///
-/// A table that grows moves all that it holds, at once. For a million waiters that would keep the arbiter from
-/// its other tasks for a tenth of a second. So there are many small tables. Each entry keeps its hash, so that
-/// moving an entry need not look at its waiter. The tables are made when the first key comes; most queues never
-/// see one.
+/// A table that grows moves all its entries at once. For a million waiters that would keep the arbiter from its
+/// other tasks for a tenth of a second. Therefore there are many small tables. Each entry keeps its hash, so that
+/// moving an entry needs no look at its waiter. The tables are made when the first key comes. Most queues never
+/// have a key.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Keys(Vec<HashTable<Entry>>);
@@ -28,7 +28,7 @@ impl Keys {
         table.find(hash, |entry| entry.hash == hash && is_it(entry.number)).map(|entry| entry.number)
     }
 
-    /// Adds a waiter that is not there.
+    /// Adds a waiter that is not in the table.
     pub(super) fn insert(&mut self, hash: u64, number: u64) {
         if self.0.is_empty() {
             self.0.resize_with(SHARDS, HashTable::new);
@@ -67,13 +67,13 @@ impl Keys {
     }
 }
 
-/// The tables themselves use the lowest bits and the highest seven; these are others.
+/// The tables themselves use the lowest bits and the highest seven. This uses other bits.
 #[allow(clippy::cast_possible_truncation)] // only the low bits are kept
 fn shard(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
 
-/// Gives memory back where seven of eight entries have gone.
+/// Gives memory back if seven of eight entries are gone.
 fn shrink(table: &mut HashTable<Entry>) {
     if table.capacity() > 64 && table.len() < table.capacity() / 8 {
         table.shrink_to(table.len() * 2, |entry| entry.hash);

@@ -3,20 +3,20 @@
 use std::collections::VecDeque;
 use std::mem;
 
-/// As many waiters are let in, told or sent away in one go, about a tenth of a millisecond's work. Then the
-/// arbiter's other tasks have their turn.
+/// The maximum number of waiters that are admitted, told or removed in one step, about a tenth of a millisecond's
+/// work. Then the arbiter's other tasks run.
 pub(crate) const CHUNK: usize = 1_024;
 
 /// The places, in blocks of [`CHUNK`] numbers, in the order of their numbers.
 ///
-/// One long buffer would move everybody whenever it grows, and a million waiters at once would keep the arbiter
-/// from its other tasks. A block moves at most [`CHUNK`].
+/// One long buffer would move all waiters when it grows, and a million waiters at once would keep the arbiter from
+/// its other tasks. A block moves at most [`CHUNK`].
 ///
-/// Memory follows those who are there, not those who have been there. A waiter who leaves makes a hole. A
-/// block in which three of four places are holes is closed up: the others move together, and the block notes
-/// their numbers. An empty block is freed, also between two others. A list with links would do the same, but
-/// two links and a generation cost 12 bytes a waiter, and here a waiter in a block without many holes costs
-/// nothing but its place.
+/// The memory depends on the present waiters, not on former ones. A waiter that leaves makes a hole. A block in
+/// which three of four places are holes is compacted: the others move together, and the block stores their numbers.
+/// An empty block is freed, also between two others. A linked list would have the same property, but two links and
+/// a generation cost 12 bytes per waiter. Here a waiter in a block without many holes needs no memory beyond its
+/// place.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Places<T> {
@@ -28,19 +28,19 @@ pub(super) struct Places<T> {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Block<T> {
-    /// The number of its first place.
+    /// The number of the block's first place.
     first: u64,
     places: Vec<Option<T>>,
-    /// The numbers of the places, counted from `first`. Empty while the block has not been closed up: then the
-    /// places count themselves.
+    /// The numbers of the places, counted from `first`. Empty while the block has not been compacted: then the
+    /// index gives the number.
     numbers: Vec<u16>,
     taken: usize,
-    /// Everybody before this index has left.
+    /// All places before this index are empty.
     head: usize,
 }
 
 impl<T> Places<T> {
-    /// No places. `next` is the number of the first to come.
+    /// No places. `next` is the number of the first place to come.
     pub(super) fn starting_at(next: u64) -> Self {
         Self { blocks: VecDeque::new(), next }
     }
@@ -88,14 +88,14 @@ impl<T> Places<T> {
             self.blocks.remove(position);
             self.shrink();
         } else if !block.covers(self.next) && block.taken * 4 <= block.places.len() {
-            // No more numbers are given out in this block. The next time is due when three of four of those
-            // that are left have gone, so each leaving pays for a third of a move.
+            // No more numbers are given out in this block. The next compaction is due when three of four
+            // remaining waiters have gone. Therefore each leaving waiter pays for a third of a move.
             block.close_up();
         }
         Some(left)
     }
 
-    /// Takes out the first in line. Nobody is moved.
+    /// Takes out the first in line. No other waiter is moved.
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<T> {
         let block = self.blocks.front_mut()?;
@@ -110,7 +110,7 @@ impl<T> Places<T> {
         first
     }
 
-    /// The first place that is taken, from this number on.
+    /// The first occupied place, from this number on.
     pub(super) fn first_from(&self, number: u64) -> Option<u64> {
         if self.get(number).is_some() {
             return Some(number);
@@ -122,7 +122,7 @@ impl<T> Places<T> {
         })
     }
 
-    /// Those with these numbers, which ascend.
+    /// The waiters with these numbers, which ascend.
     pub(super) fn pick_mut<'a>(&'a mut self, mut numbers: &'a [u64]) -> impl Iterator<Item = &'a mut T> {
         self.blocks.iter_mut().flat_map(move |block| {
             let (here, behind) = numbers.split_at(numbers.partition_point(|number| *number < block.end()));
@@ -142,7 +142,7 @@ impl<T> Places<T> {
         (self.blocks.iter().map(|block| block.places.capacity()).sum(), self.blocks.len())
     }
 
-    /// The list of the blocks has grown with them.
+    /// The list of the blocks has grown together with the blocks.
     fn shrink(&mut self) {
         if self.blocks.is_empty() {
             self.blocks.shrink_to(1);
@@ -151,7 +151,7 @@ impl<T> Places<T> {
 
     fn block_of(&self, number: u64) -> Option<usize> {
         let distance = number.checked_sub(self.blocks.front()?.first)?;
-        // True as long as no block between them has been freed.
+        // True if no block between them has been freed.
         let guess = usize::try_from(distance).ok()? / CHUNK;
         if self.blocks.get(guess).is_some_and(|block| block.covers(number)) {
             return Some(guess);
@@ -170,7 +170,7 @@ impl<T> IntoIterator for Places<T> {
     }
 }
 
-/// Everybody, in line. Faster than [`Places::pop_front`]: nobody can be looked up any more.
+/// All waiters, in their order. Faster than [`Places::pop_front`], because no waiter can be looked up any more.
 #[derive(Debug)]
 pub(super) struct IntoIter<T> {
     block: std::vec::IntoIter<Option<T>>,
@@ -180,7 +180,7 @@ pub(super) struct IntoIter<T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
-    #[inline] // waking a hundred thousand takes a tenth less
+    #[inline] // waking a hundred thousand waiters takes a tenth less time
     fn next(&mut self) -> Option<T> {
         loop {
             match self.block.next() {
@@ -212,7 +212,7 @@ impl<T> Block<T> {
         index_of(&self.numbers, offset)
     }
 
-    /// The index of the first place that has this number or a later one.
+    /// The index of the first place with this number or a later one.
     fn index_at_least(&self, number: u64) -> usize {
         let offset = number.saturating_sub(self.first);
         if self.numbers.is_empty() {
@@ -231,13 +231,13 @@ impl<T> Block<T> {
         self.numbers.get(index).copied().unwrap_or_else(counted)
     }
 
-    /// The first index at which somebody is, from this one on.
+    /// The first index with a waiter, from this one on.
     fn taken_from(&self, start: usize) -> Option<usize> {
         let found = self.places.get(start..)?.iter().position(Option::is_some)?;
         Some(start + found)
     }
 
-    /// Moves those who are left together, and gives the rest of the memory back.
+    /// Moves the remaining waiters together, and frees the rest of the memory.
     fn close_up(&mut self) {
         let mut places = Vec::with_capacity(self.taken);
         let mut numbers = Vec::with_capacity(self.taken);

@@ -1,4 +1,4 @@
-//! The queue beside a plain list, in every order of what can happen to it; and what it takes of memory.
+//! The queue is compared with a plain list, in every order of operations; and its memory is checked.
 
 use proptest::prelude::*;
 
@@ -29,7 +29,7 @@ impl Waiter for Guest {
     }
 }
 
-/// What can happen.
+/// The operations.
 #[derive(Clone, Debug)]
 enum Step {
     Push {
@@ -41,7 +41,7 @@ enum Step {
     },
     PushMany(u16),
     RemoveAt(u16),
-    /// All but each so-many-th leave.
+    /// All leave except each n-th.
     Thin(u8),
     PopDue(u64),
     Purge,
@@ -49,7 +49,7 @@ enum Step {
     Append(u8),
     Freeze,
     Pop(u16),
-    /// Back in line, and the newcomers behind.
+    /// The waiters are back in line, with the newcomers behind them.
     Thaw,
 }
 
@@ -70,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One who waits, as a plain list notes it. Without a number where the queue gave it a new one.
+/// A waiter in the plain list. Without a number if the queue gave it a new one.
 #[derive(Clone, Debug)]
 struct Noted {
     number: Option<u64>,
@@ -81,7 +81,7 @@ struct Noted {
 struct Beside {
     queue: Waiters<Guest>,
     list: Vec<Noted>,
-    /// Numbers of those who have left.
+    /// Numbers of waiters that have left.
     left: Vec<u64>,
     frozen: Option<(Frozen<Guest>, Vec<Noted>)>,
     serial: u32,

@@ -1,22 +1,22 @@
-//! The texts that a reader of a text could decode from it.
+//! The texts that a reader could decode from a text.
 
 use std::borrow::Cow;
 
-/// Longer texts are cut. Nobody is shown that much of an explanation, and a reading may be longer than its text.
+/// Longer texts are cut. No log shows so long an explanation, and a decoded text may be longer than its source.
 const LONGEST: usize = 2 * 1024;
-/// A reading that grows beyond this is not looked at.
+/// A decoded text that is longer than this is not checked.
 const LONGEST_READING: usize = 16 * 1024;
-/// How many encodings may lie one inside the other.
+/// The maximum nesting depth of encodings.
 const DEPTH: usize = 4;
-/// More readings of one text than this are not looked at.
+/// The maximum number of decoded texts.
 const MOST: usize = 128;
 /// A shorter run of letters is a word, not an encoding.
 const SHORTEST_RUN: usize = 6;
 
-/// `text`, and each text that comes out of it when its encodings are undone, one inside the other: percent and form
-/// encoding, HTML entities, JSON escapes, base64, hexadecimal.
+/// `text`, and each text that results from decoding it repeatedly: percent and form encoding, HTML entities, JSON
+/// escapes, base64, hexadecimal.
 ///
-/// `None` if there are more than can be looked at.
+/// `None` if there are more than can be checked.
 pub(super) fn readings(text: &str) -> Option<Vec<String>> {
     let end = text.char_indices().map(|(at, _)| at).find(|&at| at >= LONGEST).unwrap_or(text.len());
     let mut found = vec![text[..end].to_owned()];
@@ -42,7 +42,7 @@ pub(super) fn readings(text: &str) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// Each returns what it was given, borrowed, where there is nothing to undo.
+/// Each returns its input, borrowed, if there is nothing to decode.
 const DECODERS: &[fn(&str) -> Cow<'_, str>] = &[percent, plus, entities, escapes, base64, hex];
 
 /// RFC 3986 section 2.1.
@@ -63,7 +63,7 @@ fn plus(text: &str) -> Cow<'_, str> {
     if text.contains('+') { text.replace('+', " ").into() } else { text.into() }
 }
 
-/// What HTML calls the characters of ASCII that have a name there, and the space.
+/// HTML's names for characters of ASCII, and for the space.
 const ENTITIES: &[(&str, char)] = &[
     ("amp", '&'),
     ("AMP", '&'),
@@ -149,8 +149,8 @@ fn escapes(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// What stands behind the mark of `\u002b`, and how long it is. A character beyond the first plane takes two of these (RFC 8259
-/// section 7).
+/// The character after the mark of `\u002b`, and the length of its code. A character beyond the first plane needs
+/// two codes (RFC 8259 section 7).
 fn utf_16(rest: &str) -> Option<(char, usize)> {
     let unit = |text: &str| u16::from_str_radix(text.strip_prefix('u')?.get(..4)?, 16).ok();
     let first = unit(rest)?;
@@ -177,7 +177,7 @@ fn base64(text: &str) -> Cow<'_, str> {
         |run| {
             let standard = run.replace('-', "+").replace('_', "/");
             from_each(&standard, 4, |rest| {
-                // Three characters more than whole groups hold no whole byte more.
+                // Three characters after whole groups hold no further whole byte.
                 let whole = if rest.len() % 4 == 1 { &rest[..rest.len() - 1] } else { rest };
                 LENIENT.decode(whole).ok()
             })
@@ -193,8 +193,8 @@ fn hex(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// What comes out of a run of ASCII from each of its first characters on: nobody knows where in it the encoding begins, as in
-/// `login/cCt3L3E`.
+/// The decodings of a run of ASCII from each of its first characters on: it is not known where in the run the
+/// encoding begins, as in `login/cCt3L3E`.
 fn from_each(run: &str, group: usize, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
     let decoded: Option<Vec<_>> = (0..group).map(|start| decode(run.get(start..)?)).collect();
     Some(decoded?.join(&b' '))
@@ -206,8 +206,8 @@ fn hex_byte(pair: &[u8]) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
-/// Replaces what follows each `mark`. `read` sees the text after the mark, and says which character stands there and
-/// how many bytes it takes.
+/// Replaces the text after each `mark`. `read` gets the text after the mark, and returns the decoded character and
+/// the number of bytes.
 fn replace(text: &str, mark: char, read: impl Fn(&str) -> Option<(char, usize)>) -> Cow<'_, str> {
     let (mut out, mut rest, mut any) = (String::new(), text, false);
     while let Some(at) = rest.find(mark) {

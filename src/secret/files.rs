@@ -1,4 +1,4 @@
-//! A value that is made of files, and made anew when they have changed.
+//! A value that is made from files, and made anew when the files have changed.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,15 +11,16 @@ use super::path::{LONGEST, read_regular, shown};
 type Contents = Vec<Zeroizing<Vec<u8>>>;
 type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
 
-/// A value that is made of files.
+/// A value that is made from files.
 ///
-/// The files are read each time that the value is asked for: rarely, once for each token. Other contents make another
-/// value. A file may be missing for a moment while it is replaced, or be half written, and a key may be there before its
-/// certificate: then the value stays the last one that could be made.
+/// The files are read at each use of the value. Uses are rare: once for each token. If the contents differ, a new
+/// value is made. A file may be missing for a moment while it is replaced, or be half written, or a key may arrive
+/// before its certificate. Then the last value that could be made stays in use.
 pub(crate) struct FromFiles<T> {
     paths: Vec<PathBuf>,
     make: Box<Make<T>>,
-    /// How often the files have been read. Held while they are read, so that the numbers are in the order of the reads.
+    /// How often the files have been read. The lock is held while they are read, so that the numbers are in the
+    /// order of the reads.
     reads: Mutex<u64>,
     last: Mutex<Made<T>>,
 }
@@ -27,14 +28,14 @@ pub(crate) struct FromFiles<T> {
 struct Made<T> {
     of: Contents,
     value: Arc<T>,
-    /// The number of the read that `of` came from.
+    /// The number of the read from which `of` was made.
     number: u64,
-    /// The failure that was written to the log last, so that it is written once.
+    /// The last failure that was logged, so that each is logged once.
     logged: Option<String>,
 }
 
 impl<T: Send + Sync + 'static> FromFiles<T> {
-    /// Reads the files for the first time. The error names the file at fault, and shows nothing of its contents.
+    /// Reads the files for the first time. An error names the file at fault, and shows none of its contents.
     pub(crate) fn new(
         paths: Vec<PathBuf>,
         make: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
@@ -45,7 +46,7 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
         Ok(Arc::new(Self { paths, make: Box::new(make), reads: Mutex::new(0), last }))
     }
 
-    /// The value of the files as they are now.
+    /// The value from the present files.
     pub(crate) async fn read(self: &Arc<Self>) -> Arc<T> {
         let this = Arc::clone(self);
         match tokio::task::spawn_blocking(move || this.read_now()).await {
@@ -55,7 +56,7 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
         }
     }
 
-    /// The value of the files as they were when they were last read.
+    /// The value from the last read.
     pub(crate) fn last(&self) -> Arc<T> {
         Arc::clone(&lock(&self.last).value)
     }
@@ -76,7 +77,7 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
         });
         let mut last = lock(&self.last);
         match made {
-            // Another thread has read the files after this one, and was faster to make the value. What this thread has
+            // Another thread has read the files after this one, and made its value first. This thread's value
             // may be older.
             Ok(_) if number < last.number => {}
             Ok((of, value)) => *last = Made { of, value, number, logged: None },
@@ -139,7 +140,7 @@ mod tests {
         assert!(!format!("{files:?}").contains("two"));
     }
 
-    /// A thread that has read the files earlier, and is slower to make the value of them, changes nothing.
+    /// A thread that has read the files earlier, and makes its value later, changes nothing.
     #[cfg(unix)]
     #[test]
     fn a_pipe_is_refused_and_not_waited_for() {

@@ -1,4 +1,4 @@
-//! Where a secret comes from: a setting, a file, the environment, a closure of the user's.
+//! The origin of a secret: a setting, a file, the environment, or a closure of the user's.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,7 +19,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 type Answer = Pin<Box<dyn Future<Output = Result<String, BoxError>> + Send>>;
 type Provider = Arc<dyn Fn() -> Answer + Send + Sync>;
 
-/// Where a secret comes from, as it is configured.
+/// The origin of a secret, as it is configured.
 #[derive(Clone)]
 pub(crate) enum SecretOrigin {
     Value(Secret),
@@ -40,7 +40,7 @@ impl SecretOrigin {
         }))
     }
 
-    /// Checks what can be checked before the first request. `field` is the setting's name.
+    /// Makes the checks that are possible before the first request. `field` is the setting's name.
     pub(crate) fn open(self, field: &'static str) -> Result<SecretSource, BuildError> {
         let refused = |message: String| BuildError::new(field, message);
         Ok(match self {
@@ -80,7 +80,7 @@ impl SecretOrigin {
     }
 }
 
-/// Where a secret comes from, checked.
+/// The origin of a secret, after the checks.
 pub(crate) enum SecretSource {
     Fixed(Secret),
     File(Arc<FromFiles<Secret>>),
@@ -88,7 +88,7 @@ pub(crate) enum SecretSource {
 }
 
 impl SecretSource {
-    /// The secret as it is now.
+    /// The present secret.
     pub(crate) async fn read(&self, field: &'static str) -> Result<Secret, SourceError> {
         match self {
             Self::Fixed(secret) => Ok(secret.clone()),
@@ -105,7 +105,7 @@ impl SecretSource {
         }
     }
 
-    /// The secret that was read last, if there is one.
+    /// The secret of the last read, if there is one.
     pub(crate) fn last(&self) -> Option<Secret> {
         match self {
             Self::Fixed(secret) => Some(secret.clone()),
@@ -115,7 +115,7 @@ impl SecretSource {
     }
 }
 
-/// Files and environments often end a text with a line break that is not part of it.
+/// Texts in files and in the environment often end with a line break that is not part of the secret.
 fn trim(text: &str) -> &str {
     text.trim_end_matches(['\n', '\r'])
 }

@@ -1,34 +1,34 @@
-//! The desk of the slot: what writers, the actor and handles, have to tell each other.
+//! The desk of the slot: the state that the actor and the handles share as writers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::token::Token;
 
-/// What writers share.
+/// The shared state of the writers.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    /// What handles have done, and the machine does not know yet.
+    /// The reports of handles that the machine does not know yet.
     pub(super) reports: Vec<Report>,
-    /// Secrets that were discarded, so that no caller is given one that it had been waiting for. Few slots have any.
-    #[allow(clippy::box_collection)] // of many keys each has a slot
+    /// Discarded secrets, so that no caller gets one that it was waiting for. Few slots have any.
+    #[allow(clippy::box_collection)] // each key of a registry has a slot
     discarded: Option<Box<VecDeque<Token>>>,
-    /// What observers see: the token, usable or not.
+    /// The value that observers see: the token, usable or not.
     pub(super) shown: Option<Token>,
     /// The actor has ended.
     pub(super) closed: bool,
 }
 
-/// What a handle has done to the slot.
+/// A change of the slot by a handle.
 #[derive(Clone, Debug)]
 pub(crate) enum Report {
-    /// An API did not take this token. It is withheld until then, if it may be.
+    /// An API rejected this token. If allowed, it is withheld until this moment.
     Invalidate { token: Token, until: Option<Duration> },
     /// This token is compromised.
     Discard(Token),
 }
 
-/// As many secrets are remembered as discarded.
+/// The maximum number of discarded secrets.
 const DISCARDED: usize = 1_024;
 
 impl Report {

@@ -1,4 +1,4 @@
-//! What observers have of the slot.
+//! The observers of the slot.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use crate::panics::contain;
 use crate::sync::{lock, watch};
 use crate::token::Token;
 
-/// Who is told that another secret is published.
+/// The observers that are told of another published secret.
 pub(crate) trait Observers: Default + std::fmt::Debug {
     fn tell(&self);
 }
 
-/// A waker is foreign code: its panic must not take the actor with it.
+/// A waker is foreign code. Its panic must not end the actor.
 impl Observers for watch::Sender<()> {
     fn tell(&self) {
         contain(|| self.send_replace(()));
     }
 }
 
-/// Nobody.
+/// No observers.
 #[cfg(feature = "registry")]
 impl Observers for () {
     fn tell(&self) {}
@@ -28,7 +28,7 @@ impl Observers for () {
 
 /// Watches the token: see [`TokenHandle::watch`](crate::TokenHandle::watch).
 ///
-/// It holds no lock and no guard between calls, so it can be kept across an await.
+/// It holds no lock and no guard between calls, so a task can keep it across an await.
 #[derive(Clone, Debug)]
 pub struct TokenWatch {
     slot: Arc<Slot>,
@@ -43,17 +43,17 @@ impl TokenWatch {
         Self { slot, changes, told_of_end }
     }
 
-    /// The token that is published, whether it is still usable or not; `None` before the first one, after a
+    /// The published token, usable or not. `None` before the first token, after a
     /// [discard](crate::TokenHandle::discard), and when the actor has ended.
     pub fn current(&self) -> Option<Token> {
         lock(&self.slot.desk).shown.clone()
     }
 
-    /// Waits until there is another secret, or the token was discarded, or the actor has ended. Changes between two
-    /// calls are told once. Dropping the future loses nothing.
+    /// Waits until there is another secret, or the token was discarded, or the actor has ended. Several changes
+    /// between two calls are reported once. Dropping the future loses no change.
     ///
     /// # Errors
-    /// [`is_stopped`](TokenError::is_stopped), when the end has been told.
+    /// [`is_stopped`](TokenError::is_stopped), after the actor's end was reported once.
     pub async fn changed(&mut self) -> Result<(), TokenError> {
         let closed = || lock(&self.slot.desk).closed;
         if self.told_of_end && closed() {

@@ -1,4 +1,4 @@
-//! What a slot publishes: a token with its moments, in as many copies as its readers need.
+//! The published value: a token with its moments, in as many copies as its readers need.
 
 use std::array::from_fn;
 use std::fmt::Debug;
@@ -11,9 +11,9 @@ use crate::policy::Margins;
 use crate::sync::{AtomicU64, Ordering, watch};
 use crate::token::Token;
 
-/// The copies of one token that readers take theirs from.
+/// The copies of one token, from which readers clone.
 pub(crate) trait Copies: Debug + Sized {
-    /// Who is told of another secret.
+    /// The observers of this kind of slot.
     type Observers: Observers;
 
     fn of(token: &Token) -> Self;
@@ -21,34 +21,35 @@ pub(crate) trait Copies: Debug + Sized {
     fn token(&self) -> &Token;
 }
 
-/// What readers look at before they look into the slot.
+/// The state that readers read before the slot.
 pub(crate) trait Front<C> {
-    /// What they find from now on. The slot's desk is held, so one is shown after the other.
+    /// The value that readers find from now on. The slot's desk is held, so the calls come one after the other.
     fn show(&self, published: Option<&Published<C>>);
 }
 
-/// Nothing stands before the slot.
+/// No state before the slot.
 impl<C> Front<C> for () {
     fn show(&self, _: Option<&Published<C>>) {}
 }
 
-/// As many readers as take tokens without touching the same cache line.
+/// The number of readers that can clone tokens without touching the same cache line.
 ///
-/// Where two processors count the same token's clones, each waits for the other: 58 ns a read, against 13 ns on
-/// one. With a replica for each, two cost what one does. More than these are of no use to a program that also
-/// does something with its tokens.
+/// If two processors count the clones of the same token, each waits for the other: 58 ns per read, against 13 ns on
+/// one processor. With a replica for each, a read on two processors costs the same as on one. More replicas do not
+/// help a program that also works with its tokens.
 const REPLICAS: usize = 8;
 
 /// A copy for each of some groups of threads.
 #[derive(Debug)]
 pub(crate) struct Replicas([Replica; REPLICAS]);
 
-/// The token, for one of some groups of threads. In cache lines of its own, two of which are fetched together.
+/// The token, for one of some groups of threads. In its own cache lines: the processor fetches two of them
+/// together.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Replica {
     pub(super) token: Token,
-    /// The pulse in which the time has been taken, and the token was good for at least a second; or zero.
+    /// The pulse in which the exact time was read and the token was usable for at least a second; or zero.
     pub(super) checked: AtomicU64,
 }
 
@@ -64,7 +65,7 @@ impl Copies for Replicas {
     }
 }
 
-/// One copy for all. Who has many keys spreads the readers by that.
+/// One copy for all readers. A registry's readers are spread over many keys.
 #[cfg(feature = "registry")]
 #[derive(Debug)]
 pub(crate) struct Single(Token);
@@ -82,18 +83,18 @@ impl Copies for Single {
     }
 }
 
-/// A token with the moments at which it is to be refreshed and no longer to be used, on both clocks.
+/// A token with two moments on both clocks: when it is to be refreshed, and when it is no longer to be used.
 #[derive(Debug)]
 pub(crate) struct Published<C> {
     pub(super) copies: C,
     pub(super) margins: Margins,
     usable_until: Timestamp,
     near_end_from: Timestamp,
-    /// Readers find nothing before this moment of the boot clock.
+    /// Readers find no token before this moment of the boot clock.
     pub(super) withheld_until: Option<Duration>,
-    /// Boot-clock nanoseconds before which no reader reports that the end is near. The reader that reports
-    /// sets it to the maximum, so that one message is sent, not one a read; the actor sets it back when the
-    /// flight that came of it has failed.
+    /// Boot-clock nanoseconds before which no reader reports that the end is near. The reader that reports sets
+    /// this to the maximum. Therefore one message is sent, and not one per read. The actor resets it when the
+    /// flight for this report has failed.
     pub(super) quiet_until: AtomicU64,
 }
 
@@ -116,10 +117,11 @@ impl<C: Copies> Published<C> {
 }
 
 impl Published<Replicas> {
-    /// This thread's.
+    /// The number of this thread.
     #[inline]
     pub(super) fn replica(&self) -> &Replica {
-        // std's also under loom: the number orders nothing, and loom's atomics cannot be made before a model runs.
+        // std's also under loom: the number orders no memory, and loom's atomics cannot be made before a model
+        // runs.
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed) % REPLICAS);
         &self.copies.0[NUMBER.with(|number| *number)]
@@ -127,8 +129,8 @@ impl Published<Replicas> {
 }
 
 impl<C> Published<C> {
-    /// Whether the token is usable now, and whether this reader is the one to report that the token's end is near, or
-    /// past. Both clocks must agree that it is usable; either may say that the end is near.
+    /// Whether the token is usable now, and whether this reader must report that the token's end is near, or past.
+    /// The token is usable only if both clocks agree. Its end is near if one clock says so.
     pub(super) fn at(&self, now: Timestamp) -> (bool, bool) {
         if now.boot >= self.usable_until.boot || now.wall >= self.usable_until.wall {
             return (false, self.is_first_to_report(now.boot));
@@ -140,14 +142,14 @@ impl<C> Published<C> {
         (true, near && self.is_first_to_report(now.boot))
     }
 
-    /// Whether it is usable for so long, by both clocks.
+    /// Whether the token is usable for this time, by both clocks.
     pub(super) fn lasts(&self, time: Duration, now: Timestamp) -> bool {
         now.boot.saturating_add(time) < self.usable_until.boot
             && now.wall.checked_add(time).is_some_and(|then| then < self.usable_until.wall)
     }
 
-    /// Relaxed is enough: the flag guards no other memory, and a report that is lost or doubled in a race
-    /// with the actor's own store costs one message.
+    /// Relaxed is enough: the flag protects no other memory. A report that is lost or doubled in a race with the
+    /// actor's own store costs one message.
     fn is_first_to_report(&self, now: Duration) -> bool {
         let until = self.quiet_until.load(Ordering::Relaxed);
         until <= nanos(now)
@@ -158,7 +160,8 @@ impl<C> Published<C> {
     }
 }
 
-/// A token with the moments until which no reader has to think: it is usable, not withheld, and its end is not near.
+/// A token with the moments until which readers need no further check: it is usable, not withheld, and its end is
+/// not near.
 #[cfg(feature = "registry")]
 #[derive(Debug)]
 pub(crate) struct Calm {

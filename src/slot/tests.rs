@@ -194,10 +194,11 @@ fn a_report_after_the_token_was_withheld_withholds_it_anew() {
     assert!(!found(&slot));
 }
 
-/// A pulse lasts less than a second. Here it lasts longer, so that the test sees whether the time was taken.
+/// A pulse lasts less than a second. Here it lasts longer, so that the test can see whether the exact time was
+/// read.
 #[test]
 fn only_a_token_that_lasts_a_second_by_both_clocks_is_read_without_the_time() {
-    /// The token of `slot()` is usable for so long.
+    /// How long the token of `slot()` is usable.
     const USABLE: Duration = Duration::from_secs(90);
     /// One second before that, and a little earlier.
     const EXACT: Duration = Duration::from_secs(89);

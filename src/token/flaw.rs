@@ -1,4 +1,4 @@
-//! Why a secret cannot stand in a header.
+//! The reason why a header cannot carry a secret.
 
 use super::Token;
 
@@ -14,8 +14,8 @@ pub(crate) fn stray(secret: &[u8]) -> Option<String> {
 }
 
 impl Token {
-    /// Why it cannot stand in a header, if it cannot. This continues the sentence "the token ...", and does not
-    /// show the secret.
+    /// The reason why a header cannot carry the token, if there is one. It continues the sentence "the token ...",
+    /// and does not show the secret.
     pub(crate) fn flaw(&self) -> Option<String> {
         let secret = self.secret();
         if secret.is_empty() {

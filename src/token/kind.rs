@@ -1,6 +1,6 @@
 //! A token's type, which is also the scheme of its header.
 
-/// A token's type (RFC 6749 section 7.1): the scheme under which the token is presented.
+/// A token's type (RFC 6749 section 7.1): the scheme under which the token is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenType {
@@ -9,13 +9,13 @@ pub enum TokenType {
     Bearer,
     /// RFC 9449.
     DPoP,
-    /// Any other, as the server wrote it. No header can carry a type that is not a token of RFC 9110 section
-    /// 5.6.2: one that is empty, or has a space, a separator or a character outside of ASCII in it. An actor treats
-    /// such a token as a failed attempt.
+    /// Any other type, as the server wrote it. A header can carry only a type that is a token of RFC 9110 section
+    /// 5.6.2. It cannot carry an empty type, or one with a space, a separator or a character outside of ASCII. An
+    /// actor treats such a token as a failed attempt.
     Other(String),
 }
 
-/// Whether it may stand in a token of RFC 9110 section 5.6.2.
+/// Whether the byte is allowed in a token of RFC 9110 section 5.6.2.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -39,7 +39,7 @@ impl TokenType {
         }
     }
 
-    /// Whether it says that a token is bound to a key, however it is spelled.
+    /// Whether the type says that a token is bound to a key, in any spelling.
     pub(crate) fn is_dpop(&self) -> bool {
         match self {
             Self::DPoP => true,
@@ -48,13 +48,13 @@ impl TokenType {
         }
     }
 
-    /// Whether it can be a scheme: a token of RFC 9110 section 5.6.2.
+    /// Whether the type can be a scheme: a token of RFC 9110 section 5.6.2.
     pub(crate) fn is_scheme(&self) -> bool {
         let name = self.as_str();
         !name.is_empty() && name.bytes().all(is_token_byte)
     }
 
-    /// What is wrong with it, if anything. It is quoted, but for one that holds the secret.
+    /// The fault of the type, if there is one. The type is quoted, unless it contains the secret.
     pub(super) fn flaw(&self, secret: &str) -> Option<String> {
         const SHOWN: usize = 40;
         if self.is_scheme() {

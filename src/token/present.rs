@@ -1,4 +1,4 @@
-//! Puts a token on a request, and fails closed where that cannot be done.
+//! Puts a token on a request. If that is impossible, it returns an error, and the request must not be sent.
 
 use std::fmt;
 
@@ -14,11 +14,12 @@ impl Token {
     /// Puts the token on a request: the `Authorization` header (RFC 6750 section 2.1), and for a token that is
     /// [bound](Self::is_bound) to a key a proof in the `DPoP` header (RFC 9449 section 7.1).
     ///
-    /// Whatever the headers hold under these two names is replaced, so that no proof of another token stays behind.
-    /// A proof is good for one request to this method and URI. Therefore call it again for each request, also for a
+    /// Existing headers under these two names are replaced, so that no proof of another token remains. A proof is
+    /// valid for one request to this method and URI. Therefore call this function again for each request, also for
+    /// a repeated one.
     /// repeated one.
     ///
-    /// For a bearer token this costs what [`authorization`](Self::authorization) costs, and one insertion.
+    /// For a bearer token the cost is that of [`authorization`](Self::authorization), and one insertion.
     ///
     /// ```
     /// use http::{HeaderMap, Method, Uri};
@@ -35,18 +36,18 @@ impl Token {
     /// ```
     ///
     /// # Errors
-    /// The headers stay as they were, and the request must not be sent:
+    /// The headers are unchanged, and the request must not be sent:
     /// - the secret or the type cannot stand in a header (see [`new`](Self::new), [`TokenType::Other`]);
-    /// - the token is bound to a key, and this `Token` was made without the key: nothing can prove that the key is
-    ///   here, and no API takes such a token as a bearer token;
-    /// - there is no room: a [`HeaderMap`] holds 24,576 names;
+    /// - the token is bound to a key, and this `Token` was made without the key: then no proof is possible, and no
+    ///   API accepts such a token as a bearer token;
+    /// - no room is left: a [`HeaderMap`] holds 24,576 names;
     /// - the token is bound to a key, and the URI has no scheme or no host, or signing the proof failed.
     #[inline]
     pub fn apply(&self, method: &Method, uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
         let Some(value) = &self.0.header else { return Err(self.unpresentable()) };
         if self.is_bound() {
             let proof = self.proof(method, uri)?;
-            // First of all, so that an error changes nothing.
+            // This comes first, so that an error changes nothing.
             headers.try_reserve(2).map_err(no_room)?;
             headers.try_insert(&DPOP, proof).map_err(no_room)?;
         } else {
@@ -56,12 +57,12 @@ impl Token {
         Ok(())
     }
 
-    /// Learns from the answer to a request what the next proof needs: the server's nonce (`DPoP-Nonce`, RFC 9449
-    /// section 8) and its `Date`. Call it with **every** answer, whatever the status.
+    /// Learns from an answer what the next proof needs: the server's nonce (`DPoP-Nonce`, RFC 9449 section 8) and
+    /// its `Date`. Call it with **every** answer, whatever the status.
     ///
-    /// It returns whether the next proof has a nonce that the answered request did not have. Then one repetition of
-    /// a request that was answered with `use_dpop_nonce` is of use. For a bearer token it does nothing and returns
-    /// `false`.
+    /// It returns whether the next proof has a nonce that the answered request did not have. Then it is useful to
+    /// repeat a request that was answered with `use_dpop_nonce`, once. For a bearer token this function does
+    /// nothing and returns `false`.
     pub fn learn(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         #[cfg(feature = "dpop")]
         return self.0.key.as_ref().is_some_and(|key| key.learn(uri, headers, self.0.clock.now()));
@@ -72,8 +73,8 @@ impl Token {
         }
     }
 
-    /// Whether the token is bound to a key (its type is [`TokenType::DPoP`], in any spelling), so that it is of no use
-    /// without a proof.
+    /// Whether the token is bound to a key (its type is [`TokenType::DPoP`], in any spelling). Then it cannot be
+    /// used without a proof.
     ///
     /// ```
     /// use tokenflight::{Token, TokenType};
@@ -104,7 +105,7 @@ impl Token {
         self.with_type(TokenType::DPoP).with(|inner| inner.key = Some(key))
     }
 
-    /// Whether the key is here that the token is bound to.
+    /// Whether this token holds the key to which it is bound.
     #[cfg(any(feature = "oauth2", feature = "shared"))]
     #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self))]
     pub(crate) fn has_key(&self) -> bool {
@@ -126,7 +127,7 @@ fn no_room(_: http::header::MaxSizeReached) -> PresentError {
     PresentError("the token has no room: the headers have as many names as there can be".to_owned())
 }
 
-/// Hashing the name costs more than to look at a few names.
+/// Hashing the name costs more than comparing a few names.
 fn remove_proof(headers: &mut HeaderMap) {
     const FEW: usize = 16;
     if headers.keys_len() > FEW || headers.keys().any(|name| *name == DPOP) {
@@ -135,7 +136,7 @@ fn remove_proof(headers: &mut HeaderMap) {
 }
 
 impl Inner {
-    /// A key belongs to a token of this type alone.
+    /// Only a token of this type can have a key.
     #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
     pub(super) fn unbind_unless_dpop(&mut self, kind: &TokenType) {
         #[cfg(feature = "dpop")]
@@ -147,9 +148,9 @@ impl Inner {
     }
 }
 
-/// Why a token cannot be put on a request.
+/// The reason why a token cannot be put on a request.
 ///
-/// Its text says what is wrong and the way out, and never shows a secret.
+/// Its text gives the fault and the correction, and never shows a secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PresentError(String);

@@ -1,4 +1,4 @@
-//! What a token says of itself, and how it passes from actor to actor.
+//! The properties of a token, and how it passes from actor to actor.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn clock(now: Timestamp) -> Arc<dyn Clock> {
     Arc::new(Still(now))
 }
 
-/// As an actor keeps it that has asked for it just now.
+/// A token as an actor keeps it that has requested it just now.
 fn stamped(token: Token, now: Timestamp) -> Token {
     token.stamped(now, &clock(now), 300 * SECOND, LONGEST_LIFETIME)
 }
@@ -98,7 +98,7 @@ fn a_lifetime_or_an_end_that_is_said_anew_begins_a_new_life() {
     let until = old.clone().with_expires_at(at(0, 5_060).wall);
     assert_eq!(until.remaining(), Some(10 * SECOND));
     assert_eq!(stamped(until, at(2_000, 5_055)).end(), at(2_005, 5_060));
-    // Neither a type nor scopes do.
+    // Neither a type nor scopes begin a new life.
     let named = old.with_type(TokenType::DPoP).with_scopes(["read"]);
     assert_eq!(stamped(named, at(1_050, 5_050)).end(), at(1_100, 5_100));
 }

@@ -55,7 +55,7 @@ impl Instruments {
             }
             Note::Reported { kind, next_in, .. } => {
                 if *kind == ReportKind::Discard {
-                    // // A token that no caller gets any more counts as expired.
+                    // A token that no caller gets any more counts as expired.
                     self.expiry.set(0.0);
                 }
                 self.next_report.set(unix(now.wall.checked_add(*next_in).unwrap_or(now.wall)));
