@@ -1,19 +1,20 @@
-//! The guide: from a provider's settings to a service in production. Text alone; each program in it is compiled.
+//! The guide: from a provider's settings to a service in production. This module has text only. Its programs are
+//! compiled.
 //!
-//! - [`providers`]: which source for which provider, with its settings file.
+//! - [`providers`]: the source for each provider, with its settings file.
 //! - [`service`]: where the actor starts, shutdown, several HTTP libraries, rotation of secrets, tenants, fleets.
 //! - [`rejections`]: when to call `replace`, when `invalidate`, when neither; `settle` and the budget.
-//! - [`testing`]: how your actors and handlers are tested, in virtual time and without an auth server.
+//! - [`testing`]: how to test your actors and handlers, in virtual time and without an auth server.
 //! - [`migration`]: from a mutex, from oauth2-rs, from aliri.
-//! - [`limits`]: what a read costs, what a worker closure costs, what the crate does not do.
+//! - [`limits`]: the cost of a read, the cost of a worker closure, and what the crate does not do.
 //!
-//! Questions, and where the answer is:
+//! Questions, and the chapters with the answers:
 //!
 //! | question | answer |
 //! |---|---|
 //! | When must I not call `invalidate`? | [`rejections`] |
 //! | When is a report refused? How are `settle` and the budget tuned? | [`rejections`] |
-//! | Is there a token before anybody asks? | [`service`]: not by default |
+//! | Is there a token before the first caller? | [`service`]: not by default |
 //! | Where do I start the actor in actix-web? | [`service`]: before `HttpServer::new`, once for each process |
 //! | How do I rotate the client secret? | [`service`]: write the file |
 //! | What do I do with awc's http 0.2, with reqwest 0.12, with another rustls provider? | [`service`] |

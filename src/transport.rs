@@ -1,5 +1,5 @@
-//! One HTTP exchange, as every source over HTTP makes it: bounded in time and size, without redirects, and
-//! with errors that say what happened and hold no secret.
+//! One HTTP exchange, for all sources over HTTP. It is bounded in time and size, follows no redirects, and its
+//! errors describe the failure without secrets.
 
 mod answer;
 mod body;
@@ -41,20 +41,20 @@ pub(crate) use request::Request;
 pub(crate) use server_clock::ServerClock;
 pub(crate) use setters::http_setters;
 
-/// Just below the policy's `attempt_timeout` of 10 s, so that the source's own error is the one that is seen.
+/// Just below the policy's `attempt_timeout` of 10 s. Therefore the source's own error comes first.
 const TIMEOUT: Duration = Duration::from_secs(9);
 const MAX_BODY: usize = 64 * 1024;
-/// No answer with a token in it is longer.
+/// No answer with a token is longer.
 const LONGEST_MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// How long a request may take, and how long its answer may be. `None` is the default.
+/// The limits on the time of a request and the length of its answer. `None` is the default.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_body: Option<usize>,
 }
 
-/// How long a request may take, and what sets this limit.
+/// The time limit of a request, and the setting that it comes from.
 #[derive(Clone, Copy)]
 struct Limit {
     time: Duration,
@@ -84,7 +84,7 @@ impl Transport {
         }
     }
 
-    /// With a client of its own, which can ask this address.
+    /// With its own client, which can reach this address.
     pub(crate) fn to(
         endpoint: &Endpoint,
         settings: HttpSettings,
@@ -95,24 +95,24 @@ impl Transport {
         Ok(transport)
     }
 
-    /// Builds what is needed to ask this address.
+    /// Builds everything that a request to this address needs.
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), BuildError> {
         endpoint.check_tls()?;
         self.http.check(endpoint)
     }
 
-    /// The same, where a request may take so long.
+    /// The same, with this time limit for a request.
     #[cfg(feature = "oauth2")]
     pub(crate) fn patient(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    /// Whether a closure of the user's decides what is added to each request.
+    /// Whether a closure of the user's adds something to each request.
     pub(crate) fn is_configured(&self) -> bool {
         self.http.is_configured()
     }
 
-    /// An answer that did not come over a socket.
+    /// An answer that did not come from a socket.
     #[cfg(any(test, fuzzing))]
     pub(crate) async fn parse_response(
         &self,
@@ -129,8 +129,8 @@ impl Transport {
         self.receive(endpoint, redactor, response, self.limit(None)).await
     }
 
-    /// Sends one request and reads the answer, whatever its status; a redirect is an error. It takes no longer
-    /// than `timeout`, and no longer than `time_left`.
+    /// Sends one request and reads the answer, with any status. A redirect is an error. The exchange takes no
+    /// longer than `timeout`, and no longer than `time_left`.
     pub(crate) async fn exchange(
         &self,
         endpoint: &Endpoint,
@@ -157,7 +157,7 @@ impl Transport {
     fn limit(&self, time_left: Option<Duration>) -> Limit {
         match time_left {
             Some(left) if left < self.timeout => {
-                // To the millisecond, for people.
+                // Rounded to milliseconds, for the reader.
                 let time = Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000);
                 Limit { time, name: "the time left for the attempt" }
             }
@@ -165,7 +165,7 @@ impl Transport {
         }
     }
 
-    /// Reads an answer, whatever its status; a redirect is an error.
+    /// Reads an answer, with any status. A redirect is an error.
     async fn receive(
         &self,
         endpoint: &Endpoint,
@@ -177,7 +177,7 @@ impl Transport {
         let mut answer = Answer::head(endpoint.shown(), &response, redactor);
         match body::read(&mut response, self.max_body).await {
             Ok(body) => answer.body = body,
-            // The status says what went wrong; that its explanation is too long or broken off does not.
+            // The status gives the failure. A body that is too long or broken off does not matter then.
             Err(_) if !answer.is_success() => {}
             Err(BodyError::TooLong) => {
                 let limit = self.max_body;

@@ -9,7 +9,7 @@
 //! }
 //! ```
 //!
-//! The body of `fetch` becomes a source, and the mutex goes:
+//! The body of `fetch` becomes a source, and the mutex is removed:
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,7 +31,8 @@
 //! ```
 //!
 //! Remove your own margins and retries: they are in [`RefreshPolicy`](crate::RefreshPolicy). Use
-//! [`SourceError::terminal`](crate::SourceError::terminal) where a retry cannot help, such as for a wrong secret.
+//! [`SourceError::terminal`](crate::SourceError::terminal) if a retry cannot help, for example after a wrong
+//! secret.
 //!
 //! # From oauth2-rs
 //!
@@ -46,7 +47,7 @@
 //! | `request_async(&http_client)` | [`TokenHandle::get`](crate::TokenHandle::get) |
 //! | `RequestTokenError::ServerResponse` | [`TokenError::cause`](crate::TokenError::cause)`::<`[`OAuthError`](crate::oauth::OAuthError)`>()` |
 //!
-//! After a login with oauth2-rs, hand its refresh token over:
+//! After a login with oauth2-rs, pass its refresh token to a source:
 //!
 //! ```
 //! use tokenflight::oauth::Client;
@@ -69,4 +70,4 @@
 //! | jitter and backoff of the spawned task | [`RefreshPolicy`](crate::RefreshPolicy) |
 //! | an `AsyncTokenSource` of your own | [`TokenSource`](crate::TokenSource) |
 //!
-//! New are what happens after a 401 ([`rejections`](super::rejections)), and errors that reach the callers who wait.
+//! The new parts are the handling of a 401 ([`rejections`](super::rejections)), and errors for the waiting callers.

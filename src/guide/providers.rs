@@ -1,7 +1,7 @@
-//! Which source for which provider, with its settings file.
+//! The source for each provider, with its settings file.
 //!
-//! A service of your own that calls an API for itself uses *client credentials*. A program that runs in a cloud or a cluster
-//! uses the identity of its machine, and needs no secret. A program that acts for a user who has logged in once uses a
+//! Your own service that calls an API for itself uses *client credentials*. A program in a cloud or a cluster uses
+//! the identity of its machine, and needs no secret. A program that acts for a user who has logged in once uses a
 //! refresh token.
 //!
 //! | provider | source | `kind` in a settings file |
@@ -10,7 +10,7 @@
 //! | Google, on Google's machines | [`Metadata::gcp`](crate::source::Metadata::gcp) | `gcp_metadata` |
 //! | Google, elsewhere, with a service account's key | [`Client::jwt_bearer`](crate::oauth::Client::jwt_bearer) | code, see below |
 //! | Azure, on its machines | [`Metadata::azure_imds`](crate::source::Metadata::azure_imds) | `azure_imds` |
-//! | Kubernetes | [`FileToken`](crate::source::FileToken), or it as a client's assertion | `file` |
+//! | Kubernetes | [`FileToken`](crate::source::FileToken), or its token as a client's assertion | `file` |
 //! | GitHub, as an app | [`GithubApp`](crate::source::GithubApp) | `github_app` |
 //! | Vault | [`Vault`](crate::source::Vault), or [`FileToken`](crate::source::FileToken) beside its agent | `vault`, `file` |
 //! | AWS, for an API elsewhere | [`Metadata::aws_web_identity`](crate::source::Metadata::aws_web_identity) | `aws_web_identity` |
@@ -20,8 +20,9 @@
 //!
 //! # One table chooses the source
 //!
-//! [`SourceSettings`](crate::source::SourceSettings) reads any source from one table. So an operator changes the provider without a
-//! build. Unknown keys are errors. A secret is a value, `{ file = ".." }` or `{ env = ".." }`.
+//! [`SourceSettings`](crate::source::SourceSettings) reads any source from one table. Therefore an operator can
+//! change the provider without a build. Unknown keys are errors. A secret is a value, `{ file = ".." }` or
+//! `{ env = ".." }`.
 //!
 //! ```
 //! use tokenflight::TokenActor;
@@ -70,21 +71,22 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Vault wants its token in `X-Vault-Token`, not in `Authorization`: put [`Token::secret`](crate::Token::secret) there yourself. It
-//! answers 403 to a token that it does not know, so no middleware reports it: call
-//! [`replace`](crate::TokenHandle::replace) where you know that it is that.
+//! Vault requires its token in `X-Vault-Token`, not in `Authorization`. Put [`Token::secret`](crate::Token::secret)
+//! there yourself. Vault answers 403 to an unknown token, and no middleware reports a 403. Call
+//! [`replace`](crate::TokenHandle::replace) if you know that the token was rejected.
 //!
 //! # AWS: a token for an API elsewhere
 //!
-//! The keys of an instance, a container or a pod sign requests to AWS, and no API elsewhere accepts them. The token service of the
-//! region gives a JWT for them (`GetWebIdentityToken`), which an API checks by OpenID Connect. Turn on outbound identity
-//! federation in the account, and allow `sts:GetWebIdentityToken` to the role. An authorization server that wants the JWT as
-//! the client's proof gets it as a link: `"client_assertion": { "kind": "aws_web_identity", .. }`.
+//! The keys of an instance, a container or a pod sign requests to AWS, and no API outside of AWS accepts them. The
+//! token service of the region gives a JWT for these keys (`GetWebIdentityToken`), which an API verifies by OpenID
+//! Connect. Turn on outbound identity federation in the account, and allow `sts:GetWebIdentityToken` to the role.
+//! If an authorization server requires the JWT as the client's proof, configure it as a link:
+//! `"client_assertion": { "kind": "aws_web_identity", .. }`.
 //!
 //! # A private key instead of a secret
 //!
-//! A [`Preset`](crate::oauth::Preset) knows what each provider wants in the assertion: audience, algorithm, type. The key stays in its
-//! file, and is read again when the file changes.
+//! A [`Preset`](crate::oauth::Preset) has each provider's requirements on the assertion: audience, algorithm, type.
+//! The key stays in its file, and is read again when the file changes.
 //!
 //! ```no_run
 //! use tokenflight::oauth::{Client, Preset};
@@ -116,8 +118,8 @@
 //!
 //! # GitHub: an installation of an app
 //!
-//! The app's key signs a JWT for each request, and GitHub gives an installation token of an hour for it. GitHub's replicas know a
-//! new token after 1 to 5 s; `settle` keeps the older one in use for that long.
+//! The app's key signs a JWT for each request, and GitHub gives an installation token of an hour for it. GitHub's
+//! replicas know a new token after 1 to 5 s. `settle` keeps the older token in use for that time.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -138,8 +140,8 @@
 //!
 //! # Kubernetes: a projected token as the client's proof
 //!
-//! Many authorization servers accept the service account's token as the client's assertion (workload identity): no secret is
-//! stored anywhere.
+//! Many authorization servers accept the service account's token as the client's assertion (workload identity).
+//! Then no secret is stored anywhere.
 //!
 //! ```no_run
 //! use tokenflight::oauth::Client;

@@ -1,9 +1,9 @@
-//! A service: where the actor starts, how it ends, and what changes while it runs.
+//! A service: where to start the actor, how to end it, and what may change while it runs.
 //!
-//! # One actor for each process
+//! # One actor per process
 //!
-//! Start the actor before the HTTP server, and clone its handle into the workers. An actor that each worker starts for itself
-//! makes one auth call for each worker.
+//! Start the actor before the HTTP server, and clone its handle into the workers. If each worker starts its own
+//! actor, each worker makes its own auth calls.
 //!
 //! ```toml
 //! [dependencies]
@@ -15,8 +15,8 @@
 //! toml = "0.9"
 //! ```
 //!
-//! One file says where the tokens come from, when they are refreshed, and who may have them. Another source needs another
-//! file and a restart, and no build. Paths in it are relative to the working directory.
+//! One file has the source of the tokens, the refresh policy, and the allowed origins. Another source needs another
+//! file and a restart, and no build. Paths in the file are relative to the working directory.
 //!
 //! ```toml
 //! [source]
@@ -104,17 +104,17 @@
 //! }
 //! ```
 //!
-//! `examples/actix_web_service` is the whole of it.
+//! `examples/actix_web_service` is the whole program.
 //!
-//! `/ready` as it stands here asks for a token: it is an error in each process while the auth server is down and no token is
-//! usable, it may take [`wait_timeout`](crate::RefreshPolicy::wait_timeout) (30 s), and it keeps a token fresh that nobody uses. If your
-//! probes give up sooner, let it ask [`current`](crate::TokenHandle::current), which never waits, and set
+//! This `/ready` requests a token. It fails in each process while the auth server is down and no token is usable. It may take
+//! [`wait_timeout`](crate::RefreshPolicy::wait_timeout) (30 s). It keeps a token fresh even if no request uses it. If your probes
+//! give up sooner, use [`current`](crate::TokenHandle::current) there, which never waits, and set
 //! [`background`](crate::RefreshPolicy::background).
 //!
-//! # Is there a token before anybody asks?
+//! # Is there a token before the first caller?
 //!
-//! No. The first caller starts the first call. To have a token at the start, await [`get`](crate::TokenHandle::get) before the server
-//! takes requests. To have one always, set [`background`](crate::RefreshPolicy::background): the actor refreshes by itself.
+//! No. The first caller starts the first call. If you need a token at the start, await [`get`](crate::TokenHandle::get) before the server
+//! accepts requests. If you need a token at all times, set [`background`](crate::RefreshPolicy::background): the actor refreshes by itself.
 //!
 //! # Without actix
 //!
@@ -137,15 +137,15 @@
 //!
 //! Give the secret, the key or the certificate as a file: `{ file = "/run/secrets/x" }`,
 //! [`secret_file`](crate::oauth::ClientBuilder::secret_file), [`private_key_file`](crate::oauth::ClientBuilder::private_key_file). Write the
-//! new one there **before** the server stops to accept the old one. The next attempt reads it. In the other order a refresh between
-//! the two is refused, and the next attempt comes after the `terminal_cooldown` (5 s and up to half as much again). A file that cannot be read is a WARN, and the old contents stay in use. A secret from the
-//! environment cannot change while the process runs. A secret store of your own is asked for each request by
-//! [`secret_fn`](crate::oauth::ClientBuilder::secret_fn).
+//! new secret there **before** the server stops accepting the old one. The next attempt reads it. In the other order a refresh
+//! between the two steps is refused, and the next attempt comes after the `terminal_cooldown` (5 s, and up to half longer). A file
+//! that cannot be read is a WARN, and the old contents stay in use. A secret from the environment cannot change while the process
+//! runs. For your own secret store use [`secret_fn`](crate::oauth::ClientBuilder::secret_fn), which is called for each request.
 //!
 //! # Tenants
 //!
-//! A token for each of many keys is the [`registry`](crate::registry)'s. Do not start an actor for each tenant: nothing would limit
-//! their number and their calls.
+//! Use the [`registry`](crate::registry) for a token for each of many keys. Do not start an actor for each tenant: nothing would limit
+//! the number of actors and calls.
 //!
 //! ```
 //! use tokenflight::registry::TokenRegistry;
@@ -161,8 +161,8 @@
 //!
 //! # Fleets
 //!
-//! Fifty processes make fifty auth calls for each token life. [`SharedSource`](crate::source::SharedSource) makes one. Use it if the
-//! auth server limits calls, or bills them, or if all processes start at once. A handful of processes needs no store.
+//! Fifty processes make fifty auth calls per token life. With [`SharedSource`](crate::source::SharedSource) they make one. Use it if the
+//! auth server limits or bills calls, or if all processes start at once. A few processes need no store.
 //!
 //! ```no_run
 //! use tokenflight::TokenActor;
@@ -183,8 +183,8 @@
 //!
 //! - **reqwest 0.13, reqwest-middleware, tower (hyper, tonic), awc**: [`middleware`](crate::middleware).
 //! - **reqwest 0.12, ureq, anything else**: put [`Token::authorization`](crate::Token::authorization) on the request by yourself, and
-//!   call `replace` after a 401. The value is of `http` 1, as in reqwest 0.12. It is marked sensitive: keep it so.
-//! - **awc speaks `http` 0.2**: its middleware converts. By hand: `request.insert_header(("authorization", token.authorization().as_bytes()))`.
+//!   call `replace` after a 401. The value is of `http` 1, as in reqwest 0.12. It is marked sensitive: keep the mark.
+//! - **awc uses `http` 0.2**: its middleware converts. By hand: `request.insert_header(("authorization", token.authorization().as_bytes()))`.
 //! - **another provider for rustls** (ring): `default-features = false, features = ["oauth2", "rustls-no-provider"]`, and call the provider's
-//!   `install_default()` first in `main`. Without it `build()` returns an error that says so. With two providers compiled in, rustls
+//!   `install_default()` first in `main`. Without it `build()` returns an error that says so. If two providers are compiled in, rustls
 //!   chooses none by itself.

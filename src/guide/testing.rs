@@ -1,4 +1,4 @@
-//! Testing your actors and handlers.
+//! How to test your actors and handlers.
 //!
 //! Feature `test-util` has the [tools](crate::testing). It is for the dev-dependencies:
 //!
@@ -7,13 +7,14 @@
 //! tokenflight = { version = "0.1", features = ["test-util"] }
 //! ```
 //!
-//! `examples/testing_your_actors` in the repository is an actor that fetches orders with a token, and its eight tests. They take
-//! a fraction of a second, and no test sleeps.
+//! `examples/testing_your_actors` in the repository is an actor that fetches orders with a token, with its eight
+//! tests. The tests take a fraction of a second, and none of them sleeps.
 //!
 //! # Code that takes a handle
 //!
 //! [`fixed_handle`](crate::testing::fixed_handle) has a token at once, and needs no actix System.
-//! [`failing_handle`](crate::testing::failing_handle) has none. So both ways of a function are tested without an auth server:
+//! [`failing_handle`](crate::testing::failing_handle) has none. Therefore both paths of a function can be tested
+//! without an auth server:
 //!
 //! ```
 //! use tokenflight::testing::{failing_handle, fixed_handle};
@@ -39,8 +40,8 @@
 //!
 //! # Actors that subscribe
 //!
-//! Send the actor its answer: [`TokenReady`](crate::TokenReady) has a constructor, and [`errors`](crate::testing::errors) has an
-//! error of each kind.
+//! Send the actor its answer. [`TokenReady`](crate::TokenReady) has a constructor, and
+//! [`errors`](crate::testing::errors) has an error of each kind.
 //!
 //! ```
 //! use actix::prelude::*;
@@ -86,15 +87,16 @@
 //!
 //! # Time
 //!
-//! Two kinds of time decide what a token actor does: tokio's timers, and the clock by which a token ends.
+//! A token actor uses two kinds of time: tokio's timers, and the clock by which a token ends.
 //!
 //! | the test uses | time | how it moves |
 //! |---|---|---|
 //! | no socket: a [`ScriptedSource`](crate::testing::ScriptedSource) | [`paused`](crate::testing::paused) | `tokio::time::sleep` and `tokio::time::advance` move both |
 //! | sockets: a [`FakeAuthServer`](crate::testing::FakeAuthServer) | [`ManualClock::new`](crate::testing::ManualClock::new) | [`suspend`](crate::testing::ManualClock::suspend) moves the token's time; tokio's goes on by itself |
 //!
-//! An actor in paused time with the machine's clock would never see its token expire. It does not start: the error names the
-//! field `clock`. If tokio's time is paused after the start, the next flight fails with the same words.
+//! An actor in paused time with the machine's clock would never see its token expire. Therefore it does not start,
+//! and the error names the field `clock`. If tokio's time is paused after the start, the next flight fails with the
+//! same text.
 //!
 //! ```
 //! use std::time::Duration;
@@ -119,10 +121,11 @@
 //!
 //! # A 401
 //!
-//! A [`FakeAuthServer`](crate::testing::FakeAuthServer) is an auth server and an API that accepts the tokens of that auth server.
-//! [`revoke`](crate::testing::FakeAuthServer::revoke) makes the API answer 401;
-//! [`wait_for`](crate::testing::FakeAuthServer::wait_for) waits until the token endpoint was asked, and never polls.
-//! A token younger than [`settle`](crate::RefreshPolicy::settle) is not replaced, so move the clock on first:
+//! A [`FakeAuthServer`](crate::testing::FakeAuthServer) is an auth server, and also an API that accepts this
+//! server's tokens. [`revoke`](crate::testing::FakeAuthServer::revoke) makes the API answer 401;
+//! [`wait_for`](crate::testing::FakeAuthServer::wait_for) waits until the token endpoint was called, without
+//! polling. A token younger than [`settle`](crate::RefreshPolicy::settle) is not replaced, so move the clock
+//! forward first:
 //!
 //! ```
 //! use std::time::Duration;
@@ -152,5 +155,5 @@
 //!
 //! # Several actors
 //!
-//! A `seed` makes jitter repeat: [`seed`](crate::TokenActorBuilder::seed). [`FetchContext::new`](crate::FetchContext::new) calls a
-//! source of your own by hand, without an actor.
+//! A `seed` makes jitter repeatable: [`seed`](crate::TokenActorBuilder::seed). With
+//! [`FetchContext::new`](crate::FetchContext::new) a test calls your own source directly, without an actor.

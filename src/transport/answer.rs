@@ -1,4 +1,4 @@
-//! What came back: status, a few headers, a body.
+//! An answer: status, a few headers, a body.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,15 +17,15 @@ pub(crate) struct Answer {
     shown: String,
     status: StatusCode,
     headers: HeaderMap,
-    /// The wall clock of this machine when the answer came.
+    /// The wall clock of this machine at the arrival of the answer.
     received: SystemTime,
     pub(super) body: Zeroizing<Vec<u8>>,
-    /// Knows what was sent, which some servers repeat.
+    /// Knows the text that was sent, because some servers repeat it.
     redactor: Redactor,
 }
 
-/// What the clock of whoever answered shows: its date (RFC 9110 section 6.6.1), and for how long a cache has kept the
-/// answer since.
+/// The server's time at the arrival of the answer: its `Date` (RFC 9110 section 6.6.1), plus the time that a cache
+/// has kept the answer.
 pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     date.checked_add(age(headers))
@@ -63,39 +63,39 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// All of them.
+    /// All headers.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The wall clock of the server (RFC 9110 section 6.6.1), or of this machine if the server does not say.
+    /// The wall clock of the server (RFC 9110 section 6.6.1), or of this machine if the server does not give it.
     pub(crate) fn server_time(&self) -> SystemTime {
         self.date().unwrap_or(self.received)
     }
 
-    /// How far the server's clock is ahead of one that shows `now` as the answer comes, in seconds. `None` if the server
-    /// does not say.
+    /// How far the server's clock is ahead of a clock that shows `now` at the arrival of the answer, in seconds.
+    /// `None` if the server does not give its time.
     #[cfg(feature = "oauth2")]
     pub(crate) fn clock_offset(&self, now: SystemTime) -> Option<i64> {
         self.date().map(|date| crate::clock::seconds_ahead(date, now))
     }
 
-    /// What the server's clock shows, if the server says it.
+    /// The server's time, if the server gives it.
     pub(crate) fn date(&self) -> Option<SystemTime> {
         date(&self.headers)
     }
 
-    /// For how long a cache has kept the answer.
+    /// How long a cache has kept the answer.
     pub(crate) fn age(&self) -> Duration {
         age(&self.headers)
     }
 
-    /// RFC 9110 section 10.2.3. A date is read by the clock of the server that wrote it.
+    /// RFC 9110 section 10.2.3. A date is compared with the clock of the server that wrote it.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         failure::retry_after(self.header(&RETRY_AFTER)?, self.server_time())
     }
 
-    /// The body as JSON, whatever its content type claims.
+    /// The body as JSON, for any content type.
     pub(crate) fn json(&self) -> Result<Document, SourceError> {
         let encoding = self.header(&CONTENT_ENCODING).map(str::trim).unwrap_or_default();
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
@@ -104,7 +104,7 @@ impl Answer {
                 "with a body in the Content-Encoding {encoding:?}, though `Accept-Encoding: identity` was sent"
             )));
         }
-        // The parser's error has a line and a column, and nothing of the text.
+        // The parser's error has a line and a column, and no part of the text.
         Document::parse(&self.body).map_err(|error| match self.body.len() {
             0 => self.nonsense("with an empty body instead of JSON"),
             _ => self.nonsense(format_args!("with {} instead of JSON ({error})", self.content_type())),
@@ -124,35 +124,35 @@ impl Answer {
         }
     }
 
-    /// One printable line of what the server wrote; nothing if it repeats what was sent, or hidden since.
+    /// One printable line of the server's text. `None` if it repeats text that was sent or hidden since.
     pub(crate) fn quoted(&self, text: &str, limit: usize) -> Option<String> {
         self.redactor.quoted(text, limit)
     }
 
-    /// Hides what was received, too.
+    /// Also hides received text.
     pub(crate) fn hide(&mut self, secret: &str) {
         self.redactor.hide(Zeroizing::new(secret.to_owned()));
     }
 
-    /// An answer that makes no sense: the next one may.
+    /// An unusable answer. The next answer may be usable.
     pub(crate) fn nonsense(&self, what: impl std::fmt::Display) -> SourceError {
         let reach = if self.is_success() { Reach::Used } else { Reach::Lost };
         SourceError::transient(self.sentence(what)).that(reach)
     }
 
-    /// "… answered 200 OK" and what follows.
+    /// "… answered 200 OK", followed by `what`.
     pub(crate) fn sentence(&self, what: impl std::fmt::Display) -> String {
         format!("{} answered {} {what}", self.shown, self.status)
     }
 
-    /// An answer that says no. `what` continues the sentence after the status.
+    /// A refusal. `what` continues the sentence after the status.
     pub(crate) fn refusal(&self, transient: bool, what: &str) -> SourceError {
         let message = format!("{} answered {}{what}", self.shown, self.status);
         let error = if transient { SourceError::transient(message) } else { SourceError::terminal(message) };
         self.with_retry_after(error)
     }
 
-    /// The same with what the document says: at this place, or in the usual ones.
+    /// The same with the server's explanation from the document: at this place, or in the usual ones.
     pub(crate) fn refusal_of(
         &self,
         transient: bool,
@@ -163,7 +163,7 @@ impl Answer {
         self.refusal(transient, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
     }
 
-    /// With the time after which the server wants to be asked again.
+    /// Adds the time after which the server accepts the next request.
     pub(crate) fn with_retry_after(&self, error: SourceError) -> SourceError {
         match self.retry_after() {
             Some(delay) => error.with_retry_after(delay),
@@ -171,7 +171,7 @@ impl Answer {
         }
     }
 
-    /// Whether the status alone says that trying again may help.
+    /// Whether another attempt may help, by the status alone.
     pub(crate) fn may_pass(&self) -> bool {
         failure::may_pass(self.status)
     }

@@ -2,9 +2,9 @@
 
 use zeroize::Zeroizing;
 
-/// Room to begin with where the server does not say how long its answer is.
+/// The initial capacity if the server does not give the length of its answer.
 const FIRST_ROOM: usize = 4 * 1024;
-/// Not more than this is believed of what the server says.
+/// The maximum initial capacity, whatever length the server gives.
 const LARGEST_FIRST_ROOM: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) async fn read(
     Ok(body)
 }
 
-/// A `Vec` that grows by itself leaves its old memory behind as it was; here the old one is wiped.
+/// A `Vec` that grows by itself leaves its old memory unwiped. This function wipes the old memory.
 fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     let needed = body.len() + chunk.len();
     if needed > body.capacity() {

@@ -1,4 +1,4 @@
-//! The address that a source asks: checked when it is configured, and shown without its secrets.
+//! The address that a source calls. It is checked at configuration, and shown without its secrets.
 
 use http::header::LOCATION;
 use reqwest::Url;
@@ -15,7 +15,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `field` is the setting that `text` comes from. No error quotes the text: its query may be secret.
+    /// `field` is the setting with this text. No error quotes the text, because its query may be secret.
     pub(crate) fn parse(field: &'static str, text: &str) -> Result<Self, BuildError> {
         let url = Url::parse(text).map_err(|error| {
             BuildError::new(
@@ -37,7 +37,7 @@ impl Endpoint {
         Err(BuildError::new(field, refusal))
     }
 
-    /// A path that the server's kind knows, below the address that `field` says. `parts`: what that address has.
+    /// A path that this kind of server has, below the address in `field`. `parts`: the parts of that address.
     pub(crate) fn below(
         field: &'static str,
         base: &str,
@@ -60,7 +60,7 @@ impl Endpoint {
         &self.shown
     }
 
-    /// Credentials go in clear only inside this machine, or where the user says so.
+    /// Credentials go in clear only inside this machine, or if the user allows it.
     pub(crate) fn check_plaintext(&self, is_allowed: bool) -> Result<(), BuildError> {
         if self.url.scheme() == "https"
             || is_allowed
@@ -73,7 +73,7 @@ impl Endpoint {
         Err(BuildError::new(self.field, message))
     }
 
-    /// TLS is known only by a feature of this crate.
+    /// TLS needs a feature of this crate.
     pub(super) fn check_tls(&self) -> Result<(), BuildError> {
         let has_tls = cfg!(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"));
         if self.url.scheme() == "https" && !has_tls {
@@ -84,19 +84,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Where a redirect points, without what may be secret in it.
+    /// The target of a redirect, without the parts that may be secret.
     pub(super) fn location(&self, response: &reqwest::Response) -> Option<String> {
         let text = response.headers().get(LOCATION)?.to_str().ok()?;
         Some(shown(&self.url.join(text).ok()?))
     }
 }
 
-/// Neither userinfo nor query: both carry secrets in practice.
+/// Neither userinfo nor query, because both contain secrets in practice.
 pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
-    // Both fail only where there is no host, and then there is nothing to remove.
+    // Both calls fail only if there is no host. Then there is nothing to remove.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()

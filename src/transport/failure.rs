@@ -1,4 +1,4 @@
-//! What went wrong, in one sentence: causes, statuses, and when to come back.
+//! The description of a failure in one sentence: causes, statuses, and the time of the next try.
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::{Limit, printable};
 use crate::error::{Reach, SourceError};
 
-/// The failure of an exchange that brought no answer, or half of one.
+/// The failure of an exchange that got no answer, or half of one.
 pub(super) fn network(error: reqwest::Error, shown: &str, limit: Limit) -> SourceError {
     // reqwest adds the URL to its text, with the query.
     let error = error.without_url();
@@ -34,7 +34,7 @@ pub(super) fn network(error: reqwest::Error, shown: &str, limit: Limit) -> Sourc
     error.that(reach)
 }
 
-/// The innermost error is the one that names the reason; those around it only say "error sending request".
+/// The innermost error names the reason. The errors around it only say "error sending request".
 pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     let mut root = error;
     while let Some(cause) = root.source() {
@@ -43,7 +43,7 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     printable(&root.to_string(), 200)
 }
 
-/// A refusal that time alone may change.
+/// A refusal that may end without any action.
 pub(crate) fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
@@ -52,14 +52,14 @@ pub(crate) fn may_pass(status: StatusCode) -> bool {
         )
 }
 
-/// RFC 9110 section 10.2.3: seconds, or a date. What is neither is ignored.
+/// RFC 9110 section 10.2.3: seconds, or a date. Any other text is ignored.
 pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Too many digits for a number still mean "very long".
+        // A number with too many digits still means "very long".
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    // Not the standard's: a fraction, which is rounded up.
+    // Outside of the standard: a fraction, which is rounded up.
     if let Some((seconds, fraction)) = text.split_once('.') {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if is_number(seconds) && is_number(fraction) {

@@ -14,14 +14,14 @@ pub(crate) const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// A body of these parameters, in this order.
 pub(crate) fn encode(pairs: &[(&str, &str)]) -> Bytes {
-    // No byte becomes more than three, so the buffer never moves and leaves no copy behind.
+    // No byte becomes more than three. Therefore the buffer never moves and leaves no copy behind.
     let room = pairs.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
     let mut form = Serializer::new(String::with_capacity(room));
     form.extend_pairs(pairs);
     Bytes::from_owner(Zeroizing::new(form.finish().into_bytes()))
 }
 
-/// One value, as it would stand in a form.
+/// One value, as it is encoded in a form.
 #[cfg(any(test, feature = "oauth2"))]
 pub(crate) fn encode_value(value: &str) -> Zeroizing<String> {
     let mut encoded = Zeroizing::new(String::with_capacity(3 * value.len()));
@@ -48,12 +48,12 @@ impl Form {
         self.0.push((name.to_owned(), Value { text: Secret::new(value), is_secret: false }));
     }
 
-    /// A parameter that nothing may show.
+    /// A parameter that is never shown.
     pub(crate) fn secret(&mut self, name: &str, value: &str) {
         self.0.push((name.to_owned(), Value { text: Secret::new(value), is_secret: true }));
     }
 
-    /// The parameters of another form behind these.
+    /// Appends the parameters of another form.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
     }
@@ -63,12 +63,12 @@ impl Form {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.text.expose())
     }
 
-    /// Takes out the parameters of this name.
+    /// Removes the parameters of this name.
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
     }
 
-    /// Hides what nothing may show.
+    /// Hides the parameters that are never shown.
     pub(super) fn hide_secrets(&self, redactor: &mut Redactor) {
         for (_, value) in self.0.iter().filter(|(_, value)| value.is_secret) {
             redactor.hide_json(value.text.expose());

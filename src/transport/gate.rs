@@ -1,7 +1,8 @@
-//! A request whose body waits until its connection stands, and somebody lets it go.
+//! A request whose body waits until its connection is open and the caller releases the body.
 //!
-//! What may be sent only once stands in the body. So everything that can go wrong before it is sent (a name that is not
-//! found, a connection, a handshake) has gone wrong before anybody has to write that it is being sent.
+//! The body contains a one-time credential. First the name is resolved, the connection is made, and the handshake
+//! is done. Then the caller writes that the credential is being sent. Therefore every failure before the sending
+//! happens before this write.
 
 use std::io;
 use std::pin::Pin;
@@ -13,21 +14,21 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-/// Keeps a body back. Dropped, it breaks the request off.
+/// Holds a body back. Dropping it aborts the request.
 pub(crate) struct Gate {
     connected: oneshot::Receiver<()>,
     open: oneshot::Sender<()>,
 }
 
-/// What a body waits for.
+/// The condition that a body waits for.
 pub(crate) struct Held {
     connected: Option<oneshot::Sender<()>>,
     open: oneshot::Receiver<()>,
-    /// The body has been handed to the connection.
+    /// The body was passed to the connection.
     gone: Arc<AtomicBool>,
 }
 
-/// A gate, and what the body behind it is given.
+/// A gate, and the part for the body behind it.
 pub(crate) fn gate() -> (Gate, Held) {
     let (tell, connected) = oneshot::channel();
     let (open, opened) = oneshot::channel();
@@ -36,7 +37,7 @@ pub(crate) fn gate() -> (Gate, Held) {
 }
 
 impl Gate {
-    /// Whether the connection stands, and the body is waited for. Never, if the request fails before.
+    /// Whether the connection is open and waits for the body. Never true if the request fails before.
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match Pin::new(&mut self.connected).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
@@ -44,20 +45,20 @@ impl Gate {
         }
     }
 
-    /// Lets the body go.
+    /// Releases the body.
     pub(crate) fn open(self) {
-        // A request that has failed meanwhile says so itself.
+        // If the request has failed meanwhile, its own error says so.
         let _ = self.open.send(());
     }
 }
 
 impl Held {
-    /// Says whether the body has been handed to the connection.
+    /// Whether the body was passed to the connection.
     pub(super) fn gone(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.gone)
     }
 
-    /// Keeps this body.
+    /// Holds this body.
     pub(super) fn keep(self, body: Bytes) -> HeldBody {
         HeldBody { body: Some(body), held: self }
     }
@@ -73,7 +74,7 @@ impl Body for HeldBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    /// The connection asks for the body when it stands, and not before.
+    /// The connection polls the body when it is open, and not before.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The HTTP clients: built by this crate, so that what guards the credentials cannot be forgotten.
+//! The HTTP clients. This crate builds them, so that no setting can remove the protection of the credentials.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -20,10 +20,10 @@ use super::identity::Identity;
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A change to the builder of the HTTP client, of the user's own.
+/// A user's change to the builder of the HTTP client.
 pub(crate) type Configure = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
 
-/// What a user may set of the HTTP client. `None` is the default.
+/// The user's settings of the HTTP client. `None` is the default.
 #[derive(Clone, Default)]
 pub(crate) struct HttpSettings {
     pub(crate) connect_timeout: Option<Duration>,
@@ -37,16 +37,16 @@ impl HttpSettings {
     }
 }
 
-/// An HTTP client. A clone is the same one.
+/// An HTTP client. All clones are the same client.
 #[derive(Clone)]
 pub(crate) enum HttpClient {
     Fixed(Arc<Clients>),
-    /// With a certificate in files. Another certificate needs another client.
+    /// With a certificate in files. A new certificate needs a new client.
     #[cfg(feature = "oauth2")]
     Files(Arc<FromFiles<Clients>>),
 }
 
-/// Two clients, each built when it is first used: one asks directly, one may use a proxy.
+/// Two clients, each built at its first use: one connects directly, the other may use a proxy.
 pub(crate) struct Clients {
     settings: HttpSettings,
     identity: Option<Identity>,
@@ -55,7 +55,7 @@ pub(crate) struct Clients {
 }
 
 impl HttpClient {
-    /// All sources of a process share one, unless their settings need another.
+    /// All sources of a process share one client, unless their settings require another.
     pub(crate) fn new(settings: HttpSettings) -> Result<Self, BuildError> {
         static SHARED: OnceLock<Arc<Clients>> = OnceLock::new();
         settings.check()?;
@@ -67,7 +67,7 @@ impl HttpClient {
         Ok(Self::Fixed(Arc::new(Clients::new(settings, None))))
     }
 
-    /// One that shows a certificate (RFC 8705). `pem` is the certificate, its chain, and the private key.
+    /// A client that presents a certificate (RFC 8705). `pem` is the certificate, its chain, and the private key.
     #[cfg(feature = "oauth2")]
     pub(crate) fn with_certificate(settings: HttpSettings, pem: &[u8]) -> Result<Self, BuildError> {
         settings.check()?;
@@ -96,7 +96,7 @@ impl HttpClient {
         clients.client(endpoint.url()).map(|_| ()).map_err(|what| BuildError::new("http", what))
     }
 
-    // Only files are awaited.
+    // Only the read of files is awaited.
     #[cfg_attr(not(feature = "oauth2"), allow(clippy::unused_async))]
     pub(super) async fn client(&self, url: &Url) -> Result<reqwest::Client, SourceError> {
         let clients = match self {
@@ -107,7 +107,7 @@ impl HttpClient {
         clients.client(url).map_err(|what| SourceError::terminal(format!("`http` {what}")))
     }
 
-    /// Whether the user's own closure decides what the client adds to a request.
+    /// Whether a closure of the user's adds something to a request.
     pub(crate) fn is_configured(&self) -> bool {
         match self {
             Self::Fixed(clients) => clients.settings.configure.is_some(),
@@ -122,7 +122,7 @@ impl HttpSettings {
         super::refuse_zero("connect_timeout", self.connect_timeout.unwrap_or(CONNECT_TIMEOUT))?;
         check_provider()?;
         match &self.proxy {
-            // No error quotes the address, in which a password may stand.
+            // No error quotes the address, because it may contain a password.
             Some(url) if !is_proxy(url.expose()) => {
                 Err(BuildError::new("proxy", "is not a URL like \"http://proxy.example.com:3128\""))
             }
@@ -131,13 +131,13 @@ impl HttpSettings {
     }
 }
 
-/// Reqwest itself takes an address with an unknown scheme for the name of a host: `ftp://proxy` for the host `ftp`.
+/// Reqwest itself treats an address with an unknown scheme as the name of a host: `ftp://proxy` as the host `ftp`.
 fn is_proxy(text: &str) -> bool {
     let has_scheme = |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
     Url::parse(text).is_ok_and(|url| has_scheme(&url) && url.has_host()) && Proxy::all(text).is_ok()
 }
 
-/// Where reqwest has no provider of cryptography of its own, it panics if the process has chosen none.
+/// If reqwest has no provider of cryptography of its own and the process has chosen none, reqwest panics.
 fn check_provider() -> Result<(), BuildError> {
     #[cfg(all(feature = "rustls-no-provider", not(any(feature = "rustls", feature = "native-tls"))))]
     let is_missing = rustls::crypto::CryptoProvider::get_default().is_none();
@@ -161,12 +161,12 @@ fn with_identity(settings: HttpSettings, parts: &[Zeroizing<Vec<u8>>]) -> Result
         pem.push(b'\n');
     }
     let clients = Clients::new(settings, Some(Identity::parse(&pem)?));
-    // Only the client itself sees whether certificate and key belong together.
+    // Only the client itself checks whether certificate and key belong together.
     clients.get(Route::Direct)?;
     Ok(clients)
 }
 
-/// How a request travels.
+/// The route of a request.
 #[derive(Clone, Copy)]
 enum Route {
     Direct,
@@ -178,7 +178,7 @@ impl Clients {
         Self { settings, identity, direct: OnceLock::new(), proxied: OnceLock::new() }
     }
 
-    /// No proxy sees what goes in clear, or what is meant for this machine or its metadata server.
+    /// A request in clear, or to this machine or its metadata server, uses no proxy.
     fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
         let host = Host::parse(url.host_str().unwrap_or_default());
         let is_public = !host.is_loopback() && !host.is_link_local();
@@ -198,7 +198,7 @@ impl Clients {
         let settings = &self.settings;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tokenflight/", env!("CARGO_PKG_VERSION")))
-            // Tokens are rare: a connection that is kept would be dead when it is needed.
+            // Token requests are rare: a kept connection would be dead at its next use.
             .pool_max_idle_per_host(0)
             .connect_timeout(settings.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if let Some(configure) = &settings.configure {
@@ -211,7 +211,7 @@ impl Clients {
         if let Some(identity) = &self.identity {
             builder = identity.add_to(builder);
         }
-        // After the user's own settings, so that none of them undoes these.
+        // These come after the user's settings, so that no user setting overrides them.
         builder = builder.redirect(reqwest::redirect::Policy::none()).referer(false);
         if matches!(route, Route::Direct) {
             builder = builder.no_proxy();

@@ -1,4 +1,4 @@
-//! The certificate that an HTTP client shows in the TLS handshake.
+//! The certificate that an HTTP client presents in the TLS handshake.
 
 use reqwest::ClientBuilder;
 
@@ -29,7 +29,7 @@ impl Identity {
     }
 }
 
-/// Without TLS there is none.
+/// Without TLS there is no certificate.
 #[cfg(not(any(feature = "native-tls", feature = "rustls", feature = "rustls-no-provider")))]
 #[derive(Clone)]
 pub(super) enum Identity {}

@@ -1,11 +1,11 @@
-//! Why a server says no, in its own words: where servers write that.
+//! The server's own explanation of a refusal, and the places in which servers write it.
 
 use serde_json::Value;
 
 use super::Answer;
 use crate::json::Document;
 
-/// In the order in which they are tried.
+/// In the order in which they are checked.
 const PLACES: &[&str] = &[
     "/error_description",
     "/error/message",
@@ -24,7 +24,7 @@ const PLACES: &[&str] = &[
 const LIMIT: usize = 200;
 
 impl Answer {
-    /// The server's explanation, if it has one that may be shown.
+    /// The server's explanation, if there is one without a secret.
     pub(crate) fn reason(&self, document: &Document, place: Option<&str>) -> Option<String> {
         let text = match place {
             Some(place) => text(document.get(place)?),

@@ -9,22 +9,22 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Body;
 
-/// One request: what is sent, and what of it must not be shown.
+/// One request: the text that is sent, and the parts of it that must not be shown.
 pub(crate) struct Request {
     pub(super) method: Method,
     pub(crate) headers: HeaderMap,
     pub(super) body: Option<Body>,
     pub(crate) redactor: Redactor,
-    /// For a body that is held back: whether it has been handed to the connection.
+    /// For a held body: whether it was passed to the connection.
     gone: Option<Arc<AtomicBool>>,
 }
 
 impl Request {
-    /// Asks for JSON. A method that may have a body has an empty one until it is given another.
+    /// Requests JSON. A method that may have a body has an empty one until a body is set.
     pub(crate) fn new(method: Method) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        // Nothing here decompresses, so that nothing can be made to decompress without end.
+        // This crate decompresses nothing. Therefore no answer can expand without end.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -52,7 +52,7 @@ impl Request {
         self.with_body(super::form::MEDIA_TYPE, form.encode())
     }
 
-    /// Sends this form when the gate is opened, on a connection that stands by then.
+    /// Sends this form when the gate is opened. The connection is open by then.
     #[cfg(feature = "oauth2")]
     pub(crate) fn with_held_form(mut self, form: &super::Form, held: super::Held) -> Self {
         form.hide_secrets(&mut self.redactor);
@@ -61,7 +61,7 @@ impl Request {
         self.with(super::form::MEDIA_TYPE, body.len(), Body::wrap(held.keep(body)))
     }
 
-    /// Asked after a failure: whether the body never left, so that nobody has seen what stands in it.
+    /// Called after a failure: whether the body was never sent. Then no server has read it.
     pub(super) fn is_unsent(&self) -> impl Fn() -> bool + use<> {
         let gone = self.gone.clone();
         move || gone.as_ref().is_some_and(|gone| !gone.load(Ordering::Acquire))

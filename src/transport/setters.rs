@@ -1,26 +1,27 @@
-//! The settings of HTTP that each builder of a source has.
+//! The HTTP settings that each builder of a source has.
 
-/// The setters, and what they come to. The builder has a field of each name.
+/// The setters, and the resulting settings. The builder has a field of each name.
 macro_rules! http_setters {
     ($builder:ident) => {
         impl $builder {
-            /// Allows a URL with `http`, in clear. Default: only for this machine itself. A cloud's metadata server needs it.
+            /// Allows a URL with `http`, in clear. Default: allowed only for this machine itself. A cloud's
+            /// metadata server needs this setting.
             pub fn allow_http(mut self) -> Self {
                 self.allow_http = true;
                 self
             }
 
-            /// A proxy for https: `http://`, `https://` or `socks5://` with host and port. Nothing that goes in clear, and
-            /// nothing for this machine or its own network (loopback, link-local), goes through it. Default: the one that
-            /// the environment names (`HTTPS_PROXY`, `NO_PROXY`).
+            /// A proxy for https: `http://`, `https://` or `socks5://` with host and port. Requests in clear, and
+            /// requests to this machine or its own network (loopback, link-local), do not use it. Default: the
+            /// proxy in the environment (`HTTPS_PROXY`, `NO_PROXY`).
             pub fn proxy(mut self, url: impl Into<String>) -> Self {
                 self.proxy = Some($crate::secret::Secret::new(url));
                 self
             }
 
-            /// Changes the HTTP client: a root certificate, a resolver. Whatever it sets, redirects are not followed, no
-            /// referer is sent, and no proxy sees what is for this machine or goes in clear. Default: one client is shared
-            /// by all sources of the process that have no settings for it.
+            /// Changes the HTTP client: a root certificate, a resolver. In any case redirects are not followed, no
+            /// referer is sent, and no proxy gets requests to this machine or in clear. Default: one client is
+            /// shared by all sources of the process without such settings.
             pub fn http(
                 mut self,
                 configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
@@ -29,26 +30,26 @@ macro_rules! http_setters {
                 self
             }
 
-            /// How long one request may take, from the connection to the last byte. Default 9 s, just below the policy's
-            /// `attempt_timeout`. It ends with the attempt in any case.
+            /// The time limit of one request, from the connection to the last byte. Default 9 s, just below the
+            /// policy's `attempt_timeout`. The request also ends with the attempt.
             pub fn timeout(mut self, limit: std::time::Duration) -> Self {
                 self.timeout = Some(limit);
                 self
             }
 
-            /// How long it may take to connect. Default 5 s.
+            /// The time limit of connecting. Default 5 s.
             pub fn connect_timeout(mut self, limit: std::time::Duration) -> Self {
                 self.connect_timeout = Some(limit);
                 self
             }
 
-            /// The longest answer that is read, in bytes. Default 65,536, at most 16 MiB.
+            /// The maximum length of an answer, in bytes. Default 65,536, at most 16 MiB.
             pub fn max_body(mut self, bytes: usize) -> Self {
                 self.max_body = Some(bytes);
                 self
             }
 
-            /// What was set, for the HTTP client and for each request.
+            /// The settings for the HTTP client and for each request.
             fn http_settings(&mut self) -> ($crate::transport::HttpSettings, $crate::transport::Limits) {
                 let settings = $crate::transport::HttpSettings {
                     connect_timeout: self.connect_timeout,
