@@ -1,19 +1,19 @@
-//! For tests: handles with or without a token, time that you move, a source and a server that do what you say. Feature
-//! `test-util`.
+//! Tools for tests: handles with or without a token, time that the test moves, a source and a server under the
+//! test's control. Feature `test-util`.
 //!
 //! | a test needs | tool |
 //! |---|---|
 //! | a handle with a token, and nothing else | [`fixed_handle`] |
 //! | a handle without a token | [`failing_handle`] |
 //! | an error of a certain kind | [`errors`] |
-//! | hours that pass at once | [`paused`]; [`ManualClock`] where sockets are used |
-//! | to decide what the source answers, and when | [`ScriptedSource`] |
+//! | hours of virtual time | [`paused`]; [`ManualClock`] if sockets are used |
+//! | control of the source's answers and their time | [`ScriptedSource`] |
 //! | an auth server, and an API that accepts its tokens | [`FakeAuthServer`] |
 //! | a cloud's metadata server, GitHub, Vault | `fakes` |
 //!
-//! The [guide](crate::guide::testing) shows a program of your own with its tests.
+//! The [guide](crate::guide::testing) shows an example program with its tests.
 //!
-//! With tokio's time paused, nothing waits for real and everything that can run has run when a sleep ends:
+//! With tokio's time paused, no test waits in real time, and every ready task has run when a sleep ends:
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The API beside a fake auth server: it knows which tokens were issued, and which were revoked.
+//! The API beside a fake auth server. It knows the issued tokens and the revoked ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::reply::{Asked, Reply};
 
-/// What the API knows, and what it was asked.
+/// The state of the API, and the requests that it received.
 #[derive(Debug, Default)]
 pub(super) struct Api {
     /// Secrets, with their ends.
@@ -21,13 +21,13 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Whether a request is one to the API.
+    /// Whether a request is for the API.
     pub(super) fn is_asked(asked: &Asked) -> bool {
         let path = asked.target().split(['?', '#']).next().unwrap_or_default();
         path == "/api" || path.starts_with("/api/")
     }
 
-    /// The token of an answer of the token endpoint.
+    /// Records the token in an answer of the token endpoint.
     pub(super) fn note(&mut self, reply: &Reply) {
         match reply {
             Reply::After(_, then) => self.note(then),

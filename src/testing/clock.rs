@@ -1,4 +1,4 @@
-//! A clock that tests move.
+//! A clock that a test moves.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use crate::clock::{Clock, Jump, Timestamp};
 use crate::still;
 
-/// A clock that follows tokio's time, paused or not, and can be suspended and set besides.
+/// A clock that follows tokio's time, paused or not. It can also be suspended and set.
 ///
-/// Tokio's time belongs to a runtime: make the clock inside the runtime whose time it is to follow. Read from
-/// another thread, it shows the time at which its own thread read it last.
+/// Tokio's time belongs to a runtime. Make the clock inside the runtime whose time it is to follow. On another
+/// thread, the clock shows the time at which its own thread read it last.
 ///
 /// It starts at the 1st of January 2026, 100 days after the machine's start.
 #[derive(Clone, Debug)]
@@ -30,13 +30,13 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    /// Tokio's time since `start`, as the home thread saw it last.
+    /// Tokio's time since `start`, at the last read by the clock's own thread.
     elapsed: Duration,
-    /// The boot clock at `elapsed` zero.
+    /// The boot clock when `elapsed` is zero.
     boot: Duration,
-    /// The wall clock at `elapsed` zero.
+    /// The wall clock when `elapsed` is zero.
     wall: SystemTime,
-    /// How often somebody has moved it by hand.
+    /// How often the clock was moved by hand.
     moves: u64,
 }
 
@@ -57,7 +57,7 @@ impl ManualClock {
         }))
     }
 
-    /// The machine sleeps for so long: both clocks go on, tokio's timers do not.
+    /// The machine sleeps for this time: both clocks continue, tokio's timers do not.
     pub fn suspend(&self, time: Duration) {
         self.shift(|state| {
             state.boot += time;
@@ -65,13 +65,13 @@ impl ManualClock {
         });
     }
 
-    /// Somebody sets the wall clock forward.
+    /// Sets the wall clock forward.
     pub fn set_forward(&self, by: Duration) {
         self.shift(|state| state.wall += by);
         self.0.jumps.send_replace(());
     }
 
-    /// Somebody sets the wall clock back.
+    /// Sets the wall clock back.
     pub fn set_back(&self, by: Duration) {
         self.shift(|state| state.wall -= by);
         self.0.jumps.send_replace(());
@@ -96,12 +96,12 @@ impl ManualClock {
 /// Pauses tokio's time, if it is not paused yet, and returns a clock that follows it: `tokio::time::sleep` and
 /// `tokio::time::advance` move both. Give the clock to each builder.
 ///
-/// An actor that is started in paused time with a clock that goes on by itself, such as the default one, would keep its token for
-/// ever. Therefore its builder refuses to start it (field `clock`). An actor whose arbiter's time was paused later fails its
-/// next flight with the same words.
+/// With a clock that continues by itself, such as the default one, an actor in paused time would keep its token for
+/// ever. Therefore its builder refuses to start it (field `clock`). If the time of an actor's arbiter is paused
+/// later, its next flight fails with the same text.
 ///
-/// Do not use sockets in paused time: while everything waits for a socket, tokio moves its time on to the next timeout.
-/// [`ManualClock::suspend`] moves a token's time and leaves tokio's alone.
+/// Do not use sockets in paused time. While all tasks wait for a socket, tokio moves its time to the next timeout.
+/// [`ManualClock::suspend`] moves a token's time and does not change tokio's.
 ///
 /// ```
 /// use std::time::Duration;
@@ -142,7 +142,7 @@ impl Clock for ManualClock {
         self.change(|state| Timestamp { boot: state.boot + state.elapsed, wall: state.wall + state.elapsed })
     }
 
-    /// As the machine's does it: by ticks of 10 ms, each of which hides what happens until the next.
+    /// Like the machine's clock: by ticks of 10 ms, each of which hides changes until the next.
     fn pulse(&self) -> Option<NonZeroU64> {
         self.change(|state| {
             let ticks = u64::try_from(state.elapsed.as_millis() / 10).ok()?;
@@ -153,7 +153,7 @@ impl Clock for ManualClock {
     fn jump(&self) -> Option<Jump> {
         let mut jumps = self.0.jumps.subscribe();
         Some(Box::pin(async move {
-            // The clock may go before the actor that waits for it.
+            // The clock may be dropped before the actor that waits for it.
             if jumps.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

@@ -1,8 +1,9 @@
-//! An error of each kind, for a test of what a program does with it.
+//! An error of each kind, for a test of a program's reaction to it.
 //!
-//! The errors of this crate are opaque, and those with fields are `#[non_exhaustive]`. A test makes them here. A [`SourceError`],
-//! an [`OAuthError`](crate::oauth::OAuthError), a [`NeedsLogin`](crate::source::NeedsLogin) and a
-//! [`VaultError`](crate::vault::VaultError) have public constructors of their own, since sources and vaults of your own make them.
+//! The errors of this crate are opaque, and those with fields are `#[non_exhaustive]`. A test makes them here. A
+//! [`SourceError`], an [`OAuthError`](crate::oauth::OAuthError), a [`NeedsLogin`](crate::source::NeedsLogin) and a
+//! [`VaultError`](crate::vault::VaultError) have public constructors, since users' own sources and vaults make
+//! them.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,8 +31,8 @@ use crate::token::PresentError;
 /// The first cooldown of the default policy.
 const COOLDOWN: Duration = Duration::from_secs(1);
 
-/// What callers get where a flight's last attempt failed like this. [`TokenError::cause`] finds the cause.
-/// [`TokenError::retry_after`] is the cause's own, or 1 s.
+/// The error that callers get if a flight's last attempt failed with `cause`. [`TokenError::cause`] finds the
+/// cause. [`TokenError::retry_after`] is the cause's own, or 1 s.
 pub fn failed(cause: SourceError) -> TokenError {
     let retry_after = cause.retry_after().unwrap_or(COOLDOWN);
     TokenError::flight_failed(cause, 1, retry_after)
@@ -42,12 +43,12 @@ pub fn rejected(reason: impl Display) -> TokenError {
     failed(SourceError::terminal(reason.to_string()))
 }
 
-/// [`TokenError::is_unavailable`]: no attempt reached the auth server, or each was answered with nonsense.
+/// [`TokenError::is_unavailable`]: no attempt reached the auth server, or each got an unusable answer.
 pub fn unavailable(reason: impl Display) -> TokenError {
     failed(SourceError::transient(reason.to_string()))
 }
 
-/// [`TokenError::is_ambiguous`]: it is not known whether a credential was spent.
+/// [`TokenError::is_ambiguous`]: it is not known whether a one-time credential was used.
 pub fn ambiguous(reason: impl Display) -> TokenError {
     failed(SourceError::ambiguous(reason.to_string()))
 }
@@ -67,7 +68,7 @@ pub fn overloaded(max_waiters: usize) -> TokenError {
     TokenError::overloaded(max_waiters)
 }
 
-/// [`TokenError::is_too_many_keys`]: `max_busy_keys` keys of a registry were waited for already.
+/// [`TokenError::is_too_many_keys`]: `max_busy_keys` keys of a registry had waiters already.
 #[cfg(feature = "registry")]
 pub fn too_many_keys(max_busy_keys: usize) -> TokenError {
     TokenError::too_many_keys(max_busy_keys)

@@ -1,8 +1,8 @@
-//! Servers on loopback that enforce the rules of the real ones: for tests of a program that has its identity from a cloud.
-//! Feature `test-util`, with `http`.
+//! Servers on loopback that enforce the rules of the real ones, for tests of a program that has its identity from a
+//! cloud. Feature `test-util`, with `http`.
 //!
-//! Each answers as the real one does, and refuses what the real one refuses: a missing header, a second resource, a wrong
-//! key. Faults are switched on by the methods of [`FakeAuthServer`], to which each of them dereferences:
+//! Each answers like the real server, and refuses what the real one refuses: a missing header, a second resource, a
+//! wrong key. Faults are switched on by the methods of [`FakeAuthServer`], to which each of them dereferences:
 //! [`then`](FakeAuthServer::then) for the next request, [`during`](FakeAuthServer::during) for a while.
 //!
 //! ```
@@ -57,7 +57,7 @@ fn target(asked: &Asked) -> (&str, Vec<(String, String)>) {
     (path, form_urlencoded::parse(query.as_bytes()).into_owned().collect())
 }
 
-/// A wall clock's time in so long, in Unix seconds.
+/// The wall clock's time after `time` from now, in Unix seconds.
 fn unix_in(time: Duration) -> u64 {
     let now = SystemClock.now().wall.duration_since(std::time::SystemTime::UNIX_EPOCH);
     (now.unwrap_or_default() + time).as_secs()
@@ -67,12 +67,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A token that the server gives again until it is near its end.
+/// A token that the server gives again and again until it is near its end.
 #[derive(Debug)]
 struct Cached {
     name: &'static str,
     lifetime: Duration,
-    /// A new one is given from this time before the end of the old one on.
+    /// This long before the end of the old token a new one is given.
     renewed: Duration,
     number: u32,
     issued: Instant,
@@ -85,7 +85,7 @@ impl Cached {
         Self { name, lifetime, renewed, number: 0, issued: Instant::now(), moved: Duration::ZERO }
     }
 
-    /// The token and what is left of its life.
+    /// The token and its remaining life.
     fn token(&mut self) -> (String, Duration) {
         let now = Instant::now() + self.moved;
         let age = now.saturating_duration_since(self.issued);

@@ -1,4 +1,4 @@
-//! Handles without an auth server behind them.
+//! Handles without an auth server.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,14 +14,15 @@ use crate::policy::RefreshPolicy;
 use crate::source::source_fn;
 use crate::token::Token;
 
-/// The longest life that an actor believes by default.
+/// The longest life that an actor accepts by default.
 const DAYS_30: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A handle whose token is this one, for ever: for a test of code that takes a handle. It is ready when this returns.
+/// A handle that always has this token, for a test of code that takes a handle. It is ready when this function
+/// returns.
 ///
-/// It needs no actix System and no runtime: its actor has a thread of its own, which ends with the last clone of the handle. A
-/// test that pauses tokio's time may use it. A report of the token is answered with the same token. After a
-/// [`discard`](TokenHandle::discard), callers get an error, as they do from a source that knows no other token.
+/// It needs no actix System and no runtime. Its actor has its own thread, which ends with the last clone of the
+/// handle. A test that pauses tokio's time may use it. A report of the token is answered with the same token. After
+/// a [`discard`](TokenHandle::discard), callers get an error, as from a source that has no other token.
 ///
 /// ```
 /// let tokens = tokenflight::testing::fixed_handle("abc")?;
@@ -30,11 +31,11 @@ const DAYS_30: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// ```
 ///
 /// # Errors
-/// A token that no header can carry (field `token`); no thread is available.
+/// A token that no header can carry (field `token`), or no thread is available.
 pub fn fixed_handle(secret: impl Into<String>) -> Result<TokenHandle, BuildError> {
     let token = Token::new(secret).with_lifetime(DAYS_30);
     let source = source_fn(move |_cx| std::future::ready(Ok(token.clone())));
-    // Each report asks the source, which knows no other token.
+    // Each report calls the source, which has no other token.
     let policy =
         RefreshPolicy::default().attempts(1).settle(Duration::ZERO).backoff(Duration::from_millis(1));
     let handle = TokenActor::builder(source).name("fixed").policy(policy).spawn_thread()?;
@@ -44,10 +45,11 @@ pub fn fixed_handle(secret: impl Into<String>) -> Result<TokenHandle, BuildError
     }
 }
 
-/// A handle that has no token: each flight fails like this at its first attempt. For a test of what code does then.
+/// A handle without a token: each flight fails with this error at its first attempt. For a test of code in this
+/// situation.
 ///
-/// As for [`fixed_handle`], it needs no actix System and no runtime. Callers get what
-/// [`errors::failed`](super::errors::failed) makes of the same error.
+/// As for [`fixed_handle`], it needs no actix System and no runtime. Callers get the error that
+/// [`errors::failed`](super::errors::failed) makes of `error`.
 ///
 /// ```
 /// use tokenflight::SourceError;
@@ -75,7 +77,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks this thread until the actor on the other one has answered.
+/// Blocks this thread until the actor on the other thread has answered.
 fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);

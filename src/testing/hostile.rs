@@ -1,20 +1,22 @@
-//! A hostile authorization server and API: what a client of `OAuth 2` must bear, as data. Feature `test-util`, with `oauth2`.
+//! A hostile authorization server and API, with scenarios as data, for tests of `OAuth 2` clients. Feature
+//! `test-util`, with `oauth2`.
 //!
-//! A [`Scenario`] says what the servers do, what the client is asked to do, and what the servers must have seen afterwards.
-//! [`play`] plays it with any client that speaks a small [line protocol](protocol) on its standard input and output:
-//! `docs/conformance.md` describes the protocol, and `tests/scenarios/conformance.json` has the scenarios. The servers give the
-//! verdict from what they saw and from what the client told of each call. The client never judges itself.
+//! A [`Scenario`] says what the servers do, what the client is asked to do, and what the servers must have seen
+//! afterwards. [`play`] runs it with any client that uses a small [line protocol](protocol) on its standard input
+//! and output. `docs/conformance.md` describes the protocol, and `tests/scenarios/conformance.json` has the
+//! scenarios. The verdict comes from the requests that the servers saw and from the client's reports of its calls.
+//! The client never judges itself.
 //!
-//! | file | what stands there |
+//! | file | contents |
 //! |---|---|
-//! | `hostile/scenario.rs` | a scenario, as it is read |
-//! | `hostile/setting.rs` | what the servers do in it |
+//! | `hostile/scenario.rs` | the format of a scenario |
+//! | `hostile/setting.rs` | the behaviour of the servers in a scenario |
 //! | `hostile/protocol.rs` | the lines between runner and client |
 //! | `hostile/play.rs` | the runner |
-//! | `hostile/world.rs` | what the servers know, and what they have seen |
+//! | `hostile/world.rs` | the state of the servers, and what they have seen |
 //! | `hostile/token.rs`, `hostile/api.rs` | the token endpoint, the API |
 //! | `hostile/proof.rs` | client assertions and `DPoP` proofs, checked |
-//! | `hostile/seen.rs` | what is counted, and the verdict |
+//! | `hostile/seen.rs` | the counts and the verdict |
 //!
 //! ```
 //! use tokenflight::testing::hostile::{Hostile, Scenario};
@@ -26,7 +28,7 @@
 //! )?;
 //! let servers = Hostile::start(&scenarios[0]).await?;
 //! assert_eq!(servers.configure().client_id, "hostile-client");
-//! // Nobody has called: that is not what the servers must have seen.
+//! // No client has called. Therefore the servers did not see what they must have seen.
 //! assert_eq!(servers.faults(), ["token_requests: 0, expected 1", "applied: 0, expected 1"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
@@ -56,13 +58,13 @@ pub use scenario::{Call, Rank, Revoked, Scenario, ScenarioError, Step, Switch, T
 pub use seen::{Bound, Count};
 use world::World;
 
-/// The servers of one scenario, on free ports of loopback: the authorization server, the API, and another host, which records what
-/// it is sent. They end when this is dropped.
+/// The servers of one scenario, on free ports of loopback: the authorization server, the API, and another host,
+/// which records the requests that it gets. They end when this is dropped.
 pub struct Hostile {
     world: Arc<Mutex<World>>,
     auth: FakeAuthServer,
     api: FakeAuthServer,
-    /// Never asked by us: it lives as long as the others.
+    /// Not used by this code: it lives as long as the others.
     _elsewhere: FakeAuthServer,
 }
 
@@ -90,42 +92,42 @@ impl Hostile {
         Ok(Self { world, auth, api, _elsewhere: elsewhere })
     }
 
-    /// What a client has to know.
+    /// The configuration for a client.
     pub fn configure(&self) -> Configure {
         lock(&self.world).configure()
     }
 
-    /// Does what a step asks of the servers. A call and a pause ask nothing of them.
+    /// Performs the servers' part of a step. A call and a pause need no action of the servers.
     pub fn act(&self, step: &Step) {
         lock(&self.world).act(step);
     }
 
-    /// What they have seen so far.
+    /// The counts so far.
     pub fn seen(&self) -> BTreeMap<Count, u64> {
         let mut seen = lock(&self.world).seen();
         seen.insert(Count::TokenRequestsAtOnce, self.auth.most_at_once().try_into().unwrap_or(u64::MAX));
         seen
     }
 
-    /// What they have seen and should not have, or have not and should have: a sentence each. Empty: the scenario is passed, as far
-    /// as the servers can tell.
+    /// Each count that is not as the scenario requires, as one sentence. Empty: the scenario is passed, as far as
+    /// the servers can tell.
     pub fn faults(&self) -> Vec<String> {
         let seen = self.seen();
         lock(&self.world).bounds().iter().filter_map(|(count, bound)| bound.fault(*count, &seen)).collect()
     }
 
-    /// Those of the [faults](Self::faults) that no further step of a client can mend.
+    /// The [faults](Self::faults) that no further step of a client can correct.
     fn lasting_faults(&self) -> Vec<String> {
         let seen = self.seen();
         lock(&self.world).bounds().iter().filter_map(|(count, bound)| bound.excess(*count, &seen)).collect()
     }
 
-    /// Whether this text shows a secret that the client was given or has been issued.
+    /// Whether this text contains a secret that the client was given or that was issued to it.
     pub fn is_told(&self, text: &str) -> bool {
         lock(&self.world).shows_a_secret(text)
     }
 
-    /// The client has told the runner so often of a call's end, a failed call, a secret.
+    /// Counts a report of the client: a call's end, a failed call, or a secret.
     fn told(&self, count: Count) {
         lock(&self.world).add(count);
     }

@@ -1,4 +1,4 @@
-//! What a server on loopback is asked, and what it answers.
+//! The requests and the answers of a server on loopback.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ pub enum Reply {
         /// The body.
         body: Vec<u8>,
     },
-    /// Another reply, after so long.
+    /// Another reply, after this time.
     After(Duration, Box<Reply>),
-    /// These bytes, and then the end.
+    /// These bytes, and then the end of the connection.
     Raw(Vec<u8>),
     /// These bytes one by one, with a pause before each.
     Drip(Vec<u8>, Duration),
-    /// Nothing, for ever.
+    /// No answer, for ever.
     Hang,
     /// The connection is closed without an answer.
     Close,
@@ -42,7 +42,7 @@ impl Reply {
         }
     }
 
-    /// With this header too; only an HTTP answer has headers.
+    /// Adds a header. Only an HTTP answer has headers.
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
         if let Self::Http { headers, .. } = &mut self {
             headers.push((name.into(), value.into()));
@@ -51,18 +51,18 @@ impl Reply {
     }
 }
 
-/// What the server was asked.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Asked {
-    /// Request line and headers, as they came.
+    /// Request line and headers, as they were received.
     pub head: String,
     /// The body.
     pub body: String,
 }
 
 impl Asked {
-    /// What the request line asks for: a path, and a query if there is one.
+    /// The target in the request line: a path, and a query if there is one.
     pub(super) fn target(&self) -> &str {
         self.head.split_ascii_whitespace().nth(1).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! An auth server on loopback that makes the faults a real one can't be asked for.
+//! An auth server on loopback that produces faults on demand.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::api::Api;
 use super::reply::{Asked, Reply};
 
-/// An HTTP server on a free port of loopback. It gives the answers of its script; after the last one, and without
-/// any, bearer tokens "token-N" for the N-th request that last an hour. It ends when it is dropped.
+/// An HTTP server on a free port of loopback. First it gives the answers of its script. After the last one, or
+/// without a script, it gives the bearer token "token-N" to the N-th request, with a life of an hour. It ends when
+/// it is dropped.
 ///
 /// It is also an API that accepts these tokens, at [`api_url`](Self::api_url):
 ///
@@ -52,11 +53,11 @@ pub struct FakeAuthServer {
 #[derive(Debug)]
 struct Script {
     replies: VecDeque<Reply>,
-    /// A fault that lasts: until when it does is known from its first request on.
+    /// A lasting fault. Its end is known from its first request on.
     fault: Option<Fault>,
     usual: Option<Usual>,
     asked: Vec<Asked>,
-    /// How many these are.
+    /// The number of these requests.
     times: watch::Sender<usize>,
     lifetime: Duration,
     api: Api,
@@ -87,7 +88,7 @@ struct Fault {
     reply: Reply,
 }
 
-/// How it answers where nothing else was said.
+/// The answer if the script has none.
 #[derive(Clone)]
 struct Usual(Arc<dyn Fn(&Asked) -> Reply + Send + Sync>);
 
@@ -99,7 +100,7 @@ impl fmt::Debug for Usual {
 
 impl Script {
     fn reply(&mut self, asked: &Asked) -> Reply {
-        // A server with rules of its own is no API.
+        // A server with its own rules has no API.
         if self.usual.is_none() && Api::is_asked(asked) {
             return self.api.answer(asked);
         }
@@ -151,7 +152,7 @@ impl FakeAuthServer {
         Ok(Self { address, script, serving: serving.abort_handle() })
     }
 
-    /// The same, and answers by this where nothing else was said.
+    /// The same, with this answer if the script has none.
     #[cfg(feature = "http")]
     pub(super) async fn answering(
         usual: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
@@ -166,26 +167,26 @@ impl FakeAuthServer {
         format!("http://{}", self.address)
     }
 
-    /// Where its token endpoint is. (It answers at any path but that of the API.)
+    /// The address of its token endpoint. (The server answers at any path but that of the API.)
     pub fn url(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
-    /// Where its API is: at this path, and at each path below it. A request with a token that this server issued is answered
-    /// 200, any other 401 (RFC 6750 section 3.1). [`asked`](Self::asked) leaves these requests out. The servers of
-    /// [`fakes`](super::fakes) have no API.
+    /// The address of its API: this path, and each path below it. A request with a token that this server issued is
+    /// answered 200, any other 401 (RFC 6750 section 3.1). [`asked`](Self::asked) leaves these requests out. The
+    /// servers of [`fakes`](super::fakes) have no API.
     pub fn api_url(&self) -> String {
         format!("http://{}/api", self.address)
     }
 
-    /// How long the tokens last that it issues unasked, in whole seconds. Default 1 h. The API no longer accepts them after
-    /// this time, by tokio's time.
+    /// The lifetime of the tokens in its usual answers, in whole seconds. Default 1 h. The API no longer accepts
+    /// them after this time, by tokio's time.
     pub fn lifetime(&self, time: Duration) -> &Self {
         lock(&self.script).lifetime = time;
         self
     }
 
-    /// The API accepts this token from now on, as though it had been issued here.
+    /// The API accepts this token from now on, as if this server had issued it.
     pub fn issue(&self, secret: &str) -> &Self {
         lock(&self.script).api.issue(secret, None);
         self
@@ -203,52 +204,52 @@ impl FakeAuthServer {
         self
     }
 
-    /// Answers the next request to the API that has no answer yet like this, whatever its token.
+    /// The next unscripted request to the API gets this answer, with any token.
     pub fn api_then(&self, reply: Reply) -> &Self {
         lock(&self.script).api.then(reply);
         self
     }
 
-    /// How many requests the API accepted by their token.
+    /// How many requests the API accepted because of their token.
     pub fn accepted(&self) -> usize {
         lock(&self.script).api.accepted()
     }
 
-    /// How many requests the API rejected by their token.
+    /// How many requests the API rejected because of their token.
     pub fn rejected(&self) -> usize {
         lock(&self.script).api.rejected()
     }
 
-    /// Waits until the token endpoint has been asked so often, counted from the start.
+    /// Waits until the token endpoint has got this many requests, counted from the start.
     pub async fn wait_for(&self, times: usize) {
         let asked = lock(&self.script).times.subscribe();
         reached(asked, times).await;
     }
 
-    /// Waits until the API has been asked so often, counted from the start.
+    /// Waits until the API has got this many requests, counted from the start.
     pub async fn wait_for_api(&self, times: usize) {
         let asked = lock(&self.script).api.asked.subscribe();
         reached(asked, times).await;
     }
 
-    /// Answers the next request that has no answer yet like this.
+    /// The next unscripted request gets this answer.
     pub fn then(&self, reply: Reply) -> &Self {
         lock(&self.script).replies.push_back(reply);
         self
     }
 
-    /// Answers like this for so long, counted from the next request, by tokio's time.
+    /// All requests get this answer for this time, counted from the next request, by tokio's time.
     pub fn during(&self, time: Duration, reply: Reply) -> &Self {
         lock(&self.script).fault = Some(Fault { time, until: None, reply });
         self
     }
 
-    /// What it was asked, in order.
+    /// The requests so far, in order.
     pub fn asked(&self) -> Vec<Asked> {
         lock(&self.script).asked.clone()
     }
 
-    /// How many requests it had under way at once, at most.
+    /// The maximum number of requests under way at once.
     pub fn most_at_once(&self) -> usize {
         lock(&self.script).most_running
     }
@@ -274,7 +275,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
         script.most_running = script.most_running.max(script.running);
         script.reply(&asked)
     };
-    // The client may close the connection before the answer is written. Then there is nobody to answer.
+    // The client may close the connection before the answer is written. Then the answer is dropped.
     let _ = answer(&mut stream, reply).await;
     lock(&script).running -= 1;
 }
@@ -302,7 +303,7 @@ async fn answer(stream: &mut TcpStream, mut reply: Reply) -> io::Result<()> {
                 stream.write_all(&[byte]).await?;
             }
         }
-        // Until the client closes the connection.
+        // Waits until the client closes the connection.
         Reply::Hang => drop(stream.read(&mut [0; 1]).await?),
         Reply::Close | Reply::After(..) => {}
     }

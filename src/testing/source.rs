@@ -1,4 +1,4 @@
-//! A source that does what the test says.
+//! A source under the test's control.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
 
-/// What a [`ScriptedSource`] does when it is called.
+/// The behaviour of a [`ScriptedSource`] in one call.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Answer {
-    /// Gives this token.
+    /// Returns this token.
     Token(Token),
-    /// Fails.
+    /// Fails with this error.
     Error(SourceError),
     /// Never answers.
     Hang,
@@ -24,8 +24,8 @@ pub enum Answer {
     Panic,
 }
 
-/// A source that gives the answers of its script, in their order; after the last one, and without any,
-/// tokens "token-N" for the N-th call that last an hour. A clone is the same source.
+/// A source that gives the answers of its script, in their order. After the last one, or without a script, it gives
+/// the token "token-N" for the N-th call, with a life of an hour. A clone is the same source.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptedSource(Arc<Inner>);
 
@@ -34,7 +34,7 @@ struct Inner {
     script: Mutex<Script>,
     /// Calls so far.
     calls: watch::Sender<usize>,
-    /// Whether calls are held up.
+    /// Whether calls are held back.
     held: watch::Sender<bool>,
 }
 
@@ -53,35 +53,35 @@ impl ScriptedSource {
         Self::default()
     }
 
-    /// Each call takes so long, in tokio's time.
+    /// Each call takes this time, in tokio's time.
     pub fn taking(self, time: Duration) -> Self {
         self.script().taking = time;
         self
     }
 
-    /// Answers the next call that has no answer yet like this.
+    /// The next unscripted call gets this answer.
     pub fn then(&self, answer: Answer) -> &Self {
         self.script().answers.push_back(answer);
         self
     }
 
-    /// Answers like this `times` times.
+    /// The next `times` unscripted calls get this answer.
     pub fn then_times(&self, times: usize, answer: &Answer) -> &Self {
         self.script().answers.extend(std::iter::repeat_n(answer, times).cloned());
         self
     }
 
-    /// Holds up the calls that are running and those to come, until [`release`](Self::release).
+    /// Holds back the running calls and all later ones, until [`release`](Self::release).
     pub fn hold(&self) {
         self.0.held.send_replace(true);
     }
 
-    /// Lets the calls go on.
+    /// Lets the calls continue.
     pub fn release(&self) {
         self.0.held.send_replace(false);
     }
 
-    /// Waits until it has been called so often.
+    /// Waits until it has been called this often.
     pub async fn called(&self, times: usize) {
         // The sender lives as long as `self`.
         let _ = self.0.calls.subscribe().wait_for(|calls| *calls >= times).await;
@@ -92,12 +92,12 @@ impl ScriptedSource {
         *self.0.calls.borrow()
     }
 
-    /// How many calls ran at once, at most.
+    /// The maximum number of calls at once.
     pub fn most_at_once(&self) -> usize {
         self.script().most_running
     }
 
-    /// What each call was told.
+    /// The context of each call.
     pub fn contexts(&self) -> Vec<FetchContext> {
         self.script().contexts.clone()
     }

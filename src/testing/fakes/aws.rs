@@ -18,19 +18,19 @@ const ROLE: &str = "app-role";
 const SESSION: &str = "imds-session";
 const KEYS_LAST: Duration = Duration::from_secs(6 * 60 * 60);
 const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/";
-/// By so much a request's date may differ from the service's clock.
+/// The maximum difference between a request's date and the service's clock.
 const SKEW: u64 = 5 * 60;
 
 /// AWS on one address: the metadata service (version 2) of an instance in the region `eu-test-1` with the role `app-role`, the
 /// agent of a container at [`container_url`](Self::container_url), and the token service of that region. Its tokens are
 /// `aws-1`, `aws-2` and so on; keys last 6 h, or [as long as is set](Self::keys_last).
 ///
-/// The metadata service refuses (401) a request without the token of a session, and a session without a lifetime (400) or
-/// with `X-Forwarded-For` (403). The agent wants `agent-token` as `Authorization` (401). The token service checks each
-/// signature (Signature Version 4), the session token, the date (within 5 min), the scope, and the parameters:
-/// `AssumeRoleWithWebIdentity` for the role `arn:aws:iam::123456789012:role/app` with the token `pod-token`, and
-/// `GetWebIdentityToken` with 1 to 10 audiences, `RS256` or `ES384`, and 60 to 3600 s. A token that would last longer than the
-/// keys which sign for it is refused (403, `SessionDurationEscalation`).
+/// The metadata service refuses (401) a request without the token of a session, and a session without a lifetime
+/// (400) or with `X-Forwarded-For` (403). The agent requires `agent-token` as `Authorization` (401). The token
+/// service checks each signature (Signature Version 4), the session token, the date (within 5 min), the scope, and
+/// the parameters: `AssumeRoleWithWebIdentity` for the role `arn:aws:iam::123456789012:role/app` with the token
+/// `pod-token`, and `GetWebIdentityToken` with 1 to 10 audiences, `RS256` or `ES384`, and 60 to 3600 s. A token
+/// that would last longer than its signing keys is refused (403, `SessionDurationEscalation`).
 #[derive(Debug)]
 pub struct Aws {
     pub(super) server: FakeAuthServer,
@@ -42,7 +42,7 @@ struct State {
     keys: u32,
     /// How long new keys last.
     keys_last: Duration,
-    /// The ends of the keys that were given, in Unix seconds.
+    /// The ends of the keys that were given out, in Unix seconds.
     ends: Vec<u64>,
     /// Keys up to this number are no longer accepted.
     ended: u32,
@@ -71,13 +71,13 @@ impl Aws {
         format!("{}/v1/credentials", self.server.base_url())
     }
 
-    /// Keys that are given from now on last so long. Default 6 h.
+    /// Keys that are given out from now on last for this time. Default 6 h.
     pub fn keys_last(&self, time: Duration) -> &Self {
         lock(&self.state).keys_last = time;
         self
     }
 
-    /// The keys that were given so far are no longer accepted (`ExpiredToken`).
+    /// The keys that were given out so far are no longer accepted (`ExpiredToken`).
     pub fn end_keys(&self) -> &Self {
         let mut state = lock(&self.state);
         state.ended = state.keys;
@@ -180,7 +180,7 @@ impl State {
         Reply::text(200, "text/xml", body)
     }
 
-    /// A token, asked for with keys that end then.
+    /// A token, requested with keys that end at `keys_end`.
     fn token(&mut self, form: &[(String, String)], keys_end: u64) -> Reply {
         let value = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
         let is_audience = |(name, value): &&(String, String)| {
@@ -206,7 +206,7 @@ impl State {
         Reply::text(200, "text/xml", body)
     }
 
-    /// When the keys end that signed, in Unix seconds; or why the signature is not accepted.
+    /// The end of the signing keys, in Unix seconds; or the reason why the signature is not accepted.
     fn signed(&mut self, asked: &Asked) -> Result<u64, Reply> {
         if let Some((status, code)) = self.refusal.take() {
             return Err(error(status, code, "the test says so"));
@@ -283,7 +283,7 @@ fn error(status: u16, code: &str, message: &str) -> Reply {
     Reply::text(status, "text/xml", body)
 }
 
-/// As AWS writes it.
+/// In AWS' format.
 fn end(time: Duration) -> String {
     let end = jiff::Timestamp::from_second(i64::try_from(unix_in(time)).unwrap_or(i64::MAX));
     end.unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

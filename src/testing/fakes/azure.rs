@@ -39,7 +39,7 @@ impl AzureImds {
         Ok(Self { server: server.await?, cached })
     }
 
-    /// Moves this server's time on.
+    /// Moves this server's time forward.
     pub fn advance(&self, time: Duration) -> &Self {
         lock(&self.cached).moved += time;
         self
@@ -48,8 +48,8 @@ impl AzureImds {
 
 /// The agent of Azure Arc: tokens `arc-1`, `arc-2` that last a day, each given again for half of it.
 ///
-/// A request without a key is answered with 401 and the path of a key file, which is written then. A key is good for one
-/// request. What [`AzureImds`] refuses, it refuses too, and it knows no `client_id`.
+/// A request without a key is answered with 401 and the path of a key file, which is written then. A key is good
+/// for one request. It refuses everything that [`AzureImds`] refuses, and it knows no `client_id`.
 #[derive(Debug)]
 pub struct AzureArc {
     pub(super) server: FakeAuthServer,
@@ -60,10 +60,10 @@ pub struct AzureArc {
 struct Agent {
     folder: PathBuf,
     cached: Cached,
-    /// The key that it waits for.
+    /// The key that the agent expects.
     key: Option<String>,
     keys: u32,
-    /// What it names in place of the key file.
+    /// The text in place of the key file's path.
     realm: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl AzureArc {
         Ok(Self { server: server.await?, agent })
     }
 
-    /// Names this file in its challenge, as a program in its place might. Default: the key file.
+    /// Names this file in its challenge, as an attacker's program might. Default: the key file.
     pub fn naming(&self, path: impl Into<String>) -> &Self {
         lock(&self.agent).realm = Some(path.into());
         self

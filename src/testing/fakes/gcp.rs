@@ -53,7 +53,7 @@ impl GcpMetadata {
         self
     }
 
-    /// Moves this server's time on.
+    /// Moves this server's time forward.
     pub fn advance(&self, time: Duration) -> &Self {
         lock(&self.state).cached.moved += time;
         self

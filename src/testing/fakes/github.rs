@@ -1,4 +1,4 @@
-//! GitHub, as an app sees it.
+//! GitHub, from an app's point of view.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -18,9 +18,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// GitHub's API for an app of the id `12345`, which is installed as `42` with the permissions `contents: write` and `issues:
 /// read` in the repositories `orders` and `stock`. Tokens `ghs_1`, `ghs_2` last an hour.
 ///
-/// It refuses (401) a JWT that is not signed by `RS256` with the app's key, has ended, ends more than 10 min from now, or has an
-/// `iat` in the future; a request without a `User-Agent` (403); another installation (404); a permission or a repository
-/// that the installation does not have (422). `GET /installation/repositories` is an API that takes its tokens.
+/// It refuses (401) a JWT that is not signed by `RS256` with the app's key, has ended, ends more than 10 min from
+/// now, or has an `iat` in the future; a request without a `User-Agent` (403); another installation (404); a
+/// permission or a repository that the installation does not have (422). `GET /installation/repositories` is an API
+/// that accepts its tokens.
 #[derive(Debug)]
 pub struct GithubApi {
     pub(super) server: FakeAuthServer,
@@ -31,7 +32,7 @@ pub struct GithubApi {
 struct State {
     key: Value,
     issued: Vec<Instant>,
-    /// How long its API takes to learn of a token.
+    /// The delay until its API knows a new token.
     late: Duration,
     /// In seconds.
     clock_ahead: i64,
@@ -59,19 +60,19 @@ impl GithubApi {
         Ok(Self { server: server.await?, state })
     }
 
-    /// The app has another key from now on. The old one is refused.
+    /// The app has this key from now on. The old key is refused.
     pub fn rotate(&self, public_jwk: Value) -> &Self {
         lock(&self.state).key = public_jwk;
         self
     }
 
-    /// Its API learns of each token so late. Until then it refuses the token. Default: at once.
+    /// Its API knows each token only after this delay. Until then it refuses the token. Default: no delay.
     pub fn late(&self, by: Duration) -> &Self {
         lock(&self.state).late = by;
         self
     }
 
-    /// Its clock is so many seconds ahead of this machine's. Default: 0.
+    /// Its clock is this many seconds ahead of this machine's. Default: 0.
     pub fn clock_ahead(&self, seconds: i64) -> &Self {
         lock(&self.state).clock_ahead = seconds;
         self
@@ -148,7 +149,7 @@ impl State {
         Reply::json(201, answer.to_string())
     }
 
-    /// What GitHub finds wrong with a JWT.
+    /// The fault that GitHub finds in a JWT.
     fn flaw(&self, jwt: &str) -> Option<&'static str> {
         const ODD: &str = "A JSON web token could not be decoded";
         let Some((header, claims)) = verify(&self.key, jwt) else { return Some(ODD) };

@@ -15,9 +15,9 @@ use crate::testing::server::FakeAuthServer;
 /// A Vault server with the logins `approle` (role id `role-1`, secret id `secret-1`) and `kubernetes` (role `orders`, the JWT
 /// `jwt-1`). Tokens `hvs.1`, `hvs.2` have a lease of an hour, can be renewed, and live for 3 h at most.
 ///
-/// It refuses (400) a wrong role, secret id or JWT, and (403) a token that it does not know, whose lease has ended, or that it has
-/// revoked. A renewal lasts as long as the first lease, but never beyond the longest life. `GET /v1/secret/data/app` is an
-/// API that takes its tokens, as `X-Vault-Token` or as a bearer token.
+/// It refuses (400) a wrong role, secret id or JWT. It refuses (403) a token that is unknown or revoked, or whose
+/// lease has ended. A renewal lasts as long as the first lease, but never beyond the longest life.
+/// `GET /v1/secret/data/app` is an API that accepts its tokens, as `X-Vault-Token` or as a bearer token.
 #[derive(Debug)]
 pub struct VaultServer {
     pub(super) server: FakeAuthServer,
@@ -32,14 +32,14 @@ struct State {
     secret_id: String,
     jwt: String,
     logins: u32,
-    /// By token.
+    /// The issued tokens, by their secret.
     tokens: BTreeMap<String, Issued>,
     began: Instant,
     /// How far this server's time was moved.
     moved: Duration,
 }
 
-/// Moments of this server's time.
+/// A moment of this server's time.
 #[derive(Debug)]
 struct Issued {
     until: Duration,
@@ -71,7 +71,7 @@ impl VaultServer {
         Ok(Self { server: server.await?, state })
     }
 
-    /// The lease of tokens from now on, and their longest life. Default: 1 h and 3 h.
+    /// The lease of new tokens from now on, and their longest life. Default: 1 h and 3 h.
     pub fn leases(&self, lease: Duration, longest: Duration) -> &Self {
         let mut state = lock(&self.state);
         (state.lease, state.longest) = (lease, longest);
@@ -79,31 +79,31 @@ impl VaultServer {
         self
     }
 
-    /// Tokens from now on cannot be renewed. Default: they can.
+    /// New tokens from now on cannot be renewed. Default: they can.
     pub fn not_renewable(&self) -> &Self {
         lock(&self.state).is_renewable = false;
         self
     }
 
-    /// The role has this secret id from now on, and no other.
+    /// The role has only this secret id from now on.
     pub fn secret_id(&self, secret: impl Into<String>) -> &Self {
         lock(&self.state).secret_id = secret.into();
         self
     }
 
-    /// The login by Kubernetes takes this JWT from now on, and no other.
+    /// The login by Kubernetes accepts only this JWT from now on.
     pub fn jwt(&self, jwt: impl Into<String>) -> &Self {
         lock(&self.state).jwt = jwt.into();
         self
     }
 
-    /// No token is known any more.
+    /// Revokes all tokens.
     pub fn revoke_all(&self) -> &Self {
         lock(&self.state).tokens.clear();
         self
     }
 
-    /// Moves this server's time on.
+    /// Moves this server's time forward.
     pub fn advance(&self, time: Duration) -> &Self {
         lock(&self.state).moved += time;
         self
@@ -155,7 +155,7 @@ impl State {
         self.granted(&token, lasts)
     }
 
-    /// The token of a request, if it is good.
+    /// The token of a request, if the server accepts it.
     fn token(&self, asked: &Asked) -> Option<String> {
         let bearer = || asked.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let token = asked.header("x-vault-token").or_else(bearer)?;

@@ -10,7 +10,7 @@ use super::seen::Count;
 use super::setting::{Does, Nonce, next};
 use super::world::{World, is_nonce, nonce_text};
 
-/// So long after its end a token is still taken: it may have been good when it was sent.
+/// A token is accepted for this time after its end, because it may have been valid when it was sent.
 const LENIENCY: Duration = Duration::from_millis(500);
 
 pub(super) fn answer(world: &mut World, asked: &Asked) -> Reply {
@@ -48,14 +48,14 @@ fn target(asked: &Asked) -> (String, String) {
     (method.to_owned(), path.split('?').next().unwrap_or_default().to_owned())
 }
 
-/// Scheme and token of a request.
+/// The scheme and the token of a request.
 fn presented(asked: &Asked) -> (String, String) {
     let value = asked.header("authorization").unwrap_or_default();
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     (scheme.to_ascii_lowercase(), token.trim().to_owned())
 }
 
-/// Counts a token that should not have been shown. Whether it is good.
+/// Counts a token that should not have been sent. Returns whether it is accepted.
 fn note(world: &mut World, asked: &Asked) -> bool {
     let (_, token) = presented(asked);
     let Some(issued) = world.access.get(&token) else { return false };
@@ -96,7 +96,7 @@ fn rejection(challenges: &[String]) -> Reply {
         .fold(Reply::json(401, "{}"), |reply, challenge| reply.with_header("WWW-Authenticate", challenge))
 }
 
-/// Whether a good proof comes with the token, by the key that the token is bound to (RFC 9449 section 7).
+/// Whether a valid proof comes with the token, by the key to which the token is bound (RFC 9449 section 7).
 fn proved(world: &mut World, asked: &Asked, method: &str, path: &str) -> Result<(), &'static str> {
     let (_, token) = presented(asked);
     let uri = format!("{}{path}", world.origins.api);
@@ -115,7 +115,7 @@ fn proved(world: &mut World, asked: &Asked, method: &str, path: &str) -> Result<
     if is_bound { Ok(()) } else { Err("invalid_token") }
 }
 
-/// Another host, to which a redirect leads. Whoever trusts it with credentials gets a token.
+/// Another host, to which a redirect leads. It gives a token to a client that sends credentials there.
 pub(super) fn elsewhere(world: &mut World, asked: &Asked) -> Reply {
     world.add(Count::RequestsElsewhere);
     if world.shows_a_secret(&asked.head) || world.shows_a_secret(&asked.body) {

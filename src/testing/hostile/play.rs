@@ -17,32 +17,33 @@ use super::seen::Count;
 /// The longest line of a client, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// How a scenario has ended.
+/// The result of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Nothing was seen that should not have been.
+    /// No fault was seen.
     Passed,
     /// A sentence for each fault.
     Failed(Vec<String>),
-    /// The client cannot do what it was asked for, and has made no fault before it said so; the text is its own.
+    /// The client does not support a requirement, and has made no fault before it said so. The text is the
+    /// client's.
     NotSupported(String),
 }
 
-/// The verdict, and what it is based on.
+/// The verdict, and the counts behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
     /// The verdict.
     pub verdict: Verdict,
-    /// All that was counted.
+    /// All counts.
     pub seen: BTreeMap<Count, u64>,
 }
 
-/// Plays a scenario with a client that reads its lines from `to_client` and writes its own into `from_client`.
+/// Runs a scenario with a client that reads its lines from `to_client` and writes its own into `from_client`.
 ///
-/// It takes at most the scenario's [limit](Scenario::limit). Whatever the client does wrong, the silence of a client included, is a
-/// fault in the [`Verdict`].
+/// It takes at most the scenario's [limit](Scenario::limit). Every wrong behaviour of the client, including
+/// silence, is a fault in the [`Verdict`].
 ///
 /// # Errors
 /// The servers cannot be started.
@@ -78,12 +79,12 @@ pub async fn play(
         Some(what) => Verdict::NotSupported(what),
         None => Verdict::Passed,
     };
-    // A client that has gone need not be told.
+    // A client that has ended needs no last line.
     let _ = playing.write(&ToClient::End(true)).await;
     Ok(Outcome { verdict, seen: servers.seen() })
 }
 
-/// Why a scenario ends early.
+/// The reason why a scenario ends early.
 enum Stop {
     NotSupported(String),
     Fault(String),
@@ -93,9 +94,9 @@ struct Playing<'a, R, W> {
     servers: &'a Hostile,
     input: BufReader<R>,
     output: W,
-    /// So many calls were asked for.
+    /// How many calls were requested.
     calls: u64,
-    /// Of them these have not ended.
+    /// The calls that have not ended.
     waiting: BTreeSet<u64>,
     faults: Vec<String>,
     until: Instant,

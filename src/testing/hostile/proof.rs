@@ -9,33 +9,33 @@ use crate::clock::{Clock, SystemClock};
 use crate::oauth::jws::sha256;
 use crate::oauth::jws::verify::verify;
 
-/// How far an `iat` may be from this machine's time, in seconds.
+/// The maximum difference between an `iat` and this machine's time, in seconds.
 const SKEW: u64 = 300;
 /// The longest life of an assertion, in seconds.
 const LONGEST: u64 = 3600;
 
-/// Identifiers that were seen.
+/// The identifiers that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Ids(HashSet<String>);
 
 impl Ids {
-    /// Whether it is a new one. A claim that is no text is none.
+    /// Whether it is a new one. A claim that is not text is not an identifier.
     fn is_new(&mut self, jti: &Value) -> bool {
         jti.as_str().is_some_and(|jti| self.0.insert(jti.to_owned()))
     }
 }
 
-/// What is wrong with a proof or an assertion.
+/// The fault of a proof or an assertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// There is none.
+    /// There is no proof or assertion.
     Missing,
-    /// Its `jti` was seen before, or is no text.
+    /// Its `jti` was seen before, or is not text.
     Repeated,
     Other,
 }
 
-/// What a proof has to name (RFC 9449 section 4.3).
+/// The values that a proof must contain (RFC 9449 section 4.3).
 pub(super) struct Target<'a> {
     pub(super) method: &'a str,
     pub(super) uri: &'a str,
@@ -43,9 +43,9 @@ pub(super) struct Target<'a> {
     pub(super) token: Option<&'a str>,
 }
 
-/// A good proof.
+/// A valid proof.
 pub(super) struct Proof {
-    /// The key, in one form.
+    /// The key, in its normal form.
     pub(super) key: String,
     pub(super) nonce: Option<String>,
 }
@@ -72,7 +72,7 @@ pub(super) fn proof(text: Option<&str>, target: &Target<'_>, ids: &mut Ids) -> R
     Ok(Proof { key, nonce: claims["nonce"].as_str().map(ToOwned::to_owned) })
 }
 
-/// What an assertion has to say (RFC 7523 section 3).
+/// The values that an assertion must contain (RFC 7523 section 3).
 pub(super) struct Expected<'a> {
     pub(super) client: &'a str,
     pub(super) audiences: [&'a str; 2],

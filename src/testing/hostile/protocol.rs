@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What the runner writes.
+/// A line of the runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -17,45 +17,45 @@ pub enum ToClient {
     End(bool),
 }
 
-/// What the client writes.
+/// A line of the client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FromClient {
-    /// It has read its configuration: always `true`.
+    /// The client has read its configuration: always `true`.
     Ready(bool),
     /// A call has ended.
     Done(Done),
-    /// It cannot do this; the text says what. The scenario ends.
+    /// The client does not support this. The text names the feature. The scenario ends.
     Unsupported(String),
 }
 
-/// What a client has to know.
+/// The configuration of a client.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Configure {
     /// The issuer, for clients that read its metadata (RFC 8414, or `OpenID` Connect Discovery).
     pub issuer: String,
-    /// The token endpoint, for those that do not.
+    /// The token endpoint, for clients that read no metadata.
     pub token_endpoint: String,
     /// The client's id.
     pub client_id: String,
-    /// How the client shows who it is.
+    /// How the client proves its identity.
     pub auth: Auth,
-    /// Its secret, where `auth` needs one.
+    /// Its secret, if `auth` needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<String>,
-    /// Its private key in PEM (PKCS #8, P-256, for ES256), where `auth` needs one.
+    /// Its private key in PEM (PKCS #8, P-256, for ES256), if `auth` needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key: Option<String>,
     /// How it gets tokens.
     pub grant: Grant,
-    /// Its first refresh token, where `grant` needs one.
+    /// Its first refresh token, if `grant` needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
-    /// Whether its tokens are to be bound to a key (RFC 9449). It makes the key itself.
+    /// Whether its tokens are to be bound to a key (RFC 9449). The client makes the key itself.
     pub dpop: bool,
-    /// The origin of the API: where its tokens belong.
+    /// The origin of the API, to which the tokens belong.
     pub api: String,
     /// How long one answer of the token endpoint may take, in milliseconds.
     pub timeout_ms: u64,
@@ -73,7 +73,7 @@ impl fmt::Debug for Configure {
     }
 }
 
-/// How a client shows who it is.
+/// How a client proves its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -95,7 +95,7 @@ pub enum Grant {
     RefreshToken,
 }
 
-/// A request that the client is to send.
+/// A request that the client must send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Request {
@@ -110,7 +110,7 @@ pub struct Request {
     pub body: Option<String>,
 }
 
-/// How a call has ended: with a status, or with an error.
+/// The result of a call: a status, or an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The number of the call.

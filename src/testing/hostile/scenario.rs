@@ -1,4 +1,4 @@
-//! A scenario, as it stands in a file.
+//! The format of a scenario in a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::seen::{Bound, Count};
 use super::setting::{ApiSide, ClientSide, TokenSide};
 use crate::duration::duration;
 
-/// One scenario: what the servers do, what the client is asked to do, what must have been seen.
+/// One scenario: the behaviour of the servers, the requests to the client, and the required counts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -34,16 +34,16 @@ fn limit() -> Duration {
     Duration::from_secs(20)
 }
 
-/// How binding a scenario is.
+/// The rank of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rank {
-    /// A standard demands it.
+    /// A standard requires it.
     Must,
     /// A standard recommends it.
     Should,
-    /// No standard says it. It is what good clients do.
+    /// No standard requires it. Good clients do it.
     Practice,
 }
 
@@ -58,28 +58,28 @@ impl fmt::Display for Rank {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Step {
-    /// The client is asked to call the API. The step ends when it has told of each call.
+    /// The client is asked to call the API. The step ends when the client has reported each call.
     Call(Call),
     /// Time passes.
     #[serde(deserialize_with = "duration")]
     Pause(Duration),
-    /// The authorization server revokes what it has issued so far.
+    /// The authorization server revokes the tokens that it has issued so far.
     Revoke(Revoked),
     /// The token endpoint fails from now on (503), or works again.
     AuthServer(Switch),
 }
 
-/// Calls of the API that the client is asked for.
+/// Calls of the API that the client must make.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Call {
     /// How many. Default: 1.
     pub times: u32,
-    /// The time between two of them. Default: none, so they are asked for at once.
+    /// The time between two calls. Default: none, so all are requested at once.
     #[serde(deserialize_with = "duration")]
     pub every: Duration,
-    /// Whether each is asked for when the one before has ended. Default: false.
+    /// Whether each call is requested after the end of the one before. Default: false.
     pub in_turn: bool,
     /// Default: `GET`.
     pub method: String,
@@ -87,7 +87,7 @@ pub struct Call {
     pub body: Option<String>,
     /// The query of the address. Default: none.
     pub query: Option<String>,
-    /// What the client must tell of each. Default: `ok`.
+    /// What the client must report for each call. Default: `ok`.
     pub told: Told,
 }
 
@@ -98,7 +98,7 @@ impl Default for Call {
     }
 }
 
-/// What a client must tell of a call.
+/// The required report of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -111,7 +111,7 @@ pub enum Told {
     Any,
 }
 
-/// What is revoked.
+/// The tokens that are revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -133,7 +133,7 @@ pub enum Switch {
     Up,
 }
 
-/// Why a file of scenarios cannot be used.
+/// The reason why a file of scenarios cannot be used.
 #[derive(Debug)]
 pub struct ScenarioError(String);
 
@@ -149,8 +149,8 @@ impl Scenario {
     /// Reads a file: a JSON array of scenarios.
     ///
     /// # Errors
-    /// The text is no such array, a scenario has a field that is not known, two have the same name, or one can be neither passed
-    /// nor failed.
+    /// The text is not such an array, a scenario has an unknown field, two scenarios have the same name, or a
+    /// scenario can be neither passed nor failed.
     pub fn read(text: &str) -> Result<Vec<Self>, ScenarioError> {
         let all: Vec<Self> =
             serde_json::from_str(text).map_err(|error| ScenarioError(format!("no scenarios: {error}")))?;
@@ -184,12 +184,12 @@ impl Scenario {
         }
     }
 
-    /// A sentence, unlike any other in its file.
+    /// A sentence that is unique in its file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is tried.
+    /// The behaviour that is tested.
     pub fn tried(&self) -> &str {
         &self.tried
     }
@@ -199,17 +199,17 @@ impl Scenario {
         &self.by
     }
 
-    /// How binding it is.
+    /// The rank.
     pub fn rank(&self) -> Rank {
         self.rank
     }
 
-    /// What is done, in order.
+    /// The steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// How long it may take.
+    /// The time limit.
     pub fn limit(&self) -> Duration {
         self.limit
     }

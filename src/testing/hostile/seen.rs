@@ -1,56 +1,56 @@
-//! What is counted, and what the counts must be.
+//! The counts, and their required values.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What the servers and the runner count. In a scenario, and in a report, it has the name in parentheses.
+/// The counts of the servers and the runner. In a scenario, and in a report, a count has the name in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Count {
     /// Requests at the token endpoint (`token_requests`).
     TokenRequests,
-    /// The most of them that were under way at once (`token_requests_at_once`).
+    /// The maximum number of these requests under way at once (`token_requests_at_once`).
     TokenRequestsAtOnce,
-    /// Requests there before the time that a `Retry-After` named (`early_token_requests`).
+    /// Requests at the token endpoint before the time in a `Retry-After` (`early_token_requests`).
     EarlyTokenRequests,
-    /// Requests there with wrong credentials, or with an assertion that is flawed (`wrong_credentials`).
+    /// Requests at the token endpoint with wrong credentials, or with a faulty assertion (`wrong_credentials`).
     WrongCredentials,
     /// Access tokens issued (`tokens_issued`).
     TokensIssued,
-    /// The most uses of one refresh token (`uses_of_one_refresh_token`).
+    /// The maximum number of uses of one refresh token (`uses_of_one_refresh_token`).
     UsesOfOneRefreshToken,
     /// Requests at the API (`api_requests`).
     ApiRequests,
-    /// The most requests there for one call (`requests_of_one_call`).
+    /// The maximum number of requests at the API for one call (`requests_of_one_call`).
     RequestsOfOneCall,
     /// Requests that the API has carried out (`applied`).
     Applied,
-    /// The most times that it has carried out one call (`applied_of_one_call`).
+    /// The maximum number of times that the API has carried out one call (`applied_of_one_call`).
     AppliedOfOneCall,
-    /// Requests there without a token (`without_token`).
+    /// Requests at the API without a token (`without_token`).
     WithoutToken,
-    /// Requests there with a token half a second past its end (`expired_token_shown`).
+    /// Requests at the API with a token more than half a second past its end (`expired_token_shown`).
     ExpiredTokenShown,
-    /// Requests there with a token that has been revoked (`revoked_token_shown`).
+    /// Requests at the API with a revoked token (`revoked_token_shown`).
     RevokedTokenShown,
     /// Proofs and assertions whose `jti` was seen before (`repeated_jti`).
     RepeatedJti,
-    /// Proofs with another flaw than a missing or an old nonce (`flawed_proofs`).
+    /// Proofs with a fault other than a missing or an old nonce (`flawed_proofs`).
     FlawedProofs,
-    /// Proofs without the nonce that is asked for (`wrong_nonces`).
+    /// Proofs without the required nonce (`wrong_nonces`).
     WrongNonces,
     /// Requests at the other host (`requests_elsewhere`).
     RequestsElsewhere,
-    /// Requests there that show a secret (`secrets_elsewhere`).
+    /// Requests at the other host that contain a secret (`secrets_elsewhere`).
     SecretsElsewhere,
-    /// Lines of the client that show a secret (`secrets_told`).
+    /// Lines of the client that contain a secret (`secrets_told`).
     SecretsTold,
-    /// Calls that the client told a status of 200 to 299 for (`calls_ok`).
+    /// Calls that the client reported with a status of 200 to 299 (`calls_ok`).
     CallsOk,
-    /// Calls that it told anything else for (`calls_failed`).
+    /// Calls that the client reported otherwise (`calls_failed`).
     CallsFailed,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// What a count must be: a number, or `{"least": 1, "most": 2}`.
+/// The required value of a count: a number, or `{"least": 1, "most": 2}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Written")]
 pub struct Bound {
@@ -98,19 +98,19 @@ impl From<Written> for Bound {
 }
 
 impl Bound {
-    /// What is wrong with the count, if anything is.
+    /// The fault of the count, if there is one.
     pub(super) fn fault(self, count: Count, seen: &BTreeMap<Count, u64>) -> Option<String> {
         let number = seen.get(&count).copied().unwrap_or_default();
         let is_fault = !(self.least..=self.most).contains(&number);
         is_fault.then(|| format!("{count}: {number}, expected {self}"))
     }
 
-    /// What is wrong with the count however the rest of the scenario goes.
+    /// The fault of the count that the rest of the scenario cannot correct.
     pub(super) fn excess(self, count: Count, seen: &BTreeMap<Count, u64>) -> Option<String> {
         Self { least: 0, ..self }.fault(count, seen).and_then(|_| self.fault(count, seen))
     }
 
-    /// Whether no number is inside.
+    /// Whether no number satisfies it.
     pub(super) fn is_empty(self) -> bool {
         self.least > self.most
     }

@@ -1,4 +1,4 @@
-//! What the servers of a scenario do.
+//! The behaviour of the servers in a scenario.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::protocol::{Auth, Grant};
 use crate::duration::duration;
 
-/// What the client is configured with.
+/// The configuration of the client.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ClientSide {
@@ -18,7 +18,7 @@ pub(super) struct ClientSide {
     pub(super) auth: Auth,
     pub(super) secret: String,
     pub(super) dpop: bool,
-    /// How long it is to wait for an answer of the token endpoint.
+    /// How long the client must wait for an answer of the token endpoint.
     #[serde(deserialize_with = "duration")]
     pub(super) timeout: Duration,
 }
@@ -42,13 +42,13 @@ impl Default for ClientSide {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TokenSide {
-    /// In the order of the requests; then the usual one.
+    /// The answers in the order of the requests. After these comes the usual answer.
     pub(super) answers: VecDeque<Scripted>,
-    /// As it is written into the answer. `null`: left out.
+    /// The value as it is written into the answer. `null`: left out.
     pub(super) expires_in: Value,
-    /// Left out: `Bearer`, or `DPoP` where the client has a key.
+    /// Left out: `Bearer`, or `DPoP` if the client has a key.
     pub(super) token_type: Option<String>,
-    /// How long an answer takes.
+    /// The time that an answer takes.
     #[serde(deserialize_with = "duration")]
     pub(super) takes: Duration,
     pub(super) nonce: Nonce,
@@ -74,10 +74,10 @@ impl Default for TokenSide {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ApiSide {
     pub(super) answers: VecDeque<Scripted>,
-    /// The lines with which a token that is not good is rejected.
+    /// The header lines that reject an unaccepted token.
     pub(super) challenges: Vec<String>,
     pub(super) nonce: Nonce,
-    /// One request in so many is rejected though its token is good, by dice with this seed.
+    /// Rejects one in so many requests although the token is valid, at random with this seed.
     pub(super) random: Option<Random>,
 }
 
@@ -88,14 +88,14 @@ impl Default for ApiSide {
     }
 }
 
-/// Whether a proof has to have a nonce.
+/// Whether a proof must have a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Nonce {
     Never,
-    /// One, for all requests.
+    /// One nonce, for all requests.
     Once,
-    /// Another one after each answer.
+    /// A new nonce after each answer.
     Each,
 }
 
@@ -106,19 +106,19 @@ pub(super) struct Random {
     pub(super) seed: u64,
 }
 
-/// One answer out of turn. In headers and body `{elsewhere}` stands for the other host, `{secret}` for the client's secret.
+/// One special answer. In headers and body `{elsewhere}` stands for the other host, `{secret}` for the client's secret.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scripted {
-    /// An HTTP answer; nothing is carried out.
+    /// An HTTP answer. The request is not carried out.
     pub(super) status: Option<u16>,
     #[serde(default)]
     pub(super) headers: Vec<(String, String)>,
     #[serde(default)]
     pub(super) body: String,
-    /// What is done instead.
+    /// The behaviour instead of an HTTP answer.
     pub(super) does: Option<Does>,
-    /// For so many requests. 0: for all that come.
+    /// The number of requests. 0: all requests.
     #[serde(default = "once")]
     pub(super) times: u32,
 }
@@ -130,11 +130,11 @@ fn once() -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Does {
-    /// What is usual.
+    /// The usual answer.
     Usual,
-    /// The usual, carried out; then the connection is closed without an answer.
+    /// The request is carried out. Then the connection is closed without an answer.
     Lose,
-    /// The connection is closed; nothing is carried out.
+    /// The connection is closed, and the request is not carried out.
     Close,
     /// The usual answer, a byte each 100 ms.
     Drip,
@@ -143,7 +143,7 @@ pub(super) enum Does {
 }
 
 impl Scripted {
-    /// Whether it says one thing.
+    /// Whether exactly one behaviour is given.
     pub(super) fn is_clear(&self) -> bool {
         self.status.is_some() != self.does.is_some()
     }
@@ -155,7 +155,7 @@ pub(super) fn next(script: &mut VecDeque<Scripted>) -> Option<Scripted> {
     if first.times == 1 {
         return script.pop_front();
     }
-    // 0 stands for all that come.
+    // 0 stands for all requests.
     first.times = first.times.saturating_sub(1);
     Some(first.clone())
 }

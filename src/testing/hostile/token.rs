@@ -14,9 +14,9 @@ use super::seen::Count;
 use super::setting::{Does, Nonce, next};
 use super::world::{CLIENT_ID, Issued, World, decoded, is_nonce, nonce_text};
 
-/// A byte of an answer that drips.
+/// The time between two bytes of a dripping answer.
 const DRIP: Duration = Duration::from_millis(100);
-/// What stands in front of an answer that is too long.
+/// The length of the white space in front of an oversize answer.
 const OVERSIZE: usize = 4 * 1024 * 1024;
 
 /// RFC 7523 section 2.2.
@@ -95,7 +95,7 @@ fn granted(world: &mut World, asked: &Asked) -> Result<Reply, Reply> {
         }
         _ => Err(refusal(400, "unsupported_grant_type")),
     };
-    // RFC 9449 section 8.2: the next nonce comes with any answer.
+    // RFC 9449 section 8.2: any answer may carry the next nonce.
     let with_nonce = |world: &World, reply: Reply| match world.token.nonce {
         Nonce::Never => reply,
         Nonce::Once | Nonce::Each => reply.with_header("DPoP-Nonce", nonce_text(world.token_nonce)),
@@ -103,7 +103,7 @@ fn granted(world: &mut World, asked: &Asked) -> Result<Reply, Reply> {
     reply.map(|reply| with_nonce(world, reply)).map_err(|reply| with_nonce(world, reply))
 }
 
-/// Whether the client is the one that it has to be.
+/// Whether the client is the configured one.
 fn is_client<'a>(world: &mut World, asked: &Asked, field: &dyn Fn(&str) -> Option<&'a str>) -> bool {
     if world.client.auth == Auth::ClientSecretBasic {
         return basic(asked).is_some_and(|(id, secret)| id == CLIENT_ID && secret == world.client.secret);
@@ -115,7 +115,7 @@ fn is_client<'a>(world: &mut World, asked: &Asked, field: &dyn Fn(&str) -> Optio
     let (issuer, endpoint, key) =
         (world.origins.auth.clone(), world.token_endpoint(), world.public_key().clone());
     let expected = Expected { client: CLIENT_ID, audiences: [&issuer, &endpoint] };
-    // Whoever has it can show it until it ends: it must go nowhere else.
+    // Anybody who has this assertion can use it until it ends. Therefore it must go to no other host.
     world.secrets.push(text.to_owned());
     let verdict = proof::assertion(text, &key, &expected, &mut world.ids);
     if verdict == Err(Flaw::Repeated) {
@@ -124,7 +124,7 @@ fn is_client<'a>(world: &mut World, asked: &Asked, field: &dyn Fn(&str) -> Optio
     verdict.is_ok()
 }
 
-/// Id and secret, each form-encoded before they were joined (RFC 6749 section 2.3.1).
+/// The id and the secret, each form-encoded before they were joined (RFC 6749 section 2.3.1).
 fn basic(asked: &Asked) -> Option<(String, String)> {
     let value = asked.header("authorization")?;
     let (scheme, credentials) = value.split_once(' ')?;
@@ -133,7 +133,7 @@ fn basic(asked: &Asked) -> Option<(String, String)> {
     scheme.eq_ignore_ascii_case("basic").then(|| (decoded(id), decoded(secret)))
 }
 
-/// The key of a good proof.
+/// The key of a valid proof.
 fn proved(world: &mut World, asked: &Asked) -> Result<String, Reply> {
     let uri = world.token_endpoint();
     let proof = world
@@ -151,7 +151,7 @@ fn proved(world: &mut World, asked: &Asked) -> Result<String, Reply> {
     Ok(proof.key)
 }
 
-/// Each refresh token is good for one use. A second one revokes the family (RFC 9700 section 4.14.2).
+/// Each refresh token may be used once. A second use revokes the family (RFC 9700 section 4.14.2).
 fn refreshed(world: &mut World, token: &str, bound_to: Option<String>) -> Result<Reply, Reply> {
     let Some(spent) = world.refresh.get_mut(token) else { return Err(refusal(400, "invalid_grant")) };
     spent.times += 1;
@@ -184,14 +184,14 @@ fn issue(world: &mut World, bound_to: Option<String>, refresh_token: Option<Stri
     if world.token.cache_control { reply.with_header("Cache-Control", "no-store") } else { reply }
 }
 
-/// What a server means that writes a lifetime like this. `None`: it does not say. An end that lies in the past, and 0, are not
-/// meant: such a token is good.
+/// The lifetime that a server means by this text. `None`: it gives no lifetime. An end in the past, and 0, are not
+/// meant literally: such a token is accepted.
 fn lifetime(expires_in: &Value) -> Option<Duration> {
     let seconds = expires_in.as_f64().or_else(|| expires_in.as_str()?.trim().parse().ok())?;
     Duration::try_from_secs_f64(seconds).ok().filter(|life| !life.is_zero())
 }
 
-/// An answer as it stands on the wire.
+/// The bytes of an answer on the wire.
 fn bytes(reply: &Reply) -> Vec<u8> {
     let Reply::Http { status, headers, body } = reply else { return Vec::new() };
     let mut head = format!("HTTP/1.1 {status} _\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());

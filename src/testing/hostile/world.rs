@@ -1,4 +1,4 @@
-//! What the servers of a scenario know, and what they have seen.
+//! The state of the servers of a scenario, and what they have seen.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,7 +21,7 @@ use crate::oauth::PrivateKey;
 
 pub(super) const CLIENT_ID: &str = "hostile-client";
 
-/// All of it, behind one lock.
+/// The whole state, behind one lock.
 pub(super) struct World {
     pub(super) client: ClientSide,
     pub(super) token: TokenSide,
@@ -30,7 +30,7 @@ pub(super) struct World {
     pub(super) origins: Origins,
     key: ClientKey,
     seen: BTreeMap<Count, u64>,
-    /// Requests, and how many were carried out, by path.
+    /// Requests, and how many of them were carried out, by path.
     pub(super) by_call: HashMap<String, (u64, u64)>,
     pub(super) access: HashMap<String, Issued>,
     pub(super) refresh: HashMap<String, Spent>,
@@ -41,11 +41,11 @@ pub(super) struct World {
     /// When a `Retry-After` ends.
     pub(super) not_before: Option<Instant>,
     pub(super) dice: fastrand::Rng,
-    /// What must be shown to nobody else.
+    /// Texts that must be sent to no other host.
     pub(super) secrets: Vec<String>,
 }
 
-/// Where the servers are, without a slash at the end.
+/// The addresses of the servers, without a slash at the end.
 #[derive(Default)]
 pub(super) struct Origins {
     pub(super) auth: String,
@@ -62,7 +62,7 @@ struct ClientKey {
 /// An access token.
 pub(super) struct Issued {
     pub(super) until: Option<Instant>,
-    /// The key that it is bound to.
+    /// The key to which it is bound.
     pub(super) bound_to: Option<String>,
     pub(super) is_revoked: bool,
 }
@@ -103,7 +103,7 @@ impl World {
         Ok(world)
     }
 
-    /// They are reachable from now on.
+    /// The servers are reachable from now on.
     pub(super) fn open(&mut self, auth: String, api: String, elsewhere: String) {
         self.origins = Origins { auth, api, elsewhere };
     }
@@ -176,7 +176,7 @@ impl World {
         token
     }
 
-    /// A name that nobody guesses, and that stands in no other text.
+    /// A name that cannot be guessed, and that is part of no other text.
     pub(super) fn new_secret(&mut self, kind: &str) -> String {
         let letters: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
         let secret = format!("{kind}-{}-{letters}", self.secrets.len());
@@ -184,7 +184,7 @@ impl World {
         secret
     }
 
-    /// In clear, form-encoded, in Basic credentials, or in a string of JSON.
+    /// Whether a secret is in the text: in clear, form-encoded, in Basic credentials, or in a string of JSON.
     pub(super) fn shows_a_secret(&self, text: &str) -> bool {
         let credentials = text.split_ascii_whitespace().filter_map(|word| STANDARD.decode(word).ok());
         let credentials = credentials.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -193,12 +193,12 @@ impl World {
             add_strings(&document, &mut readings);
         }
         readings.into_iter().flat_map(|text| [decoded(&text), text]).any(|text| {
-            // An empty secret would stand in each text.
+            // An empty secret would be in each text.
             self.secrets.iter().any(|secret| !secret.is_empty() && shows(&text, secret))
         })
     }
 
-    /// Checks a proof, and counts its flaw.
+    /// Checks a proof, and counts its fault.
     pub(super) fn proof(&mut self, asked: &Asked, target: &Target<'_>) -> Result<super::proof::Proof, ()> {
         super::proof::proof(asked.header("dpop"), target, &mut self.ids).map_err(|flaw| {
             self.add(if flaw == Flaw::Repeated { Count::RepeatedJti } else { Count::FlawedProofs });
@@ -219,7 +219,7 @@ impl World {
         reply
     }
 
-    /// The time that a `Retry-After` in seconds names. A tenth of a second less is no fault.
+    /// Records the time in a `Retry-After` in seconds. A tenth of a second less is no fault.
     pub(super) fn note_retry_after(&mut self, answer: &Scripted) {
         let value = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
         let seconds: Option<u64> = value.and_then(|(_, value)| value.parse().ok());
@@ -229,7 +229,7 @@ impl World {
     }
 }
 
-/// Whether the nonce is the one that is asked for.
+/// Whether the nonce is the required one.
 pub(super) fn is_nonce(kind: Nonce, number: u64, nonce: Option<&str>) -> bool {
     kind == Nonce::Never || nonce == Some(&*nonce_text(number))
 }
@@ -238,9 +238,9 @@ pub(super) fn nonce_text(number: u64) -> String {
     format!("nonce-{number}")
 }
 
-/// A form's value as it was before it was encoded.
+/// A form's value, decoded.
 pub(super) fn decoded(text: &str) -> String {
-    // What parts a form's fields is left as it is.
+    // The separators of a form's fields are left as they are.
     let parts = text.split('&').map(|part| {
         let whole = format!("={part}");
         form_urlencoded::parse(whole.as_bytes()).map(|(_, value)| value.into_owned()).collect::<String>()
@@ -248,7 +248,7 @@ pub(super) fn decoded(text: &str) -> String {
     parts.collect::<Vec<_>>().join("&")
 }
 
-/// As it is, or as it stands in a text that quotes a string of JSON.
+/// Whether the secret is in the text, as it is or as in a quoted string of JSON.
 fn shows(text: &str, secret: &str) -> bool {
     let quoted = Value::from(secret).to_string();
     let inside = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
@@ -269,7 +269,7 @@ fn add_strings(document: &Value, strings: &mut Vec<String>) {
 }
 
 impl ClientKey {
-    /// The lines of the PEM in which the private key stands. The last one has only a part of the public key.
+    /// The lines of the PEM that contain the private key. The last line has only a part of the public key.
     fn secret_lines(&self) -> Vec<String> {
         self.pem.lines().filter(|line| !line.starts_with("-----")).take(2).map(str::to_owned).collect()
     }
@@ -278,7 +278,7 @@ impl ClientKey {
         let document =
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
         let text = STANDARD.encode(document.as_ref());
-        // RFC 7468 section 2: 64 characters a line, and some clients insist on it.
+        // RFC 7468 section 2: 64 characters a line. Some clients require this.
         let mut pem = "-----BEGIN PRIVATE KEY-----\n".to_owned();
         for (at, character) in text.char_indices() {
             if at > 0 && at % 64 == 0 {
