@@ -1,36 +1,37 @@
-//! HTTP clients that carry the token: attach it, recognise a rejection, ask for the next token, send the request again
-//! once.
+//! HTTP clients with a token. A middleware puts the token on a request. After a rejection it requests the next
+//! token and sends the request again, once.
 //!
-//! A [`BearerAuth`] holds a [`TokenHandle`](crate::TokenHandle) and the origins that may have its tokens. One serves every client: reqwest
-//! (`middleware::reqwest`), reqwest-middleware, tower with hyper and tonic (`middleware::tower`), awc
-//! (`middleware::awc`).
+//! A [`BearerAuth`] holds a [`TokenHandle`](crate::TokenHandle) and the origins that may get its tokens. One
+//! `BearerAuth` serves every client: reqwest (`middleware::reqwest`), reqwest-middleware, tower with hyper and
+//! tonic (`middleware::tower`), awc (`middleware::awc`).
 //!
-//! # What a request gets
+//! # Which requests get the token
 //!
-//! - A request to an allowed origin gets the token. If there is none, the request is **not sent**: the
-//!   [`TokenError`] says why.
-//! - A request to any other origin goes out as it is, without a token, and its answer is not looked at. So does a
-//!   request on which the caller has set `Authorization`, or a `Host` that names no allowed origin, or whose URL holds a
-//!   user.
+//! - A request to an allowed origin gets the token. If there is no token, the request is **not sent**, and the
+//!   [`TokenError`] gives the reason.
+//! - A request to any other origin is sent unchanged, without a token, and its answer is not examined. The same is
+//!   true for a request on which the caller has set `Authorization`, for a `Host` that names no allowed origin, and
+//!   for a URL with a user.
 //!
 //! # What an answer means
 //!
-//! | answer | what is done |
+//! | answer | action |
 //! |---|---|
-//! | 401 with `invalid_token`, gRPC status 16 | the token is [reported](crate::TokenHandle::replace), and the request sent again, once |
-//! | 401 without an error code | the same; but if this API has lately accepted what it had rejected, first once with the same token |
-//! | one of these to a token that the API may not know yet | the token before it, or the same again when it has settled |
+//! | 401 with `invalid_token`, gRPC status 16 | the token is [reported](crate::TokenHandle::replace), and the request is sent again, once |
+//! | 401 without an error code | the same; but if this API has lately accepted a token after rejecting it, first once with the same token |
+//! | one of these to a token that the API may not know yet | the request is sent again with the token before it, or with the same token when it has settled |
 //! | 401 with `use_dpop_nonce` | sent again with a new proof, once |
-//! | 401 with `insufficient_claims` (Microsoft Entra) | a token with these claims is asked for, and the request sent again, once |
+//! | 401 with `insufficient_claims` (Microsoft Entra) | a token with these claims is requested, and the request is sent again, once |
 //! | 401 with `insufficient_user_authentication` (RFC 9470) | the error [`StepUp`] |
-//! | everything else; a 401 behind a redirect | it is the caller's |
+//! | any other answer; a 401 after a redirect | the caller gets the answer |
 //!
-//! Any method is sent again, since a 401 says that the request was not applied (RFC 9110 section 15.5.2). A body is
-//! sent again only if that is possible without a copy of a large one; else the caller gets the 401, and the token is
-//! reported all the same. [`NoReplay`] turns it off for a request, [`BearerAuth::without_replay`] for many.
+//! Any method is sent again, because a 401 says that the request was not applied (RFC 9110 section 15.5.2). A body
+//! is sent again only if that needs no copy of a large body. Otherwise the caller gets the 401, and the token is
+//! still reported. [`NoReplay`] turns the second sending off for a request, [`BearerAuth::without_replay`] for
+//! many.
 //!
-//! Successes count too: `docs/reports.md` in the repository says how they keep one bad API from costing refreshes, and
-//! how a real revocation is followed at once.
+//! Successes count too. `docs/reports.md` in the repository says how they prevent that one broken API costs
+//! refreshes, and how a real revocation is followed at once.
 
 mod meters;
 mod origins;
@@ -58,7 +59,7 @@ use origins::Origins;
 pub use settings::{BearerAuthBuilder, BearerAuthSettings};
 pub use tokens::Tokens;
 
-/// Puts an actor's token on requests to the origins that may have it, and sends a request again after a 401.
+/// Puts an actor's token on requests to the allowed origins, and sends a request again after a 401.
 ///
 /// ```
 /// use tokenflight::middleware::BearerAuth;
@@ -71,7 +72,7 @@ pub use tokens::Tokens;
 /// # }).unwrap();
 /// ```
 ///
-/// A clone is one reference count.
+/// A clone costs one reference count.
 #[derive(Clone)]
 pub struct BearerAuth(Arc<Inner>, bool);
 
@@ -83,8 +84,8 @@ struct Inner {
 }
 
 impl BearerAuth {
-    /// Starts to say which origins may have these tokens: those of a [`TokenHandle`](crate::TokenHandle), or of a
-    /// `registry::KeyHandle`. [`BearerAuthSettings`] reads that from a file.
+    /// Begins with the tokens of a [`TokenHandle`](crate::TokenHandle), or of a `registry::KeyHandle`. The builder
+    /// has the allowed origins. [`BearerAuthSettings`] reads them from a file.
     pub fn builder(tokens: impl Into<Tokens>) -> BearerAuthBuilder {
         BearerAuthSettings::default().builder(tokens)
     }
@@ -93,7 +94,7 @@ impl BearerAuth {
         Self(Arc::new(Inner { tokens, origins, kept_body }), false)
     }
 
-    /// The same, and no request is sent again. A rejection is reported all the same.
+    /// The same, but no request is sent again. A rejection is still reported.
     pub fn without_replay(&self) -> Self {
         Self(Arc::clone(&self.0), true)
     }
@@ -113,13 +114,13 @@ impl fmt::Debug for BearerAuth {
     }
 }
 
-/// In the extensions of a request: it is not sent again after a 401. The token is reported all the same.
+/// An extension of a request: the request is not sent again after a 401. The token is still reported.
 ///
 /// For `http::Request` (tower) and for reqwest-middleware (`with_extension`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoReplay;
 
-/// Why a request has no answer.
+/// The reason why a request has no answer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError<E> {
@@ -127,10 +128,10 @@ pub enum SendError<E> {
     Token(TokenError),
     /// The token cannot be put on a request. It was not sent.
     Present(PresentError),
-    /// The API wants the user to authenticate again.
+    /// The API requires a new authentication of the user.
     StepUp(StepUp),
-    /// The client followed a redirect with a token that is bound to a key (`DPoP`). A proof is good for one URL: turn the
-    /// client's redirects off.
+    /// The client followed a redirect with a token that is bound to a key (`DPoP`). A proof is valid for one URL.
+    /// Therefore turn the client's redirects off.
     Redirected,
     /// The client's own error.
     Client(E),
@@ -153,7 +154,7 @@ impl<E: fmt::Display> fmt::Display for SendError<E> {
 impl<E: std::error::Error + 'static> std::error::Error for SendError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // The text is the client's own, so what it names as its source follows.
+            // The text is the client's own, so its source follows.
             Self::Client(error) => error.source(),
             _ => None,
         }
@@ -172,7 +173,7 @@ impl<E> From<PresentError> for SendError<E> {
     }
 }
 
-/// What a handler of actix-web answers: as for [`TokenError`], else 502.
+/// The response of an actix-web handler: as for [`TokenError`], otherwise 502.
 #[cfg(feature = "actix-web")]
 impl<E: fmt::Debug + fmt::Display> actix_web::ResponseError for SendError<E> {
     fn status_code(&self) -> actix_web::http::StatusCode {

@@ -1,7 +1,7 @@
 //! awc: `client.get(url).send_with(&api)`.
 //!
-//! The client must have `disable_redirects()`: awc loses the headers of a request when it follows a redirect, and does
-//! not say where an answer comes from, so that a 401 behind one would be a false report.
+//! The client must have `disable_redirects()`. awc loses the headers of a request when it follows a redirect, and
+//! does not give the URL of an answer. Therefore a 401 after a redirect would cause a false report.
 //!
 //! ```no_run
 //! use tokenflight::middleware::awc::{BearerAuth, SendWith};
@@ -31,10 +31,10 @@ use super::SendError;
 use super::passage::{Next, Passage};
 use super::replay::{Answer, Grpc};
 
-/// What awc answers. Its type depends on awc's features.
+/// The type of awc's response. It depends on awc's features.
 pub type Response = <<SendClientRequest as Future>::Output as Outcome>::Answer;
 
-/// Takes the answer's type out of a `Result`.
+/// The success type of a `Result`.
 #[doc(hidden)]
 pub trait Outcome {
     type Answer;
@@ -44,13 +44,13 @@ impl<T, E> Outcome for Result<T, E> {
     type Answer = T;
 }
 
-/// Sends a request with the token. The futures stay on their thread, as awc's own do.
+/// Sends a request with the token. The futures stay on their thread, like awc's own.
 pub trait SendWith: Sized {
-    /// Sends it without a body, and once again where an answer asks for that: see
-    /// [the table](super#what-an-answer-means).
+    /// Sends the request without a body, and once again if the answer requires it: see [the
+    /// table](super#what-an-answer-means).
     ///
     /// # Errors
-    /// There is no token, and nothing was sent; the API wants another login; awc's own errors.
+    /// There is no token, and nothing was sent; the API requires a new login; awc's own errors.
     fn send_with(
         self,
         auth: &BearerAuth,
@@ -118,7 +118,7 @@ impl SendWith for FrozenClientRequest {
     }
 }
 
-/// A header of http 1 as one of http 0.2, which is what awc speaks. Sensitive, and wiped like the one it is made of.
+/// Converts a header of http 1 to one of http 0.2, which awc uses. It is sensitive, and wiped like the original.
 fn as_02(name: &HeaderName, value: &HeaderValue) -> Option<(header_02::HeaderName, header_02::HeaderValue)> {
     let bytes = Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()));
     let mut value = header_02::HeaderValue::from_maybe_shared(bytes).ok()?;
@@ -126,7 +126,7 @@ fn as_02(name: &HeaderName, value: &HeaderValue) -> Option<(header_02::HeaderNam
     Some((header_02::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?, value))
 }
 
-/// The headers of these names as those of http 1.
+/// Copies the headers of these names to headers of http 1.
 fn copy(from: &header_02::HeaderMap, names: &[&str], to: &mut HeaderMap) {
     for name in names {
         for value in from.get_all(*name) {

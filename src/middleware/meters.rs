@@ -1,5 +1,4 @@
-//! What the middlewares did, for a recorder (feature `metrics`). The [guide in the crate's
-//! documentation](crate#metrics) lists it.
+//! The metrics of the middlewares (feature `metrics`). The [crate's documentation](crate#metrics) lists them.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ pub(super) fn reported(token: &Arc<str>, origin: &str, why: &'static str) {
     count("tokenflight_origin_reports_total", token, origin, why);
 }
 
-/// Origins come from the program's own list, so they are few.
+/// The origins come from the program's own list. Therefore they are few.
 #[cfg(feature = "metrics")]
 fn count(name: &'static str, token: &Arc<str>, origin: &str, why: &'static str) {
     let labels = [("token", token.to_string()), ("origin", origin.to_owned()), ("reason", why.to_owned())];

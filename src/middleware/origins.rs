@@ -1,4 +1,4 @@
-//! Where a token may go: scheme, host and port, from an explicit list (promise 15).
+//! The origins that may get a token: scheme, host and port, from an explicit list (promise 15).
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::error::BuildError;
 use crate::evidence::{Evidence, Origin};
 use crate::host::Host;
 
-/// The origins that may have the token.
+/// The origins that may get the token.
 #[derive(Debug)]
 pub(super) struct Origins {
     allowed: Vec<Allowed>,
-    /// The origin of requests whose URI names none.
+    /// The origin for requests whose URI names none.
     base: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ struct Allowed {
     reputation: Arc<Origin>,
 }
 
-/// An origin (RFC 6454), with its port written out.
+/// An origin (RFC 6454), with its explicit port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     is_https: bool,
@@ -66,10 +66,10 @@ impl Origins {
         Ok(origins)
     }
 
-    /// The origin of this request, if it may have the token.
+    /// The origin of this request, if it may get the token.
     ///
-    /// Many servers stand behind one address, and `Host` says which of them is meant. So what the caller has set there has to
-    /// be allowed as well.
+    /// Many servers share one address, and `Host` selects one of them. Therefore a `Host` that the caller has set
+    /// must be allowed too.
     pub(super) fn find(&self, target: &impl Target, headers: &HeaderMap) -> Option<&Arc<Origin>> {
         let found = self.listed(target.destination()?)?;
         let is_allowed = |host: &http::HeaderValue| {
@@ -126,7 +126,7 @@ impl Place {
         let host = match Host::parse(authority.host()) {
             Host::V6(address) => format!("[{address}]"),
             Host::V4(address) => address.to_string(),
-            // Clients bring it into the usual form before they send.
+            // Clients convert the name to the usual form before they send.
             Host::Name(name) if ends_in_a_number(name) => {
                 return refused("has an IPv4 address that is not written as four numbers");
             }
@@ -136,7 +136,7 @@ impl Place {
     }
 
     fn is_at(&self, host: &str) -> bool {
-        // An IPv6 address can be written in many ways.
+        // An IPv6 address has many forms.
         let is_same_address = || match (Host::parse(&self.host), Host::parse(host)) {
             (Host::V6(known), Host::V6(asked)) => known == asked,
             _ => false,
@@ -144,7 +144,7 @@ impl Place {
         self.host.eq_ignore_ascii_case(host) || (host.starts_with('[') && is_same_address())
     }
 
-    /// A token goes in clear only inside this machine, or where the user says so.
+    /// A token goes in clear only inside this machine, or if the user allows it.
     fn check_plaintext(&self, field: &'static str, is_allowed: bool) -> Result<(), BuildError> {
         if self.is_https || is_allowed || Host::parse(&self.host).is_loopback() {
             return Ok(());

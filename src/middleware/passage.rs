@@ -1,5 +1,5 @@
-//! One request on its way: its token, what has been done for it, and what an answer makes of both. Every adaptor sends
-//! by this; what it does by itself is to build a request and to send it.
+//! The life of one request: its token, the steps taken for it, and the reaction to its answer. Every adaptor uses
+//! this. The adaptor itself only builds and sends requests.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::flight::Rejection;
 use crate::source::Challenge;
 use crate::token::{PresentError, Token};
 
-/// A token's age counts from the request for it, and it settles from when it came. A call to the auth server lies between: it
-/// is allowed for up to this.
+/// A token's age counts from its request, and its settling counts from its arrival. The call to the auth server
+/// lies between the two. This is the maximum time that is allowed for the call.
 const CALL: Duration = Duration::from_millis(1_500);
 
-/// What to do next.
+/// The next step.
 pub(super) enum Next {
-    /// The answer is the caller's.
+    /// The caller gets the answer.
     Pass,
     /// Drop the answer, [prepare](Passage::prepare) the request and send it again.
     Again,
-    /// The caller is given this error instead of the answer.
+    /// The caller gets this error instead of the answer.
     StepUp(StepUp),
 }
 
@@ -37,14 +37,14 @@ pub(super) struct Passage<T = Uri> {
     origin: Arc<Origin>,
     target: T,
     token: Token,
-    /// The moment in which it was sent last.
+    /// The moment in which the request was sent last.
     sent: u64,
     so_far: SoFar,
 }
 
 impl<T: Target + Clone> Passage<T> {
-    /// Gets a token for this request. `None`: it is not ours. Its origin is none of those that may have the token, or the
-    /// caller has set `Authorization` or another `Host`.
+    /// Gets a token for this request. `None`: the request gets no token. Its origin is not allowed, or the caller
+    /// has set `Authorization` or another `Host`.
     ///
     /// # Errors
     /// There is no token. The request must not be sent.
@@ -62,16 +62,16 @@ impl<T: Target + Clone> Passage<T> {
         Ok(Some(Self { auth, origin, target, token, sent: 0, so_far: SoFar::default() }))
     }
 
-    /// Puts the token on the request, which is to be sent at once.
+    /// Puts the token on the request, which must be sent at once.
     ///
     /// # Errors
-    /// The token cannot be presented. The request must not be sent.
+    /// The token cannot be put on the request. The request must not be sent.
     pub(super) fn prepare(&mut self, method: &Method, headers: &mut HeaderMap) -> Result<(), PresentError> {
         self.sent = self.evidence().moment();
         self.token.apply(method, &self.uri(), headers)
     }
 
-    /// Only what is bound to a key looks at it.
+    /// Only a proof of possession uses it.
     fn uri(&self) -> Cow<'_, Uri> {
         if self.token.is_bound() { self.target.uri() } else { Cow::Owned(Uri::default()) }
     }
@@ -86,8 +86,8 @@ impl<T: Target + Clone> Passage<T> {
         self.token.is_bound()
     }
 
-    /// What the answer says is noted, and what follows of it done: a report, a wait. `may_repeat`: the body can be sent
-    /// again, and the caller lets us.
+    /// Records the statement of the answer, and performs its consequences: a report, a wait. `may_repeat`: the body
+    /// can be sent again, and the caller allows it.
     pub(super) async fn answered(&mut self, answer: &Answer<'_>, may_repeat: bool) -> Next {
         let learned = self.token.learn(&self.uri(), answer.headers);
         let judgement = Judgement::of(answer, self.token.token_type().as_str());
@@ -101,13 +101,14 @@ impl<T: Target + Clone> Passage<T> {
         self.not_accepted(judgement, may_repeat, learned).await
     }
 
-    /// A message has come.
+    /// Called when a message has arrived.
     #[cfg(feature = "tower")]
     pub(super) fn was_accepted(&self) {
         self.evidence().accepted(&self.origin, &self.token, self.sent);
     }
 
-    /// A stream has ended with a rejection, after its messages: it is too late to send the request again.
+    /// Called when a stream has ended with a rejection after its messages. It is then too late to send the request
+    /// again.
     #[cfg(feature = "tower")]
     pub(super) fn was_rejected_late(&self) {
         let confirmed = self.evidence().rejected(&self.origin, &self.token, self.sent);
@@ -150,7 +151,7 @@ impl<T: Target + Clone> Passage<T> {
         self.auth.0.tokens.report(&self.token, rejection(confirmed, claims));
     }
 
-    /// Reports the token, and waits for the one to send the request again with.
+    /// Reports the token, and waits for the token of the second sending.
     async fn replay(&mut self, why: Why, confirmed: bool, claims: Option<String>) -> Next {
         self.note_report(why, confirmed);
         let next = match self.auth.0.tokens.rejected(&self.token, rejection(confirmed, claims)).await {
@@ -180,8 +181,8 @@ impl<T: Target + Clone> Passage<T> {
         self.again(why.as_str())
     }
 
-    /// What to send again after the token has settled. It may have been replaced meanwhile, or discarded. If it was revoked,
-    /// nobody's report could replace it before, so it is reported again.
+    /// The token for the second sending, after it has settled. It may have been replaced or discarded meanwhile. If
+    /// it was revoked, no earlier report could replace it, so it is reported again.
     async fn settled(&self) -> Result<Token, TokenError> {
         let tokens = &self.auth.0.tokens;
         let mut current = tokens.get().await?;
@@ -193,7 +194,7 @@ impl<T: Target + Clone> Passage<T> {
             let age = current.age();
             current = tokens.rejected(&current, rejection(true, None)).await?;
             if current.age() < age {
-                // Another one, or the source gives out no other.
+                // Another token, or the source has no other.
                 break;
             }
         }

@@ -1,9 +1,9 @@
-//! What an answer means for the request and for the token: the rules, without I/O and without a clock.
+//! The rules for an answer: its meaning for the request and for the token. Without I/O and without a clock.
 //!
-//! `tests/scenarios/replay.json` has them as a table, which is played through this file and through every adaptor.
+//! `tests/scenarios/replay.json` has the rules as a table. The tests apply it to this file and to every adaptor.
 //!
-//! The method does not count: a 401 says that the request was not applied (RFC 9110 section 15.5.2), so any may be sent
-//! again, once.
+//! The method does not matter: a 401 says that the request was not applied (RFC 9110 section 15.5.2). Therefore any
+//! request may be sent again, once.
 
 use std::time::Duration;
 
@@ -11,35 +11,35 @@ use http::{HeaderMap, StatusCode};
 
 use crate::challenge::{StepUp, Verdict};
 
-/// What has come.
+/// The parts of an answer that matter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) grpc: Grpc,
-    /// It comes from another URL than the one that was asked: what stands there is not for this token to mend.
+    /// The answer comes from another URL than the requested one. Then no new token can help.
     pub(super) is_redirected: bool,
 }
 
 impl Answer<'_> {
-    /// Whether it may be worth sending the request again.
+    /// Whether a second sending may help.
     #[cfg(feature = "tower")]
     pub(super) fn may_be_rejection(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED || self.grpc == Grpc::Status(Code::Unauthenticated)
     }
 }
 
-/// What a gRPC answer says with its status.
+/// The status in a gRPC answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "tower"), allow(dead_code))]
 pub(super) enum Grpc {
-    /// It is no gRPC.
+    /// It is not gRPC.
     No,
-    /// Neither a message nor the end has come.
+    /// Neither a message nor the end has arrived.
     Open,
-    /// Its status, before any message has come.
+    /// The status came before any message.
     Status(Code),
-    /// A message has come, so the token was accepted.
+    /// A message has arrived, so the token was accepted.
     Message,
 }
 
@@ -65,7 +65,7 @@ impl Code {
     }
 }
 
-/// What an answer says of the token.
+/// The statement of an answer about the token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// It was accepted.
@@ -78,7 +78,7 @@ pub(super) enum Judgement {
     Claims(String),
 }
 
-/// How a rejection was said.
+/// The form of a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     InvalidToken,
@@ -101,7 +101,7 @@ impl Why {
 }
 
 impl Judgement {
-    /// Of an answer to a token of this scheme.
+    /// The judgement on an answer to a token of this scheme.
     pub(super) fn of(answer: &Answer<'_>, scheme: &str) -> Self {
         if answer.is_redirected {
             return Self::Nothing;
@@ -125,46 +125,47 @@ impl Judgement {
     }
 }
 
-/// What has been done for this request so far, and what can be.
+/// The steps already taken for this request, and the possible ones.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // each is a step that is taken once
 pub(super) struct SoFar {
-    /// The body can be sent again, and the caller lets us.
+    /// The body can be sent again, and the caller allows it.
     pub(super) may_repeat: bool,
-    /// The token was reported, and the request sent again with what that gave.
+    /// The token was reported, and the request was sent again with the resulting token.
     pub(super) was_replayed: bool,
-    /// It was sent again with the same token, to a noisy origin.
+    /// The request was sent again with the same token, to a noisy origin.
     pub(super) was_repeated: bool,
-    /// It was sent again with a new proof.
+    /// The request was sent again with a new proof.
     pub(super) was_proved: bool,
 }
 
-/// What to do with the answer.
+/// The decision about an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It is the caller's.
+    /// The caller gets the answer.
     Pass,
-    /// It is the caller's; and the token is reported.
+    /// The caller gets the answer, and the token is reported.
     PassButReport(Why),
-    /// The token is reported; the request is sent again with what that gives.
+    /// The token is reported. The request is sent again with the resulting token.
     ReportAndReplay(Why),
     /// The request is sent again with the same token, which is not reported.
     SameTokenAgain,
     /// The request is sent again with a new proof of the same token.
     NewProof,
-    /// A token with these claims is asked for; the request is sent again with it, or the answer is the caller's.
+    /// A token with these claims is requested. The request is sent again with it, or the caller gets the answer.
     Claims { claims: String, replay: bool },
-    /// The caller is told what the API wants.
+    /// The caller gets the requirement of the API.
     StepUp(StepUp),
 }
 
-/// `noisy`: the origin has accepted what it had rejected. `learned`: the next proof has a nonce that this one had not.
+/// `noisy`: the origin has accepted a token after rejecting it. `learned`: the next proof has a nonce that this
+/// proof did not have.
 pub(super) fn decide(judgement: Judgement, so_far: SoFar, noisy: bool, learned: bool) -> Decision {
     match judgement {
         Judgement::StepUp(step_up) => Decision::StepUp(step_up),
         Judgement::WantsNonce if learned && so_far.may_repeat && !so_far.was_proved => Decision::NewProof,
         Judgement::Accepted | Judgement::Nothing | Judgement::WantsNonce => Decision::Pass,
-        // Once: what comes after a replay is the caller's, and costs no further refresh.
+        // Once: the caller gets the answer to a second sending, and it costs no further refresh.
         Judgement::Rejected(_) | Judgement::Claims(_) if so_far.was_replayed => Decision::Pass,
         Judgement::Claims(claims) => Decision::Claims { claims, replay: so_far.may_repeat },
         Judgement::Rejected(why) if !so_far.may_repeat => Decision::PassButReport(why),
@@ -173,11 +174,11 @@ pub(super) fn decide(judgement: Judgement, so_far: SoFar, noisy: bool, learned: 
     }
 }
 
-/// No wait for a token to settle is longer, whatever the setting.
+/// The longest wait for a token to settle, for any setting.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How long to wait before a request is sent again. `same`: the report has given the same token. One that is younger
-/// than `settle` may be unknown to the API still.
+/// How long to wait before a request is sent again. `same`: the report has returned the same token. An API may not
+/// know a token yet that is younger than `settle`.
 pub(super) fn pause(same: bool, age: Duration, settle: Duration) -> Duration {
     if same { settle.saturating_sub(age).min(LONGEST_WAIT) } else { Duration::ZERO }
 }

@@ -1,5 +1,5 @@
-//! Plain reqwest: `client.get(url).send_with(&api)`. With feature `reqwest-middleware`, [`BearerAuth`] is a middleware
-//! too.
+//! Plain reqwest: `client.get(url).send_with(&api)`. With feature `reqwest-middleware`, [`BearerAuth`] is also a
+//! middleware.
 //!
 //! ```no_run
 //! use tokenflight::middleware::reqwest::{BearerAuth, SendWith, same_origin_redirects};
@@ -16,23 +16,24 @@
 //!
 //! # Redirects
 //!
-//! **A client that may be led to other origins needs [`same_origin_redirects`]**, or no redirects at all. By default reqwest
-//! follows ten, wherever they lead. Where one leads to another host, port or scheme, reqwest takes the token off. But if
-//! that host answers with a redirect to itself, reqwest 0.13 (seen in 0.13.5) puts the token on again: the second request to
-//! the other host shows it. Nothing in a request can turn that off, so it is a setting of the client.
+//! **A client that may be redirected to other origins needs [`same_origin_redirects`]**, or no redirects at all. By
+//! default reqwest follows ten redirects to any origin. If a redirect leads to another host, port or scheme,
+//! reqwest removes the token. But if that host then redirects to itself, reqwest 0.13 (seen in 0.13.5) adds the
+//! token again: the second request to the other host contains it. Nothing in a request can prevent this. Therefore
+//! it is a setting of the client.
 //!
-//! A 401 that comes from behind a redirect is the caller's. One after a redirect that leads away and back to the very URL
-//! cannot be told from one without, and is taken for a rejection, although reqwest has taken the token off; it costs a
-//! report. With tokens that are bound to a key (`DPoP`), turn redirects off: a proof is good for one URL.
+//! The caller gets a 401 that comes after a redirect. One case cannot be detected: a redirect away and back to the
+//! same URL. Such a 401 is treated as a rejection, although reqwest has removed the token. It costs a report. With
+//! tokens that are bound to a key (`DPoP`), turn redirects off: a proof is valid for one URL.
 //!
 //! # Time limits
 //!
-//! A time limit of the client or of a request counts for each sending. The wait for a token comes on top: it is limited by
-//! [`wait_timeout`](crate::RefreshPolicy::wait_timeout). To limit the whole, put `tokio::time::timeout` around it.
+//! A time limit of the client or of a request applies to each sending. The wait for a token is additional, and is
+//! limited by [`wait_timeout`](crate::RefreshPolicy::wait_timeout). To limit the total, use `tokio::time::timeout`.
 //!
 //! # Default headers
 //!
-//! An `Authorization` among the client's `default_headers` cannot be seen from here: the token replaces it.
+//! This middleware cannot see an `Authorization` among the client's `default_headers`. The token replaces it.
 
 #[cfg(feature = "reqwest-middleware")]
 mod chain;
@@ -49,12 +50,12 @@ use super::replay::{Answer, Grpc};
 
 /// Sends a request with the token.
 pub trait SendWith {
-    /// Sends it, and once again where an answer asks for that: see [the table](super#what-an-answer-means).
+    /// Sends the request, and once again if the answer requires it: see [the table](super#what-an-answer-means).
     ///
     /// A streamed body is sent once.
     ///
     /// # Errors
-    /// There is no token, and nothing was sent; the API wants another login; the client's own errors.
+    /// There is no token, and nothing was sent; the API requires a new login; the client's own errors.
     fn send_with(self, auth: &BearerAuth) -> impl Future<Output = Result<Response, SendError<Error>>> + Send;
 }
 
@@ -65,7 +66,7 @@ impl SendWith for RequestBuilder {
     }
 }
 
-/// What sends a request once.
+/// Sends a request once.
 trait Execute: Send {
     type Error: Send;
 
@@ -91,7 +92,7 @@ async fn send<E: Execute>(
     };
     let mut next = Some(request);
     loop {
-        // There is one: an answer is followed by another sending only if there is a copy.
+        // There is one: an answer leads to a second sending only if there is a copy.
         let Some(mut request) = next.take() else { return Err(SendError::Redirected) };
         next = if may_repeat { request.try_clone() } else { None };
         let method = request.method().clone();
@@ -111,11 +112,11 @@ async fn send<E: Execute>(
     }
 }
 
-/// Follows redirects within the origin that was asked, ten at most. The answer that leads elsewhere is the caller's.
+/// Follows redirects within the origin of the request, ten at most. The caller gets an answer that leads to another
+/// origin.
 ///
-/// So the token is seen by this origin alone, and no 401 of another one is taken for a rejection. For
-/// `reqwest::ClientBuilder::redirect`. Who wants to follow the answer's `Location` does so with a client of their own,
-/// without the token.
+/// Therefore only this origin gets the token, and no 401 of another origin counts as a rejection. For
+/// `reqwest::ClientBuilder::redirect`. To follow the answer's `Location`, use a client without the token.
 ///
 /// ```
 /// use tokenflight::middleware::reqwest::same_origin_redirects;
@@ -127,7 +128,7 @@ async fn send<E: Execute>(
 pub fn same_origin_redirects() -> Policy {
     const MOST: usize = 10;
     Policy::custom(|attempt| {
-        // The first is the URL that was asked.
+        // The first is the URL of the request.
         let is_within =
             attempt.previous().first().is_some_and(|asked| asked.origin() == attempt.url().origin());
         match attempt.previous().len() {
@@ -138,7 +139,7 @@ pub fn same_origin_redirects() -> Policy {
     })
 }
 
-/// No other part of a URL may hold a `#` as it is.
+/// No other part of a URL may contain an unescaped `#`.
 fn before_fragment(url: &Url) -> &str {
     match url.fragment() {
         None => url.as_str(),

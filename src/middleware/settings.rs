@@ -13,11 +13,11 @@ use crate::settings::{one_or_more, settings};
 settings! {
     #![serde(default)]
 
-    /// The settings of a [`BearerAuth`] as they stand in a file, with the names that the setters of
-    /// [`BearerAuthBuilder`] have. Unknown keys are refused.
+    /// The settings of a [`BearerAuth`] in a file, with the names of the setters of [`BearerAuthBuilder`]. Unknown
+    /// keys are refused.
     ///
-    /// `allow` is an origin or a list of origins, and `kept_body` a number of bytes. What the settings mean is checked
-    /// when the [builder](Self::builder) builds.
+    /// `allow` is an origin or a list of origins, and `kept_body` a number of bytes. The values are checked when
+    /// the [builder](Self::builder) builds.
     ///
     /// ```
     /// use tokenflight::middleware::BearerAuthSettings;
@@ -47,7 +47,8 @@ settings! {
     }
 }
 
-/// An origin as the user has written it. One with a user in it may hold a password, so it is not shown.
+/// An origin as the user has written it. If it contains a user, it may contain a password. Therefore it is not
+/// shown.
 #[derive(Clone, PartialEq, Eq)]
 struct Written(String);
 
@@ -58,13 +59,13 @@ impl fmt::Debug for Written {
 }
 
 impl BearerAuthSettings {
-    /// Goes on from these settings with these tokens.
+    /// Continues from these settings with these tokens.
     pub fn builder(self, tokens: impl Into<Tokens>) -> BearerAuthBuilder {
         BearerAuthBuilder { tokens: tokens.into(), settings: self }
     }
 }
 
-/// The settings of a [`BearerAuth`], and whose tokens it carries.
+/// The settings of a [`BearerAuth`], and its tokens.
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until it is built"]
 pub struct BearerAuthBuilder {
@@ -73,33 +74,34 @@ pub struct BearerAuthBuilder {
 }
 
 impl BearerAuthBuilder {
-    /// This origin may have the token: scheme, host, and the port if it is not the scheme's own. Call it for each. At
-    /// least one is required.
+    /// Allows this origin to get the token: scheme, host, and the port if it is not the scheme's own. Call this for
+    /// each origin. At least one is required.
     ///
-    /// A host means this host alone, without those below it. A host that is not ASCII is written as it is sent
-    /// (`xn--...`).
+    /// A host means only this host, without its subdomains. Write a host that is not ASCII in the form in which it
+    /// is sent (`xn--...`).
     pub fn allow(mut self, origin: impl Into<String>) -> Self {
         self.settings.allow.push(Written(origin.into()));
         self
     }
 
-    /// Requests whose URI names no origin go to this one, and may have the token. Default: they get no token.
+    /// Requests whose URI names no origin go to this one, and may get the token. Default: they get no token.
     ///
-    /// A tonic `Channel` completes the URI below any layer, so say here what the channel is connected to.
+    /// A tonic `Channel` completes the URI below all layers. Therefore give the origin to which the channel is
+    /// connected.
     pub fn relative_to(mut self, origin: impl Into<String>) -> Self {
         self.settings.relative_to = Some(Written(origin.into()));
         self
     }
 
-    /// Lets the token go in clear to `http` origins that are not this machine. Default: refused.
+    /// Allows the token in clear to `http` origins on other machines. Default: refused.
     pub fn allow_http(mut self) -> Self {
         self.settings.allow_http = true;
         self
     }
 
-    /// So many bytes of a request's body are kept while they are sent, so that it can be sent again; a longer body is
-    /// sent once. For tower only: the other clients know themselves what can be sent again. Default: 65,536; at most
-    /// 16 MiB.
+    /// Keeps up to this number of bytes of a request's body while they are sent, so that the body can be sent
+    /// again. A longer body is sent once. For tower only: the other clients know by themselves which body can be
+    /// sent again. Default: 65,536; at most 16 MiB.
     pub fn kept_body(mut self, bytes: usize) -> Self {
         self.settings.kept_body = Some(bytes);
         self
@@ -108,7 +110,8 @@ impl BearerAuthBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// No origin, or one that is none; `http` to another machine; too long a body. The error names the field.
+    /// No origin, or an invalid one; `http` to another machine; a limit that is too large. The error names the
+    /// field.
     pub fn build(self) -> Result<BearerAuth, BuildError> {
         const LONGEST: usize = 16 * 1024 * 1024;
         const DEFAULT: usize = 64 * 1024;
@@ -133,7 +136,7 @@ fn allow<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Written>, D::
 }
 
 fn relative_to<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Written>, D::Error> {
-    // What is read in the place of a string may be a secret, and is not quoted.
+    // A wrong value in the place of a string may be a secret, and is not quoted.
     let refused = |_| D::Error::custom("`relative_to`: expected a string like \"https://api.example.com\"");
     String::deserialize(deserializer).map(Written).map(Some).map_err(refused)
 }
@@ -146,7 +149,7 @@ fn kept_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>
     usize::deserialize(deserializer).map(Some).map_err(named("kept_body"))
 }
 
-/// Not every format says by itself where an error is.
+/// Not every format gives the place of an error.
 fn named<E: Error>(field: &'static str) -> impl Fn(E) -> E {
     move |error| E::custom(format_args!("`{field}`: {error}"))
 }

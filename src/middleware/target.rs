@@ -1,4 +1,4 @@
-//! Where a request goes, as the clients write it: a `Uri`, or reqwest's `Url`.
+//! The target of a request in the clients' types: a `Uri`, or reqwest's `Url`.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use http::uri::Authority;
 #[cfg(feature = "http")]
 use reqwest::Url;
 
-/// Where a request goes.
+/// The target of a request.
 pub(super) trait Target {
-    /// `None`: to no place that a list of origins could hold.
+    /// `None`: a target that no list of origins can contain.
     fn destination(&self) -> Option<Destination<'_>>;
 
     /// The same for a proof of possession.
@@ -20,13 +20,13 @@ pub(super) trait Target {
 pub(super) enum Destination<'a> {
     /// To a server.
     Server { is_https: bool, host: &'a str, port: u16 },
-    /// Only a path is sent, to wherever the client is connected.
+    /// Only a path: the request goes to the server to which the client is connected.
     Path,
 }
 
 impl<'a> Destination<'a> {
     pub(super) fn of(authority: &'a Authority, is_https: bool) -> Option<Self> {
-        // A user in the address is a credential of the caller's own.
+        // A user in the address is the caller's own credential.
         if authority.as_str().contains('@') {
             return None;
         }
@@ -59,7 +59,8 @@ impl Target for Url {
         Some(Destination::Server { is_https, host, port })
     }
 
-    /// A URL that `http` cannot express becomes a bare path, for which there is no proof. No client sends such a one.
+    /// A URL that `http` cannot express becomes a path without a host, for which there is no proof. No client sends
+    /// such a URL.
     fn uri(&self) -> Cow<'_, Uri> {
         Cow::Owned(Uri::try_from(self.as_str()).unwrap_or_default())
     }
@@ -73,12 +74,12 @@ fn is_https(scheme: &str) -> Option<bool> {
     }
 }
 
-/// `None` if the port is none.
+/// `None` if the port is invalid.
 pub(super) fn port(authority: &Authority, is_https: bool) -> Option<u16> {
     if let Some(port) = authority.port_u16() {
         return Some(port);
     }
-    // "host:" is allowed, and means the default (RFC 3986 section 6.2.3).
+    // "host:" is allowed, and means the default port (RFC 3986 section 6.2.3).
     let rest = authority.as_str().strip_prefix(authority.host())?;
     matches!(rest, "" | ":").then_some(if is_https { 443 } else { 80 })
 }

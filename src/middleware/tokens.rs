@@ -1,4 +1,4 @@
-//! Whose tokens a client carries: an actor's, or those of one key of a registry.
+//! The tokens that a client carries: an actor's, or those of one key of a registry.
 
 use std::fmt;
 #[cfg(feature = "registry")]
@@ -16,8 +16,8 @@ use crate::handle::TokenHandle;
 use crate::registry::{Key, KeyHandle};
 use crate::token::Token;
 
-/// Whose tokens a [`BearerAuth`](super::BearerAuth) carries: made of a [`TokenHandle`], or (feature `registry`) of a
-/// `KeyHandle`. A clone is one reference count.
+/// The tokens of a [`BearerAuth`](super::BearerAuth): made from a [`TokenHandle`], or (feature `registry`) from a
+/// `KeyHandle`. A clone costs one reference count.
 #[derive(Clone)]
 pub struct Tokens(Whose);
 
@@ -78,8 +78,8 @@ impl From<TokenHandle> for Tokens {
     }
 }
 
-/// What the APIs say of a key's tokens is known to this one and its clones, and not to others of the same key: a registry
-/// keeps nothing of it.
+/// The evidence about a key's tokens belongs to this value and its clones. Other values of the same key do not
+/// share it: a registry does not keep it.
 #[cfg(feature = "registry")]
 impl<K: Key> From<KeyHandle<K>> for Tokens {
     fn from(handle: KeyHandle<K>) -> Self {
@@ -104,7 +104,7 @@ impl fmt::Debug for Tokens {
 #[cfg(feature = "registry")]
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send + 'a>>;
 
-/// A handle for one key, whatever the keys are.
+/// A handle for one key, of any type of key.
 #[cfg(feature = "registry")]
 trait OneKey: Send + Sync {
     fn current(&self) -> Option<Token>;

@@ -1,12 +1,13 @@
 //! tower: a layer for any service that takes an `http::Request`: hyper's client, tonic, axum's stacks.
 //!
 //! [`BearerAuth`] is the layer. It keeps a request's body while it is sent, up to 64 KiB
-//! ([`kept_body`](super::BearerAuthBuilder::kept_body)), so that it can be sent again. Put it *below* layers that
-//! retry, so that each try has the token of its time. It works above and below `Buffer`, `ConcurrencyLimit`, `Timeout`.
+//! ([`kept_body`](super::BearerAuthBuilder::kept_body)), so that the body can be sent again. Put it *below* layers
+//! that retry, so that each try gets the current token. It works above and below `Buffer`, `ConcurrencyLimit`,
+//! `Timeout`.
 //!
-//! With tonic the layer also reads the status of gRPC: 16 (`UNAUTHENTICATED`) before any message is a rejection, after one
-//! it is only reported. The body has to become tonic's own again, and the origin that the channel is connected to has
-//! to be said:
+//! With tonic the layer also reads the status of gRPC. A 16 (`UNAUTHENTICATED`) before any message is a rejection.
+//! After a message it is only reported. The body must be converted back to tonic's own type, and the origin of the
+//! channel must be given:
 //!
 //! ```no_run
 //! use tokenflight::middleware::tower::{BearerAuth, KeptBody};
@@ -26,9 +27,9 @@
 //! # }
 //! ```
 //!
-//! Errors are boxed. Besides those of the service there may be a [`TokenError`](crate::TokenError), a
-//! [`PresentError`](crate::PresentError) or a [`StepUp`](super::StepUp): find it by `downcast_ref`. In the first two cases
-//! nothing was sent.
+//! Errors are boxed. Besides the service's own errors there may be a [`TokenError`](crate::TokenError), a
+//! [`PresentError`](crate::PresentError) or a [`StepUp`](super::StepUp). Find it by `downcast_ref`. In the first
+//! two cases nothing was sent.
 
 mod kept;
 mod watched;
@@ -66,7 +67,7 @@ impl<S> Layer<S> for BearerAuth {
     }
 }
 
-/// The service that [`BearerAuth`] makes of another one.
+/// The service that wraps another one with [`BearerAuth`].
 #[derive(Clone, Debug)]
 pub struct BearerService<S> {
     inner: S,
@@ -93,7 +94,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The very service that was polled ready is the one that is called.
+        // The service that was polled ready must be the one that is called.
         let other = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, other);
         Box::pin(send(self.auth.clone(), ready, request))
@@ -137,7 +138,7 @@ where
             Next::Pass => return Ok(Response::from_parts(head, answer)),
             Next::StepUp(step_up) => return Err(step_up.into()),
             Next::Again => {
-                // A slot that the answer holds, of a connection or of a limit, is the one that the repetition needs.
+                // The answer may hold a slot of a connection or of a limit. The second sending needs this slot.
                 drop(answer);
                 let Some(again) = keeper.again() else { return Err("the body went away".into()) };
                 body = again;

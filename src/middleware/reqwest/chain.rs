@@ -1,7 +1,7 @@
 //! reqwest-middleware: [`BearerAuth`] in a chain.
 //!
-//! It may stand before or after a middleware that sends a request again. After it is better: each try has the token of
-//! its time.
+//! It may come before or after a middleware that sends a request again. After is better: then each try gets the
+//! current token.
 
 use http::Extensions;
 use reqwest::{Request, Response};
@@ -10,9 +10,9 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use super::{Execute, send};
 use crate::middleware::{BearerAuth, NoReplay, SendError};
 
-/// For `reqwest_middleware::ClientBuilder::with`. Put it after the middleware that retries, so that each try has the
-/// token of its time. The errors that a chain reports hold a [`TokenError`](crate::TokenError), a
-/// [`PresentError`](crate::PresentError) or a [`StepUp`](crate::middleware::StepUp), to be found by `downcast_ref`.
+/// For `reqwest_middleware::ClientBuilder::with`. Add it after the middleware that retries, so that each try gets
+/// the current token. The errors of a chain hold a [`TokenError`](crate::TokenError), a
+/// [`PresentError`](crate::PresentError) or a [`StepUp`](crate::middleware::StepUp). Find them by `downcast_ref`.
 #[async_trait::async_trait]
 impl Middleware for BearerAuth {
     async fn handle(
@@ -32,7 +32,7 @@ impl Middleware for BearerAuth {
     }
 }
 
-/// What stands after it in the chain.
+/// The rest of the chain after this middleware.
 struct Rest<'a, 'b> {
     next: Next<'a>,
     extensions: &'b mut Extensions,

@@ -1,4 +1,4 @@
-//! A request's body that is kept while it is sent, so that it can be sent again.
+//! A request's body that is kept while it is sent, so that the body can be sent again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,22 +15,22 @@ use tokio::sync::Notify;
 /// An API may answer before it has read the body. Then its client has this time to drop the body.
 const LET_GO_WITHIN: Duration = Duration::from_secs(1);
 
-/// A request's body on its way: as the caller made it, and kept up to a limit.
+/// A request's body while it is sent: as the caller made it, and kept up to a limit.
 ///
-/// It comes in the frames of the caller's body. When it is dropped unfinished, the rest goes back to where it can be
-/// sent again.
+/// It consists of the frames of the caller's body. If it is dropped before its end, the rest is put back, so that
+/// it can be sent again.
 pub struct KeptBody<B> {
-    /// `None` when it has ended, or the whole of it is kept.
+    /// `None` when the body has ended, or all of it is kept.
     rest: Option<Pin<Box<B>>>,
-    /// What was kept of an earlier sending, before the rest.
+    /// The kept part of an earlier sending, before the rest.
     replayed: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
-    /// What is left, as far as the caller's body knows it.
+    /// The remaining size, as far as the caller's body knows it.
     size: SizeHint,
     shelf: Option<Arc<Shelf<B>>>,
 }
 
-/// Where it is kept.
+/// The place where the body is kept.
 struct Shelf<B> {
     state: Mutex<State<B>>,
     changed: Notify,
@@ -39,25 +39,25 @@ struct Shelf<B> {
 struct State<B> {
     kept: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
-    /// How much more may be kept. `None`: it became too much.
+    /// How much more may be kept. `None`: the body was too long.
     room: Option<usize>,
-    /// What was not read when the sending ended.
+    /// The part that was not read when the sending ended.
     rest: Option<Pin<Box<B>>>,
     size: SizeHint,
-    /// Whether the client reads it.
+    /// Whether the client is reading it.
     is_out: bool,
     has_ended: bool,
     has_failed: bool,
 }
 
-/// What the adaptor has in its hands while the body is on its way.
+/// The adaptor's reference to the body while it is sent.
 pub(super) struct Keeper<B>(Arc<Shelf<B>>);
 
 impl<B: Body> Keeper<B> {
-    /// Keeps up to `limit` bytes of this body. The second value is what is sent.
+    /// Keeps up to `limit` bytes of this body. The second value is sent.
     pub(super) fn new(body: B, limit: usize) -> (Self, KeptBody<B>) {
         let (size, has_ended) = (body.size_hint(), body.is_end_stream());
-        // One that is known to be too long is not kept at all.
+        // A body that is known to be too long is not kept at all.
         let fits = size.lower() <= limit as u64;
         let rest = (!has_ended).then(|| Box::pin(body));
         let state = State {
@@ -75,12 +75,12 @@ impl<B: Body> Keeper<B> {
         (keeper, body)
     }
 
-    /// Whether the whole of it was sent.
+    /// Whether the whole body was sent.
     pub(super) fn was_read(&self) -> bool {
         self.0.lock().has_ended
     }
 
-    /// Waits for a moment until the client no longer reads it. Returns whether it can be sent again.
+    /// Waits briefly until the client no longer reads the body. Returns whether the body can be sent again.
     pub(super) async fn can_repeat(&self) -> bool {
         let free = async {
             loop {
@@ -116,7 +116,7 @@ impl<B: Body> Keeper<B> {
 }
 
 impl<B> State<B> {
-    /// Whether it is known by now if it can be sent again.
+    /// Whether it is known now if the body can be sent again.
     fn is_decided(&self) -> bool {
         !self.is_out || self.room.is_none() || self.has_failed
     }
@@ -127,7 +127,7 @@ impl<B> State<B> {
 
     fn keep(&mut self, data: &Bytes) {
         self.room = self.room.and_then(|room| room.checked_sub(data.len()));
-        // There may be any number of empty ones.
+        // There may be any number of empty frames.
         if data.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl<B> Shelf<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes something, and wakes the task that waits for it.
+    /// Changes the state, and wakes the task that waits for it.
     fn note(&self, note: impl FnOnce(&mut State<B>)) {
         note(&mut self.lock());
         self.changed.notify_waiters();
@@ -152,14 +152,14 @@ impl<B> Shelf<B> {
 }
 
 impl<B: Body> KeptBody<B> {
-    /// One that is not kept.
+    /// A body that is not kept.
     pub(super) fn once(body: B) -> Self {
         let size = body.size_hint();
         let rest = (!body.is_end_stream()).then(|| Box::pin(body));
         Self { rest, replayed: VecDeque::new(), trailers: None, size, shelf: None }
     }
 
-    /// So much of it has been read.
+    /// Records that this much has been read.
     fn shrink(&mut self, by: usize) {
         let left = |length: u64| length.saturating_sub(by as u64);
         let (lower, upper) = (left(self.size.lower()), self.size.upper().map(left));
@@ -217,7 +217,7 @@ impl<B: Body> Body for KeptBody<B> {
             });
         }
         this.shrink(frame.data_ref().map_or(0, Bytes::len));
-        // A reader that knows the length does not ask for the end.
+        // A reader that knows the length does not poll for the end.
         if frame.is_trailers() || this.rest.as_ref().is_some_and(Body::is_end_stream) {
             this.ended();
         }

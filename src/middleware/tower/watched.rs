@@ -1,4 +1,5 @@
-//! An answer's body, whose first frame may have been looked at, and whose end may say that the token was rejected.
+//! An answer's body whose first frame may have been read in advance, and whose end may contain a rejection of the
+//! token.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,27 +15,27 @@ use super::GRPC_STATUS;
 use crate::middleware::passage::Passage;
 use crate::middleware::replay::Code;
 
-/// A stream may have no message for long. Then its head must not wait for one.
+/// A stream may have no message for a long time. Its head must not wait for a message.
 const FIRST_FRAME_WITHIN: Duration = Duration::from_secs(1);
 
-/// The body of an answer, with the frames of the service's own.
+/// The body of an answer, with the service's own frames.
 pub struct AnswerBody<B: Body> {
     inner: B,
     first: First<B>,
     watch: Option<Box<Watch>>,
 }
 
-/// What was looked at.
+/// The frame that was read in advance.
 enum First<B: Body> {
     Nothing,
     Frame(Result<Frame<B::Data>, B::Error>),
     End,
 }
 
-/// Of a gRPC answer whose status has not come yet.
+/// The state for a gRPC answer without a status yet.
 struct Watch {
     passage: Passage,
-    /// A message has come, so it was.
+    /// A message has arrived, so the token was accepted.
     was_accepted: bool,
 }
 
@@ -43,20 +44,20 @@ impl<B: Body + Unpin> AnswerBody<B> {
         Self { inner, first: First::Nothing, watch: None }
     }
 
-    /// What comes at its end is told to this passage.
+    /// The status at the body's end is passed to this passage.
     pub(super) fn watched(mut self, passage: Passage) -> Self {
         let was_accepted = self.has_message();
         self.watch = Some(Box::new(Watch { passage, was_accepted }));
         self
     }
 
-    /// Waits for the first frame that says something, but not for long.
+    /// Waits for the first frame with data or a status, but only briefly.
     pub(super) async fn peek(&mut self) {
         let inner = &mut self.inner;
         let first = async {
             loop {
                 match poll_fn(|cx| Pin::new(&mut *inner).poll_frame(cx)).await {
-                    // Some servers send an empty one before the status.
+                    // Some servers send an empty frame before the status.
                     Some(Ok(frame)) if frame.is_data() && !has_data(&frame) => {}
                     frame => return frame,
                 }
@@ -86,7 +87,7 @@ fn has_data<D: Buf>(frame: &Frame<D>) -> bool {
     frame.data_ref().is_some_and(Buf::has_remaining)
 }
 
-/// Nothing in it is pinned.
+/// No field is pinned.
 impl<B: Body + Unpin> Unpin for AnswerBody<B> {}
 
 impl Watch {
@@ -136,7 +137,7 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.first {
             First::Nothing => self.inner.size_hint(),
-            // What was looked at is gone from the inner body's hint.
+            // The inner body's hint no longer counts the frame that was read.
             First::Frame(_) => SizeHint::default(),
             First::End => SizeHint::with_exact(0),
         }
