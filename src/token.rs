@@ -12,6 +12,7 @@ use crate::secret::header;
 
 mod flaw;
 mod kind;
+mod life;
 mod present;
 #[cfg(feature = "dpop")]
 mod proof;
@@ -20,6 +21,7 @@ pub(crate) use flaw::stray;
 pub use kind::TokenType;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 pub(crate) use kind::is_token_byte;
+use life::Ends;
 #[cfg(feature = "dpop")]
 pub(crate) use present::DPOP;
 pub use present::PresentError;
@@ -77,47 +79,11 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Whether an actor has set the time of the request.
     stamped: bool,
+    /// Whether `ends` is assumed: the issuer has not stated this end.
+    assumed: bool,
     /// For a token that is bound to a key: proves possession of the key.
     #[cfg(feature = "dpop")]
     key: Option<Arc<dyn Binding>>,
-}
-
-impl Inner {
-    fn lifetime(&self) -> Option<Duration> {
-        match self.ends {
-            Ends::Unknown => None,
-            Ends::After(lifetime) => Some(lifetime),
-            Ends::At(at) => Some(at.duration_since(self.sent.wall).unwrap_or_default().min(MAX_LIFETIME)),
-        }
-    }
-
-    /// Begins a new life with this end.
-    fn begin(&mut self, ends: Ends) {
-        if std::mem::take(&mut self.stamped) {
-            self.sent = self.clock.now();
-        }
-        self.ends = ends;
-    }
-
-    /// Continues the same life on another clock. The boot clocks of two machines, or of a test and a machine, began
-    /// at different moments. The wall clock is the same everywhere.
-    fn go_on(&mut self, clock: &dyn Clock) {
-        /// The two clocks are not read at the same moment.
-        const TOLERANCE: Duration = Duration::from_secs(1);
-        let (there, here) = (self.clock.now().boot, clock.now().boot);
-        if there.abs_diff(here) <= TOLERANCE {
-            return;
-        }
-        let age = there.saturating_sub(self.sent.boot);
-        self.sent.boot = here.saturating_sub(age);
-        // The token is older than this clock. The part of its life before the clock began cannot be expressed,
-        // and is cut off at the beginning.
-        let before = age.saturating_sub(here);
-        if !before.is_zero() {
-            self.ends = Ends::After(self.lifetime().unwrap_or_default().saturating_sub(before));
-            self.sent.wall = self.sent.wall.checked_add(before).unwrap_or(self.sent.wall);
-        }
-    }
 }
 
 /// `"<scheme> <secret>"`, in a buffer that is wiped.
@@ -140,14 +106,6 @@ impl AsRef<[u8]> for Apart {
     fn as_ref(&self) -> &[u8] {
         self.0.as_ref()
     }
-}
-
-/// The source's statement about the token's end.
-#[derive(Clone, Copy)]
-enum Ends {
-    Unknown,
-    After(Duration),
-    At(SystemTime),
 }
 
 impl Token {
@@ -285,6 +243,7 @@ impl Token {
             sent: clock.now(),
             clock,
             stamped: false,
+            assumed: false,
             #[cfg(feature = "dpop")]
             key: None,
         }))
@@ -293,31 +252,6 @@ impl Token {
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
-    }
-
-    fn lifetime(&self) -> Option<Duration> {
-        self.0.lifetime()
-    }
-
-    /// The token as an actor keeps it: its life counts from `sent` by this clock, and always has an end, at most
-    /// `longest` after its beginning. A token that an actor has stamped before continues its present life.
-    pub(crate) fn stamped(
-        self,
-        sent: Timestamp,
-        clock: &Arc<dyn Clock>,
-        missing: Duration,
-        longest: Duration,
-    ) -> Self {
-        self.with(|inner| {
-            if inner.stamped {
-                inner.go_on(&**clock);
-            } else {
-                inner.sent = sent;
-            }
-            inner.stamped = true;
-            inner.clock = Arc::clone(clock);
-            inner.ends = Ends::After(inner.lifetime().unwrap_or(missing).min(longest).min(MAX_LIFETIME));
-        })
     }
 
     /// The same token, with its own reference counts, for readers on another processor. If two processors count in
@@ -335,38 +269,6 @@ impl Token {
         // A place in memory is used again. Therefore the number also contains the time of the token's request.
         let sent = u64::try_from(self.0.sent.boot.as_nanos()).unwrap_or(u64::MAX);
         (place.rotate_left(20) ^ sent) | 1
-    }
-
-    /// Its whole life. Zero if unknown, which a stamped token never is.
-    pub(crate) fn whole_life(&self) -> Duration {
-        self.lifetime().unwrap_or_default()
-    }
-
-    /// The token's end, on both clocks.
-    pub(crate) fn end(&self) -> Timestamp {
-        let Timestamp { boot, wall } = self.0.sent;
-        let lifetime = self.whole_life();
-        // If the wall clock is at its maximum, the token has no life left. The alternative would be an endless
-        // life.
-        Timestamp { boot: boot.saturating_add(lifetime), wall: wall.checked_add(lifetime).unwrap_or(wall) }
-    }
-
-    /// Both clocks must agree that the token is valid. Therefore the shorter remainder counts.
-    pub(crate) fn remaining_at(&self, now: Timestamp) -> Duration {
-        let end = self.end();
-        let by_boot = end.boot.saturating_sub(now.boot);
-        by_boot.min(end.wall.duration_since(now.wall).unwrap_or_default())
-    }
-
-    pub(crate) fn age_at(&self, now: Timestamp) -> Duration {
-        now.boot.saturating_sub(self.0.sent.boot)
-    }
-
-    /// How long the token has been expired: the longer time of both clocks, and zero if it has not expired.
-    pub(crate) fn overdue_at(&self, now: Timestamp) -> Duration {
-        let end = self.end();
-        let by_boot = now.boot.saturating_sub(end.boot);
-        by_boot.max(now.wall.duration_since(end.wall).unwrap_or_default())
     }
 
     /// Whether a header can carry the token.

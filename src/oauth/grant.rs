@@ -37,12 +37,13 @@ pub(crate) trait Grant: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Adds its parameters, made anew for each request.
+    /// Adds its parameters, made anew for each request. Returns how long the token may last at most, if the grant has
+    /// such a limit.
     fn parameters(
         &self,
         form: &mut Form,
         cx: &FetchContext,
-    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+    ) -> impl Future<Output = Result<Option<Duration>, SourceError>> + Send;
 
     /// Refuses an answer that is not what the grant promises. The error continues "the answer …".
     fn check_response(&self, _response: &TokenResponse) -> Result<(), String> {
@@ -278,12 +279,15 @@ pub struct GrantSource<G> {
 impl<G: Grant> TokenSource for GrantSource<G> {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let mut form = Form::default();
-        self.grant.parameters(&mut form, &self.client.dated(&cx)).await?;
+        let limit = self.grant.parameters(&mut form, &self.client.dated(&cx)).await?;
         form.extend(&self.common);
         claims::ask(&mut form, cx.challenge());
         let response = self.client.ask(G::TYPE, &form, &self.expected, G::IS_DATED, &cx).await?;
         match self.grant.check_response(&response) {
-            Ok(()) => Ok(response.token),
+            Ok(()) => Ok(match limit {
+                Some(limit) => response.token.with_lifetime_up_to(limit),
+                None => response.token,
+            }),
             Err(what) => Err(SourceError::terminal(format!("the answer of {} {what}", self.client.shown()))),
         }
     }

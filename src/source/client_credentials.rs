@@ -1,5 +1,7 @@
 //! The client credentials grant as a source (RFC 6749 section 4.4).
 
+use std::time::Duration;
+
 use crate::error::{BuildError, SourceError};
 use crate::oauth::{Client, ClientBuilder, Grant, GrantBuilder, GrantSource};
 use crate::source::FetchContext;
@@ -67,8 +69,12 @@ impl Grant for ClientCredentialsGrant {
         Err(BuildError::new("client_secret", message))
     }
 
-    async fn parameters(&self, _form: &mut Form, _cx: &FetchContext) -> Result<(), SourceError> {
-        Ok(())
+    async fn parameters(
+        &self,
+        _form: &mut Form,
+        _cx: &FetchContext,
+    ) -> Result<Option<Duration>, SourceError> {
+        Ok(None)
     }
 
     fn identify(&self, _part: &mut dyn FnMut(&str, &str)) {}

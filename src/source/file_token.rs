@@ -146,7 +146,10 @@ impl FileToken {
 
     fn token(&self, contents: &Contents, now: SystemTime) -> Token {
         let lifetime = contents.left(now).unwrap_or(self.0.reread).min(self.0.reread);
-        Token::new(contents.secret.expose()).with_type(self.0.kind.clone()).with_lifetime(lifetime)
+        Token::new(contents.secret.expose())
+            .with_type(self.0.kind.clone())
+            .with_lifetime(lifetime)
+            .with_assumed_end()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -1,6 +1,7 @@
 //! The JWT bearer grant as a source (RFC 7523 section 2.1).
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::SourceError;
 use crate::oauth::{Client, Grant, GrantBuilder, GrantSource};
@@ -40,10 +41,10 @@ impl Grant for JwtBearerGrant {
     const PARAMETERS: &'static [&'static str] = &["assertion"];
     const IS_DATED: bool = true;
 
-    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<(), SourceError> {
+    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Option<Duration>, SourceError> {
         let token = self.assertion.fetch(cx.for_link()).await;
         form.secret("assertion", token.map_err(|error| error.within("the assertion of the grant"))?.secret());
-        Ok(())
+        Ok(None)
     }
 
     fn links(&self) -> Vec<&BoxSource> {

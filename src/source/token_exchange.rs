@@ -1,10 +1,13 @@
 //! Token exchange as a source (RFC 8693).
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::SourceError;
+use crate::jwt::Claims;
 use crate::oauth::{Client, Grant, GrantBuilder, GrantSource, TokenResponse};
 use crate::source::{BoxSource, FetchContext, TokenSource};
+use crate::token::Token;
 use crate::transport::Form;
 
 /// The type of an access token (RFC 8693 section 3).
@@ -26,7 +29,20 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 ///
 /// The subject is asked for its token at each exchange. The [handle](crate::TokenHandle) of an actor of its own is a source
 /// too: it keeps the subject's token between two exchanges.
+///
+/// The new token lasts at most as long as the subject's token, if the issuer of the subject's token has stated an end: a
+/// lifetime, or the `exp` of a JWT. The time until a [`FileToken`](crate::source::FileToken) reads its file again is no such end.
 pub type TokenExchange = GrantSource<TokenExchangeGrant>;
+
+/// How long the subject's token lasts by its issuer: the `exp` of a JWT, or the lifetime that came with the token; the
+/// shorter one of both. `None` if the issuer has stated neither. An end that has passed by our clock is ignored: the server
+/// that gets the token decides by its own clock.
+fn remaining(subject: &Token, cx: &FetchContext) -> Option<Duration> {
+    let exp = Claims::of(subject.secret()).and_then(|claims| claims.moment("exp"));
+    let by_claim = exp.and_then(|exp| exp.duration_since(cx.clock().now().wall).ok());
+    let left = by_claim.into_iter().chain(subject.stated_remaining());
+    left.filter(|left| !left.is_zero()).min()
+}
 
 /// The grant of [`TokenExchange`].
 #[derive(Clone)]
@@ -48,12 +64,12 @@ impl Party {
         Self { source: BoxSource::new(source), token_type: ACCESS_TOKEN.to_owned() }
     }
 
-    async fn send(&self, name: &str, form: &mut Form, cx: &FetchContext) -> Result<(), SourceError> {
+    async fn send(&self, name: &str, form: &mut Form, cx: &FetchContext) -> Result<Token, SourceError> {
         let token = self.source.fetch(cx.for_link()).await;
         let token = token.map_err(|error| error.within(&format!("the {name} of the token exchange")))?;
         form.secret(&format!("{name}_token"), token.secret());
         form.plain(&format!("{name}_token_type"), &self.token_type);
-        Ok(())
+        Ok(token)
     }
 
     fn identify(&self, name: &str, part: &mut dyn FnMut(&str, &str)) {
@@ -67,15 +83,15 @@ impl Grant for TokenExchangeGrant {
     const PARAMETERS: &'static [&'static str] =
         &["subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type"];
 
-    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<(), SourceError> {
-        self.subject.send("subject", form, cx).await?;
+    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Option<Duration>, SourceError> {
+        let subject = self.subject.send("subject", form, cx).await?;
         if let Some(actor) = &self.actor {
             actor.send("actor", form, cx).await?;
         }
         if let Some(requested) = &self.requested {
             form.plain("requested_token_type", requested);
         }
-        Ok(())
+        Ok(remaining(&subject, cx))
     }
 
     /// Section 2.2.1 requires it: it says of which type the token is.

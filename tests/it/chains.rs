@@ -1,7 +1,10 @@
 //! One source's token is another's subject or header: a file, an exchange (STS), an impersonation.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokenflight::oauth::Client;
 use tokenflight::source::{BoxSource, FileToken, JsonEndpoint, Vault};
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply, fakes};
@@ -158,6 +161,52 @@ async fn a_refusal_of_a_link_is_one_for_those_behind_it_and_quotes_no_token() {
     assert!(error.is_terminal() && error.to_string().contains("invalid_grant"), "{error}");
     assert!(!error.to_string().contains("from-a-file"), "{error}");
     assert_eq!(chain.servers[1].asked().len(), 0);
+}
+
+/// A JWT of the system clock that lasts 600 s.
+fn jwt() -> String {
+    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let part = |json: String| URL_SAFE_NO_PAD.encode(json);
+    format!("{}.{}.c2ln", part(r#"{"alg":"none"}"#.into()), part(format!(r#"{{"exp":{exp}}}"#)))
+}
+
+#[actix::test]
+async fn an_exchanged_token_lasts_no_longer_than_that_of_its_subject() {
+    let folder = Folder::new();
+    let file =
+        |text: &str| BoxSource::new(FileToken::builder(folder.write(&text[..1], text)).build().unwrap());
+    let of = |token: Token| BoxSource::new(source_fn(move |_| std::future::ready(Ok(token.clone()))));
+    let kept = |token: Token| BoxSource::new(TokenActor::builder(of(token)).start().unwrap());
+    let plain = Token::new("subject");
+    for (subject, stated, lasts) in [
+        (of(plain.clone().with_lifetime(secs(600))), Some(3_600), 600),
+        (of(plain.clone().with_lifetime(secs(600))), Some(60), 60),
+        (of(plain.clone().with_expires_at(SystemTime::now() + secs(600))), Some(3_600), 600),
+        (kept(plain.clone().with_lifetime(secs(600))), Some(3_600), 600),
+        (of(Token::new(jwt())), Some(3_600), 600),
+        (of(Token::new(jwt()).with_lifetime(secs(50))), Some(3_600), 50),
+        // No end is stated: not by an assumed lifetime either, and not by the time until the file is read again.
+        (of(plain.clone()), Some(3_600), 3_600),
+        (kept(plain.clone()), Some(3_600), 3_600),
+        (file("opaque"), Some(3_600), 3_600),
+        (file(&jwt()), Some(3_600), 600),
+        // Its server has judged it, by its own clock.
+        (of(plain.clone().with_lifetime(secs(0))), Some(3_600), 3_600),
+        // The answer has no lifetime: the policy's is assumed, within the subject's.
+        (of(plain.clone().with_lifetime(secs(60))), None, 60),
+        (of(plain.clone().with_lifetime(secs(6_000))), None, 300),
+    ] {
+        let server = FakeAuthServer::start().await.unwrap();
+        let stated = stated.map(|secs| format!(r#","expires_in":{secs}"#)).unwrap_or_default();
+        let answer =
+            format!(r#"{{"access_token":"a","token_type":"Bearer","issued_token_type":"x"{stated}}}"#);
+        server.then(Reply::json(200, answer));
+        let client = Client::builder(server.url(), "pool").public().build().unwrap();
+        let source = client.token_exchange(subject).build().unwrap();
+        let token = TokenActor::builder(source).start().unwrap().get().await.unwrap();
+        let left = token.remaining().unwrap();
+        assert!(left <= secs(lasts) && left > secs(lasts) - secs(10), "{left:?} of {lasts} s{stated}");
+    }
 }
 
 #[actix::test]
