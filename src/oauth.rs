@@ -1,6 +1,6 @@
-//! OAuth 2: one client at one authorization server, and the grants by which it gets tokens (RFC 6749).
+//! OAuth 2: one client at one authorization server, and its grants, which get tokens (RFC 6749).
 //!
-//! A [`Client`] knows the server (by [discovery](Client::builder) or a token URL), proves the client's identity
+//! A [`Client`] finds the server (by [discovery](Client::builder) or a token URL), proves the client's identity
 //! ([`ClientAuth`]), and owns the connections. All sources of one client share it.
 //!
 //! ```
@@ -12,14 +12,14 @@
 //! let orders = client.client_credentials().scope("orders.read orders.write").build()?;
 //! let stock = client.client_credentials().scope("stock.read").build()?;
 //!
-//! let orders = TokenActor::builder(orders).start()?; // one actor a source
+//! let orders = TokenActor::builder(orders).start()?; // one actor per source
 //! let stock = TokenActor::builder(stock).start()?;
 //! # let _ = (orders, stock);
 //! # Ok::<(), tokenflight::BuildError>(())
 //! # }).unwrap();
 //! ```
 //!
-//! # Where each rule stands
+//! # The file of each rule
 //!
 //! | file | rule |
 //! |---|---|
@@ -27,30 +27,30 @@
 //! | `oauth/client_auth.rs`, `oauth/assertion.rs` | how the client proves its identity |
 //! | `oauth/discovery.rs` | where the server's endpoint is, and what the server offers |
 //! | `oauth/grant.rs`, `oauth/params.rs` | the settings common to all grants |
-//! | `oauth/keyed.rs` | a request of its own for each key of a registry |
+//! | `oauth/keyed.rs` | a separate request for each key of a registry |
 //! | `source/client_credentials.rs`, `source/token_exchange.rs`, `source/jwt_bearer.rs` | one grant each |
-//! | `oauth/rotation.rs`, `source/refresh_token.rs` | the order in which a refresh token is spent; the grant that performs it |
-//! | `oauth/response.rs`, `oauth/error.rs` | what an answer means |
+//! | `oauth/rotation.rs`, `source/refresh_token.rs` | the order of the steps when a refresh token is used; the grant that performs them |
+//! | `oauth/response.rs`, `oauth/error.rs` | the meaning of an answer |
 //! | `oauth/jws.rs` | signatures |
 //! | `oauth/dpop.rs`, `oauth/dpop/` | tokens that are bound to a key (feature `dpop`) |
 //!
 //! # Tolerated deviations
 //!
-//! What servers do against the standard, and what is made of it. Anything else is an error that says why.
+//! Deviations of servers from the standard, and their treatment. Any other deviation is an error with a reason.
 //!
 //! | the server | the meaning |
 //! |---|---|
 //! | leaves out `token_type`, or says `BearerToken`, `Application Access Token`, `jwt` | `Bearer`; see [`GrantBuilder::token_type`] |
 //! | writes `expires_in` in quotes, or with a fraction | seconds, rounded down |
 //! | writes an `expires_in` that is no number | WARN, and the policy's `missing_lifetime` |
-//! | leaves out `expires_in` | the policy's `missing_lifetime`; a JWT's `exp` is believed |
+//! | leaves out `expires_in` | the policy's `missing_lifetime`; a JWT's `exp` is used |
 //! | writes `scope` as a list, or with commas | the scopes in it |
-//! | grants fewer scopes than were asked for | WARN; an error with [`GrantBuilder::require_scopes`] |
-//! | writes an `error` beside a token that is `false`, `0`, `""`, `[]`, `{}` or `null` | a token |
+//! | grants fewer scopes than requested | WARN; an error with [`GrantBuilder::require_scopes`] |
+//! | writes an `error` beside a token that is `false`, `0`, `""`, `[]`, `{}` or `null` | a success |
 //! | answers 200 with an `error` | the same as a 400 |
 //! | writes white space or `Bearer ` around the token | cut off |
-//! | begins the JSON with a byte order mark, or says another content type | read |
-//! | writes its error elsewhere (`message`, `error.message`, `detail`) | quoted, if no secret is in it |
+//! | begins the JSON with a byte order mark, or states another content type | accepted |
+//! | writes its error in another field (`message`, `error.message`, `detail`) | quoted, if it contains no secret |
 //! | writes `Retry-After` with a fraction | rounded up |
 //! | answers 403 or another refusal without an OAuth code, but with `Retry-After` | transient |
 

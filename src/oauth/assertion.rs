@@ -1,4 +1,4 @@
-//! Assertions: JWTs by which a client proves who it is (RFC 7523 section 3, and the draft rfc7523bis).
+//! Assertions: JWTs that prove a client's identity (RFC 7523 section 3, and the draft rfc7523bis).
 
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,12 @@ use crate::error::SourceError;
 
 use super::jws::Algorithm;
 
-/// Whom an assertion is for: its `aud`.
+/// The recipient of an assertion: its `aud`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Audience {
-    /// The issuer, as the draft rfc7523bis asks for. Where it is not known, because the client was given a token URL:
-    /// the token URL.
+    /// The issuer, as the draft rfc7523bis requires. If the issuer is not known, because the client was built from
+    /// a token URL: the token URL.
     #[default]
     Issuer,
     /// The URL of the token endpoint.
@@ -36,7 +36,7 @@ impl From<String> for Audience {
     }
 }
 
-/// In a file of settings: `"issuer"`, `"token_url"`, or any other text as it is.
+/// In a settings file: `"issuer"`, `"token_url"`, or any other text.
 impl<'de> Deserialize<'de> for Audience {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
-/// What a well-known server asks of an assertion.
+/// The requirements of well-known servers on an assertion.
 ///
 /// | preset | `aud` | `alg` of an RSA key | `typ` | more |
 /// |---|---|---|---|---|
@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for Audience {
 /// | `Keycloak` | the issuer | `RS256` | `JWT` | |
 /// | `Google` | token URL | `RS256` | `JWT` | |
 ///
-/// Each assertion lasts 60 s, which all of them accept, and has a `jti` of its own: a UUID.
+/// Each assertion lasts 60 s, which all of these servers accept, and has its own `jti`: a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -95,10 +95,10 @@ impl Preset {
     }
 }
 
-/// How long an assertion lasts. All servers accept it.
+/// The lifetime of an assertion. All servers accept it.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How a client's assertions are made.
+/// The way in which a client's assertions are made.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     pub(super) audience: Option<Audience>,
@@ -124,7 +124,7 @@ impl Rules {
         }
     }
 
-    /// The claims of one assertion. None of it is ever used twice.
+    /// The claims of one assertion. None of them is used twice.
     pub(super) fn claims(
         &self,
         client_id: &str,
@@ -160,7 +160,7 @@ pub(crate) struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// With a `jti` of its own.
+    /// With a new `jti`.
     pub(crate) fn to_json(&self) -> Result<Value, SourceError> {
         let issued = unix(self.now);
         let mut claims = self.more.clone();
@@ -180,7 +180,7 @@ pub(super) fn unix(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// RFC 9562 section 5.4: random, but for six bits.
+/// RFC 9562 section 5.4: random, except for six bits.
 fn uuid() -> Result<String, SourceError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| SourceError::transient("the system has no random bytes"))?;

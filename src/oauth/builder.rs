@@ -25,9 +25,10 @@ mod check;
 settings! {
     /// The settings of a [`Client`](super::Client), from code or by serde from a file.
     ///
-    /// In a file, the names are those of the setters, but for `client_secret` (setter `secret`), and without closures and
-    /// sources, which only code can give. `client_id` is required, and one of `token_url` and `issuer`. A secret or a key is written as it is, or as
-    /// `{ file = "path" }`, or as `{ env = "NAME" }`. Durations are written like `"10s"`. Unknown keys are refused.
+    /// In a file, the names are those of the setters, except `client_secret` (setter `secret`). Closures and
+    /// sources can only be set in code. `client_id` is required, and one of `token_url` and `issuer`. A secret or a
+    /// key is written as a value, or as `{ file = "path" }`, or as `{ env = "NAME" }`. Durations are written like
+    /// `"10s"`. Unknown keys are refused.
     ///
     /// ```
     /// use tokenflight::oauth::ClientBuilder;
@@ -45,7 +46,7 @@ settings! {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The HTTP client is built by the crate, and a closure changes it:
+    /// The crate builds the HTTP client, and a closure changes it:
     ///
     /// ```
     /// use tokenflight::oauth::Client;
@@ -62,7 +63,7 @@ settings! {
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct ClientBuilder {
-        /// Its query may hold a key, so it is hidden until it has been checked.
+        /// The URL's query may contain a key. Therefore the URL is hidden until it has been checked.
         #[serde(default)]
         token_url: Option<Secret>,
         #[serde(default)]
@@ -154,7 +155,7 @@ impl ClientBuilder {
 
     /// The client's secret. A line break at its end is cut off with a WARN.
     ///
-    /// It is sent by [`auth_method`](Self::auth_method).
+    /// [`auth_method`](Self::auth_method) decides how it is sent.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
         self.client_secret = Some(SecretOrigin::Value(Secret::new(secret)));
         self
@@ -173,8 +174,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The secret of a provider, which is asked for each request. Its error is a transient failure of the fetch, and is
-    /// quoted.
+    /// The secret from a provider, which is called for each request. Its error is a transient failure of the fetch,
+    /// and is quoted.
     pub fn secret_fn<F, E>(mut self, provider: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, E>> + Send + 'static,
@@ -184,19 +185,19 @@ impl ClientBuilder {
         self
     }
 
-    /// How the client proves its identity. Default: by what it was given. A client with a secret uses Basic, or what the
-    /// server's document offers instead.
+    /// How the client proves its identity. Default: by the credential that was set. A client with a secret uses
+    /// Basic, or a method that the server's document offers.
     pub fn auth_method(mut self, method: ClientAuth) -> Self {
         self.auth_method = Some(method);
         self
     }
 
-    /// A public client, which has nothing to prove its identity by.
+    /// A public client, which has no proof of its identity.
     pub fn public(self) -> Self {
         self.auth_method(ClientAuth::None)
     }
 
-    /// With HTTP Basic: sends `client_id` in the body too, as some servers want. Default: no.
+    /// With HTTP Basic: also sends `client_id` in the body, as some servers require. Default: no.
     pub fn client_id_in_body(mut self, wanted: bool) -> Self {
         self.client_id_in_body = wanted;
         self
@@ -216,13 +217,13 @@ impl ClientBuilder {
         self
     }
 
-    /// The `kid` of the key. Default: what [`PrivateKey::with_kid`] says, else none.
+    /// The `kid` of the key. Default: the one from [`PrivateKey::with_kid`], if there is one.
     pub fn key_id(mut self, kid: impl Into<String>) -> Self {
         self.key_id = Some(kid.into());
         self
     }
 
-    /// The algorithm of the key. Default: the preset's, or what the key says.
+    /// The algorithm of the key. Default: the preset's, or the key's own.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
@@ -234,10 +235,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Asks for tokens that are bound to this key (`DPoP`, RFC 9449). [`Token::apply`](crate::Token::apply) makes the
-    /// proof that each request with such a token needs. Default: bearer tokens.
+    /// Requests tokens that are bound to this key (`DPoP`, RFC 9449). [`Token::apply`](crate::Token::apply) makes
+    /// the proof that each request with such a token needs. Default: bearer tokens.
     ///
-    /// In a file: `"dpop": "generate"`, or `"dpop": { "key_file": "dpop.pem" }`, with `"algorithm"` beside it where an RSA
+    /// In a file: `"dpop": "generate"`, or `"dpop": { "key_file": "dpop.pem" }`. Add `"algorithm"` there if an RSA
     /// key is to sign `PS256`. The file is read once.
     #[cfg(feature = "dpop")]
     pub fn dpop(mut self, key: DpopKey) -> Self {
@@ -245,13 +246,13 @@ impl ClientBuilder {
         self
     }
 
-    /// What a well-known server asks of assertions. Default: what the draft rfc7523bis asks for.
+    /// The requirements of a well-known server on assertions. Default: those of the draft rfc7523bis.
     pub fn preset(mut self, preset: Preset) -> Self {
         self.preset = Some(preset);
         self
     }
 
-    /// Whom assertions are for. Default: the preset's, else the issuer where it is known, else the token URL.
+    /// The recipient of assertions. Default: the preset's, else the issuer if it is known, else the token URL.
     pub fn audience(mut self, audience: impl Into<Audience>) -> Self {
         self.assertion_audience = Some(audience.into());
         self
@@ -264,16 +265,16 @@ impl ClientBuilder {
         self
     }
 
-    /// An assertion that another system has signed: the token of another source. A handle of an actor of its own is one
-    /// too, and then the assertion is fetched only when it has expired.
+    /// An assertion that another system has signed: the token of another source. The source may be the handle of
+    /// another actor. Then the assertion is fetched only when it has expired.
     pub fn assertion(mut self, source: impl TokenSource) -> Self {
         self.assertion = Some(BoxSource::new(source));
         self
     }
 
     /// Proves the identity by this certificate in the TLS handshake (RFC 8705 section 2): `tls_client_auth`, or
-    /// `self_signed_tls_client_auth` if [`auth_method`](Self::auth_method) says so. Beside another proof it only shows the
-    /// certificate.
+    /// `self_signed_tls_client_auth` if [`auth_method`](Self::auth_method) says so. If another proof is set, the
+    /// certificate is only presented.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = Some(certificate);
         self
@@ -282,7 +283,7 @@ impl ClientBuilder {
 
 http_setters!(ClientBuilder);
 
-/// Without the HTTP client, whose closure has none.
+/// Without the HTTP client, because its closure has no `Debug`.
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")

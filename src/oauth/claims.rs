@@ -1,4 +1,4 @@
-//! What an API asks of the next token, as a parameter of the request for it.
+//! The requirement of an API on the next token, as a parameter of the token request.
 
 use serde_json::Value;
 
@@ -7,8 +7,8 @@ use crate::transport::Form;
 
 const NAME: &str = "claims";
 
-/// Adds the parameter `claims` (`OpenID` Connect Core section 5.5), as Entra wants it for continuous access evaluation. What
-/// the user's own `extra` asks for stays: the two objects are joined.
+/// Adds the parameter `claims` (`OpenID` Connect Core section 5.5), as Entra requires for continuous access
+/// evaluation. The user's own `extra` claims stay: the two objects are merged.
 pub(crate) fn ask(form: &mut Form, challenge: Option<&Challenge>) {
     let Some(challenge) = challenge else { return };
     let asked = challenge.claims();
@@ -21,7 +21,7 @@ pub(crate) fn ask(form: &mut Form, challenge: Option<&Challenge>) {
     form.secret(NAME, joined.as_deref().unwrap_or(asked));
 }
 
-/// `None` where one of the two is no object.
+/// `None` if one of the two is not an object.
 fn joined(own: &str, asked: &str) -> Option<String> {
     let mut own: Value = serde_json::from_str(own).ok()?;
     let asked: Value = serde_json::from_str(asked).ok()?;
@@ -31,7 +31,7 @@ fn joined(own: &str, asked: &str) -> Option<String> {
     })
 }
 
-/// Where both have a value that is no object, that of the API counts.
+/// If both have a value that is not an object, the API's value is used.
 fn join(own: &mut Value, asked: Value) {
     match (own, asked) {
         (Value::Object(own), Value::Object(asked)) => {

@@ -1,4 +1,4 @@
-//! One client at one authorization server: what all its sources share.
+//! One client at one authorization server: the part that all its sources share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::error::OAuthError;
 use super::params::Expected;
 use super::response::{self, TokenResponse};
 
-/// One client at one authorization server: its identity, its connections, and what is known of the server.
+/// One client at one authorization server: its identity, its connections, and its knowledge about the server.
 ///
-/// All sources of one client share it; a clone is the same client. See the [module](super) for an example, and
+/// All sources of one client share it. A clone is the same client. See the [module](super) for an example, and
 /// [`ClientBuilder`] for the settings.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -32,40 +32,41 @@ struct Inner {
     identity: ClientIdentity,
     server: ServerOrigin,
     transport: Transport,
-    /// How it proves that it has a key, if its tokens are to be bound to one.
+    /// The proofs of possession, if its tokens are to be bound to a key.
     proofs: Option<ClientProofs>,
     server_clock: ServerClock,
 }
 
-/// How a credential is sent that may be used only once.
+/// The way to send a one-time credential.
 pub(crate) struct Once {
-    /// How long the answer is waited for.
+    /// The time limit for the answer.
     pub(crate) limit: Duration,
-    /// It leaves when the gate of this is opened.
+    /// The body is sent when its gate is opened.
     pub(crate) held: Held,
 }
 
-/// How the server is known.
+/// How the server was named.
 pub(super) enum ServerOrigin {
     Fixed(Box<Server>),
     Discovered(Box<Discovery>),
 }
 
-/// Why its tokens are of no use to other processes.
+/// The reason why its tokens are useless to other processes.
 const GENERATED: &str = "are bound to a key (`dpop`) that this process has generated: other processes could not use them; \
                          give all processes one key from a file (`DpopKey::from_pem_file`)";
 
 impl Client {
-    /// Starts from what every client has: the authorization server, and its own id there.
+    /// Begins with the parts that every client has: the authorization server, and the client's id there.
     ///
-    /// `url` is the token endpoint if the last part of its path has `token` in it (`https://auth.example.com/oauth/token`).
-    /// Any other URL is the *issuer* (`https://auth.example.com`), and the endpoint is found by discovery. Where this
-    /// guess is wrong, see [`with_token_url`](Self::with_token_url) and [`with_issuer`](Self::with_issuer).
+    /// `url` is the token endpoint if the last part of its path has `token` in it
+    /// (`https://auth.example.com/oauth/token`). Any other URL is the *issuer* (`https://auth.example.com`), and
+    /// the endpoint is found by discovery. If this guess is wrong, see [`with_token_url`](Self::with_token_url) and
+    /// [`with_issuer`](Self::with_issuer).
     pub fn builder(url: impl Into<String>, client_id: impl Into<String>) -> ClientBuilder {
         let url = url.into();
         let path = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
         let (rest, last) = path.rsplit_once('/').unwrap_or_default();
-        // `https:/` is what stands before a host without a path.
+        // `https:/` is the part before a host without a path.
         if last.to_ascii_lowercase().contains("token") && !rest.ends_with(":/") {
             Self::with_token_url(url, client_id)
         } else {
@@ -73,13 +74,13 @@ impl Client {
         }
     }
 
-    /// The same, where the URL is that of the token endpoint (RFC 6749 section 3.2).
+    /// The same, if the URL is that of the token endpoint (RFC 6749 section 3.2).
     pub fn with_token_url(token_url: impl Into<String>, client_id: impl Into<String>) -> ClientBuilder {
         ClientBuilder::at(Some(token_url.into()), None, client_id.into())
     }
 
-    /// The same, where the URL is the issuer: it is compared to the letter with what the server's own document says
-    /// (RFC 8414 section 3.3).
+    /// The same, if the URL is the issuer. It must be exactly equal to the issuer in the server's own document (RFC
+    /// 8414 section 3.3).
     pub fn with_issuer(issuer: impl Into<String>, client_id: impl Into<String>) -> ClientBuilder {
         ClientBuilder::at(None, Some(issuer.into()), client_id.into())
     }
@@ -93,7 +94,8 @@ impl Client {
         Self(Arc::new(Inner { identity, server, transport, proofs, server_clock: ServerClock::default() }))
     }
 
-    /// A client that was built just now begins with what is known of its server's clock. One that has clones knows it.
+    /// A client that was built just now begins with the known offset of its server's clock. A client with clones
+    /// knows the offset already.
     #[cfg(feature = "registry")]
     pub(super) fn with_server_clock(mut self, clock: ServerClock) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
@@ -102,12 +104,12 @@ impl Client {
         self
     }
 
-    /// The key that its tokens are bound to.
+    /// The key to which its tokens are bound.
     pub(crate) fn dpop_key(&self) -> Option<&DpopKey> {
         self.0.proofs.as_ref().map(ClientProofs::key)
     }
 
-    /// A token of this client that was kept somewhere without its key.
+    /// A token of this client that was stored without its key.
     pub(crate) fn rebind(&self, token: Token) -> Token {
         match self.dpop_key() {
             Some(key) if token.is_bound() && !token.has_key() => key.bind(token),
@@ -120,7 +122,8 @@ impl Client {
         self.0.identity.auth(None) != ClientAuth::None
     }
 
-    /// The same context by the server's clock, as far as it is known: for what the server will date.
+    /// The same context by the server's clock, as far as it is known: for values that the server will compare with
+    /// its clock.
     pub(crate) fn dated(&self, cx: &FetchContext) -> FetchContext {
         match self.0.server_clock.offset() {
             0 => cx.clone(),
@@ -128,7 +131,8 @@ impl Client {
         }
     }
 
-    /// Sends a grant. `parameters` are all but what the client itself adds; `is_dated` says that a time stands in them.
+    /// Sends a grant. `parameters` are all parameters except the client's own. `is_dated` says that they contain a
+    /// time.
     pub(crate) async fn ask(
         &self,
         grant: &str,
@@ -157,9 +161,9 @@ impl Client {
         }
     }
 
-    /// The same for a credential that may be used only once: an answer is waited for whatever the caller's own time, and a
-    /// new refresh token is kept also where the access token beside it is of no use. `key` is the one that the credential
-    /// is bound to.
+    /// The same for a one-time credential. The caller's own time does not limit the wait for the answer. A new
+    /// refresh token is kept, even if the access token beside it is unusable. `key` is the key to which the
+    /// credential is bound.
     pub(crate) async fn spend(
         &self,
         grant: &str,
@@ -176,8 +180,8 @@ impl Client {
         }
     }
 
-    /// One request. It is repeated once where the server wants a proof with a nonce that it gives (RFC 9449 section 8):
-    /// such an answer says that the request was not looked at.
+    /// One request. It is repeated once if the server requires a proof with a nonce that it gives (RFC 9449 section
+    /// 8): such an answer says that the request was not processed.
     async fn send(
         &self,
         transport: &Transport,
@@ -187,7 +191,7 @@ impl Client {
         key: Option<&DpopKey>,
         mut held: Option<Held>,
     ) -> Result<(Answer, Sent), SourceError> {
-        // What may be sent only once is waited for to its end.
+        // The answer to a one-time credential is awaited until its end.
         let is_limited = held.is_none();
         let server = self.server(cx).await?;
         let auth = self.0.identity.auth(Some(&server));
@@ -213,7 +217,7 @@ impl Client {
         }
     }
 
-    /// A request with a proof of the identity that is made for it.
+    /// A request with a proof of the identity that is made for this request.
     async fn request(
         &self,
         grant: &str,
@@ -268,7 +272,7 @@ impl Client {
         }
     }
 
-    /// The source whose token is its proof.
+    /// The source whose token is the client's proof.
     pub(crate) fn link(&self) -> Option<&BoxSource> {
         self.0.identity.link()
     }
@@ -278,7 +282,7 @@ impl Client {
         &self.0.identity.id
     }
 
-    /// The URL of its server, which may have something secret in it.
+    /// The URL of its server, which may contain a secret.
     #[cfg(feature = "registry")]
     pub(super) fn server_url(&self) -> &str {
         match &self.0.server {
@@ -287,7 +291,7 @@ impl Client {
         }
     }
 
-    /// The address, without what may be secret in it.
+    /// The address, without its secret parts.
     pub(crate) fn shown(&self) -> &str {
         match &self.0.server {
             ServerOrigin::Fixed(server) => server.token_endpoint.shown(),
@@ -295,7 +299,7 @@ impl Client {
         }
     }
 
-    /// Parses an answer that did not come over a socket. Only for a client at a token URL.
+    /// Parses an answer that did not come from a socket. Only for a client with a token URL.
     #[cfg(any(test, fuzzing))]
     pub(crate) async fn parse_response(
         &self,

@@ -1,4 +1,4 @@
-//! How a client proves to the token endpoint who it is: one function on the form and the headers of a request.
+//! How a client proves its identity to the token endpoint: one function on the form and the headers of a request.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,9 +31,9 @@ use super::key_source::KeySource;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ClientAuth {
-    /// `client_secret_basic`: id and secret in the `Authorization` header by HTTP Basic, each form-encoded first (RFC 6749
-    /// section 2.3.1). Every server has to support it; some forget to decode, and reject an id or secret with odd
-    /// characters: for those there are [`BasicRaw`](Self::BasicRaw) and [`Body`](Self::Body).
+    /// `client_secret_basic`: id and secret in the `Authorization` header by HTTP Basic, each form-encoded first
+    /// (RFC 6749 section 2.3.1). Every server must support it. Some servers do not decode, and reject an id or
+    /// secret with special characters. For these there are [`BasicRaw`](Self::BasicRaw) and [`Body`](Self::Body).
     #[default]
     #[serde(alias = "client_secret_basic")]
     Basic,
@@ -48,21 +48,21 @@ pub enum ClientAuth {
     PrivateKeyJwt,
     /// A JWT that another system has signed: from a file, or from another source (workload identity federation).
     Assertion,
-    /// The certificate of the TLS connection, of an authority that the server trusts (RFC 8705 section 2.1).
+    /// The certificate of the TLS connection, issued by an authority that the server trusts (RFC 8705 section 2.1).
     TlsClientAuth,
-    /// The certificate of the TLS connection, which the server knows by itself (RFC 8705 section 2.2).
+    /// The certificate of the TLS connection, registered at the server (RFC 8705 section 2.2).
     SelfSignedTlsClientAuth,
-    /// No proof: a public client, which sends its id alone.
+    /// No proof: a public client, which sends only its id.
     None,
 }
 
 impl ClientAuth {
-    /// Whether its proof has a time in it.
+    /// Whether its proof contains a time.
     pub(super) fn is_timed(self) -> bool {
         matches!(self, Self::PrivateKeyJwt | Self::ClientSecretJwt)
     }
 
-    /// The name in the registry of RFC 8414 section 2; none for what has no name there.
+    /// The name in the registry of RFC 8414 section 2, if there is one.
     pub(super) fn registered_name(self) -> Option<&'static str> {
         Some(match self {
             Self::Basic => "client_secret_basic",
@@ -76,9 +76,9 @@ impl ClientAuth {
     }
 }
 
-/// A certificate and its private key, by which a client proves its identity in the TLS handshake (RFC 8705).
+/// A certificate and its private key, which prove a client's identity in the TLS handshake (RFC 8705).
 ///
-/// `Debug` shows where it comes from, and nothing of the key.
+/// `Debug` shows the origin, and nothing of the key.
 #[derive(Clone)]
 pub struct Certificate(pub(super) CertificateOrigin);
 
@@ -94,9 +94,9 @@ impl Certificate {
         Self(CertificateOrigin::Pem(Arc::new(Zeroizing::new(pem.as_ref().to_vec()))))
     }
 
-    /// From two files in PEM: the certificate with its chain, and the private key. They are read again for each request;
-    /// other contents make another TLS client. While certificate and key do not belong together, because only one of
-    /// them has been replaced, the old pair stays in use.
+    /// From two files in PEM: the certificate with its chain, and the private key. They are read again for each
+    /// request. New contents need a new TLS client. If only one of them has been replaced, certificate and key do
+    /// not belong together. Then the old pair stays in use.
     pub fn from_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self(CertificateOrigin::Files(vec![certificate.into(), key.into()]))
     }
@@ -111,9 +111,9 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// What proves the client's identity.
+/// The proof of the client's identity.
 pub(super) enum Proof {
-    /// By Basic, body, or a JWT. `None`: as the server offers.
+    /// By Basic, body, or a JWT. `None`: the server's document decides.
     Secret(Option<ClientAuth>, SecretSource),
     Key(KeySource),
     AssertionFile(Arc<FromFiles<Secret>>),
@@ -123,7 +123,7 @@ pub(super) enum Proof {
     Nothing,
 }
 
-/// A client, as it is known at the authorization server.
+/// A client, as the authorization server knows it.
 pub(super) struct ClientIdentity {
     pub(super) id: String,
     pub(super) proof: Proof,
@@ -131,12 +131,12 @@ pub(super) struct ClientIdentity {
     pub(super) rules: Rules,
 }
 
-/// What was sent as a proof, to see later whether it has changed.
+/// A record of the proof that was sent, to find out later whether it has changed.
 #[derive(PartialEq, Eq)]
 pub(super) struct Sent(Option<Secret>);
 
 impl ClientIdentity {
-    /// How it proves itself to this server.
+    /// The method of its proof at this server.
     pub(super) fn auth(&self, server: Option<&Server>) -> ClientAuth {
         match &self.proof {
             Proof::Secret(Some(auth), _) | Proof::Certificate(auth) => *auth,
@@ -209,7 +209,7 @@ impl ClientIdentity {
         Ok(sent)
     }
 
-    /// The source that signs for it.
+    /// The source that makes its assertions.
     pub(super) fn link(&self) -> Option<&BoxSource> {
         match &self.proof {
             Proof::AssertionSource(source) => Some(source),
@@ -217,7 +217,7 @@ impl ClientIdentity {
         }
     }
 
-    /// Whether the proof is another one than that which was sent, because its file has changed since.
+    /// Whether the proof differs from the sent one, because its file has changed since.
     pub(super) async fn has_changed(&self, sent: &Sent) -> bool {
         let now = match &self.proof {
             Proof::Secret(_, secret @ SecretSource::File(_)) => secret.read("client_secret").await.ok(),
@@ -228,7 +228,7 @@ impl ClientIdentity {
         now != sent.0
     }
 
-    /// What it proves its identity by, for those who have to tell two proofs apart.
+    /// The credential of its proof, for callers that must distinguish two proofs.
     pub(super) fn credential(&self, now: SystemTime, part: &mut dyn FnMut(&[u8])) {
         match &self.proof {
             Proof::Secret(_, secret) => {
@@ -241,7 +241,7 @@ impl ClientIdentity {
             Proof::AssertionSource(source) => source.credential(part),
             Proof::Certificate(_) | Proof::Nothing => part(self.id.as_bytes()),
         }
-        // A process whose clock is wrong is refused for its clock.
+        // A process with a wrong clock is refused because of its clock.
         if self.auth(None).is_timed() {
             part(&(unix(now) / 60).to_be_bytes());
         }
@@ -298,8 +298,8 @@ fn hide(request: &mut Request, text: &str) {
 
 /// `base64(form(id) ":" form(secret))`, or without the forms.
 ///
-/// A space becomes `%20`, not `+`: each decoder of forms reads it, and some servers decode the rest of the form but not a
-/// `+`.
+/// A space becomes `%20`, not `+`: every form decoder reads it, and some servers decode the rest of the form but
+/// not a `+`.
 fn credentials(id: &str, secret: &str, is_raw: bool) -> Zeroizing<String> {
     let form = |text: &str| {
         let text = Zeroizing::new(if is_raw { text.to_owned() } else { encode_value(text).to_string() });
@@ -322,7 +322,7 @@ fn basic_value(credentials: &str) -> HeaderValue {
     text.push_str("Basic ");
     text.push_str(credentials);
     let bytes = Bytes::from_owner(Zeroizing::new(std::mem::take(&mut *text).into_bytes()));
-    // Base64 is visible ASCII, which every header may hold.
+    // Base64 is visible ASCII, which every header can carry.
     let mut value =
         HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
     value.set_sensitive(true);

@@ -1,4 +1,5 @@
-//! Where the authorization server is, and what it offers (RFC 8414, `OpenID` Connect Discovery 1.0).
+//! The address of the authorization server's endpoint, and the server's offers (RFC 8414, `OpenID` Connect
+//! Discovery 1.0).
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use crate::transport::{Document, Endpoint, Request, Transport};
 
 use super::client_auth::ClientAuth;
 
-/// How long a document is used before it is asked for again.
+/// How long a document is used before it is requested again.
 const FRESH: Duration = Duration::from_secs(60 * 60);
-/// When the next try is made after the server had no document.
+/// When the next try is made if the server had no document.
 const PAUSE: Duration = Duration::from_secs(60);
-/// How long one waits for a new document while the old one is at hand.
+/// How long a request waits for a new document while the old one is available.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is known of the server.
+/// The known facts about the server.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(super) token_endpoint: Endpoint,
@@ -27,7 +28,7 @@ pub(crate) struct Server {
     offers: Offers,
 }
 
-/// What the server says that it supports. `None` where it does not say.
+/// The features that the server lists. `None` if it does not list them.
 #[derive(Clone, Default)]
 struct Offers {
     grants: Option<Vec<String>>,
@@ -37,7 +38,7 @@ struct Offers {
 }
 
 impl Server {
-    /// Of which no more is known.
+    /// A server of which only the endpoint is known.
     pub(super) fn at(token_endpoint: Endpoint) -> Self {
         Self { token_endpoint, issuer: None, offers: Offers::default() }
     }
@@ -47,7 +48,7 @@ impl Server {
         self.token_endpoint.check_plaintext(false).is_ok()
     }
 
-    /// Refuses what the server does not support, before anything is sent to it.
+    /// Refuses features that the server does not support, before anything is sent to it.
     pub(super) fn check(
         &self,
         grant: &str,
@@ -91,8 +92,8 @@ impl Server {
         Ok(())
     }
 
-    /// How a client with a secret proves itself where the user does not say. RFC 8414 section 2: what the server does
-    /// not list is Basic.
+    /// How a client with a secret proves its identity if the user does not say. RFC 8414 section 2: if the server
+    /// lists nothing, the method is Basic.
     pub(super) fn auth_with_secret(&self) -> ClientAuth {
         let Some(offered) = &self.offers.auth_methods else { return ClientAuth::Basic };
         let has = |auth: &ClientAuth| offered.iter().any(|one| Some(one.as_str()) == auth.registered_name());
@@ -101,14 +102,14 @@ impl Server {
     }
 }
 
-/// An issuer, and its document while it is known.
+/// An issuer, and its document if it is known.
 pub(crate) struct Discovery {
     issuer: Endpoint,
-    /// As the user wrote it. The document has to say the same, byte by byte (RFC 8414 section 3.3).
+    /// As the user wrote it. The document must contain the same text, byte by byte (RFC 8414 section 3.3).
     text: String,
     allow_http: bool,
     uses_tls_alias: bool,
-    /// Held while the document is asked for: one request at once, and all others wait for it.
+    /// Held while the document is requested: one request at once, and all others wait for it.
     known: Mutex<Known>,
 }
 
@@ -119,7 +120,8 @@ struct Known {
 }
 
 impl Discovery {
-    /// `uses_tls_alias`: the client shows a certificate, for which some servers have another address (RFC 8705 section 5).
+    /// `uses_tls_alias`: the client presents a certificate. Some servers have another address for this (RFC 8705
+    /// section 5).
     pub(crate) fn new(issuer: &str, allow_http: bool, uses_tls_alias: bool) -> Result<Self, BuildError> {
         let endpoint = Endpoint::parse("issuer", issuer)?;
         endpoint.check_plaintext(allow_http)?;
@@ -141,7 +143,7 @@ impl Discovery {
         &self.text
     }
 
-    /// The server, from the document that is known or from a new one.
+    /// The server, from the known document or from a new one.
     pub(super) async fn server(
         &self,
         transport: &Transport,
@@ -172,11 +174,11 @@ impl Discovery {
         }
     }
 
-    /// Each place in which a server may keep its document, in turn.
+    /// Tries each place in which a server may keep its document.
     async fn ask(&self, transport: &Transport, time_left: Option<Duration>) -> Result<Server, SourceError> {
         let named =
             |error: SourceError| error.within(&format!("discovery of the issuer {}", self.issuer.shown()));
-        // Some servers answer each path with a page: that is no document either.
+        // Some servers answer every path with a web page, which is not a document either.
         let mut page = None;
         let mut missing = None;
         for place in self.places().map_err(|error| SourceError::terminal(error.to_string()))? {
@@ -253,7 +255,7 @@ impl Discovery {
         Ok(Server { token_endpoint, issuer: Some(self.text.clone()), offers })
     }
 
-    /// The same, when the document is here already.
+    /// The same, if the document is already available.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn read_bytes(&self, bytes: &[u8]) -> Result<Server, String> {
         let document = Document::parse(bytes).map_err(|error| error.to_string())?;

@@ -1,12 +1,12 @@
-//! Tokens that are bound to a key, so that a stolen one cannot be used (`DPoP`, RFC 9449).
+//! Tokens that are bound to a key, so that a stolen token cannot be used (`DPoP`, RFC 9449).
 //!
-//! | file | what stands there |
+//! | file | contents |
 //! |---|---|
 //! | `dpop/htu.rs` | the URI of a request in its normal form |
-//! | `dpop/nonce.rs` | what servers want to find in the next proof |
+//! | `dpop/nonce.rs` | the server's requirements on the next proof |
 //! | `dpop/proof.rs` | one proof |
-//! | `dpop/client.rs` | proofs at the token endpoint, and the one repetition for a nonce |
-//! | `dpop/setting.rs` | the key in a file of settings |
+//! | `dpop/client.rs` | proofs at the token endpoint, and the one repeated request for a nonce |
+//! | `dpop/setting.rs` | the key in a settings file |
 
 mod client;
 mod htu;
@@ -43,10 +43,10 @@ pub(super) use setting::DpopSetting;
 
 const FIELD: &str = "dpop";
 
-/// The private key that a client's tokens are bound to (`DPoP`, RFC 9449).
+/// The private key to which a client's tokens are bound (`DPoP`, RFC 9449).
 ///
-/// A token that was asked for with a key is of use only with a proof for each request, which
-/// [`Token::apply`](crate::Token::apply) makes: a thief of the token alone cannot use it.
+/// A token that was requested with a key needs a proof for each request. [`Token::apply`](crate::Token::apply)
+/// makes the proof. A thief of the token alone cannot use it.
 ///
 /// ```
 /// use tokenflight::oauth::{Client, DpopKey};
@@ -59,8 +59,8 @@ const FIELD: &str = "dpop";
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// A clone is the same key. It also remembers the nonces of the resources at which it has proved itself: of the last 100,
-/// by origin. `Debug` shows the algorithm and the [thumbprint](Self::thumbprint).
+/// A clone is the same key. It also remembers the nonces of the last 100 resources, by origin. `Debug` shows the
+/// algorithm and the [thumbprint](Self::thumbprint).
 #[derive(Clone)]
 pub struct DpopKey(Arc<Shared>);
 
@@ -68,16 +68,16 @@ struct Shared {
     signer: SigningKey,
     thumbprint: String,
     algorithm: Algorithm,
-    /// The header of each proof, encoded, with the dot behind it.
+    /// The header of each proof, encoded, with a dot at its end.
     head: String,
-    /// In PEM, if this process has made it.
+    /// In PEM, if this process has generated it.
     generated: Option<Secret>,
     resources: Resources,
 }
 
 impl DpopKey {
-    /// A new key, for ES256. It lives as long as this process: the next process has another one. Processes that share
-    /// tokens, and a public client's refresh token, are better off with a key [from a file](Self::from_pem_file).
+    /// A new key, for ES256. It lives as long as this process, and the next process has another key. If processes
+    /// share tokens, or a public client's refresh token, use a key [from a file](Self::from_pem_file).
     ///
     /// # Errors
     /// The system has no random bytes.
@@ -92,16 +92,16 @@ impl DpopKey {
     /// The key in a PEM text: see [`PrivateKey::from_pem`]. Its algorithm follows from the key.
     ///
     /// # Errors
-    /// A [`BuildError`] for `private_key` says what stands there instead, and quotes nothing of the text.
+    /// A [`BuildError`] for `private_key` describes the actual contents, and quotes nothing of the text.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, BuildError> {
         Self::from_key(PrivateKey::from_pem(pem)?)
     }
 
-    /// The key in a PEM file, which is read now and not again: tokens are bound to the key that they were asked for with.
+    /// The key in a PEM file, which is read only now: tokens are bound to the key with which they were requested.
     ///
     /// # Errors
-    /// A [`BuildError`] for `dpop` names the file, and says what stands there instead, or why it cannot be read. A file of more
-    /// than 1 MiB is not read.
+    /// A [`BuildError`] for `dpop` names the file, and describes its actual contents, or why it cannot be read. A
+    /// file of more than 1 MiB is not read.
     pub fn from_pem_file(path: impl AsRef<Path>) -> Result<Self, BuildError> {
         Self::from_file(path.as_ref(), None)
     }
@@ -128,7 +128,7 @@ impl DpopKey {
         Self::new(key, None)
     }
 
-    #[allow(clippy::unnecessary_wraps)] // A key that cannot be used would be refused here.
+    #[allow(clippy::unnecessary_wraps)] // An unusable key would be refused here.
     fn new(key: PrivateKey, generated: Option<Secret>) -> Result<Self, BuildError> {
         let (thumbprint, algorithm) = (key.thumbprint(), key.algorithm());
         let signer = SigningKey::Private(key);
@@ -137,12 +137,13 @@ impl DpopKey {
         Ok(Self(Arc::new(Shared { signer, thumbprint, algorithm, head, generated, resources })))
     }
 
-    /// The SHA-256 thumbprint of the public key, in Base64url (RFC 7638): a token names it as `jkt` (RFC 9449 section 6.1).
+    /// The SHA-256 thumbprint of the public key, in Base64url (RFC 7638). A token contains it as `jkt` (RFC 9449
+    /// section 6.1).
     pub fn thumbprint(&self) -> &str {
         &self.0.thumbprint
     }
 
-    /// What its proofs are signed with.
+    /// The algorithm of its proofs.
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
@@ -152,7 +153,7 @@ impl DpopKey {
         self.0.generated.as_ref().map(Secret::expose)
     }
 
-    /// A key that another process has generated, and this one has found.
+    /// A key that another process has generated, and this process has found in the vault.
     pub(crate) fn found(pem: &str) -> Result<Self, BuildError> {
         Self::new(PrivateKey::from_pem(pem)?, Some(Secret::new(pem)))
     }
@@ -171,7 +172,7 @@ impl DpopKey {
         &self.0.signer
     }
 
-    /// A dot, and the signature in Base64url.
+    /// The length of a dot and the signature in Base64url.
     fn signature_room(&self) -> usize {
         1 + (self.0.signer.signature_len() * 4).div_ceil(3)
     }

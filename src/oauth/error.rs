@@ -1,12 +1,12 @@
-//! The error of a token endpoint, for a program that has to decide.
+//! The error of a token endpoint, for a program that must decide.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// What a token endpoint answered instead of a token (RFC 6749 section 5.2).
+/// A token endpoint's error answer (RFC 6749 section 5.2).
 ///
-/// It is found in the chain of causes of what a caller gets:
+/// It is in the chain of causes of a caller's error:
 ///
 /// ```
 /// use tokenflight::TokenError;
@@ -18,17 +18,17 @@ use http::StatusCode;
 /// # let _ = is_scope_at_fault;
 /// ```
 ///
-/// All of its text is printable, and cut. A text in which a secret could be read is left out.
+/// All its texts are printable, and cut. A text that contains a secret is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OAuthError {
     /// `error`: a word such as `invalid_client`.
     pub code: String,
-    /// `error_description`: for people.
+    /// `error_description`: for human readers.
     pub description: Option<String>,
-    /// `error_uri`: a page for people.
+    /// `error_uri`: a web page for human readers.
     pub uri: Option<String>,
-    /// The status of the answer; some servers answer 200.
+    /// The status of the answer. Some servers answer 200.
     pub status: StatusCode,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for OAuthError {
 
 impl std::error::Error for OAuthError {}
 
-/// The whole sentence about an answer that says no.
+/// The whole sentence about a refusal.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) sentence: String,

@@ -1,4 +1,4 @@
-//! A grant as a source: the settings common to all grants, and one request for each fetch.
+//! A grant as a source: the settings common to all grants, and one request per fetch.
 
 use std::fmt;
 use std::future::Future;
@@ -21,15 +21,15 @@ use super::client_auth::ClientAuth;
 use super::params::{Expected, GrantSettings, client_and_grant};
 use super::response::TokenResponse;
 
-/// What one grant adds to the request, and asks of the answer.
+/// The part that one grant adds to the request, and its requirements on the answer.
 pub(crate) trait Grant: Send + Sync + 'static {
     /// `grant_type`.
     const TYPE: &'static str;
 
-    /// Its parameters, which no user may set by `extra`.
+    /// Its parameters, which users may not set by `extra`.
     const PARAMETERS: &'static [&'static str];
 
-    /// Whether one of them has a time in it, by the server's clock.
+    /// Whether one of them contains a time, by the server's clock.
     const IS_DATED: bool = false;
 
     /// Refuses a client that cannot use the grant.
@@ -45,23 +45,23 @@ pub(crate) trait Grant: Send + Sync + 'static {
         cx: &FetchContext,
     ) -> impl Future<Output = Result<Option<Duration>, SourceError>> + Send;
 
-    /// Refuses an answer that is not what the grant promises. The error continues "the answer …".
+    /// Refuses an answer that is not allowed for the grant. The error continues "the answer …".
     fn check_response(&self, _response: &TokenResponse) -> Result<(), String> {
         Ok(())
     }
 
-    /// The sources that it depends on.
+    /// The sources on which it depends.
     fn links(&self) -> Vec<&BoxSource> {
         Vec::new()
     }
 
-    /// Names what decides which token comes, beside the common settings.
+    /// Names the parts that decide which token comes, beside the common settings.
     fn identify(&self, part: &mut dyn FnMut(&str, &str));
 }
 
-/// The settings of a grant: those common to all grants, and those of `G`.
+/// The settings of a grant: the common ones, and those of `G`.
 ///
-/// `C` is the client, or the settings of one that only this grant uses.
+/// `C` is the client, or the settings of a client that only this grant uses.
 #[derive(Clone)]
 #[must_use = "it does nothing until it is built"]
 pub struct GrantBuilder<G, C = Client> {
@@ -87,50 +87,50 @@ impl<G, C> GrantBuilder<G, C> {
         (&self.client, &self.settings, &self.grant)
     }
 
-    /// With these settings in place of those that were made so far.
+    /// With these settings in place of the present ones.
     pub(crate) fn with_settings(self, settings: GrantSettings) -> Self {
         Self { settings, ..self }
     }
 
-    /// For a grant that is more than a request.
+    /// For a grant that needs more than one request.
     pub(crate) fn into_parts(self) -> (C, GrantSettings, G) {
         (self.client, self.settings, self.grant)
     }
 
-    /// The scopes to ask for, with spaces between them (RFC 6749 section 3.3). Their order has no meaning. Default: none,
-    /// so that the server chooses.
+    /// The requested scopes, with spaces between them (RFC 6749 section 3.3). Their order has no meaning. Default:
+    /// none, so that the server chooses.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.settings.scope = Some(scope.into());
         self
     }
 
-    /// Refuses a token without one of the scopes that were asked for. Default: a WARN.
+    /// Refuses a token without one of the requested scopes. Default: a WARN.
     pub fn require_scopes(mut self, required: bool) -> Self {
         self.settings.require_scopes = required;
         self
     }
 
-    /// Adds a recipient of the token, at servers that ask for an `audience` (RFC 8693 section 2.1). Default: none.
+    /// Adds a recipient of the token, at servers that support `audience` (RFC 8693 section 2.1). Default: none.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.settings.audience.push(audience.into());
         self
     }
 
-    /// Adds a resource that the token is for: an absolute URI without a fragment (RFC 8707), or whatever an older server
-    /// asks for. Default: none.
+    /// Adds a resource for which the token is: an absolute URI without a fragment (RFC 8707), or another text for
+    /// older servers. Default: none.
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.settings.resource.push(uri.into());
         self
     }
 
-    /// Adds a parameter of the server's own, whose value is treated as a secret. A second value for the same name replaces
-    /// the first; names that have a setting are refused. Default: none.
+    /// Adds a server-specific parameter. Its value is treated as a secret. A second value for the same name
+    /// replaces the first. Names that have a setting are refused. Default: none.
     pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.extra.insert(name.into(), Secret::new(value));
         self
     }
 
-    /// The type of the tokens, whatever the server calls it. Default: what the server says, if this crate knows the type.
+    /// The type of the tokens, for any type in the server's answer. Default: the server's type, if this crate knows it.
     pub fn token_type(mut self, kind: TokenType) -> Self {
         self.settings.token_type = Some(kind);
         self
@@ -179,7 +179,8 @@ impl<G> GrantBuilder<G, ClientBuilder> {
         self
     }
 
-    /// Allows a URL with `http`, in clear. See [`ClientBuilder::allow_http`]. Default: only for this machine itself.
+    /// Allows a URL with `http`, in clear. See [`ClientBuilder::allow_http`]. Default: allowed only for this
+    /// machine itself.
     pub fn allow_http(self) -> Self {
         self.client(ClientBuilder::allow_http)
     }
@@ -193,7 +194,7 @@ impl<G> GrantBuilder<G, ClientBuilder> {
     }
 }
 
-/// What a client can be made of.
+/// A value from which a client can be made.
 pub(crate) trait IntoClient {
     fn into_client(self) -> Result<Client, BuildError>;
 
@@ -229,7 +230,7 @@ impl<G: Grant, C: IntoClient> GrantBuilder<G, C> {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(self) -> Result<GrantSource<G>, BuildError> {
         let Self { client, settings, grant } = self;
         let client = client.into_client()?;
@@ -256,16 +257,16 @@ impl<G, C: fmt::Debug> fmt::Debug for GrantBuilder<G, C> {
     }
 }
 
-/// Tokens of one client by one grant.
+/// A source of tokens for one client and one grant.
 ///
 /// # Errors of a fetch
-/// Terminal, since nothing but a change of settings helps: a 4xx with any of the codes of RFC 6749 section 5.2
-/// (`invalid_client`, `invalid_scope`, …), the same in a 200, a `token_type` that is not known, and any redirect.
-/// Transient: the network, 408, 425, 429, 5xx, the codes `temporarily_unavailable`, `server_error` and `slow_down`, a
-/// refusal without a code but with `Retry-After`, and a success that holds no token. A refusal of a secret, key or
-/// clock that has changed since is transient too. The code is found by
-/// [`cause::<OAuthError>()`](SourceError::cause). What the server explains is quoted on one printable line, unless
-/// something that was sent or received can be read in it, in any encoding; no body ever is.
+/// Terminal errors, which only a change of settings can correct: a 4xx with any of the codes of RFC 6749 section
+/// 5.2 (`invalid_client`, `invalid_scope`, …), the same in a 200, an unknown `token_type`, and any redirect.
+/// Transient errors: the network, 408, 425, 429, 5xx, the codes `temporarily_unavailable`, `server_error` and
+/// `slow_down`, a refusal without a code but with `Retry-After`, and a success without a token. A refusal is also
+/// transient if the secret, key or clock has changed since. [`cause::<OAuthError>()`](SourceError::cause) has the
+/// code. The server's explanation is quoted on one printable line, unless it contains anything that was sent or
+/// received, in any encoding. A body is never quoted.
 pub struct GrantSource<G> {
     client: Client,
     settings: GrantSettings,
@@ -292,7 +293,7 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         }
     }
 
-    /// Those that it depends on.
+    /// The sources on which it depends.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         BoxSource::finish_all(self.grant.links().into_iter().chain(self.client.link()))
     }

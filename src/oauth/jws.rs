@@ -1,14 +1,14 @@
 //! JSON Web Signatures in their compact form (RFC 7515 section 3.1), for client assertions (RFC 7523) and `DPoP` proofs
 //! (RFC 9449).
 //!
-//! | file | what stands there |
+//! | file | contents |
 //! |---|---|
 //! | `pem.rs` | finds the one private key, or the first certificate, in a PEM text |
-//! | `der.rs` | as much of DER as it takes to name a key's type and to find the public key in a certificate |
+//! | `der.rs` | the part of DER that is needed to name a key's type and to find the public key in a certificate |
 //! | `pair.rs` | a key of each type, parsed once |
 //! | `jwk.rs` | the public key as a JWK, and its thumbprint |
-//! | `key.rs` | [`PrivateKey`], which users see |
-//! | `sign.rs` | header and claims in, signed text out |
+//! | `key.rs` | [`PrivateKey`], the public type |
+//! | `sign.rs` | signs header and claims |
 
 mod der;
 mod jwk;
@@ -30,9 +30,9 @@ pub use key::PrivateKey;
 pub(crate) use sign::KeyHint;
 pub(crate) use sign::{Header, HmacKey, SigningKey};
 
-/// How a JSON Web Signature is made (RFC 7518 section 3.1, RFC 8037 section 3.1).
+/// The algorithm of a JSON Web Signature (RFC 7518 section 3.1, RFC 8037 section 3.1).
 ///
-/// A settings file names it as the RFC does: `"ES256"`, `"EdDSA"`.
+/// A settings file uses the RFC's names: `"ES256"`, `"EdDSA"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -63,7 +63,7 @@ impl Algorithm {
         matches!(self, Self::Ps256 | Self::Rs256)
     }
 
-    /// The name that stands in a signature's header, as `alg`.
+    /// The name in a signature's header, as `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",

@@ -14,7 +14,7 @@ pub(crate) enum KeySource {
 }
 
 impl KeySource {
-    /// A key in a PEM file, which is read now, and again for each use. The error is one of the setting that names the file.
+    /// A key in a PEM file, which is read now, and again for each use. An error names the setting of the file.
     pub(crate) fn file(
         path: PathBuf,
         check: impl Fn(&PrivateKey) -> Result<(), String> + Send + Sync + 'static,
@@ -33,7 +33,7 @@ impl KeySource {
         }
     }
 
-    /// The key that was read last.
+    /// The key of the last read.
     pub(crate) fn last(&self) -> PrivateKey {
         match self {
             Self::Fixed(key) => key.clone(),

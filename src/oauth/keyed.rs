@@ -1,4 +1,4 @@
-//! A grant as the source of many keys: one client, and a request of its own for each key.
+//! A grant as the source of many keys: one client, and a separate request for each key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::builder::ClientBuilder;
 use super::client::Client;
 use super::grant::{Grant, GrantBuilder, GrantSource, IntoClient};
 
-/// Tokens of many keys by one grant: made by [`GrantBuilder::for_key`]. For a
+/// A source of tokens for many keys by one grant, made by [`GrantBuilder::for_key`]. For a
 /// [`TokenRegistry`](crate::registry::TokenRegistry).
 pub struct KeyedGrant<G, K> {
     base: GrantBuilder<G>,
@@ -29,7 +29,7 @@ pub struct KeyedGrant<G, K> {
 type Request<G, K> = Box<dyn Fn(&K, GrantBuilder<G>) -> GrantBuilder<G, AnyClient> + Send + Sync>;
 type Grouping<K> = Box<dyn Fn(&K) -> Group + Send + Sync>;
 
-/// A client, or the settings of one.
+/// A client, or the settings of a client.
 #[derive(Clone, Debug)]
 pub enum AnyClient {
     /// A client that was built before.
@@ -67,13 +67,14 @@ impl IntoClient for AnyClient {
 }
 
 impl<G, C> GrantBuilder<G, C> {
-    /// The same request by another client: with an id and a secret of its own, or at a tenant's own server. For use in
+    /// The same request by another client: with its own id and secret, or at a tenant's own server. For use in
     /// [`for_key`](Self::for_key).
     ///
-    /// The settings of a client at a token URL may be given as they are: such a client costs nothing to build, and its
-    /// connections are those that all clients share. (One with settings for the [HTTP client](ClientBuilder::http) or with a
-    /// [certificate](ClientBuilder::certificate) has connections of its own.) Where the server is found by discovery, or
-    /// tokens are bound to a key, keep the built [`Client`], which remembers what it has learnt of its server.
+    /// You may pass the settings of a client with a token URL: such a client costs nothing to build, and it uses
+    /// the connections that all clients share. (A client with settings for the [HTTP client](ClientBuilder::http)
+    /// or with a [certificate](ClientBuilder::certificate) has its own connections.) If the server is found by
+    /// discovery, or tokens are bound to a key, keep the built [`Client`], because it remembers what it has learnt
+    /// about its server.
     pub fn by_client<D>(self, client: D) -> GrantBuilder<G, D> {
         let (_, settings, grant) = self.into_parts();
         GrantBuilder::of_parts(client, settings, grant)
@@ -82,11 +83,11 @@ impl<G, C> GrantBuilder<G, C> {
 
 #[allow(private_bounds)] // The grants are this crate's own.
 impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
-    /// A source of tokens for many keys: `request` makes each key's request out of what was set so far. Nothing is kept for
-    /// a key. The keys share the client, its connections, and what it knows of its server.
+    /// A source of tokens for many keys: `request` makes each key's request from the common one. Nothing is kept
+    /// per key. The keys share the client, its connections, and its knowledge about its server.
     ///
-    /// `request` is called for each call to the server, and when the registry asks which client a key belongs to. So it
-    /// should be quick.
+    /// `request` is called for each call to the server, and when the registry asks for the client of a key.
+    /// Therefore it should be quick.
     ///
     /// ```
     /// use tokenflight::oauth::Client;
@@ -103,7 +104,7 @@ impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
     /// # }).unwrap();
     /// ```
     ///
-    /// Tenants with clients and servers of their own:
+    /// Tenants with their own clients and servers:
     ///
     /// ```
     /// use tokenflight::oauth::Client;
@@ -119,8 +120,8 @@ impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
     /// ```
     ///
     /// # Errors
-    /// A setting that cannot work for any key; the error names it. What is wrong with one key's settings is a terminal error
-    /// of that key's fetch, whose cause is the [`BuildError`].
+    /// A setting that cannot work for any key. The error names the setting. A wrong setting of one key is a
+    /// terminal error of that key's fetch, whose cause is the [`BuildError`].
     pub fn for_key<K, D>(
         self,
         request: impl Fn(&K, GrantBuilder<G>) -> GrantBuilder<G, D> + Send + Sync + 'static,
@@ -131,7 +132,7 @@ impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
         let (client, settings, grant) = self.into_parts();
         let client = client.into_client()?;
         grant.check(&client)?;
-        // The scopes may come with the key.
+        // The scopes may be set per key.
         let common = super::GrantSettings { require_scopes: false, ..settings.clone() };
         common.checked(G::PARAMETERS, client.dpop_key().is_some())?;
         let request = Box::new(move |key: &K, base| {
@@ -148,7 +149,8 @@ impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
 }
 
 impl<G, K> KeyedGrant<G, K> {
-    /// Which keys share a part of the registry's calls: see [`KeyedSource::group`]. Default: each key is a group by itself.
+    /// The group of keys that share a part of the registry's calls: see [`KeyedSource::group`]. Default: each key
+    /// is its own group.
     ///
     /// ```
     /// use tokenflight::oauth::Client;
@@ -191,14 +193,14 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
         self.group.as_ref().map(|group| group(key))
     }
 
-    /// Keys with the same id at the same server are of the same client.
+    /// Keys with the same id at the same server belong to the same client.
     fn client(&self, key: &K) -> Option<Group> {
         let request = self.request(key);
         let (client, ..) = request.parts();
         Some(Group::of(client.names()))
     }
 
-    /// Those that it depends on for all keys.
+    /// The sources on which it depends for all keys.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         let (client, _, grant) = self.base.parts();
         BoxSource::finish_all(grant.links().into_iter().chain(client.link()))
@@ -225,13 +227,13 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
     }
 }
 
-/// The servers' clocks, by the servers' authorities. A client that is built for one request learns it
-/// for the next.
+/// The servers' clocks, by the servers' authorities. A client that is built for one request learns the clock for
+/// the next request.
 #[derive(Default)]
 struct Clocks(Mutex<HashMap<String, ServerClock>>);
 
 impl Clocks {
-    /// Of so many servers. What is forgotten costs an attempt.
+    /// The maximum number of servers. A forgotten server costs one attempt.
     const MOST: usize = 1_000;
 
     fn of(&self, server: &str) -> ServerClock {

@@ -1,4 +1,4 @@
-//! Replaces `dpop` where the feature is off: a type of key without values.
+//! Replaces `dpop` if the feature is off: a type of key without values.
 
 use std::convert::Infallible;
 use std::time::SystemTime;
@@ -40,7 +40,7 @@ pub(crate) struct ClientProofs(DpopKey);
 
 pub(crate) struct SentNonce(Infallible);
 
-/// What a file of settings says, which is refused.
+/// The value in a settings file, which is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct DpopSetting(Infallible);
 

@@ -1,4 +1,4 @@
-//! What every grant may ask for beside the token itself.
+//! The request parameters that are common to all grants.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::settings::{OnlyTable, one_or_more, secret_table};
 use crate::token::TokenType;
 use crate::transport::Form;
 
-/// The settings common to all grants, as they stand in a file.
+/// The settings common to all grants, as they are in a file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct GrantSettings {
@@ -26,19 +26,19 @@ pub(crate) struct GrantSettings {
     pub(super) token_type: Option<TokenType>,
 }
 
-/// What is expected of an answer.
+/// The expectations on an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
-    /// Those that were asked for.
+    /// The requested scopes.
     pub(crate) scopes: Vec<String>,
     pub(crate) require_scopes: bool,
-    /// What the user says, whatever the server says.
+    /// The user's type, for any type in the server's answer.
     pub(crate) token_type: Option<TokenType>,
 }
 
 impl GrantSettings {
-    /// The parameters, and what they lead to. `taken` are the grant's own, which `extra` must not name. `is_bound`: the
-    /// client's tokens are bound to a key.
+    /// Checks the settings. Returns the parameters, and the expectations on the answer. `taken` are the grant's own
+    /// parameters, which `extra` must not name. `is_bound`: the client's tokens are bound to a key.
     pub(crate) fn checked(&self, taken: &[&str], is_bound: bool) -> Result<(Form, Expected), BuildError> {
         let scopes = self.scope.as_deref().map(scopes).transpose()?.unwrap_or_default();
         let mut form = Form::default();
@@ -84,7 +84,7 @@ impl GrantSettings {
         Ok((form, Expected { scopes, require_scopes: self.require_scopes, token_type }))
     }
 
-    /// Names what is asked for, whatever the order of the scopes.
+    /// Names the requested parts, for any order of the scopes.
     pub(crate) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         let mut form = Form::default();
         let mut scopes: Vec<&str> =
@@ -120,7 +120,7 @@ fn scopes(text: &str) -> Result<Vec<String>, BuildError> {
     Ok(scopes)
 }
 
-/// RFC 8707 section 2 asks for an absolute URI without a fragment. Older servers want a GUID, or a bare name.
+/// RFC 8707 section 2 requires an absolute URI without a fragment. Older servers require a GUID, or a bare name.
 fn check_resource(text: &str) -> Result<(), BuildError> {
     let reason = match text {
         "" => "is empty: leave it out instead",
@@ -158,7 +158,7 @@ where
     C: serde::de::DeserializeOwned,
     D: serde::Deserializer<'de>,
 {
-    /// Takes its own keys out of the table first. Then only keys of the client are left.
+    /// First its own keys are taken out of the table. Then only the client's keys are left.
     #[derive(Deserialize)]
     #[serde(bound = "C: serde::de::DeserializeOwned")]
     struct Both<C> {

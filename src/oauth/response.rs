@@ -15,17 +15,17 @@ use super::dpop::DpopKey;
 use super::error::{OAuthError, Refusal};
 use super::params::Expected;
 
-/// What a token endpoint gives.
+/// The answer of a token endpoint.
 pub(crate) struct TokenResponse {
     pub(crate) token: Token,
     /// RFC 8693 section 2.2.1.
     pub(crate) issued_token_type: Option<String>,
 }
 
-/// Where a token stands that must not be quoted.
+/// The places of tokens that must not be quoted.
 const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
 
-/// A token, or an error; never a success without a token in it. `key`: the one that the token has to be bound to.
+/// A token, or an error. It is never a success without a token. `key`: the key to which the token must be bound.
 pub(super) fn read(
     answer: Answer,
     expected: &Expected,
@@ -34,14 +34,14 @@ pub(super) fn read(
     read_all(answer, expected, key).1
 }
 
-/// The same, and the refresh token of a success, also of one whose access token is of no use.
+/// The same, and the refresh token of a success, even if the success's access token is unusable.
 pub(super) fn read_all(
     mut answer: Answer,
     expected: &Expected,
     key: Option<&DpopKey>,
 ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
     let document = answer.json();
-    // Before anything is quoted: some servers send a token along with an error.
+    // This comes before any quoting, because some servers send a token along with an error.
     for place in TOKENS {
         if let Some(secret) = document.as_ref().ok().and_then(|document| document.text(place)) {
             answer.hide(secret);
@@ -55,7 +55,7 @@ pub(super) fn read_all(
         Err(error) => return (None, Err(error)),
     };
     if matches!(document.get("/refresh_token"), Some(value) if !value.is_string() && !value.is_null()) {
-        // To keep the old one would be to use it twice.
+        // Keeping the old token would mean using it twice.
         return (None, Err(answer.nonsense("with a `refresh_token` that is not a string")));
     }
     let refresh_token = filled(&document, "/refresh_token").map(Secret::new);
@@ -76,7 +76,7 @@ fn success(
     Ok(TokenResponse { token, issued_token_type })
 }
 
-/// A text that says something.
+/// A text that is not empty.
 fn filled<'a>(document: &'a Document, place: &str) -> Option<&'a str> {
     document.text(place).filter(|text| !text.is_empty())
 }
@@ -123,7 +123,7 @@ fn bare(text: &str) -> &str {
     }
 }
 
-/// RFC 9449 section 5: where a bound token was asked for, a token of another type is discarded.
+/// RFC 9449 section 5: if a bound token was requested, a token of another type is discarded.
 fn bound_type(answer: &Answer, document: &Document) -> Result<TokenType, SourceError> {
     let name = document.text("/token_type").map(str::trim);
     if name.map(TokenType::parse) == Some(TokenType::DPoP) {
@@ -140,7 +140,7 @@ fn bound_type(answer: &Answer, document: &Document) -> Result<TokenType, SourceE
     .that(Reach::Used))
 }
 
-/// Section 7.1: a token of a type that the client does not understand must not be used.
+/// Section 7.1: a token of an unknown type must not be used.
 fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Result<TokenType, SourceError> {
     if let Some(kind) = &expected.token_type {
         return Ok(kind.clone());
@@ -170,7 +170,7 @@ fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Resu
     Err(error.that(Reach::Used))
 }
 
-/// Section 3.3. Left out where it is what was asked for.
+/// Section 3.3. The server may leave the scopes out if they are the requested ones.
 fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<Vec<String>, SourceError> {
     let requested = &expected.scopes;
     let mut granted: Vec<String> = match document.get("/scope") {
@@ -186,7 +186,7 @@ fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<V
     };
     let is_missing = |granted: &[String], scope: &&String| !granted.contains(scope);
     if requested.iter().any(|scope| is_missing(&granted, &scope)) {
-        // A comma may stand in a scope; where it hides none that was asked for, it is left alone.
+        // A scope may contain a comma. If no requested scope is missing, the commas are kept.
         let parts = granted.iter().flat_map(|scope| scope.split(','));
         let parts: Vec<String> = parts.filter(|part| !part.is_empty()).map(Into::into).collect();
         if requested.iter().any(|scope| is_missing(&granted, &scope) && parts.contains(scope)) {
@@ -208,7 +208,7 @@ fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<V
     Ok(granted)
 }
 
-/// The least of what the server and the token itself say.
+/// The shortest of the lifetimes that the server and the token itself state.
 fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Duration> {
     let said = document.get("/expires_in").and_then(|value| {
         let lifetime = lifetime(value);
@@ -221,9 +221,9 @@ fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Dur
     said.into_iter().chain(own).min()
 }
 
-/// How long a JWT says itself that it lasts (RFC 7519 section 4.1.4). What is no JWT says nothing.
+/// The lifetime that a JWT states itself (RFC 7519 section 4.1.4). Other tokens state none.
 ///
-/// It is counted by the server's clock: from its `Date`, or else from the moment at which the token was issued.
+/// It is counted by the server's clock: from its `Date`, or otherwise from the time at which the token was issued.
 fn jwt_lifetime(secret: &str, answer: &Answer) -> Option<Duration> {
     let claims = Claims::of(secret)?;
     let end = claims.moment("exp")?;
@@ -231,7 +231,7 @@ fn jwt_lifetime(secret: &str, answer: &Answer) -> Option<Duration> {
     Some(end.duration_since(begin.unwrap_or_else(|| answer.server_time())).unwrap_or_default())
 }
 
-/// Whether there is an `error` that says something.
+/// Whether there is an `error` that is not empty.
 fn has_error(document: &Document) -> bool {
     match document.get("/error") {
         None | Some(Value::Bool(false)) => false,
@@ -243,7 +243,7 @@ fn has_error(document: &Document) -> bool {
     }
 }
 
-/// Section 5.2. `status` is what the answer is judged by.
+/// Section 5.2. `status` is the status by which the answer is judged.
 fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has_key: bool) -> SourceError {
     let told = document.and_then(|document| told(answer, document));
     let code = told.as_ref().map(|error| error.code.as_str()).unwrap_or_default();
@@ -275,7 +275,7 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
         || crate::transport::may_pass(status)
         || (code.is_empty() && answer.retry_after().is_some());
     let sentence = answer.sentence("").trim_end().to_owned() + &described + way_out;
-    // No code inside a 429 or a 5xx is believed: somebody on the way may have written it.
+    // A code inside a 429 or a 5xx is ignored, because a proxy may have written it.
     let reach = match status.as_u16() {
         425 | 429 | 503 => Reach::Unused,
         400..500 if document.and_then(code_in).is_some() => Reach::Refused,
@@ -290,7 +290,8 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
     answer.with_retry_after(error.that(reach))
 }
 
-/// What decides how a flight goes on (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9449 sections 5 and 8).
+/// The codes that decide how a flight continues (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9449 sections 5 and
+/// 8).
 const STANDARD: &[&str] = &[
     "invalid_client",
     "invalid_dpop_proof",
@@ -310,10 +311,10 @@ fn code_in(document: &Document) -> Option<&str> {
     document.text("/error").map(str::trim).filter(|code| !code.is_empty())
 }
 
-/// What the server says in the form of the standard.
+/// The server's error in the form of the standard.
 fn told(answer: &Answer, document: &Document) -> Option<OAuthError> {
     let code = code_in(document)?;
-    // A word of the standards is nobody's secret, though somebody may have sent it as one.
+    // A word of the standards is not a secret, even if it was sent as one.
     let code = if STANDARD.contains(&code) { code.to_owned() } else { answer.quoted(code, 80)? };
     let part = |place| document.text(place).and_then(|text| answer.quoted(text, 200));
     Some(OAuthError {

@@ -1,19 +1,21 @@
-//! The order in which a refresh token that may be used once is spent (RFC 9700 section 4.14): pure, without I/O.
+//! The order of the steps when a one-time refresh token is used (RFC 9700 section 4.14): pure, without I/O.
 //!
-//! First *spending* is written. Then the token is sent. Then the new one is written. Then it is published. Therefore
-//! whoever finds *idle* in the vault knows that the token in it was not sent, and whoever finds *spending* knows that it may
-//! have been.
+//! First *spending* is written. Then the token is sent. Then the new token is written. Then it is published.
+//! Therefore a process that finds *idle* in the vault knows that the token in it was not sent. A process that finds
+//! *spending* knows that the token may have been sent.
 //!
-//! A process holds the vault's lock for the whole of it, and a process that dies gives the lock back. Therefore nobody else
-//! is at it: who finds *spending* finds what an exchange has left behind that is over. Each write is a compare-and-set, so
-//! that a new login in the middle is seen, and never overwritten.
+//! A process holds the vault's lock during all these steps, and the lock is released when the process dies.
+//! Therefore no other process is working on the record: a *spending* record comes from an exchange that is over.
+//! Each write is a compare-and-set. Therefore a new login in between is seen, and never overwritten.
 //!
-//! The driver (`source/refresh_token.rs`) performs one [`Effect`] and answers with one [`Event`]. It owes the machine:
+//! The driver (`source/refresh_token.rs`) performs one [`Effect`] and answers with one [`Event`]. Its obligations
+//! to the machine:
 //!
 //! - It holds the lock from before [`Rotation::begin`] until after [`Effect::Done`].
-//! - A [`Event::Written`] is durable, and nobody has written between the load and the write.
+//! - A [`Event::Written`] means that the write is durable, and that no other process has written between the load
+//!   and the write.
 //! - After [`Event::Written`] it sends at once. [`Effect::Send`] is one request, on a new connection, never repeated below.
-//! - What it does not know of a request is [`Answer::Ambiguous`], never [`Answer::Unspent`].
+//! - If it does not know the result of a request, it reports [`Answer::Ambiguous`], never [`Answer::Unspent`].
 //! - After [`Outcome::Unsaved`] it begins no fetch before the new token is written.
 
 use std::time::{Duration, SystemTime};
@@ -27,28 +29,30 @@ mod words;
 pub use words::AfterCrash;
 pub(crate) use words::{Answer, Change, Effect, Event, Failure, Key, Outcome, Rules, Stored, View};
 
-/// A grace that is nearly over is over: the clocks of two machines differ, and the request takes its time.
+/// A grace period that is nearly over counts as over: the clocks of two machines differ, and the request takes
+/// time.
 const GRACE_MARGIN: Duration = Duration::from_secs(5);
-/// A write of *spending* that takes so long is not followed by a request: the server's grace is counted from it.
+/// If a write of *spending* takes longer, no request follows, because the server's grace period is counted from the
+/// write.
 const LONGEST_WRITE: Duration = Duration::from_secs(5);
-/// A request arrives within this time, or never: that of a process that has died must not come behind the next one.
+/// A request arrives within this time, or never: the request of a dead process must not arrive after the next one.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
-/// How often what follows a request is written before the fetch goes on without.
+/// How often the write after a request is tried before the fetch goes on without it.
 const WRITES: u32 = 3;
-/// How often one refresh token is sent, grace or not.
+/// How often one refresh token is sent, with or without a grace period.
 const MOST_TRIES: u32 = 2;
 
-/// What a process remembers from one fetch to the next.
+/// The memory of a process from one fetch to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Memory {
-    /// The number of this process, which no other process has, nor an earlier life of this one.
+    /// The number of this process. No other process has it, nor an earlier life of this one.
     me: u64,
-    /// The refresh token that this process has written *spending* for, and has provably not sent.
+    /// The refresh token for which this process has written *spending*, and which it has provably not sent.
     unsent: Option<Key>,
 }
 
 impl Memory {
-    /// Of the process of this number, which has written nothing yet.
+    /// The memory of the process with this number, which has written nothing yet.
     pub(crate) fn new(me: u64) -> Self {
         Self { me, unsent: None }
     }
@@ -62,7 +66,7 @@ pub(crate) struct Rotation {
     memory: Memory,
 }
 
-/// A refresh token that is being sent: how often by now, and since when.
+/// A refresh token that is being sent: how often so far, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Spending {
     key: Key,
@@ -73,12 +77,12 @@ struct Spending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Loading,
-    /// After `invalid_grant`: has somebody else spent it?
+    /// After `invalid_grant`: whether another process has used the token.
     LookingAgain(Key),
-    /// This and the next: decided at this moment of the boot clock.
+    /// In this step and the next: decided at this moment of the boot clock.
     WritingSpending(Spending, Duration),
     Sending(Spending, Duration),
-    /// It was not sent after all, or not for the second time.
+    /// The token was not sent at all, or not for the second time.
     WritingBack {
         change: Change,
         writes: u32,
@@ -93,24 +97,24 @@ enum Step {
 }
 
 impl Rotation {
-    /// Begins a fetch. `memory` is what the last fetch of this process has left behind.
+    /// Begins a fetch. `memory` is left from the last fetch of this process.
     pub(crate) fn begin(rules: Rules, memory: Memory) -> (Self, Effect) {
         (Self { rules, step: Step::Loading, memory }, Effect::Load)
     }
 
-    /// What the next fetch of this process has to know.
+    /// The memory for the next fetch of this process.
     pub(crate) fn memory(&self) -> Memory {
         self.memory
     }
 
-    /// What is to be done after `event`.
+    /// The next effect after `event`.
     pub(crate) fn on(&mut self, event: Event, now: Timestamp) -> Effect {
         match (self.step, event) {
-            // The answer's tokens are newer than whatever others make of the token that brought them.
+            // The answer's tokens are newer than any record of the token that was used for them.
             (Step::WritingNext { key, writes }, Event::Moved(Some(view))) if view.key == key => {
                 self.write_next(key, writes + 1)
             }
-            // The vault has failed, or has lost what was there: nobody else has anything newer.
+            // The vault has failed, or has lost its record. Then no other process has a newer record.
             (Step::WritingNext { key, writes }, Event::NotWritten | Event::Moved(None)) => {
                 self.write_next(key, writes + 1)
             }
@@ -121,10 +125,10 @@ impl Rotation {
             ) => self.seen(view, now),
             (Step::LookingAgain(key), Event::Loaded(view)) => match view {
                 Some(view) if view.key == key => self.bury(),
-                // Another process has spent it, and has the next one; or somebody has logged in.
+                // Another process has used the token and has the next one, or a user has logged in.
                 view => self.seen(view, now),
             },
-            // The grace is counted from a moment that is too far away. Nothing is sent.
+            // The grace period is counted from a moment that is too far away. Nothing is sent.
             (Step::WritingSpending(spending, decided), Event::Written)
                 if now.boot.saturating_sub(decided) >= LONGEST_WRITE =>
             {
@@ -135,19 +139,19 @@ impl Rotation {
                 self.step = Step::Sending(spending, decided);
                 Effect::Send
             }
-            // It may have been written, and nothing was sent.
+            // The record may have been written, and nothing was sent.
             (Step::WritingSpending(spending, _), Event::NotWritten) => self.take_back(spending),
             (Step::Sending(spending, decided), Event::Answered(answer)) => {
                 self.answered(answer, spending, now.boot.saturating_sub(decided), now)
             }
-            // What stands there is its own business: this fetch has failed.
+            // The record in the vault is another one. This fetch has failed.
             (Step::WritingBack { .. }, Event::Moved(Some(view))) if view.has_news => {
                 self.end(Outcome::Adopted)
             }
             (Step::WritingBack { change, writes }, Event::NotWritten) if writes < WRITES => {
                 self.write_back(change, writes + 1)
             }
-            // By this very process, whose write was said to have failed.
+            // Written by this very process, whose write was reported as failed.
             (Step::WritingBack { change, writes }, Event::Moved(Some(view)))
                 if writes < WRITES && self.is_by_me(view.state) =>
             {
@@ -162,7 +166,7 @@ impl Rotation {
                 self.step = Step::Loading;
                 Effect::Load
             }
-            // `NotLoaded`. (Any other event is none that the driver owes.)
+            // `NotLoaded`. (The driver reports no other event here.)
             _ => self.fail(Failure::Vault),
         }
     }
@@ -182,7 +186,7 @@ impl Rotation {
             {
                 self.spend(first, now)
             }
-            // It may have been sent, by an exchange that is over.
+            // The token may have been sent, by an exchange that is over.
             Stored::Spending { since, tries, .. } => {
                 let may_repeat = self.has_grace(since, now) || self.rules.after_crash == AfterCrash::TryOnce;
                 if tries >= MOST_TRIES || !may_repeat {
@@ -198,12 +202,13 @@ impl Rotation {
         }
     }
 
-    /// Whether it may be sent again now, and not any more when the access token beside it ends.
+    /// Whether the token may be sent again now, but not after the end of the access token beside it.
     fn is_urgent(&self, state: Stored, now: Timestamp) -> bool {
         matches!(state, Stored::Spending { since, tries, .. } if tries < MOST_TRIES && self.has_grace(since, now))
     }
 
-    /// Whether the server still accepts a token that was first sent at `since`. A wall clock that went back is outside of
+    /// Whether the server still accepts a token that was first sent at `since`. If the wall clock went back, no
+    /// grace period applies.
     /// any grace.
     fn has_grace(&self, since: SystemTime, now: Timestamp) -> bool {
         let age = now.wall.duration_since(since);
@@ -228,7 +233,7 @@ impl Rotation {
         }
     }
 
-    /// It was not sent this time. That says nothing of an earlier try.
+    /// The token was not sent this time. An earlier try may have sent it.
     fn take_back(&mut self, Spending { key, tries, since }: Spending) -> Effect {
         if tries > 1 {
             return self.write_back(Change::Spending { since, tries: tries - 1 }, 1);

@@ -1,4 +1,4 @@
-//! Settings in, a client out: what can be checked before the first request.
+//! Makes a client from the settings, after all checks that are possible before the first request.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ impl ClientBuilder {
     /// Checks the settings, and reads the files that they name.
     ///
     /// # Errors
-    /// A setting that cannot work, or two that exclude each other; the error names it.
+    /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(mut self) -> Result<Client, BuildError> {
         if self.client_id.is_empty() {
             return Err(BuildError::new("client_id", "is empty"));
@@ -99,7 +99,7 @@ impl ClientBuilder {
         Transport::new(http, limits)
     }
 
-    /// The one proof that was given.
+    /// The one proof that was set.
     fn proof(&mut self, has_certificate: bool) -> Result<Proof, BuildError> {
         use ClientAuth as Auth;
         let wanted = self.auth_method;

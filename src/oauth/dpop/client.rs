@@ -14,7 +14,7 @@ use crate::error::SourceError;
 use crate::token::DPOP;
 use crate::transport::{Answer, Endpoint, Request};
 
-/// How one client proves that it has a key, at its token endpoint.
+/// The proofs of possession of one client at its token endpoint.
 pub(crate) struct ClientProofs {
     key: DpopKey,
     nonce: ServerNonce,
@@ -48,14 +48,14 @@ impl ClientProofs {
         let claims =
             Claims { method: &Method::POST, target: &target, now, nonce: nonce.as_deref(), ath: None };
         let proof = claims.sign(key).map_err(|_| failed("could not be signed"))?;
-        // Some servers repeat what they have refused.
+        // Some servers repeat the proof that they have refused.
         request.redactor.hide(Zeroizing::new(String::from_utf8_lossy(proof.as_bytes()).into_owned()));
         request.headers.insert(&DPOP, proof);
         Ok(SentNonce(nonce))
     }
 
-    /// Learns the nonce from any answer. Returns whether the request is to be repeated with it (section 8): the server
-    /// wants a nonce, and has given one that was not sent.
+    /// Learns the nonce from any answer. Returns whether the request must be repeated with it (section 8): the
+    /// server requires a nonce, and has given one that was not sent.
     pub(crate) fn learn(&self, answer: &Answer, sent: &SentNonce) -> bool {
         let is_new = self.nonce.learn(answer.headers(), sent.0.as_deref());
         is_new

@@ -1,8 +1,9 @@
-//! The URI of a request as a proof names it: `htu` (RFC 9449 section 4.2).
+//! The URI of a request in a proof: `htu` (RFC 9449 section 4.2).
 //!
-//! A server compares it with the URI that it has seen, after normalisation of both (section 4.3; RFC 3986 sections 6.2.2
-//! and 6.2.3). Some servers compare the texts. Therefore it is written in its normal form, which is also what the URL
-//! parsers of browsers and of node make of it, but for escapes in lower case (`%c3`): those parsers leave them as they are.
+//! A server compares it with the URI that it has received, after normalising both (section 4.3; RFC 3986 sections
+//! 6.2.2 and 6.2.3). Some servers compare the texts. Therefore it is written in its normal form. The URL parsers of
+//! browsers and of node produce the same form, except for escapes in lower case (`%c3`), which they leave
+//! unchanged.
 
 use std::fmt::Write;
 
@@ -11,7 +12,7 @@ use http::Uri;
 /// An absolute URI without query and fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Scheme, host and port, where it is not the default.
+    /// Scheme, host and port, if the port is not the default.
     pub(super) origin: String,
     /// Begins with a slash.
     path: String,
@@ -25,11 +26,11 @@ impl Target {
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(RELATIVE);
         };
-        // Neither user nor password is part of what the server sees.
+        // Neither user nor password is part of the URI that the server receives.
         let authority = authority.as_str();
         let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
         let (host, port) = match place.rfind(':') {
-            // A colon inside of the brackets is one of the address.
+            // A colon inside of the brackets belongs to the address.
             Some(at) if !place[at..].contains(']') => (&place[..at], &place[at + 1..]),
             _ => (place, ""),
         };
@@ -43,7 +44,7 @@ impl Target {
         origin.push_str("://");
         lower(&mut origin, host);
         if !port.is_empty() {
-            // Rust's numbers may have a sign.
+            // Rust's number parser accepts a sign.
             let digits = port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port).ok_or(ODD_PORT)?;
             let number: u16 = digits.parse().map_err(|_| ODD_PORT)?;
             let is_default = matches!(
@@ -51,14 +52,14 @@ impl Target {
                 (Some(b"http:/"), 80) | (Some(b"https:"), 443)
             );
             if !is_default {
-                // Writing into a string cannot fail.
+                // Writing into a string never fails.
                 let _ = write!(origin, ":{number}");
             }
         }
         Ok(Self { origin, path: path(uri.path()) })
     }
 
-    /// The `htu`. No character in it has to be escaped in JSON.
+    /// Appends the `htu`. None of its characters needs an escape in JSON.
     pub(super) fn write(&self, text: &mut String) {
         text.push_str(&self.origin);
         text.push_str(&self.path);
@@ -91,7 +92,7 @@ fn path(path: &str) -> String {
     text
 }
 
-/// Whether a segment is `.` (1) or `..` (2), also where a dot is escaped.
+/// Whether a segment is `.` (1) or `..` (2), also if a dot is escaped.
 fn dots(segment: &str) -> usize {
     let (mut rest, mut number) = (segment, 0);
     while !rest.is_empty() && number < 3 {
@@ -124,7 +125,7 @@ fn escape(segment: &str, text: &mut String) {
                 at += 3;
                 continue;
             }
-            // What no URI has (RFC 3986 section 2), and what JSON would escape.
+            // Characters that no URI has (RFC 3986 section 2), and characters that JSON would escape.
             (b'"' | b'<' | b'>' | b'\\' | b'`' | b'{' | b'}' | ..=b' ' | 0x7f.., ..) => {
                 push_escaped(text, byte);
             }

@@ -1,4 +1,4 @@
-//! What servers want to find in the next proof: a nonce, and their own time (RFC 9449 sections 8 and 9).
+//! The server's requirements on the next proof: a nonce, and the server's own time (RFC 9449 sections 8 and 9).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,16 +10,17 @@ use crate::transport::date;
 
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// In bytes. Longer ones are ignored: a header of requests has no room for them.
+/// In bytes. Longer nonces are ignored, because a request's header has no room for them.
 const LONGEST: usize = 512;
 
-/// Resources are remembered by their origin, the last ones of so many.
+/// The maximum number of remembered resources, by origin.
 const MOST_ORIGINS: usize = 100;
 
-/// A request that was sent with an older nonce is answered within this time.
+/// A request with an older nonce is answered within this time.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
-/// The nonce in an answer, if there is one by the syntax of section 8.1. Of several different ones, none is believed.
+/// The nonce in an answer, if there is one by the syntax of section 8.1. If there are several different ones, none
+/// is accepted.
 pub(super) fn nonce_of(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(DPOP_NONCE).iter().map(HeaderValue::as_bytes);
     let value = values.next()?;
@@ -28,29 +29,29 @@ pub(super) fn nonce_of(headers: &HeaderMap) -> Option<&str> {
     (is_one && values.all(|other| other == value)).then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// How far the clock of whoever answered is ahead of `now`, in seconds.
+/// How far the server's clock is ahead of `now`, in seconds.
 fn clock_offset(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     date(headers).map(|date| seconds_ahead(date, now))
 }
 
-/// What one key knows of the resources at which it proves itself.
+/// The knowledge about the resources of one key.
 #[derive(Default)]
 pub(super) struct Resources(Mutex<Vec<Resource>>);
 
 struct Resource {
     origin: Box<str>,
     nonce: Option<Arc<str>>,
-    /// By how many seconds its clock is ahead of ours.
+    /// How far its clock is ahead of ours, in seconds.
     clock_offset: i64,
-    /// Proofs with the present nonce whose answers have not come.
+    /// Proofs with the present nonce that are not answered yet.
     unanswered: u32,
-    /// The same with an older nonce, or with none.
+    /// Proofs with an older nonce, or with none, that are not answered yet.
     outdated: u32,
     /// When the present nonce came, by the boot clock.
     since: Duration,
 }
 
-/// What a proof needs.
+/// The inputs of a proof.
 pub(super) struct Wanted {
     pub(super) nonce: Option<Arc<str>>,
     /// The time by the server's clock.
@@ -58,7 +59,7 @@ pub(super) struct Wanted {
 }
 
 impl Resources {
-    /// For a proof that is about to be sent.
+    /// The inputs of a proof that is about to be sent.
     pub(super) fn wanted(&self, origin: &str, now: Timestamp) -> Wanted {
         self.at(origin, |resource| {
             resource.unanswered = resource.unanswered.saturating_add(1);
@@ -66,12 +67,12 @@ impl Resources {
         })
     }
 
-    /// From an answer. Returns whether a repetition of the request would have a nonce that the request had not.
+    /// Learns from an answer. Returns whether a repeated request would have a nonce that the request did not have.
     ///
-    /// Nobody says to which request an answer belongs. A new nonce is one that the request had not. The present nonce is
-    /// one that the request may not have had if proofs with an older one are still unanswered. So, of requests that were
-    /// sent at the same time, each learns that it may be repeated, and a server that refuses the nonce which it has just
-    /// given is not asked a third time.
+    /// It is not known to which request an answer belongs. A new nonce is one that the request did not have. If
+    /// proofs with an older nonce are still unanswered, the request may not have had the present nonce. Therefore
+    /// each of several requests that were sent at the same time learns that it may be repeated. A server that
+    /// refuses the nonce which it has just given gets no third request.
     pub(super) fn learn(&self, origin: &str, headers: &HeaderMap, now: Timestamp) -> bool {
         let (nonce, clock_offset) = (nonce_of(headers), clock_offset(headers, now.wall));
         self.at(origin, |resource| {
@@ -92,7 +93,7 @@ impl Resources {
         })
     }
 
-    /// The resource, which becomes the last one to be forgotten.
+    /// The resource. It becomes the last one to be forgotten.
     fn at<R>(&self, origin: &str, visit: impl FnOnce(&mut Resource) -> R) -> R {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.iter().position(|resource| &*resource.origin == origin) {
@@ -125,7 +126,7 @@ impl Resource {
     }
 }
 
-/// The nonce of the authorization server, apart from those of resources (RFC 9449 section 8).
+/// The nonce of the authorization server, separate from those of resources (RFC 9449 section 8).
 #[derive(Default)]
 pub(super) struct ServerNonce(Mutex<Option<Arc<str>>>);
 
@@ -134,7 +135,7 @@ impl ServerNonce {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From an answer. Returns whether the answer has a nonce that is not `sent`.
+    /// Learns from an answer. Returns whether the answer has a nonce that is not `sent`.
     pub(super) fn learn(&self, headers: &HeaderMap, sent: Option<&str>) -> bool {
         let Some(nonce) = nonce_of(headers) else { return false };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

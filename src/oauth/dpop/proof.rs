@@ -1,4 +1,4 @@
-//! One proof: a JWT that names one request (RFC 9449 section 4.2).
+//! One proof: a JWT for one request (RFC 9449 section 4.2).
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -12,10 +12,10 @@ use http::{HeaderValue, Method};
 use super::htu::Target;
 use super::{DpopKey, unix};
 
-/// Random bytes of a `jti`: more than the 96 bits that section 4.2 asks for.
+/// Random bytes of a `jti`: more than the 96 bits that section 4.2 recommends.
 const JTI: usize = 16;
 
-/// What a proof says beside who made it.
+/// The claims of a proof, except the key.
 pub(super) struct Claims<'a> {
     pub(super) method: &'a Method,
     pub(super) target: &'a Target,
@@ -26,11 +26,11 @@ pub(super) struct Claims<'a> {
     pub(super) ath: Option<&'a str>,
 }
 
-/// Signing fails where memory or entropy is missing.
+/// Signing fails if memory or entropy is missing.
 pub(super) struct Failed;
 
 impl Claims<'_> {
-    /// The value of the header `DPoP`. Each has a `jti` of its own.
+    /// The value of the header `DPoP`. Each proof has its own `jti`.
     pub(super) fn sign(&self, key: &DpopKey) -> Result<HeaderValue, Failed> {
         let claims = self.to_json()?;
         let encoded = |length: usize| (length * 4).div_ceil(3);
@@ -44,8 +44,8 @@ impl Claims<'_> {
         Ok(value)
     }
 
-    /// Written by hand: no value has a character that JSON would escape. A method is a token (RFC 9110 section 9.1), which
-    /// has neither quotes nor backslashes; the nonce has passed `nonce_of`.
+    /// Written by hand: no value has a character that JSON would escape. A method is a token (RFC 9110 section
+    /// 9.1), without quotes and backslashes. The nonce has been checked by `nonce_of`.
     fn to_json(&self) -> Result<String, Failed> {
         const NAMES: usize = 110;
         let mut id = [0; JTI];
@@ -58,7 +58,7 @@ impl Claims<'_> {
         json.push_str(self.method.as_str());
         json.push_str(r#"","htu":""#);
         self.target.write(&mut json);
-        // Writing into a string cannot fail.
+        // Writing into a string never fails.
         let _ = write!(json, r#"","iat":{}"#, unix(self.now));
         for (name, value) in [("nonce", self.nonce), ("ath", self.ath)] {
             let Some(value) = value else { continue };

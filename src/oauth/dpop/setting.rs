@@ -1,4 +1,4 @@
-//! The key in a file of settings: `dpop = "generate"`, or `dpop = { key_file = "dpop.pem" }`.
+//! The key in a settings file: `dpop = "generate"`, or `dpop = { key_file = "dpop.pem" }`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::super::jws::Algorithm;
 use super::DpopKey;
 use crate::error::BuildError;
 
-/// Where the key comes from.
+/// The origin of the key.
 #[derive(Clone, Debug)]
 pub(crate) enum DpopSetting {
     Key(DpopKey),
@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for DpopSetting {
     }
 }
 
-/// What stands in the place of the setting may be a key: it is not quoted.
+/// A wrong value in the place of the setting may be a key. Therefore it is not quoted.
 struct Form;
 
 impl<'de> Visitor<'de> for Form {

@@ -22,7 +22,7 @@ fn applied(token: &Token, method: &Method, uri: &str) -> HeaderMap {
     headers
 }
 
-/// Header and claims of a proof that its own key verifies.
+/// The header and the claims of a proof that its own key verifies.
 #[track_caller]
 fn read(headers: &HeaderMap) -> (Value, Value) {
     let proof = headers["dpop"].to_str().unwrap();
@@ -48,7 +48,7 @@ fn a_proof_names_the_request_and_the_token() {
         let jwk = PrivateKey::from_pem(pem).unwrap().public_jwk();
         assert_eq!(header, json!({ "typ": "dpop+jwt", "alg": key.algorithm().as_str(), "jwk": jwk }));
         assert_eq!((&claims["htm"], &claims["htu"]), (&json!("POST"), &json!("https://api.example/b")));
-        // By `printf s3cret-token | openssl dgst -sha256 -binary | base64`.
+        // Computed by `printf s3cret-token | openssl dgst -sha256 -binary | base64`.
         assert_eq!(claims["ath"], jws::sha256(b"s3cret-token"));
         assert!(claims["iat"].as_u64().unwrap() > 1_700_000_000);
         assert_eq!(claims["jti"].as_str().unwrap().len(), 22, "128 bits in Base64url");
@@ -88,7 +88,7 @@ fn a_token_keeps_the_key_that_it_was_asked_for_with() {
 fn a_bound_token_is_never_sent_as_another() {
     let token = bound(&DpopKey::generate().unwrap());
     let uri = Uri::from_static("https://api.example/");
-    // The key goes with the type, and comes not back with it.
+    // The key is lost with the type, and does not come back with it.
     let without = token.clone().with_type(TokenType::Bearer).with_type(TokenType::DPoP);
     let by_hand = Token::new("s3cret-token").with_type(TokenType::DPoP);
     for token in [without, by_hand] {

@@ -1,14 +1,14 @@
-//! As much of DER (ITU-T X.690) as it takes to name a key's type and to find the public key in a certificate. Whether a
-//! key is sound is for aws-lc to decide.
+//! The part of DER (ITU-T X.690) that is needed to name a key's type and to find the public key in a certificate.
+//! aws-lc checks whether a key is valid.
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OID: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
-/// The first optional field of a structure, where the structure tags it by its number.
+/// The tag of a structure's first optional field, if the structure numbers its fields.
 pub(super) const FIELD_0: u8 = 0xa0;
 
-/// Reads one value after the other. `None`: another value stands there, or none, or it is cut off.
+/// Reads one value after the other. `None`: there is another value, or none, or it is cut off.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
@@ -17,7 +17,7 @@ impl<'a> Reader<'a> {
         Self(der)
     }
 
-    /// The contents of the next value, which has this tag. Else nothing is read.
+    /// The contents of the next value, which must have this tag. Otherwise nothing is read.
     pub(super) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.element(tag).map(|(contents, _)| contents)
     }

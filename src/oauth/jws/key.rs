@@ -1,4 +1,4 @@
-//! A client's private key, as users see it.
+//! A client's private key: the public type.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::error::BuildError;
 
 const FIELD: &str = "private_key";
 
-/// A private key that signs in a client's name: for `private_key_jwt` (RFC 7523 section 2.2), and for `DPoP` proofs
-/// (RFC 9449).
+/// A private key that signs for a client: for `private_key_jwt` (RFC 7523 section 2.2), and for `DPoP` proofs (RFC
+/// 9449).
 ///
 /// The key is parsed and checked once. A clone is cheap: it shares the key. `Debug` shows the algorithm and the
 /// [`kid`](Self::kid), and nothing else.
@@ -45,12 +45,12 @@ impl PrivateKey {
     /// | Ed25519 | [`EdDsa`](Algorithm::EdDsa) |
     /// | RSA, 2048 to 8192 bits | [`Rs256`](Algorithm::Rs256), or [`Ps256`](Algorithm::Ps256) by [`with_algorithm`](Self::with_algorithm) |
     ///
-    /// Each buffer that this function makes is wiped when the key is parsed. `pem` is the caller's to wipe.
+    /// Each buffer that this function makes is wiped when the key is parsed. The caller must wipe `pem`.
     ///
     /// # Errors
     ///
-    /// A [`BuildError`] for `private_key` says what stands there instead, and how to get such a key. It quotes nothing of
-    /// the text.
+    /// A [`BuildError`] for `private_key` describes the actual contents, and how to get such a key. It quotes
+    /// nothing of the text.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, BuildError> {
         let refused = |message| BuildError::new(FIELD, message);
         let (form, der) = pem::private_key(pem.as_ref()).map_err(refused)?;
@@ -61,7 +61,7 @@ impl PrivateKey {
     }
 
     /// Signs with another algorithm. Only an RSA key has a choice: [`Rs256`](Algorithm::Rs256) (default) or
-    /// [`Ps256`](Algorithm::Ps256), which Entra asks for.
+    /// [`Ps256`](Algorithm::Ps256), which Entra requires.
     ///
     /// # Errors
     ///
@@ -78,14 +78,14 @@ impl PrivateKey {
         Ok(self)
     }
 
-    /// The id by which the server knows the key: `kid` in the header (RFC 7515 section 4.1.4). Default: none.
+    /// The server's id for the key: `kid` in the header (RFC 7515 section 4.1.4). Default: none.
     pub fn with_kid(mut self, kid: impl Into<String>) -> Self {
         self.kid = Some(kid.into());
         self
     }
 
-    /// Names the key by its certificate: `x5t#S256` in the header, the SHA-256 of the DER of the first certificate in
-    /// `pem` (RFC 7515 section 4.1.8). Entra asks for it. Default: none.
+    /// Names the key by its certificate: `x5t#S256` in the header, the SHA-256 of the DER of the first certificate
+    /// in `pem` (RFC 7515 section 4.1.8). Entra requires it. Default: none.
     ///
     /// The certificate must hold the public key of this private key. The two are compared as they are encoded
     /// (`SubjectPublicKeyInfo`, RFC 5280 section 4.1.2.7). Nothing else of the certificate is checked: no signature, no
@@ -110,24 +110,24 @@ impl PrivateKey {
         Ok(self)
     }
 
-    /// What the key signs with.
+    /// The algorithm of the key's signatures.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// What [`with_kid`](Self::with_kid) was given.
+    /// The `kid` that was passed to [`with_kid`](Self::with_kid).
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The SHA-256 thumbprint of the public key, in Base64url (RFC 7638 section 3). Some servers use it as `kid`; a token
-    /// that is bound to the key names it as `jkt` (RFC 9449 section 6.1).
+    /// The SHA-256 thumbprint of the public key, in Base64url (RFC 7638 section 3). Some servers use it as `kid`. A
+    /// token that is bound to the key contains it as `jkt` (RFC 9449 section 6.1).
     pub fn thumbprint(&self) -> String {
         self.shared.jwk.thumbprint()
     }
 
-    /// The public key as a JWK, for the server's list of this client's keys (RFC 7517). It has the members that the type
-    /// requires, in alphabetical order, and no others.
+    /// The public key as a JWK, for the server's list of this client's keys (RFC 7517). It has the members that the
+    /// type requires, in alphabetical order, and no others.
     pub fn public_jwk(&self) -> Value {
         self.shared.jwk.to_value()
     }

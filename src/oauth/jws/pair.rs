@@ -36,7 +36,7 @@ pub(super) enum Pair {
 }
 
 impl Pair {
-    /// aws-lc checks that the numbers fit each other. Of an error it says only that there is one.
+    /// aws-lc checks that the numbers fit together. Its error gives no reason.
     pub(super) fn read(form: Form, der: &[u8]) -> Result<Self, &'static str> {
         let pair = match (kind(form, der)?, form) {
             (Kind::P256, _) => {
@@ -61,7 +61,7 @@ impl Pair {
         }
     }
 
-    /// What it can sign with; the default comes first.
+    /// The algorithms of this key. The default comes first.
     pub(super) fn algorithms(&self) -> (Algorithm, &'static [Algorithm]) {
         match self {
             Self::P256(_) => (Algorithm::Es256, &[Algorithm::Es256]),
@@ -100,8 +100,8 @@ impl Pair {
         }
     }
 
-    /// For an RSA key `algorithm` chooses the padding; the other types have one algorithm. An ECDSA signature is `r` and
-    /// `s`, each with its full length (RFC 7518 section 3.4).
+    /// For an RSA key `algorithm` chooses the padding. The other types have one algorithm. An ECDSA signature is
+    /// `r` and `s`, each with its full length (RFC 7518 section 3.4).
     pub(super) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         match self {
             Self::P256(pair) | Self::P384(pair) => {
@@ -127,8 +127,7 @@ enum Kind {
     Rsa,
 }
 
-/// The type that the DER names. It is read here, so that an error can say what is wrong with a key that is sound but
-/// not supported.
+/// The type in the DER. It is read here, so that an error can describe a valid key of an unsupported type.
 fn kind(form: Form, der: &[u8]) -> Result<Kind, &'static str> {
     let mut fields = Reader::new(der).enter(SEQUENCE).ok_or(DAMAGED)?;
     match form {
@@ -156,7 +155,7 @@ fn kind(form: Form, der: &[u8]) -> Result<Kind, &'static str> {
     }
 }
 
-/// RFC 5480 section 2.1.1.1. `None`: the curve is left out, or written out as numbers.
+/// RFC 5480 section 2.1.1.1. `None`: the curve is left out, or written as numbers.
 fn curve(oid: Option<&[u8]>) -> Result<Kind, &'static str> {
     match oid.ok_or(NO_CURVE)? {
         b"\x2a\x86\x48\xce\x3d\x03\x01\x07" => Ok(Kind::P256),

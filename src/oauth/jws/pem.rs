@@ -1,7 +1,8 @@
 //! Finds the one private key, or the first certificate, in a PEM text (RFC 7468).
 //!
-//! Written for this crate, because the buffers in which other parsers gather Base64 are not wiped, and because a text
-//! without a usable key has to be told apart by its reason. An error is a fixed text, so no error can quote the input.
+//! Written for this crate, because other parsers do not wipe the buffers in which they collect Base64, and because
+//! an error must give the reason if a text has no usable key. An error is a fixed text. Therefore no error can
+//! quote the input.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +26,7 @@ const OTHER_FORM: &str =
 const NOT_BASE64: &str = "is damaged: what stands between BEGIN and END is not Base64";
 const NO_CERTIFICATE: &str = "holds no certificate in PEM: it needs a section `CERTIFICATE`; convert DER with `openssl x509 -inform DER -in certificate.der`";
 
-/// What a section's DER holds.
+/// The contents of a section's DER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// `PRIVATE KEY` (RFC 5208, RFC 5958).
@@ -36,7 +37,7 @@ pub(super) enum Form {
     Sec1,
 }
 
-/// The DER of the only private key in `text`. Other sections are passed over.
+/// The DER of the only private key in `text`. Other sections are ignored.
 pub(super) fn private_key(text: &[u8]) -> Result<(Form, Zeroizing<Vec<u8>>), &'static str> {
     let sections = sections(text)?;
     if sections.is_empty() {
@@ -72,27 +73,27 @@ pub(super) fn certificate(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static st
     certificate.ok_or(NO_CERTIFICATE)?.decode()
 }
 
-/// What stands between two lines `BEGIN` and `END`. It borrows the text, and holds no copy of a key.
+/// The text between two lines `BEGIN` and `END`. It borrows the text, and holds no copy of a key.
 struct Section<'a> {
     label: &'a [u8],
     lines: Vec<&'a [u8]>,
 }
 
 impl Section<'_> {
-    /// PKCS#8's own encryption (RFC 5958 section 3), or the older one, which a header announces (RFC 1421).
+    /// PKCS#8's own encryption (RFC 5958 section 3), or the older encryption with a header (RFC 1421).
     fn is_encrypted(&self) -> bool {
         let announces = |line: &&[u8]| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
         self.label == b"ENCRYPTED PRIVATE KEY" || self.lines.iter().any(announces)
     }
 
-    /// Both buffers have their full size from the beginning. Therefore none moves and leaves a copy behind.
+    /// Both buffers have their full size from the beginning. Therefore neither moves nor leaves a copy behind.
     fn decode(&self) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         // Only a header has a colon.
         let body = || self.lines.iter().filter(|line| !line.contains(&b':'));
         let mut text = Zeroizing::new(Vec::with_capacity(body().map(|line| line.len()).sum()));
         body().for_each(|line| text.extend_from_slice(line));
         let mut der = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
-        // The error of base64 quotes a character.
+        // The error of base64 would quote a character.
         let length = STANDARD.decode_slice(&*text, &mut der).map_err(|_| NOT_BASE64)?;
         der.truncate(length);
         Ok(der)
@@ -111,7 +112,7 @@ fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, &'static str> {
             let label = label(line, b"-----BEGIN ").ok_or(LINES_LOST)?;
             open = Some(Section { label, lines: Vec::new() });
         } else if line.starts_with(b"-----END ") {
-            // An END line that closes nothing says nothing about the sections around it.
+            // An END line without a BEGIN line does not affect the sections around it.
             let Some(section) = open.take() else { continue };
             if label(line, b"-----END ") != Some(section.label) {
                 return Err(NO_END);
@@ -130,11 +131,11 @@ fn label<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
     label.iter().all(is_word).then_some(label)
 }
 
-/// Why a text has no section: people give the file's name, or the key in another form.
+/// The reason why a text has no section: users often give the file's name, or the key in another form.
 fn without_sections(text: &[u8]) -> &'static str {
     match text.trim_ascii_start() {
         [b'{', ..] => JSON,
-        // A sequence, and its version 0. A text has no zero.
+        // A sequence, and its version 0. A text contains no zero byte.
         [0x30, ..] if text.contains(&0) => BINARY,
         text if text.windows(10).any(|part| part == b"-----BEGIN") => LINES_LOST,
         _ => NO_SECTION,

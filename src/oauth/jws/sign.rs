@@ -1,4 +1,4 @@
-//! Header and claims in, signed text out (RFC 7515 section 5.1).
+//! Signs header and claims (RFC 7515 section 5.1).
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -13,7 +13,7 @@ use crate::secret::Secret;
 /// RFC 7518 section 3.2: a key is at least as long as the hash.
 const SHORTEST_SECRET: usize = 32;
 
-/// What a signature is made with.
+/// The key of a signature.
 #[derive(Clone, Debug)]
 pub(crate) enum SigningKey {
     /// `private_key_jwt`, `DPoP` proofs.
@@ -22,7 +22,7 @@ pub(crate) enum SigningKey {
     Secret(HmacKey),
 }
 
-/// A client's secret that signs, by HS256 (RFC 7518 section 3.2).
+/// A client's secret that signs with HS256 (RFC 7518 section 3.2).
 #[derive(Clone, Debug)]
 pub(crate) struct HmacKey(Secret);
 
@@ -38,12 +38,12 @@ impl HmacKey {
     }
 }
 
-/// RFC 7518 section 3.2. The key's bytes stand in `secret`, and in a state of aws-lc that is wiped.
+/// RFC 7518 section 3.2. The key's bytes are in `secret`, and in a state of aws-lc that is wiped.
 pub(super) fn hs256(secret: &[u8], message: &[u8]) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message)
 }
 
-/// What the header says beside `alg`.
+/// The fields of the header, beside `alg`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Header<'a> {
     /// `typ` (RFC 7515 section 4.1.9), as `client-authentication+jwt` or `dpop+jwt`.
@@ -51,7 +51,7 @@ pub(crate) struct Header<'a> {
     pub(crate) key: KeyHint,
 }
 
-/// How the header names the private key. A secret is not named.
+/// How the header identifies the private key. A secret is not identified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum KeyHint {
     /// By `kid` and `x5t#S256`, if the key has them. The server knows the key.
@@ -72,8 +72,8 @@ impl SigningKey {
 
     /// The compact serialisation (RFC 7515 section 3.1).
     ///
-    /// Whoever has it can use it in the client's name. Therefore its buffer is wiped, and has its full size from the
-    /// beginning: it does not move and leaves no copy behind.
+    /// Anybody who has it can use it in the client's name. Therefore its buffer is wiped. It has its full size from
+    /// the beginning, so it does not move and leaves no copy behind.
     pub(crate) fn sign(&self, header: Header<'_>, claims: &Value) -> Result<Zeroizing<String>, SourceError> {
         let (head, claims) = (self.head(header), claims.to_string());
         let encoded = |length: usize| length.div_ceil(3) * 4;
@@ -85,7 +85,7 @@ impl SigningKey {
         Ok(text)
     }
 
-    /// The header, encoded, and the dot behind it: the same for each signature.
+    /// The header, encoded, and the dot after it: the same for each signature.
     pub(crate) fn head(&self, header: Header<'_>) -> String {
         let mut text = URL_SAFE_NO_PAD.encode(self.header(header).to_string());
         text.push('.');
@@ -125,11 +125,11 @@ impl SigningKey {
         }
     }
 
-    /// Of `input`, as it stands (RFC 7515 section 5.1, step 5).
+    /// The signature of `input` (RFC 7515 section 5.1, step 5).
     fn signature(&self, input: &[u8]) -> Result<Vec<u8>, SourceError> {
         match self {
             Self::Private(key) => key.pair().sign(key.algorithm(), input).map_err(|_| {
-                // aws-lc gives no reason. A key that was parsed signs, unless memory or entropy is missing.
+                // aws-lc gives no reason. A parsed key can sign, unless memory or entropy is missing.
                 SourceError::terminal(format!("signing with {} failed", key.algorithm().as_str()))
             }),
             Self::Secret(key) => Ok(hs256(key.0.expose().as_bytes(), input).as_ref().to_vec()),

@@ -1,4 +1,4 @@
-//! Keys are read, sign, and verify; and nothing shows them.
+//! Keys are read, sign, and verify; and no output shows them.
 
 mod jose;
 mod keys;
@@ -115,7 +115,7 @@ fn the_header_names_the_key_as_it_is_asked_to() {
     let key = key(P256).with_kid("2026-11").with_certificate(P256_CERTIFICATE).unwrap();
     let name = sign(&key, Header { typ: None, key: KeyHint::Name });
     let (header, _) = verify(&key.public_jwk(), &name).unwrap();
-    // By `openssl x509 -outform DER | openssl dgst -sha256`.
+    // Computed by `openssl x509 -outform DER | openssl dgst -sha256`.
     let x5t = "spB2kwwNilY9HILxsrPNjg_bxM63vk7wxdM1P8-lhaU";
     assert_eq!(header, json!({ "alg": "ES256", "kid": "2026-11", "x5t#S256": x5t }));
 
@@ -207,7 +207,7 @@ fn what_is_no_usable_key_is_refused_with_the_way_out() {
     }
 }
 
-/// Whether no line of the input stands in the text, BEGIN and END apart.
+/// Whether the text contains no line of the input, except BEGIN and END.
 fn quotes_nothing(text: &str, pem: &str) -> bool {
     let says_something = |line: &&str| line.len() >= 8 && !line.contains("---");
     pem.lines().map(str::trim).filter(says_something).all(|line| !text.contains(line))
@@ -233,7 +233,7 @@ fn nothing_shows_a_key() {
 
 #[test]
 fn hs256_signs_the_rfc_s_example() {
-    // RFC 7515 appendix A.1. The input is given as it stands there, since its JSON has line breaks.
+    // RFC 7515 appendix A.1. The input is given as in the RFC, because its JSON has line breaks.
     let input = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     let secret = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
     let bytes = URL_SAFE_NO_PAD.decode(secret).unwrap();
@@ -254,7 +254,7 @@ fn an_algorithm_is_named_as_in_the_rfc() {
 }
 
 proptest! {
-    /// A key that is damaged anywhere is refused without a word of it, or still is a key that signs.
+    /// A damaged key is either refused without quoting it, or it is still a key that signs.
     #[test]
     fn a_damaged_key_is_never_quoted(at in any::<prop::sample::Index>(), byte in any::<u8>(), which in 0..4_usize) {
         let mut pem = [P256, P256_SEC1, ED25519, RSA][which].as_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! Checks a signature by the public key alone, for tests, fuzzers and fake servers: nothing but the JWK is taken from the signer.
+//! Verifies a signature by the public key alone, for tests, fuzzers and fake servers. The JWK is the only input from the signer.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// The header and the claims of a compact JWS, if its signature is that of `jwk` by the algorithm that the header names.
+/// The header and the claims of a compact JWS, if its signature is valid for `jwk` and the algorithm in the header.
 pub(crate) fn verify(jwk: &Value, jws: &str) -> Option<(Value, Value)> {
     let (input, signature) = jws.rsplit_once('.')?;
     let (header, claims) = input.split_once('.')?;

@@ -1,8 +1,8 @@
 //! The machine under a model checker: two processes with one vault, its lock, and one server, in every order of events.
 //!
-//! The server rotates with each use, accepts the last token again inside its grace, and revokes the whole family when it
-//! sees an older one. A request arrives within five seconds, or never; an answer may take any time. A process may crash at
-//! any step. A write may fail before it changes anything, or after.
+//! The server rotates with each use, accepts the last token again inside its grace, and revokes the whole family
+//! when it receives an older one. A request arrives within five seconds, or never; an answer may take any time. A
+//! process may crash at any step. A write may fail before it changes anything, or after.
 
 use std::time::{Duration, SystemTime};
 
@@ -46,16 +46,16 @@ struct Cell {
     state: Stored,
     refresh: Id,
     access: Id,
-    /// Changes with each write: what a compare-and-set compares.
+    /// Changes with each write. A compare-and-set compares it.
     version: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Server {
     current: Id,
-    /// The last one, and when it was used first.
+    /// The last token, and when it was used first.
     previous: Option<(Id, u64)>,
-    /// How often each has arrived, by its number.
+    /// How often each token has arrived, by its number.
     arrived: [u8; 8],
     last_access: Id,
     is_revoked: bool,
@@ -63,7 +63,7 @@ struct Server {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Process {
-    /// Which life this is: answers to an earlier one are lost.
+    /// The number of the process's life. Answers to an earlier life are lost.
     life: u8,
     memory: Memory,
     fetch: Option<(Rotation, Effect)>,
@@ -72,9 +72,9 @@ struct Process {
     /// The version that it loaded, and the refresh token in it.
     version: u16,
     loaded: Id,
-    /// What the answer brought.
+    /// The tokens in the answer.
     answer: Option<(Id, Id)>,
-    /// The refresh token that it has in memory alone.
+    /// The refresh token that is only in memory.
     unsaved: Option<(u64, Id, Id)>,
 }
 
@@ -96,7 +96,7 @@ enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Begin(usize),
-    /// Performs what the machine asked for.
+    /// Perform the machine's effect.
     Perform(usize),
     FailBefore(usize),
     FailAfter(usize),
@@ -106,7 +106,7 @@ enum Action {
     Deliver(usize),
     Lose(usize),
     Crash(usize),
-    /// The token in memory alone is written at last.
+    /// The token in memory is written at last.
     Save(usize),
     Advance(u64),
 }
@@ -197,7 +197,7 @@ impl State {
         self.processes.iter().all(|process| process.life == 0)
     }
 
-    /// Without a loss every process knows what became of its request.
+    /// Without a loss every process knows the result of its request.
     fn losses_are_left(&self) -> bool {
         self.losses > 0
     }
@@ -301,7 +301,7 @@ impl State {
         self.on(to, Event::Answered(answer));
     }
 
-    /// Whether its request is on its way, or the answer to it.
+    /// Whether its request or the answer is on its way.
     fn has_message(&self, number: usize) -> bool {
         let life = self.processes[number].life;
         self.wire.iter().any(|message| message.to == number && message.life == life)
@@ -367,7 +367,7 @@ impl Model for World {
             }
         }
         let is_on_its_way = state.wire.iter().any(|message| matches!(message.what, What::Request(_)));
-        // What is written is sent at once.
+        // After the write the token is sent at once.
         let is_at_it = |process: &Process| matches!(process.fetch, Some((_, Effect::Send)));
         let is_about_to_send =
             (0..PROCESSES).any(|number| is_at_it(&state.processes[number]) && !state.has_message(number));
@@ -398,7 +398,7 @@ impl Model for World {
                 }
                 let loaded = state.processes[number].version;
                 state.write(number, change);
-                // It does not know of its own write.
+                // The process does not know of its own write.
                 state.processes[number].version = loaded;
                 state.on(number, Event::NotWritten);
             }
@@ -484,7 +484,7 @@ fn worlds() -> Vec<World> {
     worlds
 }
 
-/// One line a step: what was done, and what each process is to do next.
+/// One line per step: the action, and the next step of each process.
 fn told(path: Vec<(State, Option<Action>)>) -> String {
     let line = |(state, action): (State, Option<Action>)| {
         let effects = state.processes.map(|process| process.fetch.map(|(_, effect)| effect));

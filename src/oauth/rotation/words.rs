@@ -1,43 +1,43 @@
-//! What the machine is told and says, and the rules that a user gives it.
+//! The events and effects of the machine, and the user's rules for it.
 
 use std::time::{Duration, SystemTime};
 
-/// What a user says of the server, and of crashes.
+/// The user's statements about the server, and about crashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Rules {
-    /// For how long after its use the server accepts a refresh token again.
+    /// How long after its use the server accepts a refresh token again.
     pub(crate) grace: Duration,
     pub(crate) after_crash: AfterCrash,
 }
 
 impl Rules {
-    /// Whether a refresh token that may have been spent is ever sent again.
+    /// Whether a refresh token that may have been used is ever sent again.
     pub(crate) fn may_repeat(self) -> bool {
         !self.grace.is_zero() || self.after_crash == AfterCrash::TryOnce
     }
 }
 
-/// What is done with a refresh token outside its grace, if it is not known whether the server has spent it.
+/// The treatment of a refresh token outside its grace period, if it is not known whether the server has used it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AfterCrash {
-    /// It is not sent again: the user has to log in. A server that sees a spent token revokes the whole family, and may
-    /// raise an alarm.
+    /// It is not sent again: the user must log in. A server that receives a used token revokes the whole family,
+    /// and may raise an alarm.
     #[default]
     NeedsLogin,
-    /// It is sent once more. If the server had spent it, the login is lost in any case, and the server may raise an alarm.
+    /// It is sent once more. If the server had used it, the login is lost in any case, and the server may raise an alarm.
     TryOnce,
 }
 
-/// One refresh token: the login that it belongs to, and its number. A new login may begin with any number.
+/// One refresh token: its login, and its number. A new login may begin with any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) login: u64,
     pub(crate) generation: u64,
 }
 
-/// What stands in the vault, as far as the machine has to know it.
+/// The record in the vault, as far as the machine needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     pub(crate) key: Key,
@@ -50,7 +50,8 @@ pub(crate) struct View {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stored {
     Idle,
-    /// It may have been sent, `tries` times, for the first time at `since`; the last time by the process of this number.
+    /// It may have been sent, `tries` times, for the first time at `since`, the last time by the process with this
+    /// number.
     Spending {
         since: SystemTime,
         tries: u32,
@@ -59,37 +60,37 @@ pub(crate) enum Stored {
     Dead,
 }
 
-/// What has happened.
+/// The result of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     Loaded(Option<View>),
-    /// There is nothing to go on with. Nothing was written.
+    /// The vault has no usable record. Nothing was written.
     NotLoaded,
     Written,
-    /// Somebody else has written since the load; nothing was changed. This stands there now.
+    /// Another process has written since the load, and nothing was changed. This is the present record.
     Moved(Option<View>),
-    /// The vault cannot be written. Whether it was is not known.
+    /// The vault cannot be written. It is not known whether the record was written.
     NotWritten,
     Answered(Answer),
     Waited,
 }
 
-/// What became of a request, as far as the refresh token is concerned.
+/// The result of a request, for the refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Answer {
-    /// A token; perhaps a new refresh token with it.
+    /// A token, perhaps with a new refresh token.
     Token,
-    /// Provably not spent: not sent, or refused for another reason (429, 503, a code other than `invalid_grant`).
+    /// Provably not used: not sent, or refused for another reason (429, 503, a code other than `invalid_grant`).
     Unspent,
-    /// The server does not accept it any more.
+    /// The server no longer accepts it.
     InvalidGrant,
-    /// It was sent, and no answer came that says more.
+    /// It was sent, and no answer came that gives its result.
     Ambiguous,
     /// The server accepted it, and the answer cannot be read: the new token is lost.
     Unreadable,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
     Load,
@@ -99,10 +100,10 @@ pub(crate) enum Effect {
     Done(Outcome),
 }
 
-/// A change of what stands in the vault.
+/// A change of the record in the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Change {
-    /// It is about to be sent by this process, for the `tries`-th time; for the first time at `since`.
+    /// This process is about to send it, for the `tries`-th time. It was sent for the first time at `since`.
     Spending { since: SystemTime, tries: u32 },
     /// It was not sent after all.
     Idle,
@@ -112,27 +113,27 @@ pub(crate) enum Change {
     Dead,
 }
 
-/// How a fetch ends.
+/// The end of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     /// With the access token in the vault, which another process or an earlier one has fetched.
     Adopted,
     /// With the access token of the answer, whose refresh token is in the vault.
     Published,
-    /// The same, but the vault could not be written: the refresh token is in memory alone.
+    /// The same, but the vault could not be written: the refresh token is only in memory.
     Unsaved,
     Failed(Failure),
 }
 
-/// Why a fetch brings no token.
+/// The reason why a fetch gets no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Failure {
     /// The vault could not be read or written. Nothing was sent.
     Vault,
-    /// The server said no, or could not be reached. The refresh token is as good as before.
+    /// The server refused, or could not be reached. The refresh token is still usable.
     Unspent,
-    /// It is not known whether the server has spent the refresh token.
+    /// It is not known whether the server has used the refresh token.
     Ambiguous,
-    /// There is no refresh token that may be sent. Somebody has to log in.
+    /// There is no refresh token that may be sent. A user must log in.
     NeedsLogin,
 }

@@ -1,4 +1,4 @@
-//! Which nonce is believed, and when a repetition is of use.
+//! Which nonce is accepted, and when a repeated request helps.
 
 use super::*;
 
@@ -81,7 +81,7 @@ fn each_of_many_requests_at_once_may_be_repeated() {
     }
     resources.wanted(ORIGIN, at(3));
     assert!(!resources.learn(ORIGIN, &with_nonce("one"), at(3)), "all are answered");
-    // A request whose answer nobody reports does not count for ever.
+    // A request whose answer is never reported does not count for ever.
     resources.wanted(ORIGIN, at(3));
     assert!(resources.learn(ORIGIN, &with_nonce("two"), at(3)));
     resources.wanted(ORIGIN, at(3));
@@ -141,7 +141,7 @@ fn the_authorization_server_has_one_nonce() {
     assert!(!server.learn(&HeaderMap::new(), None));
     assert!(server.learn(&with_nonce("one"), None));
     assert!(!server.learn(&with_nonce("one"), Some("one")));
-    // Two requests at the same time: the second one was sent without the nonce that the first one has brought.
+    // Two requests at the same time: the second one was sent without the nonce from the first answer.
     assert!(server.learn(&with_nonce("one"), None));
     assert!(server.learn(&with_nonce("two"), Some("one")));
     assert!(!server.learn(&with_nonce("odd\""), Some("two")));

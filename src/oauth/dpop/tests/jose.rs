@@ -1,4 +1,5 @@
-//! Another implementation, `jose` for Node, verifies the proofs of many requests, and Node's own URL parser names them.
+//! Another implementation, `jose` for Node, verifies the proofs of many requests. Node's own URL parser gives the
+//! expected URIs.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// A URI that a client might send, and odd ones in between.
+/// A URI that a client might send, sometimes an unusual one.
 fn uri(random: &mut fastrand::Rng) -> String {
     const SEGMENTS: &[&str] = &[
         "a",
@@ -70,7 +71,7 @@ fn jose_verifies_hundreds_of_proofs_and_node_names_the_same_uris() {
         .spawn()
         .expect("node runs");
     let mut stdin = node.stdin.take().unwrap();
-    // In a thread of its own: the answers might fill their pipe meanwhile.
+    // In its own thread: otherwise the answers might fill their pipe.
     let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()).unwrap());
     let output = node.wait_with_output().unwrap();

@@ -1,4 +1,4 @@
-//! Another implementation, `jose` for Node, verifies what is signed here.
+//! Another implementation, `jose` for Node, verifies this crate's signatures.
 
 use std::io::Write;
 use std::path::Path;
@@ -61,10 +61,10 @@ fn ask(folder: &Path, lines: &[Value]) -> Vec<Value> {
         .expect("node runs");
     let mut stdin = node.stdin.take().unwrap();
     for line in lines {
-        // The answers wait in a pipe meanwhile. It holds 64 KiB, which is more than all of them.
+        // The answers wait in a pipe meanwhile. It holds 64 KiB, which is more than all answers together.
         writeln!(stdin, "{line}").unwrap();
     }
-    drop(stdin); // The end of the input, which ends Node.
+    drop(stdin); // This closes Node's input, which ends Node.
     let output = node.wait_with_output().unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! Throwaway keys, each made by openssl.
+//! Keys for tests only, each made by openssl.
 
 macro_rules! pem {
     ($name:literal) => {
@@ -15,14 +15,14 @@ pub(super) const ED25519: &str = pem!("ed25519");
 pub(super) const RSA: &str = pem!("rsa");
 pub(super) const RSA_PKCS1: &str = pem!("rsa_pkcs1");
 
-/// That of [`P256`].
+/// The certificate of [`P256`].
 pub(super) const P256_CERTIFICATE: &str = pem!("cert_p256");
-/// That of [`RSA`].
+/// The certificate of [`RSA`].
 pub(super) const RSA_CERTIFICATE: &str = pem!("cert_rsa");
-/// That of [`P256`].
+/// The public key of [`P256`].
 pub(super) const PUBLIC: &str = pem!("public");
 
-/// Each is refused, for a reason whose text has these words.
+/// Each is refused. The error contains these words.
 pub(super) const REFUSED: &[(&str, &str)] = &[
     (pem!("brainpool"), "a curve that is not supported"),
     (pem!("dsa"), "a type that is not supported"),
