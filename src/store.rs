@@ -1,9 +1,8 @@
-//! What a fleet of processes shares: the [`SharedStore`] trait, and what its operations say to each other.
+//! The state that a fleet of processes shares: the [`SharedStore`] trait, with the types of its operations.
 //!
 //! A store holds, for each [`SharedKey`], a token, a lease on the right to replace it, the pause after a failed
-//! refresh, and marks of credentials that were refused. All of these are bytes that it cannot read. So whoever writes
-//! to the store can make nobody believe anything. All of the protocol that uses it is in
-//! [`SharedSource`](crate::source::SharedSource).
+//! refresh, and marks of refused credentials. All of these are bytes that the store cannot read. Therefore a writer
+//! to the store cannot forge anything. The protocol is in [`SharedSource`](crate::source::SharedSource).
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -29,40 +28,40 @@ pub(crate) use key::hex;
 pub use memory::MemoryStore;
 pub use slots::{SlotAnswer, SlotAsk};
 
-/// Where processes meet: [`MemoryStore`] for tests and for actors in one process, `RedisStore` for a fleet.
+/// A store for processes: [`MemoryStore`] for tests and for actors in one process, `RedisStore` for a fleet.
 ///
 /// Every operation is one atomic step, as seen from any process. A store gives **efficiency, not mutual
-/// exclusion**: a lease that ran out while its owner was suspended, or a failover that lost the last writes,
-/// lets two processes refresh at once. That costs a call to the auth server and breaks nothing.
+/// exclusion**: two processes may refresh at once if a lease ran out while its owner was suspended, or if a
+/// failover lost the last writes. This costs one call to the auth server and does no harm.
 ///
-/// The futures run on the actor's arbiter and must be `Send`; the caller limits their time, so one that is
-/// dropped half-way must do no harm: an ask that nobody waits for any more should leave no lease behind.
+/// The futures run on the actor's arbiter and must be `Send`. The caller limits their time. A dropped future must
+/// do no harm: if no caller waits for its answer any more, it should leave no lease behind.
 pub trait SharedStore: Send + Sync + 'static {
-    /// Begins to listen for news of this key. Everything that happens after this has returned is heard.
+    /// Begins to watch the news of this key. The returned value receives all news after this returns.
     ///
     /// # Errors
     /// The store cannot be reached.
     fn watch(&self, key: &SharedKey) -> impl Future<Output = Result<News, StoreError>> + Send;
 
-    /// Looks what is there, and takes the lease of [`Ask::take`] if nothing stands against it: in one step, so that
-    /// no token can come in between and be fetched a second time. A store that has been given something of another
-    /// kind or size than it keeps takes that away, and says so ([`Look::Mended`]) instead of looking further.
+    /// Looks for the present state, and takes the lease of [`Ask::take`] if nothing prevents it. Both are one step.
+    /// Therefore no token can arrive in between and be fetched a second time. If a value has another type or size
+    /// than the store uses, the store deletes it and returns [`Look::Mended`] instead of looking further.
     ///
     /// # Errors
-    /// The store cannot be reached, or answers nonsense.
+    /// The store cannot be reached, or its answer is invalid.
     fn look_or_lease(
         &self,
         key: &SharedKey,
         ask: &Ask,
     ) -> impl Future<Output = Result<Look, StoreError>> + Send;
 
-    /// Looks for a token, and leaves it at that.
+    /// Looks for a token, and does nothing else.
     ///
     /// # Errors
-    /// The store cannot be reached, or answers nonsense.
+    /// The store cannot be reached, or its answer is invalid.
     fn load(&self, key: &SharedKey) -> impl Future<Output = Result<Option<Stored>, StoreError>> + Send;
 
-    /// Makes the lease last `time` from now, with the value that it has now. `false`: it is somebody else's, or nobody's.
+    /// Makes the lease last `time` from now, with its present value. `false`: the lease has another owner, or none.
     ///
     /// # Errors
     /// The store cannot be reached.
@@ -73,13 +72,13 @@ pub trait SharedStore: Send + Sync + 'static {
         time: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Puts a value in the token's place for so long, ends the lease, any pause, and the mark of the lease's owner, and
-    /// sends the news. All of it happens while the lease is this one, or while there is no lease and no later one has
-    /// been given (the store has lost this one); and else nothing (`false`). If the value in place was committed under
-    /// this very lease, nothing is left to do (`true`): the answer to an earlier try may have been lost.
+    /// Stores the token for this time, ends the lease, any pause, and the mark of the lease's owner, and sends the
+    /// news. This needs that the lease is this one, or that there is no lease and no later one was given out (the
+    /// store has lost this one). Otherwise nothing is done (`false`). If the present token was committed under this
+    /// very lease, nothing needs to be done (`true`): the answer to an earlier try may have been lost.
     ///
     /// # Errors
-    /// The store cannot be reached; whether it has done it is then unknown.
+    /// The store cannot be reached. Then it is unknown whether the commit was carried out.
     fn commit(
         &self,
         key: &SharedKey,
@@ -88,11 +87,11 @@ pub trait SharedStore: Send + Sync + 'static {
         lives: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends the lease without a token, leaves the [`Failure`] behind, and sends the news: all of it while the lease is
-    /// this one, and else nothing (`false`).
+    /// Ends the lease without a token, stores the [`Failure`], and sends the news, if the lease is this one.
+    /// Otherwise nothing is done (`false`).
     ///
     /// # Errors
-    /// The store cannot be reached; the lease then runs out by itself.
+    /// The store cannot be reached. Then the lease runs out by itself.
     fn fail(
         &self,
         key: &SharedKey,
@@ -100,17 +99,17 @@ pub trait SharedStore: Send + Sync + 'static {
         failure: &Failure,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Whether it keeps [`slots`](Self::slots). Default: no.
+    /// Whether it supports [`slots`](Self::slots). Default: no.
     fn keeps_slots(&self) -> bool {
         false
     }
 
-    /// Takes slots of this key that all processes share, keeps them, and gives them back: the asker says each time how many
-    /// it holds from now on at most. All processes together never hold more than there are, as long as the store forgets
-    /// nothing. News is sent where slots become free that somebody wants.
+    /// Takes slots of this key that all processes share, renews them, and gives them back. The process says each
+    /// time the maximum that it holds from now on. All processes together never hold more slots than exist, unless
+    /// the store loses data. If a slot becomes free that another process wants, news is sent.
     ///
     /// # Errors
-    /// The store cannot be reached; or, by default, it keeps no slots.
+    /// The store cannot be reached; or, by default, it supports no slots.
     fn slots(
         &self,
         key: &SharedKey,
@@ -179,25 +178,25 @@ impl<S: SharedStore> SharedStore for Arc<S> {
     }
 }
 
-/// What a process asks of the store.
+/// A request of a process to the store.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     /// The lease to take, if it is free.
     pub take: Option<Take>,
-    /// The id of a value that the asker will not have; it has it already, or cannot use it.
+    /// The id of a value that the process does not accept: it has the value already, or cannot use it.
     pub refused: Option<String>,
-    /// The refused value is no good for anybody (it is compromised): take it away.
+    /// The refused value is useless for all processes (it is compromised): delete it.
     pub discard: bool,
-    /// Names the asker's credential: [`Look::Paused`] by a mark of this name concerns it.
+    /// The name of the process's credential. A [`Look::Paused`] by a mark of this name concerns the process.
     pub mark: String,
-    /// Leases, pauses and marks that the asker does not mind: their time is over.
+    /// Leases, pauses and marks that the process ignores, because their time is over.
     pub passed: Vec<Vec<u8>>,
-    /// Leases, pauses and marks that nobody has written who may: take them away, if they are still there.
+    /// Leases, pauses and marks that no holder of the key has written: delete them, if they are still there.
     pub void: Vec<Vec<u8>>,
 }
 
 impl Ask {
-    /// Whether the store is to look past this value.
+    /// Whether the store must ignore this value.
     pub(crate) fn is_past(&self, value: &[u8]) -> bool {
         self.passed.iter().chain(&self.void).any(|other| other == value)
     }
@@ -206,44 +205,44 @@ impl Ask {
 /// A lease to take.
 #[derive(Clone, Debug)]
 pub struct Take {
-    /// What it will be. Its fence has to be greater than [`Free::fence`].
+    /// The new lease. Its fence must be greater than [`Free::fence`].
     pub lease: Lease,
-    /// How long it lasts without being renewed.
+    /// How long it lasts without a renewal.
     pub time: Duration,
 }
 
-/// What the store answers.
+/// The store's answer.
 #[derive(Clone, Debug)]
 pub enum Look {
-    /// There is a value, and it is not the refused one.
+    /// There is a token, and it is not the refused one.
     Found(Stored),
-    /// There is none, and nothing stands against a lease.
+    /// There is no token, and nothing prevents a lease.
     Free(Free),
-    /// The lease of [`Ask::take`] is the asker's. If it was so before, it lasts [`Take::time`] from now: the answer to an
-    /// earlier try may have been lost.
+    /// The process has the lease of [`Ask::take`]. If it had the lease before, the lease lasts [`Take::time`] from
+    /// now: the answer to an earlier try may have been lost.
     Leased,
-    /// Somebody else has the lease.
+    /// Another process has the lease.
     Taken(Held),
-    /// A refresh failed a moment ago: the auth server is to be left alone, by everybody, or by those who carry the
-    /// asker's mark.
+    /// A refresh failed recently. The auth server must not be called, by all processes, or by those with the same
+    /// mark.
     Paused(Held),
-    /// So many things were there that no process can have written. They are gone: look again.
+    /// The number of values that no process can have written. They are deleted: look again.
     Mended(u64),
 }
 
-/// What a new lease has to keep to.
+/// The requirements on a new lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Free {
     /// The store's clock, as the time since 1970.
     pub clock: Duration,
-    /// The greatest fence that the store remembers.
+    /// The greatest fence in the store's memory.
     pub fence: u64,
 }
 
 /// A lease, a pause or a mark: bytes that the store cannot read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// As it was given to the store.
+    /// The value as a process has stored it.
     pub value: Vec<u8>,
     /// How long the store keeps it.
     pub left: Duration,
@@ -254,9 +253,9 @@ pub struct Held {
 /// A value in the store.
 #[derive(Clone)]
 pub struct Stored {
-    /// Unique to this value: the owner that committed it.
+    /// Unique to this value: the owner of the lease under which it was committed.
     pub id: String,
-    /// Of the lease that it was committed under.
+    /// The fence of the lease under which it was committed.
     pub fence: u64,
     /// The bytes that were committed.
     pub value: Vec<u8>,
@@ -275,71 +274,72 @@ impl fmt::Debug for Stored {
     }
 }
 
-/// The right to refresh, for a while.
+/// The right to refresh, for a limited time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// A random name, unique to this lease: also the id of the value committed under it.
     pub owner: String,
-    /// Greater than that of each earlier lease on this key: a late owner's commit is told from a current one.
+    /// Greater than the fence of each earlier lease on this key. It distinguishes a late owner's commit from a
+    /// current one.
     pub fence: u64,
     /// As in [`Ask::mark`].
     pub mark: String,
-    /// What others find in its place.
+    /// The value that other processes read.
     pub value: Vec<u8>,
 }
 
-/// What a refresh that failed leaves behind.
+/// The record of a failed refresh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// For everybody: a value, and how long it is kept.
+    /// For all processes: a value, and how long it is kept.
     pub pause: Option<(Vec<u8>, Duration)>,
-    /// For those who carry the mark of the lease's owner: a value, and how long it is kept.
+    /// For processes with the mark of the lease's owner: a value, and how long it is kept.
     pub mark: Option<(Vec<u8>, Duration)>,
 }
 
-/// The longest value of a token that a store has to keep; anything else is far shorter.
+/// The longest token value that a store must be able to keep. All other values are far shorter.
 pub const LONGEST_VALUE: usize = 128 * 1024;
 
 /// The longest lease, pause or mark.
 pub const LONGEST_RECORD: usize = 512;
 
-/// How many marks a store keeps for a key. The one whose time is over first makes room.
+/// How many marks a store keeps for a key. If there are more, the one that ends first is dropped.
 pub const MOST_MARKS: usize = 8;
 
-/// How far a fence may be ahead of the store's clock. One that is further ahead has been written by no process.
+/// How far a fence may be ahead of the store's clock. No process writes a fence that is further ahead.
 pub const FENCE_AHEAD: Duration = Duration::from_secs(3600);
 
-/// Something happened to a key: a token came, a lease ended, or the connection was lost and nobody knows.
+/// News about a key: a token came, a lease ended, or the connection was lost and the state is unknown.
 #[derive(Clone, Debug)]
 pub struct News {
     counter: watch::Receiver<u64>,
-    /// Dropped after the counter: tells the store that nobody listens.
+    /// Dropped after the counter. It tells the store that this watch has ended.
     _guard: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl News {
-    /// News by a counter that goes up with each piece of it. What it stands at now is old.
+    /// News by a counter that increases with each message. Its present value counts as old.
     pub fn new(mut counter: watch::Receiver<u64>) -> Self {
         counter.mark_unchanged();
         Self { counter, _guard: None }
     }
 
-    /// The same, and the last clone drops the guard.
+    /// The same. The last clone drops the guard.
     #[cfg(feature = "redis")]
     pub(crate) fn guarded(counter: watch::Receiver<u64>, guard: Arc<dyn Any + Send + Sync>) -> Self {
         Self { _guard: Some(guard), ..Self::new(counter) }
     }
 
-    /// Waits for something that happened after the last call, or after [`SharedStore::watch`].
+    /// Waits for news after the last call, or after [`SharedStore::watch`].
     pub async fn next(&mut self) {
         if self.counter.changed().await.is_err() {
-            // The store is gone: no news will come, and the caller has a time limit.
+            // The store is gone: no news will come. The caller has a time limit.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// The store could not do it.
+/// A failure of the store.
 #[derive(Debug)]
 pub struct StoreError(Box<dyn StdError + Send + Sync>);
 
@@ -348,8 +348,8 @@ impl StoreError {
         Self::new(format!("a value of more than {LONGEST_VALUE} bytes is not kept"))
     }
 
-    /// From what the store's client said. It will be logged, so it must hold no secret. Its text is shown on one line,
-    /// cut after 200 bytes.
+    /// From the error of the store's client. It is logged. Therefore it must contain no secret. Its text is shown
+    /// on one line, cut after 200 bytes.
     pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(cause.into())
     }

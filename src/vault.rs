@@ -1,36 +1,36 @@
-//! Where a refresh token that rotates is kept: the [`RefreshTokenStore`] trait, and vaults in memory, in a file and in
+//! The storage of a rotating refresh token: the [`RefreshTokenStore`] trait, and vaults in memory, in a file and in
 //! Redis.
 //!
-//! An authorization server that rotates refresh tokens (RFC 9700 section 4.14) accepts each of them once. Some servers
-//! end the whole login when they see a refresh token a second time. Therefore two processes must not send the same
-//! refresh token, and a process that was killed must know afterwards whether it had sent one. A vault makes both
-//! possible. It keeps one [`Record`] for one login, and it has three operations: [`lock`](RefreshTokenStore::lock),
-//! [`load`](RefreshTokenStore::load) and [`swap`](RefreshTokenStore::swap).
+//! An authorization server that rotates refresh tokens (RFC 9700 section 4.14) accepts each of them once. Some
+//! servers end the whole login when they receive a refresh token a second time. Therefore two processes must not
+//! send the same refresh token. After a crash it must be known whether the refresh token was sent. A vault makes
+//! both possible. It keeps one [`Record`] for one login, and it has three operations:
+//! [`lock`](RefreshTokenStore::lock), [`load`](RefreshTokenStore::load) and [`swap`](RefreshTokenStore::swap).
 //!
 //! # The order of the writes
 //!
 //! 1. First the record is written as *spending* ([`Record::spending`]).
-//! 2. Then the refresh token is sent. Therefore whoever finds a record that is not *spending* knows that its refresh
-//!    token has not been sent.
+//! 2. Then the refresh token is sent. Therefore, if a record is not *spending*, its refresh token has not been
+//!    sent.
 //! 3. If the refresh token was provably not used, the record is written as *idle* again ([`Record::idle`]). If the
 //!    answer brings new tokens, the next generation is written ([`Record::next`]). If the server refuses the refresh
 //!    token, the record is written as *dead* ([`Record::dead`]). A dead record is kept.
 //!
-//! # Why there is a lock, and a compare-and-set too
+//! # Why there are a lock and a compare-and-set
 //!
-//! A process holds the lock from before the load until after the last write, and gives it back when it dies. Therefore
-//! whoever has the lock and finds *spending* knows that the exchange behind it is over. Without the lock the other process
-//! might only be slow.
+//! A process holds the lock from before the load until after the last write. The lock is released when the process
+//! dies. Therefore, if a process has the lock and finds *spending*, the exchange behind it is over. Without the
+//! lock the other process might only be slow.
 //!
-//! A swap names the stamp of the record that it replaces. First one process writes *spending*, which changes the stamp.
-//! Then any other process that loaded the same record swaps with the old stamp. Therefore the vault answers
-//! [`Swap::Moved`], and the other process does not send the refresh token: also where a lock was lost, as one in Redis can
-//! be. What a killed process leaves behind is the record that says *spending*, since when, and how often.
+//! A swap names the stamp of the record that it replaces. First one process writes *spending*, which changes the
+//! stamp. Then any other process that loaded the same record swaps with the old stamp. Therefore the vault answers
+//! [`Swap::Moved`], and the other process does not send the refresh token. This works even if a lock was lost, as
+//! can happen in Redis. After a crash the record says *spending*, since when, and how often.
 //!
 //! # What a vault cannot promise
 //!
-//! A vault that is set back (a restored backup, a snapshot of a virtual machine, a copied file) holds a refresh token
-//! that was used already. No vault can see that.
+//! A vault that is set back (a restored backup, a snapshot of a virtual machine, a copied file) holds a refresh
+//! token that was used already. No vault can detect this.
 
 use std::fmt;
 use std::future::Future;
@@ -51,23 +51,23 @@ pub use record::{Access, Record, RecordBytes, State};
 #[cfg(feature = "redis")]
 pub use redis::RedisVault;
 
-/// The longest record that a vault has to keep, in bytes of [`Record::to_bytes`].
+/// The longest record that a vault must be able to keep, in bytes of [`Record::to_bytes`].
 pub const LONGEST_RECORD: usize = 1024 * 1024;
 
-/// Keeps one [`Record`], for one login of one client: [`MemoryVault`] for tests, [`FileVault`] for the processes of one
-/// machine, `RedisVault` (feature `redis`) for those of several machines.
+/// Keeps one [`Record`], for one login of one client: [`MemoryVault`] for tests, [`FileVault`] for the processes of
+/// one machine, `RedisVault` (feature `redis`) for the processes of several machines.
 ///
-/// The futures must be `Send`. A caller may drop one at any moment. The operation is then carried out or not, as after
-/// an error: [`load`](Self::load) tells.
+/// The futures must be `Send`. A caller may drop one at any moment. Then it is unknown whether the operation was
+/// carried out, as after an error. A [`load`](Self::load) shows the result.
 ///
-/// A vault of your own, for example over a database, needs a compare-and-set that is durable when it answers:
+/// Your own vault, for example with a database, needs a compare-and-set that is durable when it returns:
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
 /// use std::time::Duration;
 /// use tokenflight::vault::{Record, RefreshTokenStore, Stamp, Stored, Swap, VaultError, VaultLock};
 ///
-/// /// A row with a version, as a database has it, and what stands for its advisory lock.
+/// /// A row with a version, as a database has it, and a mutex in place of its advisory lock.
 /// #[derive(Default)]
 /// struct Row(Mutex<Option<(u64, Vec<u8>)>>, Arc<tokio::sync::Mutex<()>>);
 ///
@@ -113,35 +113,37 @@ pub const LONGEST_RECORD: usize = 1024 * 1024;
 /// # }).unwrap();
 /// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
-    /// The right to spend, which one process has at a time, and one task in it: it is held from before the record is loaded
-    /// until after the answer is written. It ends when it is dropped, and also when the process dies. Therefore whoever
-    /// has it and finds a record in [`State::Spending`] knows that nobody is at it any more.
+    /// The right to send the refresh token. One process has it at a time, and one task in this process. It is held
+    /// from before the record is loaded until after the answer is written. It ends when it is dropped, and also
+    /// when the process dies. Therefore, if its holder finds a record in [`State::Spending`], no other process is
+    /// working on the record.
     ///
-    /// `limit`: how long it is waited for.
+    /// `limit`: how long to wait for the lock.
     ///
     /// # Errors
-    /// Somebody else has it ([`VaultError::is_busy`]); the vault cannot be reached.
+    /// Another process or task has the lock ([`VaultError::is_busy`]); the vault cannot be reached.
     fn lock(&self, limit: Duration) -> impl Future<Output = Result<VaultLock, VaultError>> + Send;
 
-    /// The record that is there, with its stamp. `None`: there has been no login yet.
+    /// The present record, with its stamp. `None`: there has been no login yet.
     ///
     /// # Errors
-    /// The vault cannot be read; what is there is no record; what is there could be read or replaced by others.
+    /// The vault cannot be read; its contents are not a record; other users could read or replace the record.
     fn load(&self) -> impl Future<Output = Result<Option<Stored>, VaultError>> + Send;
 
-    /// Puts `record` in the place of the record that has the stamp `expected` (`None`: in the place of none), in one
-    /// step as seen from any process. If another record is there, nothing is changed ([`Swap::Moved`]).
+    /// Replaces the record with the stamp `expected` by `record` (`None`: there must be no record), in one step as
+    /// seen from any process. If another record is there, nothing is changed ([`Swap::Moved`]).
     ///
-    /// - **Durable.** First the record is where a power failure does not reach it. Then the swap returns
-    ///   [`Swap::Done`]. Therefore a refresh token that is sent after the swap is known to be *spending* after a crash.
-    /// - **May be repeated.** If the very record is there (records of two writes are never equal), the swap is done again, and
-    ///   returns `Done`: the answer to the first try was lost.
-    /// - **Keeps room.** A swap to *spending* also reserves the room of the record that follows, where the vault can
-    ///   do that. Without the room the swap fails, and the refresh token is not sent.
+    /// - **Durable.** First the record is stored so that a power failure cannot destroy it. Then the swap returns
+    ///   [`Swap::Done`]. Therefore a refresh token that is sent after the swap is known to be *spending* after a
+    ///   crash.
+    /// - **May be repeated.** If this very record is already there (records of two writes are never equal), the
+    ///   answer to the first try was lost. Then the swap is done again, and returns `Done`.
+    /// - **Reserves space.** A swap to *spending* also reserves the space for the next record, if the vault can do
+    ///   that. Without the space the swap fails, and the refresh token is not sent.
     ///
     /// # Errors
-    /// The vault could not do it, or it is not known whether it has done it: [`load`](Self::load) tells, and so does the
-    /// same swap again. What is there and is no record is never replaced.
+    /// The vault could not do it, or it is not known whether it has done it. Then a [`load`](Self::load) shows the
+    /// result, and the same swap may be repeated. Contents that are not a record are never replaced.
     fn swap(
         &self,
         expected: Option<&Stamp>,
@@ -167,11 +169,11 @@ impl<S: RefreshTokenStore> RefreshTokenStore for Arc<S> {
     }
 }
 
-/// The right to spend: see [`RefreshTokenStore::lock`]. It ends when this is dropped.
+/// The right to send the refresh token: see [`RefreshTokenStore::lock`]. It ends when this is dropped.
 pub struct VaultLock(#[allow(dead_code)] Box<dyn Send + Sync>);
 
 impl VaultLock {
-    /// For a vault of your own: whatever ends the lock when it is dropped.
+    /// For your own vault: a guard that ends the lock when it is dropped.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
         Self(Box::new(guard))
     }
@@ -183,7 +185,7 @@ impl fmt::Debug for VaultLock {
     }
 }
 
-/// A record as it stands in a vault.
+/// A record in a vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     record: Record,
@@ -191,35 +193,35 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// For a vault of your own.
+    /// For your own vault.
     pub fn new(record: Record, stamp: Stamp) -> Self {
         Self { record, stamp }
     }
 
-    /// What is there.
+    /// The record.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// By which the next [`swap`](RefreshTokenStore::swap) names it.
+    /// The stamp, with which the next [`swap`](RefreshTokenStore::swap) names the record.
     pub fn stamp(&self) -> &Stamp {
         &self.stamp
     }
 }
 
-/// Names what stands in a vault: each write has another stamp, also a write of the same contents.
+/// Identifies a write of a vault: each write has another stamp, even with the same contents.
 ///
-/// The bytes are the vault's own: a version, a hash, a random number. They hold no secret.
+/// The vault chooses the bytes: a version, a hash, a random number. They hold no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stamp(Box<[u8]>);
 
 impl Stamp {
-    /// For a vault of your own.
+    /// For your own vault.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into().into_boxed_slice())
     }
 
-    /// What [`new`](Self::new) was given.
+    /// The bytes that were passed to [`new`](Self::new).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -234,19 +236,19 @@ impl fmt::Debug for Stamp {
     }
 }
 
-/// What a [`swap`](RefreshTokenStore::swap) has done.
+/// The result of a [`swap`](RefreshTokenStore::swap).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant)] // One a swap, which takes a thousand times as long as to move it.
+#[allow(clippy::large_enum_variant)] // One per swap. A swap takes a thousand times as long as a move of this value.
 #[must_use = "a record that was not written may not be spent"]
 pub enum Swap {
-    /// The record is written, and durable. Its stamp.
+    /// The record is written, and durable. This is its stamp.
     Done(Stamp),
-    /// Somebody else has written. Nothing is changed. What is there.
+    /// Another process has written. Nothing is changed. This is the present record.
     Moved(Option<Stored>),
 }
 
-/// Whether `record` may take the place of what is there: that is what the caller expects, or the caller's own write, of
-/// which the caller has not heard.
+/// Whether `record` may replace the present record. That is so if the present record is the expected one, or the
+/// caller's own earlier write whose answer was lost.
 fn may_replace(there: Option<&Stored>, expected: Option<&Stamp>, record: &Record) -> bool {
     there.map(Stored::stamp) == expected || there.is_some_and(|there| there.record == *record)
 }

@@ -1,4 +1,4 @@
-//! What a token is kept under in a store.
+//! The key of a token in a store.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use sha2::{Digest, Sha256};
 
 use crate::error::BuildError;
 
-/// What a shared token is kept under: a name, and a hash of everything that makes the token different.
+/// The key of a shared token: a name, and a hash of all parts in which tokens may differ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SharedKey(Arc<str>);
 
 impl SharedKey {
-    /// `name` is for people; `parts` are what two configurations may differ in: issuer, client, grant, scope,
-    /// audience, resource, subject, key of the proof of possession. Their order does not matter.
+    /// `name` is for human readers. `parts` are all parts in which two configurations may differ: issuer, client,
+    /// grant, scope, audience, resource, subject, key of the proof of possession. Their order does not matter.
     ///
     /// # Errors
-    /// A name that is empty, longer than 64 bytes, or has anything but letters, digits, `-`, `_` and `.` in it;
-    /// no parts; the same part twice.
+    /// A name that is empty, longer than 64 bytes, or contains other characters than letters, digits, `-`, `_` and
+    /// `.`; no parts; the same part twice.
     pub fn new<'a>(
         name: &str,
         parts: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -26,7 +26,7 @@ impl SharedKey {
         Self::hashed(name, parts, |bytes| hash.update(bytes)).map(|name| name.with(&hash.finalize()))
     }
 
-    /// The same with a keyed hash, so that nobody without the key can try out what the parts are.
+    /// The same with a keyed hash. Without the key the parts cannot be found by trying.
     pub(crate) fn keyed<'a>(
         key: &[u8; 64],
         name: &str,
@@ -37,7 +37,7 @@ impl SharedKey {
             .map(|name| name.with(&hash.finalize().into_bytes()))
     }
 
-    /// Checks the name and the parts, and gives the parts to a hash.
+    /// Checks the name and the parts, and adds the parts to a hash.
     fn hashed<'a, 'n>(
         name: &'n str,
         parts: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -56,7 +56,7 @@ impl SharedKey {
         if parts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(BuildError::new("parts", "name the same thing twice"));
         }
-        // Each piece goes with its length, so that no two lists read the same.
+        // Each piece has its length in front, so that two different lists never give the same bytes.
         for piece in parts.iter().flat_map(|(part, value)| [part, value]) {
             hash(&(piece.len() as u64).to_be_bytes());
             hash(piece.as_bytes());
@@ -64,7 +64,7 @@ impl SharedKey {
         Ok(Checked(name))
     }
 
-    /// The name, which has no colon in it.
+    /// The name, which contains no colon.
     pub(crate) fn name(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
@@ -75,12 +75,12 @@ impl SharedKey {
     }
 }
 
-/// A key's name that can be used.
+/// A valid name of a key.
 struct Checked<'n>(&'n str);
 
 impl Checked<'_> {
     fn with(self, hash: &[u8]) -> SharedKey {
-        /// 128 bits, so that no two configurations meet.
+        /// 128 bits, so that two configurations never have the same hash.
         const HASHED: usize = 16;
         SharedKey(format!("{}:{}", self.0, hex(&hash[..HASHED])).into())
     }

@@ -13,13 +13,13 @@ use crate::store::{
     SharedStore, SlotAnswer, SlotAsk, StoreError, Stored,
 };
 
-/// Fewer keys are never looked through.
+/// The minimum number of keys before a sweep.
 const FEWEST_SWEPT: usize = 64;
 
 /// A store in this process's memory. A clone is the same store.
 ///
-/// For actors on several arbiters that should share one token, and for tests: with
-/// [`with_clock`](Self::with_clock) a fleet's day takes a moment.
+/// For actors on several arbiters that share one token, and for tests: with [`with_clock`](Self::with_clock) a
+/// fleet's day takes a moment.
 #[derive(Clone, Debug)]
 pub struct MemoryStore(Arc<Inner>);
 
@@ -32,7 +32,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Entries {
     of: HashMap<SharedKey, Entry>,
-    /// With so many, those that hold nothing are let go.
+    /// At this number of keys, the empty ones are dropped.
     sweep_at: usize,
 }
 
@@ -43,7 +43,7 @@ struct Entry {
     pause: Option<Record>,
     /// By the names of the credentials.
     marks: HashMap<String, Record>,
-    /// The greatest fence that was given.
+    /// The greatest fence that was given out.
     fence: u64,
     /// By the names of processes.
     slots: HashMap<String, OfOwner>,
@@ -69,12 +69,12 @@ impl MemoryStore {
         Self::with_clock(SystemClock)
     }
 
-    /// An empty store that reads the time here.
+    /// An empty store with this clock.
     pub fn with_clock(clock: impl Clock) -> Self {
         Self(Arc::new(Inner { clock: Arc::new(clock), entries: Mutex::default() }))
     }
 
-    /// Forgets everything, as a Redis does that restarts without its disk.
+    /// Forgets everything, like a Redis that restarts without its disc.
     pub fn clear(&self) {
         for entry in self.entries().of.values_mut() {
             (entry.token, entry.lease, entry.pause) = (None, None, None);
@@ -87,7 +87,7 @@ impl MemoryStore {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One step: everything that has run out is gone, then `step` happens, and nothing comes in between.
+    /// One step: first everything that has run out is removed. Then `step` runs. No other step can come in between.
     fn step<R>(&self, key: &SharedKey, step: impl FnOnce(&mut Entry, Duration) -> R) -> R {
         let now = self.0.clock.now().boot;
         let mut entries = self.entries();
@@ -109,8 +109,8 @@ fn is_ahead(fence: u64, clock: Duration) -> bool {
 }
 
 impl Entries {
-    /// A key whose token has ended and that nobody asks for any more takes no memory. With it goes its last fence, and that
-    /// does no harm: the next one is at least the time of the clock.
+    /// Drops keys whose token has ended and that no process uses. The last fence is lost too. This is harmless,
+    /// because the next fence is at least the time of the clock.
     fn sweep(&mut self, now: Duration) {
         if self.of.len() < self.sweep_at.max(FEWEST_SWEPT) {
             return;
@@ -124,7 +124,7 @@ impl Entries {
 }
 
 impl Entry {
-    /// What has run out by now is gone.
+    /// Removes everything that has run out.
     fn pass(&mut self, now: Duration) {
         self.token.take_if(|kept| kept.until <= now);
         self.lease.take_if(|(_, until)| *until <= now);
@@ -181,13 +181,13 @@ impl Entry {
         }
     }
 
-    /// By its name and fence: its value changes with each renewal.
+    /// Compares the name and the fence, because the value changes with each renewal.
     fn is_held_by(&self, lease: &Lease) -> bool {
         let is_it = |(held, _): &(Lease, _)| held.owner == lease.owner && held.fence == lease.fence;
         self.lease.as_ref().is_some_and(is_it)
     }
 
-    /// The lease is there, or was lost and nobody has had one since.
+    /// Whether the lease is there, or was lost and no other lease was given out since.
     fn may_commit(&self, lease: &Lease) -> bool {
         let newest = self.token.as_ref().map_or(0, |kept| kept.stored.fence);
         let is_last = self.lease.is_none() && self.fence == lease.fence;
@@ -211,7 +211,7 @@ impl Entry {
         self.marks.insert(name.to_owned(), mark);
     }
 
-    /// The last thing in a step: whoever hears it finds the rest done.
+    /// The last part of a step: a process that gets the news finds the rest done.
     fn tell(&mut self) {
         self.news.send_modify(|count| *count += 1);
     }
@@ -225,7 +225,7 @@ impl SharedStore for MemoryStore {
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
         let clock = self.0.clock.now().wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(self.step(key, |entry, now| {
-            // The clock was set back, or somebody else gave the fence.
+            // The clock was set back, or another program wrote the fence.
             if is_ahead(entry.fence, clock) {
                 entry.fence = 0;
                 return Look::Mended(1);

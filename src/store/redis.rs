@@ -32,31 +32,33 @@ use scripts::Scripts;
 
 /// A store in Redis.
 ///
-/// One connection, which carries commands and news (RESP3). It is made by the first operation, on the arbiter
-/// that the operation runs on, and made anew when that arbiter has gone or the connection is lost. An operation that
-/// gets no answer is tried once more by a new connection. A clone is the same store; give each arbiter its own, so that
-/// none depends on another's.
+/// One connection carries commands and news (RESP3). The first operation makes it, on the arbiter on which the
+/// operation runs. It is made anew if that arbiter has stopped or the connection is lost. An operation without an
+/// answer is tried once more on a new connection. A clone is the same store. Give each arbiter its own store, so
+/// that none depends on another arbiter.
 ///
 /// ```
 /// use tokenflight::store::RedisStore;
 ///
-/// let store = RedisStore::builder("redis://user:password@localhost:6379").build()?; // connects to nothing yet
+/// let store = RedisStore::builder("redis://user:password@localhost:6379").build()?; // does not connect yet
 /// # let _ = store;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// - **TLS**: `rediss://`, with the feature `rustls`; see [`ca`](RedisStoreBuilder::ca) for a certificate of your own.
-///   The program chooses who does the cryptography, when it starts:
-///   `rustls::crypto::aws_lc_rs::default_provider().install_default()`, or another provider. This crate installs none.
-/// - **Cluster**: all keys of one token have one hash tag, so they are in one slot, wherever that is or moves to.
-/// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost. Of three or
-///   more, a majority must name the same server. Of one or two, the first that answers is believed.
+/// - **TLS**: `rediss://`, with the feature `rustls`. See [`ca`](RedisStoreBuilder::ca) for your own certificate
+///   authority. The program chooses the provider of cryptography when it starts:
+///   `rustls::crypto::aws_lc_rs::default_provider().install_default()`, or another provider. This crate installs
+///   none.
+/// - **Cluster**: all keys of one token have the same hash tag. Therefore they are in one slot, even if the slot
+///   moves.
+/// - **Sentinel**: all sentinels are asked for the master, at the first connection and whenever one is lost. Of
+///   three or more, a majority must name the same server. Of one or two, the first answer is accepted.
 /// - **Passwords that rotate**: see [`credentials`](RedisStoreBuilder::credentials) and
 ///   [`password_file`](RedisStoreBuilder::password_file).
 /// - **ACL**: for keys `~tokenflight:*` and channels `&tokenflight:*`, the commands `+hello +auth +ping +select +evalsha
 ///   +script|load +subscribe +unsubscribe +publish +type +strlen +hlen +hstrlen +hget +hgetall +hmget +hset +hdel +hkeys +get
 ///   +set +unlink +pttl +pexpire +time +multi +exec`.
-/// - **Eviction**: nothing is lost that cannot be fetched again. Each key has an end.
+/// - **Eviction**: all lost values can be fetched again. Each key has an expiry.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 
@@ -67,7 +69,7 @@ struct Inner {
 }
 
 impl RedisStore {
-    /// `prefix:{name:hash}:what`. The braces are the hash tag: Redis Cluster puts all of them in one slot.
+    /// `prefix:{name:hash}:what`. The braces are the hash tag: Redis Cluster puts all these keys in one slot.
     fn place(&self, key: &SharedKey, what: &str) -> String {
         format!("{}:{{{}}}:{what}", self.0.prefix, key.as_str())
     }
@@ -87,7 +89,7 @@ impl RedisStore {
         self.run::<u8>(script).await.map(|done| done == 1)
     }
 
-    /// A script with the keys that all of them have.
+    /// A script with the keys that all scripts have.
     fn script<'a>(&self, script: &'a Script, key: &SharedKey) -> ScriptInvocation<'a> {
         let mut script = script.prepare_invoke();
         for what in ["token", "lease", "pause", "state", "marks", "waiting"] {
@@ -96,7 +98,7 @@ impl RedisStore {
         script
     }
 
-    /// `time` zero: what [`Unheard`] asks.
+    /// `time` zero: the ask of [`Unheard`].
     fn ask(&self, key: &SharedKey, ask: &Ask, time: u64) -> ScriptInvocation<'_> {
         let mut script = self.script(&self.0.scripts.look_or_lease, key);
         match &ask.take {
@@ -113,18 +115,18 @@ impl RedisStore {
     }
 }
 
-/// An ask whose answer nobody has heard yet. If nobody will, because it came too late, the connection was cut, or
-/// the caller was dropped, the lease that it may get all the same is given back: a server that was frozen carries
-/// out whatever it was sent, and would hold up the fleet for a lease that belongs to nobody.
+/// An ask whose answer has not been received yet. The answer may never be received, because it came too late, the
+/// connection was cut, or the caller was dropped. Then the lease that the ask may still get is given back: a frozen
+/// server carries out the commands later, and a lease without an owner would delay the fleet.
 ///
-/// This is sent after the ask by each connection that the ask was sent by, so it is carried out after it. And it is
-/// the same script, so the server knows it if it has carried out the ask. A connection that does not answer is given
-/// up.
+/// This is sent after the ask, on each connection on which the ask was sent. Therefore it is carried out after the
+/// ask. It is the same script, so the server knows the script if it has carried out the ask. A connection that does
+/// not answer is closed.
 struct Unheard<'a> {
     store: &'a RedisStore,
     key: &'a SharedKey,
     ask: &'a Ask,
-    /// One for each try.
+    /// One connection for each try.
     sent_by: Mutex<Vec<Connection>>,
     heard: bool,
 }
@@ -156,12 +158,12 @@ impl Drop for Unheard<'_> {
     }
 }
 
-/// What a lease in Redis begins with.
+/// The beginning of a lease in Redis.
 fn name_of(lease: &Lease) -> String {
     format!("{}:{}:", lease.owner, lease.fence)
 }
 
-/// Redis counts in milliseconds, and takes no zero.
+/// Redis counts milliseconds, and does not accept zero.
 fn millis(time: Duration) -> u64 {
     duration::millis(time).clamp(1, 1 << 52)
 }
@@ -194,7 +196,7 @@ impl SharedStore for RedisStore {
         };
         let ((id, fence, value), left) = self.0.link.run(loads).await?;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
-        // Of another form, it is no token.
+        // If the fence has another form, the value is not a token.
         let fence = fence.and_then(|fence| fence.parse().ok());
         let stored = id.zip(fence).zip(value);
         Ok(stored.map(|((id, fence), value)| Stored { id, fence, value, left }))
@@ -224,7 +226,7 @@ impl SharedStore for RedisStore {
 
     async fn fail(&self, key: &SharedKey, lease: &Lease, failure: &Failure) -> Result<bool, StoreError> {
         let nothing = (Vec::new(), Duration::ZERO);
-        // Here zero means what it says: nothing is left behind.
+        // Here zero has its literal meaning: nothing is stored.
         let kept = |time: Duration| if time.is_zero() { 0 } else { millis(time) };
         let (pause, time) = failure.pause.as_ref().unwrap_or(&nothing);
         let (mark, mark_time) = failure.mark.as_ref().unwrap_or(&nothing);

@@ -1,37 +1,38 @@
-//! Slots that all processes share: so many calls at once, for the whole fleet.
+//! Slots that all processes share: a limit of calls at once, for the whole fleet.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What a process asks of the slots.
+/// A request of a process for slots.
 #[derive(Clone, Debug)]
 pub struct SlotAsk {
-    /// Names the process: random, and the same in all its asks.
+    /// The name of the process: random, and the same in all its requests.
     pub owner: String,
-    /// How many slots it could use now. Zero: it has no use for any, and is forgotten.
+    /// How many slots it could use now. Zero: it needs none, and is forgotten.
     pub wanted: usize,
-    /// How many it takes at most: fewer than it could use, if it gives some back.
+    /// The maximum that it takes: fewer than it could use, if it gives some back.
     pub most: usize,
-    /// How many slots there are, for all processes.
+    /// How many slots exist, for all processes.
     pub slots: usize,
-    /// How long it holds them without asking again. What a process that has died holds is free after that.
+    /// How long it holds the slots without another request. After this time the slots of a dead process are free.
     pub time: Duration,
 }
 
-/// What it is answered.
+/// The answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotAnswer {
-    /// So many are the asker's, for [`SlotAsk::time`] from when it asked.
+    /// How many slots the process has, for [`SlotAsk::time`] from its request.
     pub held: usize,
-    /// How many each process would hold if all of those who want some held as many. Zero: there are more of them than slots.
+    /// How many slots each process would hold if all processes that want some had the same number. Zero: there are
+    /// more such processes than slots.
     pub share: usize,
-    /// How many processes want some, with the asker.
+    /// How many processes want some, including this one.
     pub owners: usize,
     /// Whether another process holds less than its share, and less than it could use.
     pub others_want: bool,
 }
 
-/// What the store keeps of one process.
+/// The store's record of one process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OfOwner {
     held: usize,
@@ -39,7 +40,8 @@ pub(super) struct OfOwner {
     pub(super) until: Duration,
 }
 
-/// The rule, as `slots.lua` has it: what the others hold is theirs. Returns the answer, and whether somebody has to look.
+/// The rule, as in `slots.lua`: slots of other processes stay theirs. Returns the answer, and whether other
+/// processes must look.
 pub(super) fn ask(of: &mut HashMap<String, OfOwner>, ask: &SlotAsk, now: Duration) -> (SlotAnswer, bool) {
     of.retain(|_, owner| owner.until > now);
     let before = of.remove(&ask.owner).map_or(0, |owner| owner.held);

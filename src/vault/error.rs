@@ -1,4 +1,4 @@
-//! Why a vault could not do something.
+//! The errors of a vault.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::io;
 
 use crate::redactor::printable;
 
-/// A cause that names a path or a host has room in this. Longer texts are cut.
+/// A cause with a path or a host fits into this. Longer texts are cut.
 const LONGEST: usize = 600;
 
-/// The vault could not do it.
+/// A failure of a vault.
 ///
-/// Its text is one printable line that says what to do, and shows nothing of the record.
+/// Its text is one printable line that says what to do, and contains nothing of the record.
 #[derive(Debug)]
 pub struct VaultError {
     kind: Kind,
@@ -28,13 +28,13 @@ enum Kind {
 }
 
 impl VaultError {
-    /// For a vault of your own: it cannot be reached, or does not answer. The text will be logged, so it must hold no
-    /// secret. It is shown on one line, cut after 600 bytes.
+    /// For your own vault: it cannot be reached, or does not answer. The text is logged. Therefore it must contain
+    /// no secret. It is shown on one line, cut after 600 bytes.
     pub fn unavailable(cause: impl fmt::Display) -> Self {
         Self::new(Kind::Unavailable, cause)
     }
 
-    /// For a vault of your own: another process holds it up. The text as in [`unavailable`](Self::unavailable).
+    /// For your own vault: another process holds it. The text as in [`unavailable`](Self::unavailable).
     pub fn busy(cause: impl fmt::Display) -> Self {
         Self::new(Kind::Busy, cause)
     }
@@ -48,13 +48,13 @@ impl VaultError {
         Self::new(Kind::Damaged, cause)
     }
 
-    /// The same, with the name of the file at fault.
+    /// The same error, with the name of the file at fault.
     #[cfg(unix)]
     pub(super) fn at(self, file: &str) -> Self {
         Self::new(self.kind, format_args!("{file}: {}", self.message))
     }
 
-    /// From what the operating system said about `what`.
+    /// An error of the operating system about `what`.
     #[cfg_attr(not(unix), allow(dead_code))]
     pub(super) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -72,23 +72,24 @@ impl VaultError {
         self.kind == Kind::Busy
     }
 
-    /// Others could read or replace the record: a mode, an owner or a link is wrong.
+    /// Other users could read or replace the record: a mode, an owner or a link is wrong.
     pub fn is_insecure(&self) -> bool {
         self.kind == Kind::Insecure
     }
 
-    /// What is there is no whole record of a version that this crate reads. It is never replaced: somebody has to look at it.
+    /// The contents are not a whole record of a version that this crate reads. They are never replaced. An operator
+    /// must check them.
     pub fn is_damaged(&self) -> bool {
         self.kind == Kind::Damaged
     }
 
-    /// There is no room: the disc is full, or a quota or a limit is reached.
+    /// There is no space: the disc is full, or a quota or a limit is reached.
     pub fn is_full(&self) -> bool {
         self.kind == Kind::Full
     }
 
-    /// The name of the error's kind: `"busy"`, `"insecure"`, `"damaged"`, `"full"` or `"unavailable"`. There may be more
-    /// kinds in a later version.
+    /// The name of the error's kind: `"busy"`, `"insecure"`, `"damaged"`, `"full"` or `"unavailable"`. A later
+    /// version may add kinds.
     pub fn kind(&self) -> &'static str {
         match self.kind {
             Kind::Busy => "busy",

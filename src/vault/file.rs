@@ -41,36 +41,37 @@ use place::Place;
 ///
 /// # Atomic and durable
 ///
-/// The file is never changed. A swap writes a temporary file in the same folder, and asks the system to put it on the
-/// disc (`fsync`). Then the temporary file takes the name of the file (`rename`), and the system is asked to put the
-/// folder on the disc. Therefore a reader, and a program that starts after a crash, finds the old record or the new
-/// one, and never a part. A record has a hash, so that damage by other causes is found. A file that is damaged, or no
-/// record at all, is an error, and is never replaced.
+/// The file is never changed. A swap writes a temporary file in the same folder, and asks the system to put it on
+/// the disc (`fsync`). Then the temporary file takes the name of the file (`rename`), and the system is asked to
+/// put the folder on the disc. Therefore a reader, and a program that starts after a crash, finds the old record or
+/// the new one, and never a part. A record has a hash, so that other damage is found. A damaged file, or a file
+/// that is not a record, is an error, and is never replaced.
 ///
-/// The comparison of the stamps and the write happen under a lock (`flock`) on a second file, `.NAME.lock`, which stays
-/// where it is. The system ends the lock when its process ends. A swap waits for the lock for at most
+/// The comparison of the stamps and the write happen under a lock (`flock`) on a second file, `.NAME.lock`, which
+/// is never replaced. The system ends the lock when its process ends. A swap waits for the lock for at most
 /// [`lock_timeout`](Self::lock_timeout). A load needs no lock.
 ///
-/// A swap to *spending* also writes a file `.NAME.room` of 64 KiB, and the next swap writes into it. Therefore a disc that
-/// becomes full after the refresh token was sent does not lose the answer. (A file system that copies on write, such as
-/// Btrfs or ZFS, does not keep this room.) What a killed process leaves behind in `.NAME.room` and `.NAME.tmp` is
-/// overwritten or removed by the next swap.
+/// A swap to *spending* also writes a file `.NAME.room` of 64 KiB, and the next swap writes into it. Therefore a
+/// disc that becomes full after the refresh token was sent does not lose the answer. (A file system that copies on
+/// write, such as Btrfs or ZFS, does not reserve this space.) After a crash the next swap overwrites or removes
+/// `.NAME.room` and `.NAME.tmp`.
 ///
 /// # Who may read it
 ///
 /// These are errors ([`VaultError::is_insecure`]), at each load and each swap:
 ///
 /// - The file can be read or written by the group or by others. A swap gives it mode 0600.
-/// - The file belongs to another user, or is no ordinary file.
-/// - The file is a symbolic link. A swap would replace the link and not the file, so name the file itself. The path of
-///   the folder may have links in it.
+/// - The file belongs to another user, or is not a regular file.
+/// - The file is a symbolic link. A swap would replace the link and not the file. Therefore name the file itself.
+///   The path of the folder may contain links.
 /// - The folder belongs to another user (who is not root), or the group or others can write to it and it has no sticky bit.
 ///   The folders above it are not checked.
 ///
 /// # What it cannot do
 ///
-/// The file holds the tokens in clear: root, backups and whoever takes the disc away can read them. Old contents may stay
-/// on the disc. On a network file system the lock may not reach other machines: keep the file on a local disc.
+/// The file holds the tokens in clear: root, backups and a thief of the disc can read them. Old contents may stay
+/// on the disc. On a network file system the lock may have no effect on other machines. Therefore keep the file on
+/// a local disc.
 #[derive(Clone, Debug)]
 pub struct FileVault {
     #[cfg(unix)]
@@ -81,7 +82,7 @@ impl FileVault {
     /// A vault at this path. A relative path is made absolute now. Nothing is opened yet.
     ///
     /// # Errors
-    /// A path that names no file; a system that is not Unix, where nothing here knows how to protect the file.
+    /// A path that names no file; a system that is not Unix, because this crate cannot protect the file there.
     #[cfg(unix)]
     pub fn new(path: impl AsRef<Path>) -> Result<Self, BuildError> {
         Ok(Self { place: Place::new(path.as_ref())? })
@@ -90,7 +91,7 @@ impl FileVault {
     /// A vault at this path.
     ///
     /// # Errors
-    /// This system is not Unix, and nothing here knows how to protect the file.
+    /// This system is not Unix, and this crate cannot protect the file there.
     #[cfg(not(unix))]
     pub fn new(_: impl AsRef<Path>) -> Result<Self, BuildError> {
         Err(BuildError::new("path", "cannot be protected on this system: FileVault works on Unix only"))
@@ -107,7 +108,7 @@ impl FileVault {
     }
 }
 
-/// Files block. A caller who drops the future does not stop the step.
+/// File operations block. If a caller drops the future, the step still continues.
 #[cfg(unix)]
 async fn in_the_background<R: Send + 'static>(
     step: impl FnOnce() -> Result<R, VaultError> + Send + 'static,
@@ -136,7 +137,7 @@ impl RefreshTokenStore for FileVault {
     }
 }
 
-/// Nobody can make one.
+/// No value can exist.
 #[cfg(not(unix))]
 impl RefreshTokenStore for FileVault {
     async fn lock(&self, _: Duration) -> Result<VaultLock, VaultError> {

@@ -1,4 +1,4 @@
-//! The vault of tests, and of programs that log in at each start.
+//! The vault for tests, and for programs that log in at each start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl MemoryVault {
         Self::default()
     }
 
-    /// One step: nothing comes in between.
+    /// One step. No other step can come in between.
     fn step<R>(&self, step: impl FnOnce(&mut Place) -> R) -> R {
         step(&mut self.place.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -43,7 +43,7 @@ impl RefreshTokenStore for MemoryVault {
     }
 
     async fn swap(&self, expected: Option<&Stamp>, record: &Record) -> Result<Swap, VaultError> {
-        // As other vaults do, so that a record that is too long fails in tests too.
+        // Like the other vaults, so that a record that is too long also fails in tests.
         record.to_bytes()?;
         Ok(self.step(|place| {
             if !may_replace(place.there.as_ref(), expected, record) {

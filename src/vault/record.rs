@@ -1,4 +1,4 @@
-//! What a vault keeps: a refresh token, what is happening to it, and the access token that came with it.
+//! A record in a vault: a refresh token, its state, and the access token that came with it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -16,11 +16,11 @@ mod written;
 
 pub use written::RecordBytes;
 
-/// One generation of one login, and what is happening to it.
+/// One generation of one login, and its state.
 ///
-/// A record is a value: each method makes the record that is to be written next, in the order that the
-/// [module](super) describes. Each has a random name of its own. Therefore two records are equal only if they are one
-/// write, and not two writes of the same contents by two processes.
+/// A record is a value. Each method makes the next record to be written, in the order that the [module](super)
+/// describes. Each record has its own random name. Therefore two records are equal only if they come from the same
+/// write. Two writes of the same contents by two processes differ.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -30,7 +30,7 @@ pub use written::RecordBytes;
 /// assert_eq!((first.generation(), first.state()), (1, &State::Idle));
 ///
 /// let spending = first.spending(SystemTime::now())?; // to be written before the refresh token is sent
-/// let next = spending.next(Some("n3xt"), None)?; // to be written before anybody uses the new tokens
+/// let next = spending.next(Some("n3xt"), None)?; // to be written before the new tokens are used
 /// assert_eq!((next.generation(), next.refresh_token()), (2, "n3xt"));
 /// assert_eq!(next.login(), first.login());
 /// assert!(!format!("{next:?}").contains("n3xt"));
@@ -40,7 +40,7 @@ pub use written::RecordBytes;
 pub struct Record {
     login: String,
     generation: u64,
-    /// Random: of the write that this record is for.
+    /// A random name for the write of this record.
     write: String,
     refresh_token: Secret,
     state: State,
@@ -51,23 +51,23 @@ pub struct Record {
     access: Option<Access>,
 }
 
-/// What is happening to a refresh token. Times are cut to milliseconds.
+/// The state of a refresh token. Times are cut to milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not been sent.
+    /// The refresh token has not been sent.
     Idle,
-    /// It may have been sent.
+    /// The refresh token may have been sent.
     Spending {
-        /// When the first try was written down.
+        /// When the first try was recorded.
         since: SystemTime,
-        /// How many tries were written down: 1, unless somebody has tried again.
+        /// How many tries were recorded: 1, unless it was tried again.
         tries: u32,
     },
     /// The server has refused it.
     Dead {
         /// One printable line.
         reason: String,
-        /// When.
+        /// The time of the refusal.
         at: SystemTime,
     },
 }
@@ -76,7 +76,7 @@ impl Record {
     /// The first generation of a new login: idle, with a random name of the login.
     ///
     /// # Errors
-    /// An empty refresh token; the system has no random bytes.
+    /// An empty refresh token; or the system has no random bytes.
     pub fn first(
         refresh_token: impl Into<String>,
         issuer: impl Into<String>,
@@ -96,21 +96,21 @@ impl Record {
         })
     }
 
-    /// The thumbprint of the `DPoP` key that the tokens were asked for with (RFC 9449 section 5). Default: none.
+    /// The thumbprint of the `DPoP` key with which the tokens were requested (RFC 9449 section 5). Default: none.
     pub fn with_thumbprint(mut self, thumbprint: impl Into<String>) -> Self {
         self.thumbprint = Some(thumbprint.into());
         self
     }
 
-    /// The private key itself, in PEM, where the program has generated it and no file has it. Default: none.
+    /// The private key itself, in PEM, if the program has generated it and no file contains it. Default: none.
     ///
-    /// A public client's refresh token is of no use without its key. Therefore a program that is started again needs both.
+    /// A public client's refresh token cannot be used without its key. Therefore a restarted program needs both.
     pub fn with_private_key(mut self, pem: impl Into<String>) -> Self {
         self.private_key = Some(Secret::new(pem));
         self
     }
 
-    /// The same as both: the key that the tokens of the record were asked for with.
+    /// Sets both: the key with which the record's tokens were requested.
     pub(crate) fn bound_to(mut self, thumbprint: Option<&str>, private_key: Option<&str>) -> Self {
         self.thumbprint = thumbprint.map(Into::into);
         self.private_key = private_key.map(Secret::new);
@@ -123,12 +123,12 @@ impl Record {
         self
     }
 
-    /// The refresh token is about to be sent. The record of a further try keeps the time of the first one, for a
-    /// server's grace begins with the first one.
+    /// The refresh token is about to be sent. The record of a further try keeps the time of the first try, because
+    /// a server's grace period begins then.
     ///
     /// # Errors
-    /// The record is dead; it has the last possible generation, so that no answer could be kept; the system has no random
-    /// bytes.
+    /// The record is dead; it has the last possible generation, so that no answer could be kept; or the system has
+    /// no random bytes.
     pub fn spending(&self, now: SystemTime) -> Result<Self, VaultError> {
         let state = match &self.state {
             State::Idle => State::Spending { since: whole_millis(now), tries: 1 },
@@ -143,19 +143,19 @@ impl Record {
         self.in_state(state)
     }
 
-    /// It is about to be sent for the `tries`-th time; for the first time it was sent at `since`.
+    /// It is about to be sent for the `tries`-th time. It was sent for the first time at `since`.
     pub(crate) fn spending_since(&self, since: SystemTime, tries: u32) -> Result<Self, VaultError> {
         self.next_generation()?;
         self.in_state(State::Spending { since: whole_millis(since), tries })
     }
 
-    /// The random name of the write that this record is for.
+    /// The random name for the write of this record.
     pub(crate) fn write(&self) -> &str {
         &self.write
     }
 
-    /// The refresh token was provably not used. For a dead record: somebody has found out that the server refused it for
-    /// another reason, such as a wrong client id.
+    /// The refresh token was provably not used. For a dead record: an operator has found out that the server
+    /// refused it for another reason, such as a wrong client id.
     ///
     /// # Errors
     /// The system has no random bytes.
@@ -163,11 +163,11 @@ impl Record {
         self.in_state(State::Idle)
     }
 
-    /// The server has answered with new tokens: the next generation, idle. An answer without a refresh token keeps the old
-    /// one (RFC 6749 section 6).
+    /// The server has answered with new tokens: the next generation, idle. If the answer has no refresh token, the
+    /// old one is kept (RFC 6749 section 6).
     ///
     /// # Errors
-    /// An empty refresh token; the last possible generation; the system has no random bytes.
+    /// An empty refresh token; the last possible generation; or the system has no random bytes.
     pub fn next(&self, refresh_token: Option<&str>, access: Option<Access>) -> Result<Self, VaultError> {
         let refresh_token = match refresh_token {
             Some(new) => sound(Secret::new(new))?,
@@ -177,8 +177,8 @@ impl Record {
         Ok(Self { generation, refresh_token, access, ..self.in_state(State::Idle)? })
     }
 
-    /// The server has refused the refresh token. It stays in the record. The reason is cut to one printable line, and left
-    /// out if it holds a token of this record.
+    /// The server has refused the refresh token. It stays in the record. The reason is cut to one printable line.
+    /// It is left out if it contains a token of this record.
     ///
     /// # Errors
     /// The system has no random bytes.
@@ -201,7 +201,7 @@ impl Record {
         Ok(Self { state, write: random_name()?, ..self.clone() })
     }
 
-    /// The random name of the login. A new login has another one, and begins again with generation 1.
+    /// The random name of the login. A new login has a new name, and begins with generation 1 again.
     pub fn login(&self) -> &str {
         &self.login
     }
@@ -211,33 +211,33 @@ impl Record {
         self.generation
     }
 
-    /// The refresh token itself. What you do with it is yours to guard.
+    /// The refresh token itself. The caller must protect it.
     pub fn refresh_token(&self) -> &str {
         self.refresh_token.expose()
     }
 
-    /// What is happening to the refresh token.
+    /// The state of the refresh token.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// The authorization server that gave the refresh token.
+    /// The authorization server that issued the refresh token.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The client that was given it.
+    /// The client to which it was issued.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The thumbprint of the `DPoP` key that the tokens were asked for with. A public client's refresh token is bound to
-    /// it (RFC 9449 section 5), and the access token in any case.
+    /// The thumbprint of the `DPoP` key with which the tokens were requested. A public client's refresh token is
+    /// bound to it (RFC 9449 section 5). The access token is bound to it in any case.
     pub fn thumbprint(&self) -> Option<&str> {
         self.thumbprint.as_deref()
     }
 
-    /// What [`with_private_key`](Self::with_private_key) was given. What you do with it is yours to guard.
+    /// The key that was passed to [`with_private_key`](Self::with_private_key). The caller must protect it.
     pub fn private_key(&self) -> Option<&str> {
         self.private_key.as_ref().map(Secret::expose)
     }
@@ -248,7 +248,7 @@ impl Record {
     }
 }
 
-/// An access token in a vault. It spares the next start of the program a rotation.
+/// An access token in a vault. With it, the next start of the program needs no rotation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Access {
     secret: Secret,
@@ -268,7 +268,7 @@ impl Access {
 
     /// Its type. Default: `Bearer`.
     pub fn with_type(mut self, token_type: TokenType) -> Self {
-        // As it is read again.
+        // In the same form as after reading.
         self.token_type = match token_type {
             TokenType::Other(name) => TokenType::parse(&name),
             known => known,
@@ -282,7 +282,7 @@ impl Access {
         self
     }
 
-    /// The access token itself. What you do with it is yours to guard.
+    /// The access token itself. The caller must protect it.
     pub fn secret(&self) -> &str {
         self.secret.expose()
     }
@@ -292,7 +292,7 @@ impl Access {
         &self.token_type
     }
 
-    /// The scopes that were granted; empty if the server did not say.
+    /// The scopes that were granted. Empty if the server did not state them.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
     }
@@ -307,8 +307,8 @@ impl Access {
         self.ends
     }
 
-    /// The token, with what is left of its life. `None`: it has ended; or the wall clock has been set back to before it
-    /// was asked for, so that nobody knows what is left.
+    /// The token, with the rest of its life. `None`: it has ended, or the wall clock has been set back to a time
+    /// before its request. Then the rest of its life is unknown.
     pub fn token(&self, now: SystemTime) -> Option<Token> {
         now.duration_since(self.sent).ok()?;
         let left = self.ends.duration_since(now).ok().filter(|left| !left.is_zero())?;
@@ -319,7 +319,7 @@ impl Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A server may have put anything into the type.
+        // The type may contain any text of a server.
         f.debug_struct("Access")
             .field("scopes", &self.scopes)
             .field("sent", &self.sent)
@@ -328,7 +328,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// In bytes, before it is marked as cut.
+/// In bytes, without the mark that it was cut.
 const LONGEST_REASON: usize = 200;
 
 fn sound(refresh_token: Secret) -> Result<Secret, VaultError> {
@@ -345,22 +345,22 @@ pub(super) fn random_name() -> Result<String, VaultError> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// The last moment that a date of four-digit years can name.
+/// The last moment of a date with a four-digit year.
 const LAST_MILLI: u64 = 253_402_300_799_999;
 
-/// As a moment is written: in milliseconds since 1970.
+/// The written form of a moment: milliseconds since 1970.
 fn millis(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     duration::millis(since).min(LAST_MILLI)
 }
 
-/// `None`: it is past [`LAST_MILLI`].
+/// `None`: the moment is after [`LAST_MILLI`].
 fn moment(millis: u64) -> Option<SystemTime> {
     let since = Duration::from_millis(millis);
     SystemTime::UNIX_EPOCH.checked_add(since).filter(|_| millis <= LAST_MILLI)
 }
 
-/// What is written and read again is the same.
+/// Cuts a time to milliseconds, so that writing and reading do not change it.
 fn whole_millis(at: SystemTime) -> SystemTime {
     moment(millis(at)).unwrap_or(SystemTime::UNIX_EPOCH)
 }

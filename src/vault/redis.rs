@@ -28,30 +28,34 @@ use crate::store::{RedisStore, SharedKey, hex};
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// - **The store decides.** While Redis does not answer, a load and a swap fail, and no refresh token is sent: as with
-///   [`OnOutage::Fail`](crate::source::OnOutage::Fail). The access token in use stays in use to its end.
-/// - **Sealed.** Whoever reads Redis reads no token, and whoever writes to Redis forges no record. A value that opens with
-///   none of the keys is an error ([`VaultError::is_damaged`]), and is never replaced.
-/// - **Keys.** The first one seals, all of them open. To rotate: give every process the new key as its second one. Then
-///   make it the first one everywhere. When the next refresh has sealed the record with it, take the old key away.
-/// - **The place** is `tokenflight:{NAME:hash}:vault`, under the prefix of the store. It has no end, so Redis must not evict
-///   it: use `noeviction`, or a `volatile-…` policy. The rights that [`RedisStore`] names are enough.
+/// - **The store decides.** While Redis does not answer, a load and a swap fail, and no refresh token is sent, as
+///   with [`OnOutage::Fail`](crate::source::OnOutage::Fail). The access token in use stays in use until its end.
+/// - **Sealed.** A reader of Redis cannot read a token, and a writer to Redis cannot forge a record. A value that
+///   none of the keys opens is an error ([`VaultError::is_damaged`]), and is never replaced.
+/// - **Keys.** The first key seals, and all keys open. To rotate: give every process the new key as its second one.
+///   Then make it the first one everywhere. When the next refresh has sealed the record with it, remove the old
+///   key.
+/// - **The place** is `tokenflight:{NAME:hash}:vault`, under the prefix of the store. It has no expiry, so Redis
+///   must not evict it: use `noeviction`, or a `volatile-…` policy. The rights that [`RedisStore`] names are
+///   enough.
 ///
 /// # What is lost when Redis loses data
 ///
 /// By default Redis answers before a write is on its disc, and before a replica has it. If Redis then fails, it is set back
 /// to an older record:
 ///
-/// - If *spending* is lost, the next process sends a refresh token that was sent already. A server that sees this may end
-///   the login. Promise 14 of this crate (a credential that may be used once is never used twice) does not hold then.
-/// - If the next generation is lost, its refresh token is gone. Somebody has to log in again.
-/// - If everything is lost, the vault is empty. Somebody has to log in again.
+/// - If *spending* is lost, the next process sends a refresh token that was sent already. A server that receives it
+///   again may end the login. Then promise 14 of this crate (a one-time credential is never used twice) does not
+///   hold.
+/// - If the next generation is lost, its refresh token is lost. A user must log in again.
+/// - If everything is lost, the vault is empty. A user must log in again.
 ///
-/// So set `appendonly yes` and `appendfsync always`, which writes to the disc before Redis answers. A failover to a replica
-/// can lose the last writes all the same. For a login that must not be lost use a
-/// [`FileVault`](super::FileVault) on one machine, or a vault of your own over a database that commits before it answers.
+/// Therefore set `appendonly yes` and `appendfsync always`. Then Redis writes to the disc before it answers. A
+/// failover to a replica can still lose the last writes. For a login that must not be lost, use a
+/// [`FileVault`](super::FileVault) on one machine, or your own vault with a database that commits before it
+/// answers.
 ///
-/// Whoever writes to Redis can set the record back too, and can delete it: a seal does not stop a copy of an older value.
+/// A writer to Redis can also set the record back, or delete it: a seal does not prevent a copy of an older value.
 #[derive(Clone)]
 pub struct RedisVault(Arc<Inner>);
 
@@ -62,18 +66,18 @@ struct Inner {
 }
 
 impl RedisVault {
-    /// A vault of this name in a store. Nothing is connected yet. One name is one login of one client.
+    /// A vault of this name in a store. It does not connect yet. One name is one login of one client.
     ///
     /// # Errors
-    /// No key, two keys of the same id, or a key that can be guessed; a name that is empty, longer than 64 bytes, or has
-    /// anything but letters, digits, `-`, `_` and `.` in it.
+    /// No key, two keys with the same id, or a key that can be guessed; a name that is empty, longer than 64 bytes,
+    /// or contains other characters than letters, digits, `-`, `_` and `.`.
     pub fn new(
         store: &RedisStore,
         name: &str,
         keys: impl IntoIterator<Item = SealKey>,
     ) -> Result<Self, BuildError> {
         let ring = KeyRing::new(keys.into_iter().collect(), false)?;
-        // Not keyed by the ring: the record must be found when the keys have changed.
+        // Not keyed by the ring: the record must be found after a change of the keys.
         let key = SharedKey::new(name, [("vault", name)])?;
         Ok(Self(Arc::new(Inner { store: store.clone(), ring, key })))
     }
@@ -89,15 +93,16 @@ impl RedisVault {
     }
 }
 
-/// A lock lasts so long after its process has died.
+/// How long a lock lasts after its process has died.
 const LOCK: Duration = Duration::from_secs(5);
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Keeps the lock until the other end is dropped, and gives it back.
+/// Renews the lock until the other end is dropped, and then releases it.
 async fn keep(inner: Arc<Inner>, owner: String, mut held: oneshot::Receiver<()>) {
     while tokio::time::timeout(KEEP_EVERY, &mut held).await.is_err() {
-        // A failure is made good by the next one, or the lock is lost. Each write is a compare-and-set all the same.
+        // After a failure the next renewal may succeed. Otherwise the lock is lost. Each write is a compare-and-set
+        // in any case.
         let _ = inner.store.lock_kept(&inner.key, &owner, LOCK).await;
     }
     let _ = inner.store.lock_kept(&inner.key, &owner, Duration::ZERO).await;
@@ -135,7 +140,8 @@ impl RefreshTokenStore for RedisVault {
         let value = ring.seal(key, Purpose::Vault, &record.to_bytes()?).ok_or_else(no_random)?;
         let done = || Ok(Swap::Done(Stamp::new(sha1(&value).into_bytes())));
         let swap = async |expected: Option<&Stamp>| {
-            // A stamp of another vault is the hash of nothing that is here, as it should be.
+            // A stamp of another vault is the hash of no value here. Then the swap finds another record, as it
+            // should.
             let expected = expected.map(|stamp| String::from_utf8_lossy(stamp.as_bytes()));
             let swapped = store.swap_kept(key, expected.as_deref().unwrap_or_default(), &value).await;
             swapped.map_err(VaultError::unavailable)
@@ -161,8 +167,8 @@ impl fmt::Debug for RedisVault {
     }
 }
 
-/// As Redis computes it. It tells values apart that processes have sealed; nothing depends on it that an attacker could
-/// gain from a collision.
+/// The hash as Redis computes it. It distinguishes values that processes have sealed. An attacker gains nothing
+/// from a collision.
 fn sha1(value: &[u8]) -> String {
     hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, value).as_ref())
 }

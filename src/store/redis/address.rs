@@ -1,4 +1,4 @@
-//! Where Redis is, by a URL: one server, a cluster, or whichever server the sentinels call the master.
+//! The address of Redis, from a URL: one server, a cluster, or the master that the sentinels name.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use zeroize::Zeroizing;
 
 pub(super) enum Address {
     Server(ConnectionInfo),
-    /// Some of its nodes; they name the others.
+    /// Some of its nodes. They name the other nodes.
     Cluster(Vec<ConnectionInfo>),
     Sentinels {
-        /// With the login of the sentinels, which is not that of the servers.
+        /// With the login of the sentinels, which differs from that of the servers.
         sentinels: Vec<ConnectionInfo>,
-        /// What they call the master.
+        /// The master's name at the sentinels.
         master: String,
-        /// Login and database of the servers. Its address is that of a sentinel, and not used.
+        /// Login and database of the servers. Its address is that of a sentinel, and is not used.
         servers: ConnectionInfo,
     },
 }
 
 impl Address {
-    /// What is wrong is said without the URL: there may be a password in it.
+    /// Parses a URL. The error does not contain the URL, because the URL may contain a password.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         let Some((scheme, kind)) = scheme.split_once('+').filter(|(_, kind)| *kind != "unix") else {
@@ -41,7 +41,7 @@ impl Address {
 }
 
 impl Address {
-    /// Each address that the URL names, with the login for it.
+    /// Each address in the URL, with its login.
     pub(super) fn named(&self) -> impl Iterator<Item = &ConnectionInfo> {
         let (nodes, servers) = match self {
             Self::Server(server) => (std::slice::from_ref(server), None),
@@ -65,7 +65,7 @@ impl Address {
         servers.is_some_and(has_password)
     }
 
-    /// Whether a password would cross a network in clear. `is_asked`: there is one, though not in the URL.
+    /// Whether a password would cross a network in clear. `is_asked`: there is a password, though not in the URL.
     pub(super) fn tells_password(&self, is_asked: bool) -> bool {
         let has_password = is_asked || self.named().any(has_password);
         has_password && self.named().any(|info| is_read_on_the_way(info.addr()))
@@ -76,7 +76,7 @@ fn has_password(info: &ConnectionInfo) -> bool {
     info.redis_settings().password().is_some()
 }
 
-/// Whether what is sent there crosses a network in clear.
+/// Whether data to this address crosses a network in clear.
 pub(super) fn is_read_on_the_way(address: &ConnectionAddr) -> bool {
     match address {
         ConnectionAddr::Tcp(host, _) => {
@@ -87,8 +87,8 @@ pub(super) fn is_read_on_the_way(address: &ConnectionAddr) -> bool {
     }
 }
 
-/// A URL with several hosts: `scheme://login@host,host/path?query`. Each host is read as a URL of its own, so that
-/// escapes, brackets and ports mean what they mean in any other.
+/// A URL with several hosts: `scheme://login@host,host/path?query`. Each host is parsed as its own URL. Therefore
+/// escapes, brackets and ports have their usual meaning.
 struct Parts<'a> {
     scheme: &'a str,
     /// With the `@`, or empty.
@@ -137,7 +137,7 @@ impl<'a> Parts<'a> {
             match *name {
                 "sentinel_username" => username = value,
                 "sentinel_password" => password = value,
-                // Not quoted: a slip of the pen may have made a password of it.
+                // Not quoted: by a typing error it may contain a password.
                 _ => return Err("has a parameter besides `sentinel_username` and `sentinel_password`".into()),
             }
         }
@@ -165,19 +165,19 @@ impl<'a> Parts<'a> {
 fn server(url: &str) -> Result<ConnectionInfo, String> {
     let wrong = |error: RedisError| format!("cannot be used: {}", error.category());
     let info = url.into_connection_info().map_err(wrong)?;
-    // News come on the same connection, which is what RESP3 is for.
+    // News come on the same connection, which needs RESP3.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
 }
 
-/// For each connection. A load balancer or firewall forgets an idle connection, and drops what is sent by it without a
-/// word. Probes keep the connection in its memory, and tell the kernel when the other end is gone.
+/// For each connection. A load balancer or firewall may drop an idle connection, and silently discards later data.
+/// Probes keep the connection alive there, and show the kernel when the other end is gone.
 pub(super) fn tcp_settings() -> TcpSettings {
     const IDLE: Duration = Duration::from_secs(15);
     const PROBE: Duration = Duration::from_secs(5);
     let settings =
         TcpSettings::default().set_keepalive(TcpKeepalive::new().with_time(IDLE).with_interval(PROBE));
-    // How long what was sent may stay unconfirmed: probes too, so three of them end the connection.
+    // How long sent data may stay unconfirmed. Probes count too, so three of them end the connection.
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(PROBE * 3);
     settings

@@ -1,4 +1,4 @@
-//! The settings of the store in Redis, and what is refused before anything is connected.
+//! The settings of the store in Redis, and the checks before any connection.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -65,12 +65,12 @@ mod default {
 }
 
 impl RedisStore {
-    /// Starts from a URL; each with `rediss` instead of `redis` for TLS:
+    /// Begins with a URL. Use `rediss` instead of `redis` for TLS:
     ///
     /// - one server: `redis://user:password@host:6379/0`, or `redis+unix:///path`;
     /// - a cluster, by some of its nodes: `redis+cluster://user:password@host:7000,host:7001`;
     /// - the master that sentinels watch: `redis+sentinel://user:password@host:26379,host:26379/mymaster/0`, and
-    ///   after it `?sentinel_username=…&sentinel_password=…` if they want a login of their own.
+    ///   after it `?sentinel_username=…&sentinel_password=…` if the sentinels have their own login.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
             url: Secret::new(url),
@@ -85,32 +85,33 @@ impl RedisStore {
 }
 
 impl RedisStoreBuilder {
-    /// What each key and channel begins with. Default: `tokenflight`.
+    /// The prefix of all keys and channels. Default: `tokenflight`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long an operation may take in all. If half of it brings no answer, the connection is given up: a load
-    /// balancer may have forgotten it. The operation is then tried once more by a new connection, in the other half.
-    /// Keep it just below the source's `store_timeout`. Default 900 ms.
+    /// The time limit of an operation. If there is no answer after half of it, the connection is closed, because a
+    /// load balancer may have dropped it. Then the operation is tried once more on a new connection, in the other
+    /// half. Keep this just below the source's `store_timeout`. Default 900 ms.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// Whom to trust over `rediss://`: certificates in PEM, instead of the system's. Default: the system's.
+    /// The trusted certificates for `rediss://`, in PEM, instead of the system's. Default: the system's.
     #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
     pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        // PEM is ASCII: what is not stands between the certificates.
+        // PEM is ASCII. Other bytes are only between the certificates.
         self.ca = Some(String::from_utf8_lossy(&pem.into()).into_owned());
         self
     }
 
-    /// The login of the servers, asked for each new connection: a password that rotates, or a token that stands for
-    /// one. If Redis refuses the login (WRONGPASS), or a connection that worked loses it (NOAUTH), the provider is asked
-    /// again, and the operation is tried once more by a new connection. The provider's time counts in
-    /// [`timeout`](Self::timeout). The login of sentinels is always the one in the URL. Default: the password in the URL.
+    /// The login of the servers, which is requested for each new connection: a password that rotates, or a token in
+    /// its place. If Redis refuses the login (WRONGPASS), or a working connection loses it (NOAUTH), the provider
+    /// is called again, and the operation is tried once more on a new connection. The provider's time counts
+    /// against [`timeout`](Self::timeout). The login of sentinels is always the one in the URL. Default: the
+    /// password in the URL.
     ///
     /// ```
     /// use std::io;
@@ -133,27 +134,28 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// A file with the password of the servers, read for each new connection, as [`credentials`](Self::credentials)
-    /// are asked. A line break at its end is no part of the password. The username is the one in the URL. Default: none.
+    /// A file with the password of the servers. It is read for each new connection, like
+    /// [`credentials`](Self::credentials). A line break at its end is not part of the password. The username is the
+    /// one in the URL. Default: none.
     pub fn password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password_file = Some(path.into());
         self
     }
 
-    /// Sends a password in clear to a host that is not this machine: `redis://` with a password. Everybody on the way
-    /// can read the password. Default: `build` refuses such a URL.
+    /// Allows a password in clear to a host that is not this machine: `redis://` with a password. Every host on the
+    /// route can read the password. Default: `build` refuses such a URL.
     pub fn allow_plaintext(mut self) -> Self {
         self.allow_plaintext = true;
         self
     }
 
-    /// Checks the settings. Nothing is connected yet.
+    /// Checks the settings. It does not connect yet.
     ///
     /// # Errors
-    /// A URL that is none, or of a kind that the crate's features leave out; a password that would cross the network in
+    /// An invalid URL, or one of a kind that needs a missing feature; a password that would cross the network in
     /// clear; more than one of a password in the URL, [`credentials`](Self::credentials) and
-    /// [`password_file`](Self::password_file); [`ca`](Self::ca) without TLS; TLS while the program has chosen no provider of cryptography for rustls; a
-    /// prefix with `{` or `}` in it.
+    /// [`password_file`](Self::password_file); [`ca`](Self::ca) without TLS; TLS without a provider of cryptography
+    /// that the program has chosen for rustls; a prefix with `{` or `}`.
     pub fn build(self) -> Result<RedisStore, BuildError> {
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
             return Err(BuildError::new("prefix", "must not be empty, nor have `{` or `}` in it"));

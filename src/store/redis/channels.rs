@@ -1,8 +1,8 @@
-//! Who listens to which channel, and what a connection has subscribed to for them.
+//! The listeners of each channel, and the subscriptions of a connection for them.
 //!
-//! A channel is subscribed to while somebody listens. Each connection has a task that unsubscribes from what nobody
-//! listens to any more, and from a channel that floods the connection: whoever listens there has been woken, and the
-//! next operation subscribes again before it looks.
+//! A channel is subscribed to while there is a listener. Each connection has a task that unsubscribes from channels
+//! without listeners, and from a channel that floods the connection. Listeners of a flooded channel have been
+//! woken, and the next operation subscribes again before it looks.
 
 use std::collections::{HashMap, HashSet};
 use std::str;
@@ -14,27 +14,27 @@ use tokio::sync::{RwLock, watch};
 use super::route::Wire;
 use crate::store::News;
 
-/// The channels that somebody listens to.
+/// The channels with listeners.
 pub(super) struct Channels {
-    /// Some pieces of news are for some of those who listen. This is how they name this one.
+    /// The name of this process. Some news are for certain processes only, and contain their names.
     name: String,
     state: Mutex<State>,
-    /// Goes up when there is something to unsubscribe from.
+    /// Increases when there is a channel to unsubscribe from.
     untidy: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
     listened_to: HashMap<String, Channel>,
-    /// Those that flood the connection. Their names stay here until they are subscribed to again.
+    /// The channels that flood the connection. Their names stay here until they are subscribed to again.
     flooded: HashSet<String>,
 }
 
 #[derive(Default)]
 struct Channel {
-    /// Goes up with each piece of news.
+    /// Increases with each message.
     counter: watch::Sender<u64>,
-    /// How many pieces there have been since the channel was last subscribed to.
+    /// How many messages came since the channel was last subscribed to.
     heard: u32,
 }
 
@@ -59,10 +59,10 @@ impl Channels {
         self.lock().listened_to.keys().cloned().collect()
     }
 
-    /// Called by the task of the connection, for each message that nobody asked for.
+    /// Called by the task of the connection, for each push message.
     pub(super) fn hear(&self, push: &PushInfo) {
         match push.kind {
-            // Nobody knows what was missed, so whoever waits had better look.
+            // It is unknown which news were missed. Therefore all waiters must look.
             PushKind::Disconnection => self.wake_all(),
             PushKind::Message => {
                 if let Some(name) = push.data.first().and_then(text) {
@@ -74,16 +74,16 @@ impl Channels {
         }
     }
 
-    /// The end of a lease names those who are to look. All else is for everybody.
+    /// The news of a lease's end contain the processes that must look. All other news are for all processes.
     fn is_meant(&self, news: &str) -> bool {
         let Some(names) = news.strip_prefix("failed ").filter(|names| !names.is_empty()) else { return true };
         names.split(' ').any(|name| name == self.name)
     }
 
-    /// First a channel is marked as flooded. Then its listeners are woken. Therefore a listener who looks because of
-    /// this piece of news subscribes again before that, and one who has looked already is woken once more.
+    /// First a channel is marked as flooded. Then its listeners are woken. Therefore a listener that looks because
+    /// of this message subscribes again before its look. A listener that has looked already is woken once more.
     fn count(&self, name: &str, is_meant: bool) {
-        /// More than there are in the life of a token, even if refreshes fail.
+        /// More than the messages in the life of a token, even if refreshes fail.
         const FLOOD: u32 = 32;
         let mut state = self.lock();
         let state = &mut *state;
@@ -93,7 +93,7 @@ impl Channels {
             state.flooded.insert(name.to_owned());
             self.note_untidy();
         }
-        // Who will hear no more for a while has to look.
+        // A listener that gets no news for a while must look.
         if is_meant || channel.heard == FLOOD {
             channel.counter.send_modify(|count| *count += 1);
         }
@@ -122,7 +122,7 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// Stands in a `News` behind its receiver.
+/// A part of `News`, after its receiver.
 #[derive(Debug)]
 struct Listener {
     channels: Arc<Channels>,
@@ -131,8 +131,8 @@ struct Listener {
 
 impl Drop for Listener {
     /// First `News` drops its receiver. Then it drops this. Therefore the last of a channel's listeners finds no
-    /// receiver here. `listen` adds a receiver under the same lock, so it either comes before, and the channel stays,
-    /// or it comes after, and makes the channel anew.
+    /// receiver here. `listen` adds a receiver under the same lock. If it comes before, the channel stays. If it
+    /// comes after, it makes the channel anew.
     fn drop(&mut self) {
         let mut state = self.channels.lock();
         let channel = state.listened_to.get(&self.channel);
@@ -151,16 +151,16 @@ impl std::fmt::Debug for Channels {
     }
 }
 
-/// What one connection has subscribed to.
+/// The subscriptions of one connection.
 pub(super) struct Subscriptions {
-    /// `true`: Redis has confirmed it. `false`: it was asked to, and the answer may have been lost.
+    /// `true`: Redis has confirmed it. `false`: the request was sent, and the answer may have been lost.
     known: Mutex<HashMap<String, bool>>,
-    /// Held by those who subscribe, all at once, and by the one who unsubscribes, alone.
+    /// Held by all subscribers at once, or by one unsubscriber alone.
     order: RwLock<()>,
 }
 
 impl Subscriptions {
-    /// By a new connection: what is listened to by now.
+    /// Subscribes a new connection to the present channels.
     pub(super) async fn begin(wire: &mut Wire, channels: &Channels) -> RedisResult<Self> {
         let listened_to = channels.listened_to();
         if !listened_to.is_empty() {
@@ -170,12 +170,12 @@ impl Subscriptions {
         Ok(Self { known: Mutex::new(known), order: RwLock::default() })
     }
 
-    /// Redis has confirmed it when this returns. The caller listens to the channel already.
+    /// When this returns, Redis has confirmed the subscription. The caller must listen to the channel already.
     ///
-    /// First the caller listens. Then this waits for its turn. [`tidy`](Self::tidy) looks at who listens in a turn of
-    /// its own. If that turn comes later, it sees the listener. If it came earlier, it has taken the channel out of
-    /// `known` and has the answer to its UNSUBSCRIBE, so the SUBSCRIBE is sent after that. Therefore no listener is
-    /// without a subscription.
+    /// First the caller listens. Then this waits for its turn. [`tidy`](Self::tidy) checks the listeners in its own
+    /// turn. If that turn comes later, it sees the listener. If it came earlier, it has removed the channel from
+    /// `known` and has the answer to its UNSUBSCRIBE, so the SUBSCRIBE is sent after that. Therefore every listener
+    /// has a subscription.
     pub(super) async fn subscribe(&self, wire: &mut Wire, channel: &str) -> RedisResult<()> {
         let _turn = self.order.read().await;
         self.subscribe_in_turn(wire, channel).await
@@ -183,7 +183,7 @@ impl Subscriptions {
 
     async fn subscribe_in_turn(&self, wire: &mut Wire, channel: &str) -> RedisResult<()> {
         if self.known().get(channel) != Some(&true) {
-            // Before it is sent: this future may be dropped while it waits for the answer.
+            // Before the sending, because this future may be dropped while it waits for the answer.
             self.known().insert(channel.to_owned(), false);
             wire.subscribe(&[channel.to_owned()]).await?;
             self.known().insert(channel.to_owned(), true);
@@ -191,11 +191,12 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Subscribes again to what was flooded, if anything was. An operation begins with this, so that it misses nothing
-    /// that comes after it.
+    /// Subscribes again to flooded channels, if there are any. An operation begins with this, so that it misses no
+    /// later news.
     ///
-    /// A name is forgotten when Redis has confirmed: this future may be dropped half-way, and then the next operation
-    /// does it. And it is forgotten in the same turn: [`tidy`](Self::tidy) comes before, or finds it forgotten.
+    /// First Redis confirms. Then the name is removed. Therefore, if this future is dropped in between, the next
+    /// operation subscribes again. The name is removed in the same turn: [`tidy`](Self::tidy) comes before, or
+    /// finds it removed.
     pub(super) async fn listen_again(&self, wire: &mut Wire, channels: &Channels) -> RedisResult<()> {
         let flooded: Vec<String> = channels.lock().flooded.iter().cloned().collect();
         if flooded.is_empty() {
@@ -213,9 +214,10 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Unsubscribes from what nobody listens to, and from what floods the connection, for as long as the connection lasts.
+    /// Unsubscribes from channels without listeners, and from channels that flood the connection, as long as the
+    /// connection lasts.
     pub(super) async fn tidy(&self, mut wire: Wire, channels: &Channels) {
-        // Before the first look, so that no listener leaves unseen.
+        // Before the first look, so that no leaving listener is missed.
         let mut untidy = channels.untidy.subscribe();
         loop {
             self.unsubscribe(&mut wire, channels).await;
@@ -235,7 +237,7 @@ impl Subscriptions {
         };
         if !left.is_empty() {
             // If this fails, the connection is lost, or Redis does not allow it. Then the subscription stays until
-            // the connection ends, and its news is heard by nobody.
+            // the connection ends, and its news have no listener.
             let _ = wire.unsubscribe(&left).await;
         }
     }

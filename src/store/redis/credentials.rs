@@ -1,4 +1,4 @@
-//! The login of the servers: from the URL, from a provider, or from a file; and how its secrets are kept out of errors.
+//! The login of the servers: from the URL, from a provider, or from a file. Its secrets are kept out of errors.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -19,7 +19,7 @@ use super::address::Address;
 use crate::redactor::Redactor;
 use crate::secret::Secret;
 
-/// The login for Redis that a provider gives: see
+/// The login for Redis from a provider: see
 /// [`RedisStoreBuilder::credentials`](super::RedisStoreBuilder::credentials).
 ///
 /// ```
@@ -40,7 +40,7 @@ impl RedisCredentials {
         Self { username: None, password: Secret::new(password) }
     }
 
-    /// The username, if the URL does not say it, or says another. Default: the one in the URL.
+    /// The username, if the URL has none, or another one. Default: the one in the URL.
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.username = Some(username.into());
         self
@@ -50,7 +50,7 @@ impl RedisCredentials {
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Answer = Pin<Box<dyn Future<Output = Result<RedisCredentials, BoxError>> + Send>>;
 
-/// The user's closure. A clone is the same one.
+/// The user's closure. A clone is the same closure.
 #[derive(Clone)]
 pub(super) struct Provider(Arc<dyn Fn() -> Answer + Send + Sync>);
 
@@ -73,19 +73,19 @@ impl fmt::Debug for Provider {
     }
 }
 
-/// Where the password of the servers comes from.
+/// The origin of the servers' password.
 pub(super) enum Origin {
     Url,
     Provider(Provider),
     File(PathBuf),
 }
 
-/// The login of the servers, and all secrets of the store's logins that an error may repeat.
+/// The login of the servers, and all secrets of the store's logins that an error may contain.
 pub(super) struct Login {
     from: Origin,
-    /// In the URL: of the servers and of the sentinels.
+    /// The secrets in the URL: of the servers and of the sentinels.
     fixed: Redactor,
-    /// The last ones that were asked for. A connection may still use an older one than the newest.
+    /// The latest logins of the provider. A connection may still use an older login than the newest.
     asked: Mutex<VecDeque<(Option<String>, Secret)>>,
 }
 
@@ -105,7 +105,7 @@ impl Login {
         !matches!(self.from, Origin::Url)
     }
 
-    /// Asked for each new connection.
+    /// The login for a new connection.
     pub(super) async fn ask(&self) -> RedisResult<Option<RedisCredentials>> {
         let credentials = match &self.from {
             Origin::Url => return Ok(None),
@@ -134,12 +134,13 @@ impl Login {
         asked.truncate(KEPT);
     }
 
-    /// One printable line of what Redis, or a proxy, wrote. Either may repeat what it was sent.
+    /// One printable line of a text that Redis, or a proxy, wrote. Both may repeat the request.
     pub(super) fn clean(&self, text: &str) -> String {
         const LIMIT: usize = 200;
-        /// So that a long text costs little. What is cut off here would not be shown.
+        /// The limit of the text that is read, so that a long text costs little. The text after it would not be
+        /// shown.
         const READ: usize = 16_384;
-        // Redis quotes what it was sent after a command that it does not know.
+        // After an unknown command Redis quotes its arguments.
         let text = text.split_once(", with args beginning with").map_or(text, |(before, _)| before);
         let end = text.char_indices().nth(READ).map_or(text.len(), |(end, _)| end);
         let mut redactor = self.fixed.clone();
@@ -165,7 +166,7 @@ impl RedisCredentials {
     }
 }
 
-/// An error that a second try does not change.
+/// An error after which a second try does not help.
 pub(super) fn refused(text: String) -> ::redis::RedisError {
     io::Error::new(io::ErrorKind::PermissionDenied, text).into()
 }
@@ -187,7 +188,7 @@ fn read(path: &Path) -> io::Result<RedisCredentials> {
     Ok(RedisCredentials::new(password))
 }
 
-/// In each form in which somebody on the way may repeat it.
+/// Hides the login in each form in which Redis or a proxy may repeat it.
 fn hide(redactor: &mut Redactor, username: Option<&str>, password: &str) {
     let pair = Zeroizing::new(format!("{}:{password}", username.unwrap_or_default()));
     for text in [password, &pair] {
@@ -201,12 +202,12 @@ fn hide(redactor: &mut Redactor, username: Option<&str>, password: &str) {
             redactor.hide(escaped);
         }
     }
-    // As `Debug` and JSON write it.
+    // In the form of `Debug` and JSON.
     redactor.hide(Zeroizing::new(password.escape_debug().to_string()));
     redactor.hide(Zeroizing::new(password.to_owned()));
 }
 
-/// Percent-encoded, but for what a URL never encodes and what is `kept`.
+/// Percent-encoded, except the characters that a URL never encodes and those in `kept`.
 fn escaped(text: &str, kept: &str, digits: &[u8; 16]) -> Zeroizing<String> {
     let digit = |value: u8| char::from(digits[usize::from(value & 15)]);
     let mut escaped = Zeroizing::new(String::with_capacity(text.len() * 3));

@@ -1,4 +1,4 @@
-//! What has to hold for whatever Redis answers, and for any URL: see [`crate::fuzzing`].
+//! The properties that must hold for any answer of Redis, and for any URL: see [`crate::fuzzing`].
 #![allow(clippy::missing_panics_doc)]
 
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::address::Address;
 use super::scripts;
 use crate::store::{LONGEST_RECORD, LONGEST_VALUE, Look, RedisStore};
 
-/// What stands for a secret in the corpus.
+/// Marks for secrets in the corpus.
 const MARKS: [&str; 2] = ["s3cret", "471147"];
 
-/// No error is longer, whatever the answer or the URL.
+/// No error is longer, for any answer and any URL.
 const LONGEST_ERROR: usize = 300;
 
-/// An answer to the script that looks, as Redis sends it (RESP). What is taken for a look keeps to all limits.
+/// An answer to the script that looks, as Redis sends it (RESP). An accepted answer is within all limits.
 pub fn script_answer(data: &[u8]) {
     let Ok(answer) = parse_redis_value(data) else { return };
     let Ok(answer) = Vec::<Value>::from_redis_value(answer) else { return };
@@ -36,8 +36,8 @@ pub fn script_answer(data: &[u8]) {
     }
 }
 
-/// A URL of a store: an address, or what is wrong with it, without the URL. With TLS or without a password nothing
-/// secret crosses a network in clear; all else is refused unless the user allows it.
+/// A URL of a store: either an address, or an error without the URL. With TLS or without a password no secret
+/// crosses a network in clear. Any other URL is refused unless the user allows it.
 pub fn address(data: &[u8]) {
     let Ok(url) = std::str::from_utf8(data) else { return };
     let scheme = url.split("://").next().unwrap_or_default();

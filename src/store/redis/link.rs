@@ -1,4 +1,4 @@
-//! The connection: made where it is used, forgotten when it fails, and the news that come by it.
+//! The connection: made at its first use, dropped when it fails, and the carrier of the news.
 
 use std::future::Future;
 use std::io;
@@ -18,32 +18,32 @@ use crate::store::{News, StoreError};
 
 pub(super) struct Link {
     route: Route,
-    /// How long one try of an operation may take, with connecting if there is no connection.
+    /// The time limit of one try of an operation, including connecting if there is no connection.
     limit: Duration,
     open: Mutex<Option<Open>>,
-    /// Held by whoever connects, so that all others take the same connection.
+    /// Held while one task connects, so that all others use the same connection.
     connecting: tokio::sync::Mutex<()>,
     /// How many connections there have been.
     made: AtomicU64,
     channels: Arc<Channels>,
 }
 
-/// A connection as an operation uses it.
+/// A connection for an operation.
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) wire: Wire,
     subscriptions: Arc<Subscriptions>,
-    /// Tells this connection from the ones before and after it.
+    /// Distinguishes this connection from the ones before and after it.
     number: u64,
 }
 
-/// The connection that operations begin with.
+/// The connection with which operations begin.
 struct Open {
     connection: Connection,
     /// The connection was lost.
     gone: Arc<AtomicBool>,
-    /// Unsubscribes from what nobody listens to. It ends with the runtime that the connection's own tasks run on: an
-    /// arbiter may go, and the store stay.
+    /// Unsubscribes from channels without listeners. It ends with the runtime of the connection's own tasks: an
+    /// arbiter may stop while the store continues.
     tidies: JoinHandle<()>,
 }
 
@@ -61,15 +61,15 @@ impl Open {
 }
 
 impl Link {
-    /// `timeout`: for one operation in all. Each of its two tries has half of it.
+    /// `timeout`: for the whole operation. Each of its two tries gets half of it.
     pub(super) fn new(route: Route, timeout: Duration) -> Self {
         let (open, connecting, made) = (Mutex::default(), tokio::sync::Mutex::default(), AtomicU64::new(0));
         Self { route, limit: timeout / 2, open, connecting, made, channels: Channels::new() }
     }
 
-    /// Runs an operation. If the connection fails, or does not answer, the operation is tried once more by a new
-    /// connection: an idle connection may be dead without a sign of it. So the operation must be one that may be carried
-    /// out twice.
+    /// Runs an operation. If the connection fails, or does not answer, the operation is tried once more on a new
+    /// connection, because an idle connection may be dead without a sign. Therefore the operation must be safe to
+    /// carry out twice.
     pub(super) async fn run<T, F>(&self, operation: impl Fn(Connection) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>>,
@@ -81,12 +81,12 @@ impl Link {
         answer.map_err(|error| self.told(&error))
     }
 
-    /// A connection may lose its login while it is used, and a cluster's first command is what logs in.
+    /// A connection may lose its login during its use. In a cluster the first command logs in.
     fn is_worth_a_second_try(&self, error: &RedisError) -> bool {
         is_worth_a_second_try(error) || (self.route.login().is_asked() && is_login_refused(error))
     }
 
-    /// The error's text, and not the error: a text that Redis or a proxy wrote may hold the password.
+    /// The error's text instead of the error: a text of Redis or a proxy may contain the password.
     fn told(&self, error: &RedisError) -> StoreError {
         if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
             return StoreError::new("the server is one of a cluster: begin the URL with `redis+cluster://`");
@@ -115,8 +115,8 @@ impl Link {
         answer
     }
 
-    /// The next operation begins with a new connection, for nobody knows whether this one still works. If there is a
-    /// newer connection already, that one stays.
+    /// The next operation begins with a new connection, because it is unknown whether this one still works. If
+    /// there is a newer connection already, that one stays.
     fn give_up(&self, number: u64) {
         let given_up = self.open().take_if(|open| open.connection.number == number);
         if given_up.is_some() {
@@ -133,21 +133,22 @@ impl Link {
             return Ok(found);
         }
         let _connecting = self.connecting.lock().await;
-        // Somebody may have connected meanwhile. One connection for all, or their news would come by several.
+        // Another task may have connected meanwhile. There must be one connection for all, or their news would come
+        // on several connections.
         if let Some(found) = self.live() {
             return Ok(found);
         }
         let gone = Arc::new(AtomicBool::new(false));
         let (channels, says) = (Arc::clone(&self.channels), Arc::clone(&gone));
         let hear = move |push: PushInfo| {
-            // Before anybody is woken by it: they shall not find this connection again.
+            // Before any waiter is woken by this: waiters must not find this connection again.
             if push.kind == PushKind::Disconnection {
                 says.store(true, Ordering::Relaxed);
             }
             channels.hear(&push);
         };
         let mut wire = self.route.connect(self.limit, &self.channels, hear).await?;
-        // Those who listened by the last connection go on listening by this one, before they look by it.
+        // Listeners of the last connection continue on this one, before they look.
         let subscriptions = Arc::new(Subscriptions::begin(&mut wire, &self.channels).await?);
         let tidies = tokio::spawn({
             let (subscriptions, channels) = (Arc::clone(&subscriptions), Arc::clone(&self.channels));
@@ -160,9 +161,9 @@ impl Link {
         Ok(connection)
     }
 
-    /// The news of a channel. Redis has confirmed the subscription when this returns.
+    /// The news of a channel. When this returns, Redis has confirmed the subscription.
     pub(super) async fn news(&self, channel: &str) -> Result<News, StoreError> {
-        // Listened to before it is subscribed to, so that no piece of news finds nobody.
+        // The listener is added before the subscription, so that every message finds it.
         let news = self.channels.listen(channel);
         let subscribes = |mut connection: Connection| async move {
             connection.subscriptions.subscribe(&mut connection.wire, channel).await
@@ -171,18 +172,18 @@ impl Link {
         Ok(news)
     }
 
-    /// By which Redis knows this process among those who wait.
+    /// The name of this process among the waiters in Redis.
     pub(super) fn name(&self) -> &str {
         self.channels.name()
     }
 
-    /// How many channels somebody listens to.
+    /// How many channels have listeners.
     pub(super) fn listened_to(&self) -> usize {
         self.channels.listened_to().len()
     }
 
-    /// Waits for the answer to something that was sent after an operation whose answer nobody waits for any more.
-    /// A connection that does not answer that either is given up.
+    /// Waits for the answer to a command after an operation whose caller has gone. A connection that does not
+    /// answer this command either is closed.
     pub(super) async fn settle<F>(&self, connection: Connection, last: impl FnOnce(Wire) -> F)
     where
         F: Future<Output = RedisResult<()>>,
@@ -198,7 +199,7 @@ impl Link {
     }
 }
 
-/// The operation's result, or an error if the limit comes first.
+/// The operation's result, or an error at the limit.
 async fn before<T>(
     limit: Pin<&mut Sleep>,
     operation: impl Future<Output = RedisResult<T>>,
@@ -209,12 +210,12 @@ async fn before<T>(
     }
 }
 
-/// The server has answered, and says no. The connection works.
+/// The server has answered, and refuses. The connection works.
 fn is_refusal(error: &RedisError) -> bool {
     error.clone().into_server_errors().is_some() && !is_worth_a_second_try(error) && !is_login_refused(error)
 }
 
-/// A new connection, perhaps to another server, may do better.
+/// Whether a new connection, perhaps to another server, may succeed.
 fn is_worth_a_second_try(error: &RedisError) -> bool {
     !matches!(error.retry_method(), RetryMethod::NoRetry | RetryMethod::MovedRedirect)
 }

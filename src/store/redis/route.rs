@@ -1,4 +1,4 @@
-//! The way to Redis: what makes a connection to the server, to the cluster, or to today's master.
+//! The route to Redis: it connects to the server, to the cluster, or to the present master.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +27,11 @@ enum To {
     Server(ConnectionInfo),
     /// Some of its nodes.
     Cluster(Vec<ConnectionInfo>),
-    /// And the login of the servers that they watch.
+    /// The sentinels, and the login of the servers that they watch.
     Sentinels(Sentinels, ConnectionInfo),
 }
 
-/// A connection. A clone is the same one.
+/// A connection. A clone is the same connection.
 #[derive(Clone)]
 pub(super) enum Wire {
     Server(MultiplexedConnection),
@@ -39,7 +39,7 @@ pub(super) enum Wire {
 }
 
 impl Route {
-    /// Nothing is connected yet. A setting that cannot work is an error now, and not at the first connection.
+    /// This does not connect yet. A setting that cannot work is an error now, and not at the first connection.
     pub(super) fn new(
         address: Address,
         login: Login,
@@ -72,9 +72,9 @@ impl Route {
         &self.login
     }
 
-    /// A cluster is connected to by the first command, a server here. If the server refuses a login that was asked for,
-    /// there may be another by now. `channels`: what a cluster's connections are told; `hear`: what a server's connection
-    /// is told.
+    /// A cluster connects at the first command, a server connects here. If the server refuses a requested login, a
+    /// newer login may exist by now. `channels` gets the push messages of a cluster's connections, `hear` those of
+    /// a server's connection.
     pub(super) async fn connect(
         &self,
         timeout: Duration,
@@ -87,7 +87,7 @@ impl Route {
             return first;
         }
         let second = self.connect_once(timeout, channels, hear).await;
-        // As an error that no third try follows.
+        // As an error after which there is no third try.
         second.map_err(|error| if is_refused(&error) { refused(error.to_string()) } else { error })
     }
 
@@ -131,7 +131,7 @@ impl Route {
         let builder = ClusterClient::builder(nodes)
             .connection_timeout(timeout)
             .response_timeout(timeout)
-            // With redirections and all: the source waits no longer either.
+            // This includes redirections: the source does not wait longer either.
             .overall_response_timeout(Some(timeout))
             .tcp_settings(tcp_settings())
             .push_sender(move |push: PushInfo| {
@@ -143,7 +143,7 @@ impl Route {
     }
 }
 
-/// The server does not know who asks, or no longer: the password is wrong, or was changed.
+/// The server does not know the login, or no longer knows it: the password is wrong, or was changed.
 pub(super) fn is_login_refused(error: &RedisError) -> bool {
     let answers = error.clone().into_server_errors();
     answers.is_some_and(|answers| {
@@ -152,7 +152,7 @@ pub(super) fn is_login_refused(error: &RedisError) -> bool {
 }
 
 impl Wire {
-    /// Redis has confirmed it when this returns.
+    /// When this returns, Redis has confirmed it.
     pub(super) async fn subscribe(&mut self, channels: &[String]) -> RedisResult<()> {
         match self {
             Self::Server(connection) => connection.subscribe(channels).await,
@@ -160,7 +160,7 @@ impl Wire {
         }
     }
 
-    /// Redis has confirmed it when this returns.
+    /// When this returns, Redis has confirmed it.
     pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> RedisResult<()> {
         match self {
             Self::Server(connection) => connection.unsubscribe(channels).await,
@@ -234,7 +234,7 @@ mod tls {
     }
 }
 
-/// Without TLS a `rediss` URL is refused by the client, and no certificate can be set.
+/// Without TLS the client refuses a `rediss` URL, and no certificate can be set.
 #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider")))]
 mod tls {
     use ::redis::cluster::ClusterClientBuilder;

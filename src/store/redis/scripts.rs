@@ -1,4 +1,4 @@
-//! The scripts, and how their answers are read. Each is documented line by line in its own file.
+//! The scripts, and the parsing of their answers. Each script is documented line by line in its own file.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) struct Scripts {
     pub(super) lock: Script,
 }
 
-/// A script, behind what all of them begin with.
+/// A script, after the common beginning of all scripts.
 macro_rules! script {
     ($file:literal) => {
         Script::new(concat!(include_str!("mend.lua"), "\n", include_str!($file)))
@@ -41,7 +41,7 @@ impl Scripts {
     }
 }
 
-/// What a look was answered.
+/// Parses the answer to a look.
 pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
     let mut fields = answer.into_iter();
     let mut next = || fields.next().ok_or_else(|| StoreError::new("an answer that makes no sense"));
@@ -62,10 +62,10 @@ pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
     })
 }
 
-/// What a vault keeps.
+/// The contents of a vault.
 #[cfg(feature = "oauth2")]
 pub(super) fn read_kept(value: Value) -> Result<Option<Vec<u8>>, StoreError> {
-    /// What sealing adds to a record.
+    /// The number of bytes that sealing adds to a record.
     const SEAL: usize = 1024;
     if value == Value::Nil {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(super) fn read_kept(value: Value) -> Result<Option<Vec<u8>>, StoreError> {
     bytes(value, crate::vault::LONGEST_RECORD + SEAL).map(Some)
 }
 
-/// What a swap of a vault was answered.
+/// Parses the answer to a swap of a vault.
 #[cfg(feature = "oauth2")]
 pub(super) fn read_swap(answer: Vec<Value>) -> Result<Result<(), Option<Vec<u8>>>, StoreError> {
     let mut fields = answer.into_iter();
@@ -81,22 +81,22 @@ pub(super) fn read_swap(answer: Vec<Value>) -> Result<Result<(), Option<Vec<u8>>
     if read::<u8>(done)? == 1 {
         return Ok(Ok(()));
     }
-    // Redis sends no false at a list's end.
+    // Redis omits a false at a list's end.
     fields.next().map_or(Ok(None), read_kept).map(Err)
 }
 
 fn held(value: Value, left: Value, clock: Value) -> Result<Held, StoreError> {
-    // One that is too long was not written by a process: so whoever opens it fails, and has it taken away.
+    // A longer value was not written by a process. Then opening it fails, and the value is deleted.
     let value = bytes(value, 2 * LONGEST_RECORD)?;
     Ok(Held { value, left: millis(left)?, clock: millis(clock)? })
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
-    // What was not understood is not quoted: it may be the token.
+    // Unreadable text is not quoted, because it may be the token.
     T::from_redis_value(value).map_err(|_: ParsingError| StoreError::new("an answer of the wrong type"))
 }
 
-/// An id: as long as a process writes it, or shorter.
+/// An id, at most as long as a process writes it.
 fn text(value: Value) -> Result<String, StoreError> {
     let id = bytes(value, 64)?;
     String::from_utf8(id).map_err(|_| StoreError::new("an id that is no text"))

@@ -1,4 +1,4 @@
-//! The master, as the sentinels name it.
+//! The master that the sentinels name.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::address::is_read_on_the_way;
 use super::credentials::refused;
 use super::route::{is_login_refused, open};
 
-/// Whom to ask for the master, anew for each connection.
+/// The sentinels, which are asked for the master for each new connection.
 pub(super) struct Sentinels {
     /// With the login of the sentinels.
     pub(super) nodes: Vec<ConnectionInfo>,
@@ -26,7 +26,7 @@ pub(super) struct Sentinels {
 /// Host and port.
 type Named = (String, u16);
 
-/// Says whom it concerns, where the error itself speaks of a connection alone.
+/// Adds the name of the sentinel, because the error itself only speaks of a connection.
 fn of_a_sentinel(error: RedisError) -> RedisError {
     if !error.is_io_error() {
         return error;
@@ -37,10 +37,10 @@ fn of_a_sentinel(error: RedisError) -> RedisError {
 impl Sentinels {
     /// The master. `servers`: the login of the servers.
     ///
-    /// All sentinels are asked at once, and each anew after a pause, so that one that is silent or that knows the old
-    /// master delays nobody. One that lies must not get the servers' password sent to a server of its own: of three
-    /// or more, a majority must name the same server. One or two have no majority that would mean anything, so the
-    /// first that answers is believed. The server that is named must say itself that it is the master.
+    /// All sentinels are asked at once, and each again after a pause. Therefore a sentinel that is silent or that
+    /// knows the old master delays nothing. A lying sentinel must not get the servers' password sent to its own
+    /// server. Therefore, of three or more, a majority must name the same server. A majority of one or two means
+    /// nothing, so their first answer is accepted. The named server must confirm that it is the master.
     pub(super) async fn find(
         &self,
         servers: &ConnectionInfo,
@@ -48,7 +48,7 @@ impl Sentinels {
     ) -> RedisResult<ConnectionInfo> {
         let mut last = RedisError::from((ErrorKind::Client, "the sentinels do not answer in time"));
         let counting = self.count(servers, timeout, &mut last);
-        // A little earlier than the operation's own end, so that the reason is told.
+        // Slightly earlier than the operation's own end, so that the error gives this reason.
         let found = tokio::time::timeout(timeout / 8 * 7, counting).await;
         found.unwrap_or_else(|_| Err(last))
     }
@@ -91,13 +91,13 @@ impl Sentinels {
                 Err(error) if is_login_refused(&error) => return Err(error),
                 Err(error) => *last = error,
             }
-            // It is asked for anew: whoever named it may name another now.
+            // The vote is taken again: the sentinel may name another server now.
             votes.iter_mut().filter(|vote| vote.as_ref() == Some(&named)).for_each(|vote| *vote = None);
         }
         Err((ErrorKind::EmptySentinelList, "the URL names no sentinel").into())
     }
 
-    /// Sentinels with the right to `SENTINEL MASTERS` need no other.
+    /// Sentinels with the right to `SENTINEL MASTERS` need no other right.
     async fn named_by(&self, sentinel: &ConnectionInfo, timeout: Duration) -> RedisResult<Named> {
         let mut asks = cmd("SENTINEL");
         asks.arg("MASTERS");
@@ -115,7 +115,7 @@ impl Sentinels {
         masters.iter().find_map(named).ok_or_else(unknown)
     }
 
-    /// The server that is named, with its login. A sentinel on this machine may name a server on another one.
+    /// The named server, with its login. A sentinel on this machine may name a server on another machine.
     fn server(&self, servers: &ConnectionInfo, (host, port): &Named) -> RedisResult<ConnectionInfo> {
         let address = match servers.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -149,7 +149,7 @@ impl Sentinels {
         is_master.then_some(()).ok_or_else(denies)
     }
 
-    /// One question, by a connection of its own.
+    /// One command, on a separate connection.
     async fn ask<T: ::redis::FromRedisValue>(
         &self,
         info: &ConnectionInfo,

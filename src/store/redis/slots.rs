@@ -13,7 +13,7 @@ impl RedisStore {
         script.key(self.place(key, "slots")).arg(&ask.owner).arg(ask.wanted).arg(ask.most).arg(ask.slots);
         script.arg(millis(ask.time)).arg(self.channel(key));
         let (held, share, owners, others_want) = self.run::<(usize, usize, usize, u8)>(script).await?;
-        // Whatever the store says, it gives nobody more than was asked for.
+        // For any answer of the store, a process uses at most the requested number.
         Ok(SlotAnswer { held: held.min(ask.most), share, owners, others_want: others_want == 1 })
     }
 }

@@ -1,4 +1,4 @@
-//! What vaults keep in Redis: one value each, without an end.
+//! The vaults in Redis: one value each, without an expiry.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl RedisStore {
         read_kept(self.0.link.run::<Value, _>(looks).await?)
     }
 
-    /// Puts a value in the place of the one whose SHA-1 is `expected` (empty: of none). An error has what is there.
+    /// Replaces the value whose SHA-1 is `expected` (empty: there must be none). The `Err` has the present value.
     pub(crate) async fn swap_kept(
         &self,
         key: &SharedKey,
@@ -32,7 +32,8 @@ impl RedisStore {
         read_swap(self.run::<Vec<Value>>(script).await?)
     }
 
-    /// Takes the lock of a vault for so long, or keeps it; zero gives it back. Whether `owner` has it then.
+    /// Takes the lock of a vault for this time, or renews it. Zero releases it. Returns whether `owner` has it
+    /// then.
     pub(crate) async fn lock_kept(
         &self,
         key: &SharedKey,

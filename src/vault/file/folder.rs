@@ -1,7 +1,7 @@
-//! The folder of the file, and what may be opened in it.
+//! The folder of the file, and the files that may be opened in it.
 //!
-//! The folder is opened once in each step, and all names are looked up in what was opened. Therefore nobody can put another
-//! folder in its place between the check and the use.
+//! The folder is opened once in each step, and all names are looked up in the opened folder. Therefore no other
+//! folder can take its place between the check and the use.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -61,9 +61,9 @@ impl Folder {
         printable(&self.path.join(name).display().to_string(), 200)
     }
 
-    /// All of an own file, of at most `limit` bytes. `None`: it is not there.
+    /// The whole contents of a file of this user, of at most `limit` bytes. `None`: the file does not exist.
     pub(super) fn read(&self, name: &OsStr, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
-        // A pipe with that name must not hold up the program.
+        // A pipe with this name must not block the program.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let Some(file) = self.own(name, flags)? else { return Ok(None) };
         let failed = |error| VaultError::io(format_args!("{} cannot be read", self.shown(name)), &error);
@@ -74,13 +74,13 @@ impl Folder {
                 self.shown(name)
             ))
         })?;
-        // Room for all of it from the beginning: a buffer that grows leaves its old memory behind as it was.
+        // Capacity for the whole file from the beginning: a buffer that grows leaves its old memory behind unwiped.
         let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
         file.take(length as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         Ok(Some(bytes))
     }
 
-    /// An own file, to be written to from its beginning. `None`: it is not there.
+    /// A file of this user, opened for writing from its beginning. `None`: the file does not exist.
     pub(super) fn open_own(&self, name: &OsStr) -> Result<Option<File>, VaultError> {
         self.own(name, OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY)
     }
@@ -92,7 +92,7 @@ impl Folder {
         file.map(File::from).map_err(|error| self.failed(name, "cannot be created", error))
     }
 
-    /// Does nothing if it is not there.
+    /// Does nothing if the file does not exist.
     pub(super) fn remove(&self, name: &OsStr) -> Result<(), VaultError> {
         match unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -105,7 +105,7 @@ impl Folder {
             .map_err(|error| self.failed(to, "cannot be replaced", error))
     }
 
-    /// The names in it are on the disc when this returns.
+    /// When this returns, the names in the folder are on the disc.
     pub(super) fn sync(&self) -> Result<(), VaultError> {
         self.folder.sync_all().map_err(|error| {
             let shown = printable(&self.path.display().to_string(), 200);
@@ -118,7 +118,7 @@ impl Folder {
         let file = match openat(&self.folder, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
-            // One on Linux, the other on FreeBSD.
+            // One error on Linux, the other on FreeBSD.
             Err(Errno::LOOP | Errno::MLINK) => {
                 return Err(VaultError::insecure(format_args!(
                     "{} is a symbolic link, which a write would replace: name the file itself",

@@ -1,4 +1,4 @@
-//! The lock against a second process, and against other tasks of this one.
+//! The lock against other processes, and against other tasks of this process.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,7 +25,7 @@ impl Lock {
             let mut file = Self::open(folder, name)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    // Somebody may have removed the file. Then others lock another one.
+                    // The file may have been removed meanwhile. Then other processes lock another file.
                     if is_there(folder, name, &file)? {
                         note_holder(&mut file);
                         return Ok(Self(file));
@@ -45,7 +45,7 @@ impl Lock {
                     folder.shown(name)
                 )));
             }
-            // Not in step with the others who wait.
+            // At random, so that waiting processes do not try in step.
             thread::sleep(Duration::from_micros(fastrand::u64(500..5_000)));
         }
     }
@@ -72,12 +72,13 @@ fn is_there(folder: &Folder, name: &OsStr, file: &File) -> Result<bool, VaultErr
     Ok((there.dev(), there.ino()) == (own.dev(), own.ino()))
 }
 
-/// For the error of a process that does not get the lock in time. A disc that is full has no room for it, and the lock holds all the same.
+/// Writes the holder's number for the error of a process that does not get the lock in time. On a full disc this
+/// fails, and the lock still holds.
 fn note_holder(file: &mut File) {
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
 }
 
-/// As the holder has written it: in a container, another process may have this number.
+/// The holder's number as it was written. In a container, another process may have this number.
 fn holder(file: &mut File) -> String {
     let mut noted = String::new();
     let read = file.rewind().and_then(|()| Read::by_ref(file).take(16).read_to_string(&mut noted));

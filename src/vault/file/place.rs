@@ -14,10 +14,10 @@ use super::lock::Lock;
 use crate::error::BuildError;
 use crate::vault::{LONGEST_RECORD, Record, Stamp, State, Stored, Swap, VaultError, may_replace};
 
-/// In bytes. An answer of an authorization server is seldom longer than a few KiB.
+/// In bytes. An answer of an authorization server is rarely longer than a few KiB.
 const ROOM: usize = 64 * 1024;
 
-/// Where the file is, and the files beside it.
+/// The file, and the files beside it.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     names: Arc<Names>,
@@ -28,13 +28,13 @@ pub(super) struct Place {
 struct Names {
     folder: PathBuf,
     file: OsString,
-    /// What a swap writes before it takes the file's name.
+    /// A swap writes this file before it renames it.
     temporary: OsString,
-    /// The room for the swap after one to *spending*.
+    /// The reserved space for the swap after one to *spending*.
     room: OsString,
-    /// Never replaced, or two processes could hold two locks.
+    /// Never replaced. Otherwise two processes could hold two locks.
     lock: OsString,
-    /// The same for the lock of an exchange, which is held for longer.
+    /// The same for the lock of an exchange, which is held longer.
     spending: OsString,
 }
 
@@ -79,29 +79,29 @@ impl Place {
         if !may_replace(there.as_ref(), expected, record) {
             return Ok(Swap::Moved(there));
         }
-        // A process that was killed may have left one.
+        // A crash may have left one.
         folder.remove(&self.names.temporary)?;
         let is_spending = matches!(record.state(), State::Spending { .. });
         if is_spending {
-            // First there is room for the answer. Then the refresh token is spending. Therefore no refresh token is sent
-            // whose answer has no room.
+            // First the space for the answer is reserved. Then the record becomes *spending*. Therefore no refresh
+            // token is sent whose answer has no space.
             self.keep_room(&folder, ROOM.max(2 * bytes.len()))?;
         }
-        // The room is used up by any other record: it may be the one for which it was kept.
+        // Any other record uses the reserved space: it may be the record for which the space was reserved.
         let room = if is_spending { None } else { self.room(&folder)? };
         let (file, name) = match room {
             Some(file) => (file, &self.names.room),
             None => (folder.create(&self.names.temporary)?, &self.names.temporary),
         };
         if let Err(error) = fill(&folder, name, file, &bytes) {
-            // The room stays, for the next try.
+            // The reserved space stays, for the next try.
             if *name == self.names.temporary {
                 let _ = folder.remove(name);
             }
             return Err(error);
         }
-        // First the new contents are on the disc. Then they take the name. Therefore whoever opens the name finds a whole
-        // record, after a power failure too.
+        // First the new contents are on the disc. Then the file gets its name. Therefore a reader of the name finds
+        // a whole record, even after a power failure.
         folder.rename(name, &self.names.file)?;
         folder.sync()?;
         Ok(Swap::Done(stamp_of(&bytes)))
@@ -115,12 +115,12 @@ impl Place {
         Ok(Some(Stored::new(record, stamp_of(&bytes))))
     }
 
-    /// The room that the last swap has kept.
+    /// The space that the last swap has reserved.
     fn room(&self, folder: &Folder) -> Result<Option<File>, VaultError> {
         let name = &self.names.room;
         match folder.open_own(name) {
             Ok(room) => Ok(room),
-            // A link, for example: nobody knows what would be written to.
+            // A link, for example: it is unknown which file would be written.
             Err(_) => folder.remove(name).map(|()| None),
         }
     }
@@ -129,7 +129,7 @@ impl Place {
         let name = &self.names.room;
         folder.remove(name)?;
         let file = folder.create(name)?;
-        // Not zeros: some file systems keep no room for zeros.
+        // Not zeros, because some file systems reserve no space for zeros.
         let filling: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(size).collect();
         fill(folder, name, file, &filling).inspect_err(|_| {
             let _ = folder.remove(name);
@@ -137,16 +137,16 @@ impl Place {
     }
 }
 
-/// Makes these the whole contents of the file, on the disc.
+/// Replaces the whole contents of the file by these bytes, on the disc.
 fn fill(folder: &Folder, name: &OsStr, mut file: File, bytes: &[u8]) -> Result<(), VaultError> {
-    // Written first and cut then: to cut first would give the room away.
+    // First the bytes are written. Then the file is cut. The other order would release the reserved space.
     let written = file.write_all(bytes).and_then(|()| file.set_len(bytes.len() as u64));
     written
         .and_then(|()| file.sync_all())
         .map_err(|error| VaultError::io(format_args!("{} cannot be written", folder.shown(name)), &error))
 }
 
-/// Two records are never the same bytes, for each has a random name.
+/// Two records are never the same bytes, because each has a random name.
 fn stamp_of(bytes: &[u8]) -> Stamp {
     Stamp::new(digest(&SHA256, bytes).as_ref())
 }

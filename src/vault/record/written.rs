@@ -5,8 +5,8 @@
 //! {"login":"…","generation":7,…}
 //! ```
 //!
-//! Any other spelling of the first line is refused. Therefore a byte that is changed anywhere is found: in the second
-//! line by the hash, in the first line by its form or because the hash differs.
+//! Any other spelling of the first line is refused. Therefore every changed byte is found: in the second line by
+//! the hash; in the first line by its form, or because the hash differs.
 
 use std::fmt;
 use std::io;
@@ -52,14 +52,14 @@ impl fmt::Debug for RecordBytes {
 }
 
 impl Record {
-    /// As it is kept: JSON, with a version and a hash. The tokens are in it in clear.
+    /// The stored form: JSON, with a version and a hash. It contains the tokens in clear.
     ///
     /// # Errors
-    /// It would be longer than [`LONGEST_RECORD`](crate::vault::LONGEST_RECORD).
+    /// The result would be longer than [`LONGEST_RECORD`](crate::vault::LONGEST_RECORD).
     pub fn to_bytes(&self) -> Result<RecordBytes, VaultError> {
         let written = Written::from(self);
         let failed = |_| VaultError::damaged("the record cannot be written as JSON");
-        // Measured first: a buffer that grows leaves its old memory behind as it was.
+        // The length is measured first: a buffer that grows leaves its old memory behind unwiped.
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &written).map_err(failed)?;
         let head = VERSION.len() + HASH.len() + DIGITS + END.len();
@@ -79,11 +79,10 @@ impl Record {
         Ok(RecordBytes(bytes))
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) has written.
+    /// Reads the bytes that [`to_bytes`](Self::to_bytes) has written.
     ///
     /// # Errors
-    /// A version that this crate does not know; bytes that are missing, changed or too many; anything else. No error
-    /// quotes the bytes.
+    /// An unknown version; missing, changed or additional bytes; any other contents. No error quotes the bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
         if bytes.is_empty() {
             return Err(VaultError::damaged("there is nothing in it: it is empty"));
@@ -110,10 +109,10 @@ impl Record {
         Self::from_json(body)
     }
 
-    /// The second line alone.
+    /// Only the second line.
     pub(crate) fn from_json(body: &[u8]) -> Result<Self, VaultError> {
         let read: Read = serde_json::from_slice(body).map_err(|error| {
-            // Its text may quote a field.
+            // The parser's text may quote a field.
             VaultError::damaged(format_args!("the record is not understood, at column {}", error.column()))
         })?;
         read.into_record()
@@ -124,13 +123,13 @@ impl Record {
 fn hash_of(body: &[u8]) -> String {
     use fmt::Write;
     digest(&SHA256, body).as_ref().iter().fold(String::with_capacity(DIGITS), |mut text, byte| {
-        // Writing into a string cannot fail.
+        // Writing into a string never fails.
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// Counts what is written to it.
+/// Counts the bytes that are written to it.
 struct Length(usize);
 
 impl io::Write for Length {
@@ -240,7 +239,7 @@ impl Read {
             }
             StateOf::Spending { .. } => return None,
             StateOf::Dead { reason, at } => {
-                // One that was cut ends with three dots.
+                // A reason that was cut ends with three dots.
                 let reason = printable(&reason, LONGEST_REASON + 3);
                 State::Dead { reason, at: moment(at)? }
             }
