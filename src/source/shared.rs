@@ -1,25 +1,27 @@
-//! One auth call for a fleet of processes: a source that shares what the wrapped one fetches.
+//! One auth call for a fleet of processes: a source that shares the tokens of the wrapped source.
 //!
-//! The order of the steps is the argument:
+//! The order of the steps ensures correctness:
 //!
-//! 1. **Listen, then look.** Whatever happens after the look is heard, so a waiter cannot sleep through it.
-//! 2. **Look and lease in one step.** There is no moment between "no token" and "mine to fetch" in which
-//!    somebody else's token could come; who gets the lease has looked inside it.
-//! 3. **Fetch while the lease is renewed**, so that it may be short: what runs out is the lease of the dead.
-//! 4. **Commit only under one's own lease.** An owner who was suspended past the lease's end comes late; their
-//!    commit is refused, and they take the token that came instead.
-//! 5. **Tell last.** Who hears the news finds the token there, and needs one look to have it.
+//! 1. **Listen, then look.** A waiter gets news of everything after its look. Therefore it misses nothing.
+//! 2. **Look and lease in one step.** No other process's token can arrive between "no token" and "this process may
+//!    fetch". The process with the lease has looked in the same step.
+//! 3. **Fetch while the lease is renewed.** Therefore the lease may be short: only the lease of a dead process runs
+//!    out.
+//! 4. **Commit only under the process's own lease.** An owner that was suspended past the lease's end is late. Its
+//!    commit is refused, and it takes the token that another process has committed.
+//! 5. **Send the news last.** A process that gets the news finds the token, with one look.
 //!
-//! A waiter looks again when there is news, or when the lease has run out: never for anything else.
+//! A waiter looks again when there is news, or when the lease has run out, and at no other time.
 //! No step is needed for a correct token. Without the store, each process refreshes for itself.
 //!
-//! The store is not trusted. What stands in it is sealed, and says itself when it was made and when it ends
-//! (`seal`, `record`, `envelope`). So whoever writes to the store without a key can cost calls, and delay an attempt by
-//! its patience (`visit`). They can make nobody believe in a token, a lease or a pause. Nor can they bring a token back
-//! to a process that has seen a newer one (`memory`, `verdict`).
+//! The store is not trusted. Its values are sealed, and contain the times when they were made and when they end
+//! (`seal`, `record`, `envelope`). A writer to the store without the key can cost calls, and can delay an attempt
+//! by its patience (`visit`). It cannot forge a token, a lease or a pause. It also cannot bring a token back to a
+//! process that has seen a newer one (`memory`, `verdict`).
 //!
-//! A failure is shared among those whom it concerns (`lead`). A refusal leaves a mark of the credential, and concerns
-//! those who carry it. Anything else is a pause for everybody, which an attempt waits out.
+//! A failure is shared among the processes that it concerns (`lead`). A refusal leaves a mark of the credential,
+//! and concerns the processes with this credential. Any other failure is a pause for all processes. An attempt
+//! waits until the pause ends.
 
 mod breaker;
 mod builder;
@@ -59,8 +61,8 @@ use stats::Count;
 pub use stats::SharedStats;
 use visit::Visit;
 
-/// Wraps a source, so that all processes with the same store and the same key make one auth call per token
-/// life. A source like any other: give it to [`TokenActor::builder`](crate::TokenActor::builder).
+/// Wraps a source, so that all processes with the same store and the same key make one auth call per token life. It
+/// is a source like any other: pass it to [`TokenActor::builder`](crate::TokenActor::builder).
 ///
 /// ```
 /// use tokenflight::source::{SealKey, SharedSource};
@@ -81,14 +83,15 @@ use visit::Visit;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// - A token that the API rejected in one process is replaced once, for all. The others keep it until then.
+/// - A token that the API rejected in one process is replaced once, for all. The other processes keep it until
+///   then.
 /// - A forced refresh takes a token that another process has fetched since.
-/// - A failed refresh is shared among those whom it concerns: the fleet respects one cooldown and one `Retry-After`. A
-///   refusal concerns those who send the same credential ([`TokenSource::credential`]).
-/// - What somebody without the key writes to the store is taken away, and counted ([`SharedStats::mended`]). No token
-///   comes back that is older than one this process has seen.
-/// - While the store does not answer, each process refreshes for itself ([`OnOutage`]), and asks the store
-///   again only now and then. A token that is still good is served by the actor without any of this.
+/// - A failed refresh is shared among the processes that it concerns: the fleet respects one cooldown and one
+///   `Retry-After`. A refusal concerns the processes that send the same credential ([`TokenSource::credential`]).
+/// - Values that a writer without the key has put into the store are deleted, and counted
+///   ([`SharedStats::mended`]). A process never gets a token that is older than one it has seen.
+/// - While the store does not answer, each process refreshes for itself ([`OnOutage`]), and tries the store again
+///   only from time to time. The actor serves a usable token without the store.
 /// - The store gives efficiency, not mutual exclusion: see [`SharedStore`].
 pub struct SharedSource<S, St>(Arc<Inner<S, St>>);
 
@@ -102,10 +105,10 @@ pub(super) struct Inner<S, St> {
     own: Arc<Own>,
 }
 
-/// What this process remembers of one key.
+/// This process's memory of one key.
 struct Own {
     memory: Mutex<Memory>,
-    /// Of waits without success, which concern this key alone. `None`: the key is the only one, and has the breaker of the store.
+    /// Waits without success, which concern only this key. `None`: the key is the only one, and uses the breaker of the store.
     patience: Option<Breaker>,
 }
 
@@ -126,7 +129,7 @@ struct Settings {
 }
 
 impl SharedSource<(), ()> {
-    /// Starts from a name for people: what the token is for. It is part of the key in the store.
+    /// Begins with a name for human readers: the purpose of the token. It is part of the key in the store.
     pub fn builder(name: impl Into<String>) -> SharedSourceBuilder {
         SharedSourceBuilder::new(name.into())
     }
@@ -144,18 +147,18 @@ impl<S, St> SharedSource<S, St> {
         }))
     }
 
-    /// Its counters, which can be read after an actor has taken the source.
+    /// The counters. They can be read after an actor has taken the source.
     pub fn stats(&self) -> SharedStats {
         self.0.stats.clone()
     }
 
-    /// What its token is kept under.
+    /// The key of its token in the store.
     pub fn key(&self) -> &SharedKey {
         &self.0.settings.key
     }
 }
 
-/// The end of an attempt: its result, or why the store takes no part in it.
+/// The end of an attempt: its result, or the reason why the store is not used.
 type Attempt = Result<Result<Token, SourceError>, StoreError>;
 
 impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
@@ -178,7 +181,7 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
         }
     }
 
-    /// What another process has committed since.
+    /// A token that another process has committed since.
     async fn look(&self, cx: FetchContext) -> Option<Token> {
         let inner = &self.0;
         if !inner.open_for().is_zero() {
@@ -226,7 +229,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
-    /// A token that was fetched without the store: what is older in the store is not taken any more.
+    /// Records a token that was fetched without the store. Older tokens in the store are not accepted any more.
     fn hold_own(&self, token: &Token, sent: Timestamp) {
         let by_wall = || sent.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut memory = self.memory();
@@ -235,7 +238,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         memory.hold(token, None, age);
     }
 
-    /// For how long the store is left alone, for all keys or for this one.
+    /// How long the store is not used, for all keys or for this one.
     fn open_for(&self) -> Duration {
         let now = self.now().boot;
         let own = self.own.patience.as_ref().map(|patience| patience.open_for(now));
@@ -263,8 +266,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
-    /// Something stands in the store that no process with a key has written. Said once, until a token was taken from the
-    /// store or put there. Of many keys, the first one is said.
+    /// The store contains a value that no holder of the key has written. Logged once, until a token is taken from
+    /// the store or stored. With many keys, the first one is logged.
     fn report_fault(&self, number: u64) {
         let is_first = self.stats.mended() == 0;
         self.stats.add(Count::Mended, number);
@@ -279,13 +282,13 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         self.own.patience.is_some()
     }
 
-    /// What it is called in the log: of many keys, no one is named.
+    /// The name in the log. With many keys, no key is named.
     fn shown(&self) -> &str {
         let key = &self.settings.key;
         if self.is_one_of_many() { key.name() } else { key.as_str() }
     }
 
-    /// An operation of the store that takes too long has failed.
+    /// If an operation of the store takes too long, it has failed.
     async fn in_time<T>(
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
@@ -305,7 +308,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     }
 }
 
-/// Tells a registry's gate whether the auth server was asked. What the store says is no news of the auth server.
+/// Tells a registry's gate whether the auth server was called. Results of the store tell nothing about the auth
+/// server.
 #[cfg_attr(not(feature = "registry"), allow(unused_variables))]
 fn note_asked(cx: &FetchContext, is_asked: bool) {
     #[cfg(feature = "registry")]

@@ -1,12 +1,12 @@
-//! Leaves a store alone that does not answer, so that its trouble costs one wait and not one for each refresh.
+//! Stops the use of a store that does not answer. Therefore an outage costs one wait, and not one for each refresh.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::backoff::doubled;
 
-/// Closed at first. A failure opens it for a while, and for twice as long each time after; then one refresh
-/// tries the store again.
+/// Closed at first. A failure opens it for a while, and each further failure for twice as long. After that time one
+/// refresh tries the store again.
 #[derive(Debug)]
 pub(super) struct Breaker {
     first: Duration,
@@ -20,19 +20,20 @@ struct State {
 }
 
 impl Breaker {
-    /// Long enough for an outage to cost little, short enough for its end to be noticed.
+    /// Long enough that an outage costs little, and short enough that its end is noticed.
     const LIMIT: Duration = Duration::from_secs(60);
 
     pub(super) fn new(first: Duration) -> Self {
         Self { first, state: Mutex::default() }
     }
 
-    /// How long the store is still to be left alone; zero: not at all.
+    /// How long the store is still not used. Zero: it may be used.
     pub(super) fn open_for(&self, now: Duration) -> Duration {
         self.state().open_until.saturating_sub(now)
     }
 
-    /// Returns whether an outage begins with it. While it is open, nothing new is learnt: what fails now began before.
+    /// Returns whether an outage begins. While the breaker is open, a failure changes nothing, because its
+    /// operation began before.
     pub(super) fn failed(&self, now: Duration) -> bool {
         let mut state = self.state();
         if now < state.open_until {
@@ -44,7 +45,7 @@ impl Breaker {
         state.failures == 1
     }
 
-    /// Returns whether an outage ends with it.
+    /// Returns whether an outage ends.
     pub(super) fn answered(&self) -> bool {
         std::mem::take(&mut *self.state()).failures > 0
     }

@@ -18,20 +18,20 @@ use crate::settings::settings;
 use crate::source::TokenSource;
 use crate::store::SharedStore;
 
-/// What to do while the store does not answer.
+/// The behaviour while the store does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnOutage {
-    /// Call the wrapped source, for this process alone.
+    /// Calls the wrapped source, for this process alone.
     #[default]
     RefreshLocally,
-    /// Fail. For auth servers that a fleet without a lease would overrun.
+    /// Fails. For auth servers that a fleet without a lease would overload.
     Fail,
 }
 
 settings! {
-    /// The settings of [`SharedSource`], from code or by serde from a file, with the names that the setters have.
+    /// The settings of [`SharedSource`], from code or by serde from a file, with the names of the setters.
     ///
     /// ```
     /// use tokenflight::source::SharedSourceBuilder;
@@ -139,88 +139,88 @@ impl SharedSourceBuilder {
         }
     }
 
-    /// Adds something that makes the token different from others: the issuer, the client's id, grant, scope,
-    /// audience, resource, subject, the key of a `DPoP` proof. What the source [says of
-    /// itself](TokenSource::identify) is in the key without this, as with `ClientCredentials` and `JsonEndpoint`; for
-    /// a source that cannot name everything ([`UNNAMED`](crate::source::UNNAMED)), such as `source_fn`, a `JsonEndpoint`
-    /// with `header_fn`, or either with an `http_client` of your own, at least one is needed: give two sources different
-    /// parts if their tokens differ. The store holds a hash of all parts, keyed by a sub-key of the seal's key. With
-    /// [`in_clear`](Self::in_clear) the hash is not keyed, and a short secret in a part can be guessed from it. A second
-    /// value for the same part replaces the first.
+    /// Adds a part in which tokens differ: the issuer, the client's id, grant, scope, audience, resource, subject,
+    /// the key of a `DPoP` proof. The parts that the source [names itself](TokenSource::identify) are in the key
+    /// already, as with `ClientCredentials` and `JsonEndpoint`. Some sources cannot name all parts
+    /// ([`UNNAMED`](crate::source::UNNAMED)): `source_fn`, a `JsonEndpoint` with `header_fn`, or either with your
+    /// own `http_client`. For these at least one part is needed. Give two sources different parts if their tokens
+    /// differ. The store holds a hash of all parts, keyed by a sub-key of the seal's key. With
+    /// [`in_clear`](Self::in_clear) the hash is not keyed, and a short secret in a part can be guessed from it. A
+    /// second value for the same part replaces the first.
     pub fn part(mut self, part: impl Into<String>, value: impl Into<String>) -> Self {
         self.parts.insert(part.into(), value.into());
         self
     }
 
-    /// Adds a key. The first one seals; all of them open. To rotate: give every process the new key as its
-    /// second, then make it the first, and when the last old token has expired take the old one away. Names in the
-    /// store are keyed by the key whose id sorts first, so let ids sort by age, as dates do. When that key is taken away,
-    /// the names change, which costs one call.
+    /// Adds a key. The first key seals, and all keys open. To rotate: give every process the new key as its second
+    /// one. Then make it the first one. When the last old token has expired, remove the old key. Names in the store
+    /// depend on the key whose id sorts first. Therefore let ids sort by age, as dates do. When that key is
+    /// removed, the names change, which costs one call.
     ///
-    /// A key that is no random one is refused by [`build`](Self::build): `openssl rand -hex 32` makes one.
+    /// [`build`](Self::build) refuses a key that is not random: `openssl rand -hex 32` makes a random one.
     pub fn key(mut self, key: SealKey) -> Self {
         self.keys.push(key);
         self
     }
 
-    /// Tokens stand in the store as they are, for everybody to read and to replace. For tests, and for a store
-    /// in this process's own memory. Default: no.
+    /// Tokens are stored in clear. Every user of the store can read and replace them. For tests, and for a store in
+    /// this process's own memory. Default: no.
     pub fn in_clear(mut self) -> Self {
         self.in_clear = true;
         self
     }
 
-    /// How long a process that died in the middle of a refresh holds up the others: the lease is renewed each
-    /// third of it while the refresh runs. At least twice `store_timeout`. Default 5 s.
+    /// How long a process that died during a refresh delays the others: the lease is renewed each third of this
+    /// time while the refresh runs. At least twice `store_timeout`. Default 5 s.
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = time;
         self
     }
 
-    /// How long a flight waits for other processes, in all. Then it does without the store ([`OnOutage`]). An owner that
-    /// goes on renewing its lease is waited for longer, as long as the attempt lasts. Default: twice the lease, but no more
-    /// than half of the time for the attempt.
+    /// How long a flight waits for other processes, in total. Then it continues without the store ([`OnOutage`]).
+    /// While an owner renews its lease, the flight waits longer, up to the end of its attempt. Default: twice the
+    /// lease, but at most half of the time for the attempt.
     pub fn wait_limit(mut self, limit: Duration) -> Self {
         self.wait_limit = Some(limit);
         self
     }
 
-    /// A store that takes longer for one operation does not answer. Default 1 s.
+    /// The time limit of one operation of the store. Default 1 s.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.store_timeout = limit;
         self
     }
 
-    /// How long to do without a store that did not answer, before a refresh tries it again. It doubles with
-    /// each try without success, up to a minute. Default 5 s.
+    /// How long a store that did not answer is not used, before a refresh tries it again. It doubles with each
+    /// failed try, up to a minute. Default 5 s.
     pub fn retry_store(mut self, after: Duration) -> Self {
         self.retry_store = after;
         self
     }
 
-    /// A token in the store that lasts no longer than this is replaced rather than taken. Default: a tenth of
-    /// its life, at most 10 s, as in the policy.
+    /// A token in the store that lasts no longer than this is replaced, and not used. Default: a tenth of its life,
+    /// at most 10 s, as in the policy.
     pub fn min_validity(mut self, time: Duration) -> Self {
         self.min_validity = Some(time);
         self
     }
 
-    /// How long a token stays in the store whose source did not say how long it lasts. Default 5 min, as in
-    /// the policy.
+    /// How long a token stays in the store if its source did not state its lifetime. Default 5 min, as in the
+    /// policy.
     pub fn missing_lifetime(mut self, lifetime: Duration) -> Self {
         self.missing_lifetime = lifetime;
         self
     }
 
-    /// How long the whole fleet leaves the auth server alone after a refresh that failed, unless the server refused the
-    /// credential. It doubles with each failure in a row, and each is up to a fifth shorter, at random. Default 250 ms;
-    /// zero: not at all.
+    /// How long the whole fleet does not call the auth server after a failed refresh, unless the server refused the
+    /// credential. It doubles with each failure in a row. Each pause is up to a fifth shorter, at random. Default
+    /// 250 ms. Zero: no pause.
     pub fn cooldown(mut self, first: Duration) -> Self {
         self.cooldown = first;
         self
     }
 
-    /// The longest such pause. Default 60 s.
+    /// The longest of these pauses. Default 60 s.
     pub fn max_cooldown(mut self, limit: Duration) -> Self {
         self.max_cooldown = limit;
         self
@@ -232,13 +232,13 @@ impl SharedSourceBuilder {
         self
     }
 
-    /// What to do while the store does not answer. Default: [`OnOutage::RefreshLocally`].
+    /// The behaviour while the store does not answer. Default: [`OnOutage::RefreshLocally`].
     pub fn on_outage(mut self, choice: OnOutage) -> Self {
         self.on_outage = choice;
         self
     }
 
-    /// Where it reads the time: give it the actor's. Default: [`SystemClock`].
+    /// The clock: use the actor's clock. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -247,7 +247,7 @@ impl SharedSourceBuilder {
     /// Wraps a source.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build<S, St>(self, source: S, store: St) -> Result<SharedSource<S, St>, BuildError>
     where
         S: TokenSource,
@@ -269,9 +269,9 @@ impl SharedSourceBuilder {
         Ok(SharedSource::assemble(source, store, settings, self.retry_store))
     }
 
-    /// Wraps the source of a registry's keys. `name` says what is different about a key, as [`part`](Self::part) does for
-    /// one source; what the source says of the key is in the key's place too. No two keys whose tokens differ may have the
-    /// same name. The store holds a hash of it.
+    /// Wraps the source of a registry's keys. `name` gives the part in which a key differs, as [`part`](Self::part)
+    /// does for one source. The parts that the source names for the key are used too. Two keys whose tokens differ
+    /// must have different names. The store holds a hash of the name.
     ///
     /// ```
     /// use tokenflight::registry::TokenRegistry;
@@ -295,7 +295,7 @@ impl SharedSourceBuilder {
     /// ```
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     #[cfg(feature = "registry")]
     pub fn build_keyed<K, S, St>(
         self,
@@ -314,7 +314,7 @@ impl SharedSourceBuilder {
         Ok(super::SharedKeys::assemble(source, store, settings, parts, self.retry_store, Box::new(name)))
     }
 
-    /// Checks all but the source.
+    /// Checks everything except the source.
     fn settings(&self, parts: &[(String, Zeroizing<String>)]) -> Result<Settings, BuildError> {
         let ring = KeyRing::new(self.keys.clone(), self.in_clear)?;
         let key =

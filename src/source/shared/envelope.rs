@@ -11,28 +11,28 @@ const VERSION: u8 = 2;
 /// Version, fence, time of the fetch, end and life.
 const HEAD: usize = 1 + 4 * 8;
 
-/// A token with its times, which the store is not trusted to keep.
+/// A token with its times. The store is not trusted with the times.
 pub(super) struct Envelope {
     pub(super) token: Token,
-    /// Of the lease that it was fetched under.
+    /// The fence of the lease under which it was fetched.
     pub(super) fence: u64,
-    /// When it was asked for, by the store's clock since 1970.
+    /// When it was requested, by the store's clock since 1970.
     pub(super) fetched: Duration,
     /// When it ends, by the wall clock of the process that fetched it.
     pub(super) end: SystemTime,
-    /// How long it lasted in all.
+    /// Its whole lifetime.
     pub(super) life: Duration,
 }
 
 impl Envelope {
-    /// Version and fence, the times in milliseconds, then each piece behind its length, the secret last.
+    /// Version and fence, the times in milliseconds, then each piece after its length. The secret is last.
     pub(super) fn pack(&self) -> Zeroizing<Vec<u8>> {
         let token = &self.token;
         let pieces = || {
             let scopes = token.scopes().iter().map(String::as_str);
             std::iter::once(token.token_type().as_str()).chain(scopes).chain([token.secret()])
         };
-        // All the room at once: a vector that grows leaves copies of the secret behind.
+        // The full capacity from the beginning: a vector that grows leaves copies of the secret behind.
         let room = HEAD + pieces().map(|piece| 4 + piece.len()).sum::<usize>();
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         bytes.push(VERSION);
@@ -47,7 +47,7 @@ impl Envelope {
         bytes
     }
 
-    /// `None`: it is not of this version, or damaged.
+    /// `None`: the bytes have another version, or are damaged.
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         let (&VERSION, rest) = bytes.split_first()? else { return None };
         let mut rest = rest;

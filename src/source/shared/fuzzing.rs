@@ -1,4 +1,4 @@
-//! What has to hold for whatever stands in the store: see [`crate::fuzzing`].
+//! The properties that must hold for any contents of the store: see [`crate::fuzzing`].
 #![allow(clippy::missing_panics_doc)]
 
 use std::sync::LazyLock;
@@ -10,9 +10,9 @@ use super::seal::{KeyRing, Purpose, SealKey};
 use crate::store::SharedKey;
 use crate::token::{Token, TokenType};
 
-/// Of the processes: two keys, of which the first one seals.
+/// The keys of the processes: two keys. The first one seals.
 static RING: LazyLock<KeyRing> = LazyLock::new(|| ring(vec![key("2026-11", 7), key("2026-10", 11)]));
-/// The same ids with other keys: of somebody who has read the ids in the store.
+/// The same ids with other keys: the keys of an attacker who has read the ids in the store.
 static STRANGER: LazyLock<KeyRing> = LazyLock::new(|| ring(vec![key("2026-11", 13), key("2026-10", 17)]));
 static IN_CLEAR: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::new(Vec::new(), true).expect("sound"));
 static PLACES: LazyLock<[SharedKey; 2]> = LazyLock::new(|| ["orders", "invoices"].map(place));
@@ -29,8 +29,9 @@ const PURPOSES: [Purpose<'static>; 6] = [
 /// The form, the id and its length, the nonce, and the tag.
 const OVERHEAD: usize = 2 + "2026-11".len() + 24 + 16;
 
-/// A purpose, a place to change and how, and a text. The text is sealed, and comes out as it went in, for this purpose
-/// and this place alone. Changed by one bit or cut, it opens for nobody. Unsealed, all of the bytes open for nobody.
+/// A purpose, a position and a kind of change, and a text. The text is sealed. It opens unchanged, and only for
+/// this purpose and this place. If one bit is changed or the end is cut off, no ring opens it. The unsealed bytes
+/// are opened by no ring either.
 pub fn sealed(data: &[u8]) {
     for purpose in PURPOSES {
         assert!(RING.open(&PLACES[0], purpose, data).is_err(), "nobody has sealed it");
@@ -60,7 +61,7 @@ pub fn sealed(data: &[u8]) {
     }
 }
 
-/// A ring without keys opens what stands in clear for its purpose, as it is, and nothing else.
+/// A ring without keys opens a value in clear for its purpose, unchanged, and nothing else.
 fn assert_clear(data: &[u8]) {
     for purpose in PURPOSES {
         let opened = IN_CLEAR.open(&PLACES[0], purpose, data).ok();
@@ -69,14 +70,14 @@ fn assert_clear(data: &[u8]) {
     }
 }
 
-/// An envelope, or none. And the same bytes as the pieces of a token, which come out as they went in.
+/// An envelope, or none. The same bytes are also used as the pieces of a token, and must come out unchanged.
 pub fn envelope(data: &[u8]) {
     if let Some(envelope) = Envelope::unpack(data) {
         let packed = envelope.pack();
         assert!(packed.len() <= data.len() + 6, "a short form of a token's type is written out");
         assert_same(&Envelope::unpack(&packed).expect("its own form"), &envelope);
         for cut in [1, packed.len() / 2, packed.len() - 1] {
-            // What is left may be whole pieces, but never more than there was.
+            // The rest may consist of whole pieces, but never of more than there were.
             let rest = Envelope::unpack(&packed[..cut]).map(|rest| rest.token.scopes().len());
             assert!(rest.is_none_or(|scopes| scopes < envelope.token.scopes().len()));
         }
@@ -107,8 +108,8 @@ fn numbers_of(bytes: &[u8; 32]) -> [u64; 4] {
     [(); 4].map(|()| numbers.next().unwrap_or_default())
 }
 
-/// A purpose, and what is sealed in the place of a record: it is one if it has a record's length, and then the same one
-/// again. All of it in clear is a record for nobody who has a key.
+/// A purpose, and the sealed bytes in the place of a record. They are a record if they have a record's length, and
+/// sealing it again gives the same record. In clear the bytes are a record for no holder of a key.
 pub fn record(data: &[u8]) {
     const LENGTH: usize = 20;
     let place = &PLACES[0];
@@ -142,7 +143,7 @@ fn ring(keys: Vec<SealKey>) -> KeyRing {
 }
 
 fn key(id: &str, factor: usize) -> SealKey {
-    // Its bytes are as different as those of a random key.
+    // Its bytes are as diverse as those of a random key.
     let bytes = std::array::from_fn(|at| ((at * at + at) * factor + 5).to_le_bytes()[0]);
     SealKey::new(id, bytes).expect("a sound id")
 }

@@ -1,9 +1,9 @@
-//! The same for the keys of a registry: each has its own place in the store, its own lease and its own news. The store, its
-//! connections, its breaker and the counters are those of all keys.
+//! The shared source for the keys of a registry: each key has its own place in the store, its own lease and its own
+//! news. The store, its connections, its breaker and the counters belong to all keys.
 //!
-//! What this process has seen of a key is remembered for as many keys as are said, in two halves: when the younger half is
-//! full, the older one goes. A key that is forgotten is one that this process has never seen: it is served as before, and
-//! loses only the promise that no older token comes back.
+//! This process remembers the newest value that it has seen for a limited number of keys, in two halves. When the
+//! younger half is full, the older half is dropped. A forgotten key is like a key that this process has never seen.
+//! It is served as before, and loses only the promise that no older token comes back.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,22 +23,22 @@ use crate::source::{FetchContext, Group, KeyedSource, TokenSource};
 use crate::store::{SharedKey, SharedStore};
 use crate::token::Token;
 
-/// So many keys are remembered.
+/// The number of keys that are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// Wraps the source of a registry's keys, so that all processes with the same store make one auth call a key and token
-/// life: made by [`SharedSourceBuilder::build_keyed`](super::SharedSourceBuilder::build_keyed). A
-/// [`SharedSource`](super::SharedSource) for each key, in all that it promises.
+/// Wraps the source of a registry's keys, so that all processes with the same store make one auth call per key and
+/// token life. Made by [`SharedSourceBuilder::build_keyed`](super::SharedSourceBuilder::build_keyed). It has the
+/// promises of a [`SharedSource`](super::SharedSource) for each key.
 ///
-/// - A key that a registry has evicted comes back from the store without a call.
-/// - All keys share the store's connections. There is a subscription for a key only while somebody waits for it, and all of
-///   them are on one connection.
-/// - A store that does not answer is left alone for all keys together.
+/// - A key that a registry has evicted gets its token from the store without a call.
+/// - All keys share the store's connections. A key has a subscription only while a caller waits for it, and all
+///   subscriptions are on one connection.
+/// - While the store does not answer, it is not used for any key.
 pub struct SharedKeys<K, S, St> {
     source: Arc<S>,
     store: Arc<St>,
     settings: Settings,
-    /// The user's.
+    /// The user's own parts.
     parts: Vec<(String, Zeroizing<String>)>,
     name: Naming<K>,
     breaker: Arc<Breaker>,
@@ -49,11 +49,11 @@ pub struct SharedKeys<K, S, St> {
 
 pub(super) type Naming<K> = Box<dyn Fn(&K) -> String + Send + Sync>;
 
-/// What this process remembers of its keys.
+/// This process's memory of its keys.
 struct Seen {
     younger: HashMap<SharedKey, Arc<Own>>,
     older: HashMap<SharedKey, Arc<Own>>,
-    /// So many in each half.
+    /// The number of keys in each half.
     half: usize,
 }
 
@@ -93,14 +93,14 @@ impl<K, S, St> SharedKeys<K, S, St> {
         }
     }
 
-    /// Of how many keys this process remembers which token it has seen last. At least 2, default 10,000. Give it the
-    /// registry's [`max_keys`](crate::registry::TokenRegistryBuilder::max_keys).
+    /// The number of keys for which this process remembers the newest token that it has seen. At least 2, default
+    /// 10,000. Set it to the registry's [`max_keys`](crate::registry::TokenRegistryBuilder::max_keys).
     pub fn remember(mut self, keys: usize) -> Self {
         self.seen.get_mut().unwrap_or_else(PoisonError::into_inner).half = (keys / 2).max(1);
         self
     }
 
-    /// The counters of all keys together, which can be read after a registry has taken the source.
+    /// The counters of all keys together. They can be read after a registry has taken the source.
     pub fn stats(&self) -> SharedStats {
         self.stats.clone()
     }
@@ -127,7 +127,7 @@ where
         })))
     }
 
-    /// Where its token stands in the store. The user's name for the key is a part of its own.
+    /// The place of the key's token in the store. The user's name for the key is a separate part.
     fn place(&self, key: &K) -> Result<SharedKey, SourceError> {
         let Parts { named, unshared, .. } = Parts::of(|part| self.source.identify(key, part));
         if let Some(why) = unshared {
@@ -190,7 +190,7 @@ impl<K, S, St> fmt::Debug for SharedKeys<K, S, St> {
     }
 }
 
-/// One key's part of the source of many.
+/// One key's part of a source for many keys.
 pub(super) struct OneOf<K, S> {
     source: Arc<S>,
     key: K,

@@ -1,4 +1,4 @@
-//! The owner of the lease: fetches for the fleet, and says what became of it.
+//! The owner of the lease: it fetches for the fleet, and stores the result.
 
 use std::future::Future;
 use std::pin::pin;
@@ -20,13 +20,13 @@ use crate::source::{FetchContext, TokenSource};
 use crate::store::{Ask, Failure, Lease, Look, SharedStore, StoreError, hex};
 use crate::token::{LONGEST_LIFETIME, Token};
 
-/// After so many refusals in a row those who carry the credential pause. An auth server may refuse one by mistake, and
-/// with the lease handed on at once the good ones among the fleet are not held up by it.
+/// After this many refusals in a row the processes with this credential pause. An auth server may refuse a
+/// credential by mistake. The lease is handed on at once, so processes with a right credential are not delayed.
 const FREE_REFUSALS: u32 = 3;
-/// The pause after the last free refusal. It doubles with each one more.
+/// The pause after the last free refusal. It doubles with each further refusal.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A pause is up to so much shorter, at random, so that processes do not look at the same moment.
+/// A pause is shorter by up to this share, at random, so that processes do not look at the same moment.
 const JITTER: f64 = 0.2;
 
 /// A name that no other attempt of any process has: 128 random bits.
@@ -36,17 +36,18 @@ pub(super) fn random_name() -> Result<String, StoreError> {
     Ok(hex(&bytes))
 }
 
-/// The owner of a lease. It gives the lease back, whatever happens: the actor drops a fetch that takes too long, and a
-/// source may panic. In both cases the others should neither wait for the lease's end nor run to the auth server at once.
+/// The owner of a lease. It gives the lease back in any case: the actor drops a fetch that takes too long, and a
+/// source may panic. In both cases the other processes should not wait for the lease's end, and should not all call
+/// the auth server at once.
 pub(super) struct Leader<S: TokenSource, St: SharedStore> {
     inner: Arc<Inner<S, St>>,
     lease: Lease,
-    /// The store knows what became of it.
+    /// The store knows the result.
     ended: bool,
     trouble: Trouble,
 }
 
-/// What had gone wrong before.
+/// The earlier failures.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Trouble {
     /// Failures of the fleet in a row.
@@ -95,7 +96,8 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {
-    /// A token whose key no other process could give back to it is of use to this process alone.
+    /// A token is useless for other processes if they cannot give it its key. Then this process keeps it for
+    /// itself.
     fn sharable(&self, token: Token) -> Result<Token, SourceError> {
         let bare = || Token::new(token.secret()).with_type(token.token_type().clone());
         if !token.has_key() || self.source.rebind(bare()).has_key() {
@@ -107,7 +109,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         ))
     }
 
-    /// The fetch, while the lease is renewed beside it.
+    /// Runs the fetch, and renews the lease meanwhile.
     async fn renewing<T>(&self, lease: &mut Lease, fetch: impl Future<Output = T>) -> T {
         let renewals = async {
             loop {
@@ -116,8 +118,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
                     continue;
                 }
                 let renewal = self.store.renew(&self.settings.key, lease, self.settings.lease);
-                // One that fails may be followed by one that does not. A lease that is lost stays lost; the
-                // fetch goes on all the same, for its token is good.
+                // After a failed renewal the next one may succeed. A lost lease stays lost. The fetch still goes
+                // on, because its token is usable.
                 if let Ok(false) = self.in_time(renewal).await {
                     std::future::pending::<()>().await;
                 }
@@ -129,7 +131,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
-    /// Gives the lease the value that others find: it says when the lease ends, from now on.
+    /// Sets the value of the lease that other processes read: it contains the lease's new end.
     pub(super) fn seal_lease(&self, lease: &mut Lease) -> Result<(), StoreError> {
         let ends = self.store_clock().saturating_add(self.settings.lease);
         let record = Record { fence: lease.fence, ends, failures: 0 };
@@ -146,7 +148,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         self.memory().clock_at(self.now().boot).unwrap_or_default()
     }
 
-    /// Puts the token where the others find it. Whatever comes of that, this process has a token.
+    /// Stores the token for the other processes. This process has a token in any case.
     async fn share(
         &self,
         token: Token,
@@ -160,7 +162,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             token.clone().stamped(sent, &settings.clock, settings.missing_lifetime, LONGEST_LIFETIME);
         let left = stamped.remaining_at(self.now());
         if left.is_zero() || !stamped.is_presentable() {
-            // Of no use to anybody, as the actor is about to say.
+            // The token is unusable, as the actor is about to report.
             self.share_failure(None, lease, trouble).await;
             return token;
         }
@@ -174,9 +176,9 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         };
         match committed {
             Ok(Commit::Done) => self.memory().hold(&token, Some(lease.owner.clone()), age),
-            // The fleet has one token, and this process takes that one too.
+            // The fleet has one token, and this process takes that token too.
             Ok(Commit::Overtaken(newer)) => return newer,
-            // Its own is as good as any.
+            // This process's own token is equally usable.
             Ok(Commit::Refused) => self.memory().hold(&token, None, age),
             Err(error) => {
                 self.memory().hold(&token, None, age);
@@ -186,8 +188,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         token
     }
 
-    /// Puts the token in place. If the lease was lost meanwhile, it looks why: somebody else may have had it since, or
-    /// somebody has written rubbish in its place.
+    /// Commits the token. If the lease was lost meanwhile, this function checks the reason: another process may
+    /// have had it since, or a writer has put invalid data in its place.
     async fn commit(
         &self,
         lease: &Lease,
@@ -195,7 +197,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         left: Duration,
         cx: &FetchContext,
     ) -> Result<Commit, StoreError> {
-        /// One look finds the token that is to be replaced, the next one the rubbish, and the next one takes that away.
+        /// One look finds the token that is to be replaced, the next one the invalid value, and the next one
+        /// deletes it.
         const TRIES: u32 = 8;
         let settings = &self.settings;
         let mut ask = Ask::default();
@@ -239,8 +242,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
     }
 
-    /// What a failure leaves behind. A refusal concerns those who would send the same credential, and anything else
-    /// everybody.
+    /// The record of a failure. A refusal concerns the processes that would send the same credential. Any other
+    /// failure concerns all processes.
     fn failure(&self, error: Option<&SourceError>, lease: &Lease, trouble: Trouble) -> Failure {
         let settings = &self.settings;
         let requested = error.and_then(SourceError::retry_after).unwrap_or_default();
@@ -261,7 +264,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         };
         let pause = pause.max(at_least);
         let ends = self.store_clock().saturating_add(pause);
-        // It is kept for longer than it holds, so that the next failure knows of this one.
+        // The record is kept longer than the pause, so that the next failure can count this one.
         let kept = pause.saturating_add(memory);
         let record = Record { fence: lease.fence, ends, failures };
         let left = self.seal(purpose, record).map(|value| (value, kept));
@@ -269,10 +272,10 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     }
 }
 
-/// What became of a commit.
+/// The result of a commit.
 enum Commit {
     Done,
-    /// Somebody else has committed this one.
+    /// Another process has committed this token.
     Overtaken(Token),
     Refused,
 }

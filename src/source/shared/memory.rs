@@ -1,4 +1,5 @@
-//! What this process has seen: the newest token, and the store's clock. Nothing older is taken from the store.
+//! The memory of this process: the newest token, and the store's clock. An older token in the store is not
+//! accepted.
 
 use std::time::Duration;
 
@@ -6,40 +7,42 @@ use crate::token::Token;
 
 #[derive(Default)]
 pub(super) struct Memory {
-    /// The token handed out last.
+    /// The token that was given out last.
     pub(super) held: Option<Seen>,
-    /// The newest token ever seen.
+    /// The newest token that was ever seen.
     pub(super) newest: Newest,
     /// How long this flight has waited for others so far.
     pub(super) waited: Duration,
-    /// The id of the value that did not open, once that has been reported.
+    /// The id of the value that could not be opened, after this has been logged.
     pub(super) unopened: Option<String>,
-    /// What is wrong in the store has been reported, and the store has not been found sound since.
+    /// A fault in the store has been logged, and since then the store has not been found correct.
     pub(super) fault_reported: bool,
     clock: Option<StoreClock>,
 }
 
-/// A token that was handed out.
+/// A token that was given out.
 #[derive(Clone)]
 pub(super) struct Seen {
     pub(super) token: Token,
-    /// Its id in the store. `None`: it is not from there.
+    /// Its id in the store. `None`: it does not come from the store.
     pub(super) id: Option<String>,
     pub(super) age: Newest,
 }
 
-/// How new a token is.
+/// The age of a token, for comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Newest {
-    /// Of the lease that it was fetched under. One that was fetched without the store has that of the last one seen.
+    /// The fence of the lease under which it was fetched. A token that was fetched without the store has the fence
+    /// of the last token seen.
     pub(super) fence: u64,
-    /// When it was asked for, by the store's clock.
+    /// When it was requested, by the store's clock.
     pub(super) fetched: Duration,
 }
 
 impl Newest {
     pub(super) fn is_older_than(self, other: Self) -> bool {
-        /// A token fetched without the store has a time that is reckoned, and not read from the store's clock.
+        /// The time of a token that was fetched without the store is calculated, and not read from the store's
+        /// clock.
         const SLACK: Duration = Duration::from_secs(1);
         self.fence < other.fence || self.fetched.saturating_add(SLACK) < other.fetched
     }
@@ -49,7 +52,7 @@ impl Newest {
     }
 }
 
-/// The store's clock, as it was read last.
+/// The store's clock at the last read.
 #[derive(Clone, Copy)]
 struct StoreClock {
     said: Duration,
@@ -61,12 +64,12 @@ impl Memory {
     pub(super) fn hold(&mut self, token: &Token, id: Option<String>, age: Newest) {
         self.newest.fence = self.newest.fence.max(age.fence);
         self.newest.fetched = self.newest.fetched.max(age.fetched);
-        // The store has what this process has: whatever was wrong there has been mended.
+        // The store has the token of this process. Therefore an earlier fault in the store has been corrected.
         self.fault_reported &= id.is_none();
         self.held = Some(Seen { token: token.clone(), id, age });
     }
 
-    /// The token of these that is held.
+    /// The held token, if it is this one.
     pub(super) fn held_as(&self, token: &Token) -> Option<&Seen> {
         self.held.as_ref().filter(|seen| seen.token.is_same(token))
     }
@@ -75,7 +78,7 @@ impl Memory {
         self.clock = Some(StoreClock { said, at });
     }
 
-    /// What the store's clock says at `boot`, as far as this process knows.
+    /// The time of the store's clock at `boot`, as far as this process knows.
     pub(super) fn clock_at(&self, boot: Duration) -> Option<Duration> {
         self.clock.map(|clock| clock.said.saturating_add(boot.saturating_sub(clock.at)))
     }

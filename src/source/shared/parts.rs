@@ -1,15 +1,16 @@
-//! What a source says of itself, for its key in the store.
+//! The parts that a source names for its key in the store.
 
 use zeroize::Zeroizing;
 
 use crate::source::{UNNAMED, UNSHARED};
 
 pub(super) struct Parts {
-    /// Apart from the user's own parts, which may have the same names; wiped, for a URL may hold a secret.
+    /// Separate from the user's own parts, which may have the same names. They are wiped, because a URL may contain
+    /// a secret.
     pub(super) named: Vec<(String, Zeroizing<String>)>,
     /// What the source cannot name.
     pub(super) unnamed: Option<String>,
-    /// Why its tokens are of no use to other processes.
+    /// The reason why its tokens are useless for other processes.
     pub(super) unshared: Option<String>,
 }
 

@@ -1,7 +1,7 @@
-//! What stands in the store beside the token, sealed: leases, pauses, and marks of credentials that were refused.
+//! The sealed records in the store beside the token: leases, pauses, and marks of refused credentials.
 //!
-//! The end in a record is a moment of the store's clock, so the store's own word for it is not needed. A record that
-//! does not open, or has ended, is none.
+//! The end in a record is a moment of the store's clock. Therefore the store's own statement is not needed. A
+//! record that does not open, or has ended, counts as absent.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ const LENGTH: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// Of the lease that it is, or that was failed under.
+    /// The fence of this lease, or of the lease under which the failure happened.
     pub(super) fence: u64,
-    /// By the store's clock, since 1970.
+    /// The end, by the store's clock, since 1970.
     pub(super) ends: Duration,
-    /// How many failures in a row there were.
+    /// The number of failures in a row.
     pub(super) failures: u32,
 }
 
@@ -29,7 +29,7 @@ impl Record {
         ring.seal(place, purpose, &text)
     }
 
-    /// `None`: nobody with a key has written it, or for another purpose.
+    /// `None`: no holder of the key has written it, or it has another purpose.
     pub(super) fn open(
         ring: &KeyRing,
         place: &SharedKey,

@@ -1,4 +1,4 @@
-//! Tokens at rest: sealed, so that who reads the store reads no token, and who writes to it forges none.
+//! Sealed tokens in the store: a reader of the store cannot read a token, and a writer to it cannot forge one.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,13 +17,13 @@ use crate::secret::Secret;
 use crate::settings::settings;
 use crate::store::{SharedKey, hex};
 
-/// What a value is for. One that was sealed for one purpose opens for no other.
+/// The purpose of a value. A value that was sealed for one purpose opens for no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose<'a> {
     Token,
     Lease,
     Pause,
-    /// Of the credential of this name.
+    /// The mark of the credential with this name.
     Mark(&'a str),
     /// A refresh token, for a vault.
     #[cfg(all(feature = "oauth2", feature = "redis"))]
@@ -43,13 +43,14 @@ impl Purpose<'_> {
     }
 }
 
-/// The first byte of a value says how the rest is to be read.
+/// The first byte of a value gives the form of the rest.
 const IN_CLEAR: u8 = 0;
 const SEALED: u8 = 1;
 const NONCE: usize = 24;
 const KEY: usize = 32;
 
-/// A key that seals tokens in the store: 32 random bytes, and an id by which a value says which key it needs.
+/// A key that seals tokens in the store: 32 random bytes, and an id. A value contains the id of the key that it
+/// needs.
 ///
 /// From a file: `{ "id": "2026-11", "key": "<64 hex digits>" }`. Wiped when dropped; `Debug` hides the bytes.
 #[derive(Clone)]
@@ -62,7 +63,7 @@ impl SealKey {
     /// `id`: 1 to 64 visible characters, unique among the keys that are in use. It is stored in clear.
     ///
     /// # Errors
-    /// An id that cannot be used.
+    /// An invalid id.
     pub fn new(id: impl Into<String>, bytes: [u8; KEY]) -> Result<Self, BuildError> {
         let (id, bytes) = (id.into(), Zeroizing::new(bytes));
         if id.is_empty() || id.len() > 64 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -74,7 +75,7 @@ impl SealKey {
     /// From 64 hex digits, as `openssl rand -hex 32` prints them.
     ///
     /// # Errors
-    /// Anything but 64 hex digits; an id that cannot be used.
+    /// Anything except 64 hex digits; an invalid id.
     pub fn from_hex(id: impl Into<String>, hex: &str) -> Result<Self, BuildError> {
         let mut bytes = Zeroizing::new([0; KEY]);
         let digit = |at: usize| char::from(*hex.as_bytes().get(at)?).to_digit(16);
@@ -91,19 +92,19 @@ impl SealKey {
 }
 
 impl SealKey {
-    /// A sub-key for a purpose of its own: as long as a block of the hash, so that HMAC takes it as it is.
+    /// A sub-key for one purpose. It is as long as a block of the hash, so that HMAC uses it unchanged.
     fn derive(&self, purpose: &[u8]) -> Result<Zeroizing<[u8; 64]>, BuildError> {
         let mut key = Zeroizing::new([0; 64]);
-        // HKDF gives up to 255 times as much.
+        // HKDF can give up to 255 times as much.
         let derived = Hkdf::<Sha256>::new(None, &*self.bytes).expand(purpose, &mut *key);
         derived.map_err(|_| BuildError::new("keys", "give no key of their own for names"))?;
         Ok(key)
     }
 
-    /// One byte over and over, counting up as in this crate's documentation, or a short pattern: nobody's random
-    /// generator has ever made such a key.
+    /// Whether the key is one repeated byte, an ascending sequence as in this crate's documentation, or a short
+    /// pattern. No random generator makes such a key.
     fn is_weak(&self) -> bool {
-        /// 32 random bytes have fewer different ones less often than once in 10^30 keys.
+        /// 32 random bytes have fewer different values less often than once in 10^30 keys.
         const DIFFERENT: usize = 8;
         let mut seen = [false; 256];
         self.bytes.iter().for_each(|byte| seen[usize::from(*byte)] = true);
@@ -121,7 +122,7 @@ impl fmt::Debug for SealKey {
 }
 
 settings! {
-    /// A key as it stands in a file.
+    /// A key in a file.
     struct Written {
         id: String,
         key: Secret,
@@ -139,7 +140,7 @@ pub(crate) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sea
     deserializer.deserialize_any(Unquoted::<Vec<SealKey>>::expecting("a list of keys"))
 }
 
-/// Serde's own errors quote the value that has the wrong type. A key must not end up there.
+/// Serde's own errors quote a value of the wrong type. A key must not be quoted.
 struct Unquoted<T> {
     expected: &'static str,
     one: PhantomData<T>,
@@ -155,7 +156,7 @@ impl<T> Unquoted<T> {
     }
 }
 
-/// What all of them answer to a value that is neither a table nor a list.
+/// The answer to any value that is neither a table nor a list.
 macro_rules! unquoted {
     () => {
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,10 +204,10 @@ impl<'de> Visitor<'de> for Unquoted<Vec<SealKey>> {
     }
 }
 
-/// The keys that open, of which the first one seals; or the user's word that tokens may stand in clear.
+/// The keys that open values. The first one seals. Or the user's choice that tokens are in clear.
 pub(crate) struct KeyRing {
     keys: Vec<SealKey>,
-    /// What names of credentials are keyed by.
+    /// The key for the names of credentials.
     marks: Option<Zeroizing<[u8; 64]>>,
 }
 
@@ -216,7 +217,7 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// The value cannot be read: it was sealed with another key or for another place, or it was changed.
+/// The value cannot be opened: it was sealed with another key or for another place, or it was changed.
 #[derive(Debug)]
 pub(crate) struct Unopened;
 
@@ -261,21 +262,22 @@ impl KeyRing {
         SharedKey::keyed(&names, name, parts)
     }
 
-    /// A name for a credential, from which nobody without the key can find the credential. Without a key everybody
-    /// could try which credential has that name. So then it says so little of it that they would learn nothing.
+    /// A name for a credential, from which the credential cannot be found without the key. Without a key, everybody
+    /// could test whether a credential has this name. Therefore the name is then so short that such a test reveals
+    /// nothing.
     pub(crate) fn mark(&self, credential: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
         let nothing = Zeroizing::new([0; 64]);
         let (key, shown) = self.marks.as_ref().map_or((&nothing, 1), |key| (key, 16));
         let mut hash = <Hmac<Sha256> as hmac::KeyInit>::new(&(**key).into());
         credential(&mut |part| {
-            // Each part goes with its length, so that no two credentials read the same.
+            // Each part has its length in front, so that two different credentials never give the same bytes.
             hash.update(&(part.len() as u64).to_be_bytes());
             hash.update(part);
         });
         hex(&hash.finalize().into_bytes()[..shown])
     }
 
-    /// Of these the key whose id sorts first. It stays the same when the keys are only put in another order.
+    /// The key whose id sorts first. It stays the same if the keys are only put in another order.
     fn oldest(&self) -> Option<&SealKey> {
         self.keys.iter().min_by(|one, other| one.id.cmp(&other.id))
     }
@@ -286,7 +288,7 @@ impl KeyRing {
             return Some([&[IN_CLEAR, purpose.letter()], text].concat());
         };
         let mut nonce = [0; NONCE];
-        // 192 bits of randomness: no two processes will ever meet, however many values they seal.
+        // 192 bits of randomness: two processes never use the same nonce, for any number of values.
         getrandom::fill(&mut nonce).ok()?;
         let payload = Payload { msg: text, aad: &bound_to(&key.id, place, purpose) };
         let sealed = cipher(key).encrypt(&XNonce::from(nonce), payload).ok()?;
@@ -294,7 +296,7 @@ impl KeyRing {
         Some([&[SEALED, id_length], key.id.as_bytes(), &nonce, &sealed].concat())
     }
 
-    /// A ring with keys opens nothing that stands in clear, or whoever writes to the store could forge a token.
+    /// A ring with keys opens no value in clear. Otherwise a writer to the store could forge a token.
     pub(crate) fn open(
         &self,
         place: &SharedKey,
@@ -324,8 +326,8 @@ fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new((&*key.bytes).into())
 }
 
-/// What a value is sealed to, so that one cannot be put in another's place, or under another key's id. A zero byte
-/// parts the pieces: none has one in it.
+/// The context to which a value is sealed. Therefore a value cannot be used in another place, or under another
+/// key's id. A zero byte separates the pieces: no piece contains one.
 fn bound_to(id: &str, place: &SharedKey, purpose: Purpose<'_>) -> Vec<u8> {
     let whose = if let Purpose::Mark(name) = purpose { name } else { "" };
     let letter = [purpose.letter()];

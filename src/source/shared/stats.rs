@@ -1,12 +1,12 @@
-//! What a shared source has counted, for callers, and with feature `metrics` for a recorder. The metrics' names are
-//! part of the crate's interface; the [crate's documentation](crate#metrics) lists them.
+//! The counters of a shared source, for callers, and with feature `metrics` for a recorder. The metrics' names are
+//! part of the crate's interface. The [crate's documentation](crate#metrics) lists them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::store::SharedKey;
 
-/// A shared source's counters, to be read while an actor owns the source. A clone reads the same ones.
+/// A shared source's counters. They can be read while an actor owns the source. A clone reads the same counters.
 #[derive(Clone, Debug, Default)]
 pub struct SharedStats(Arc<Counts>);
 
@@ -17,7 +17,7 @@ struct Counts {
     instruments: instruments::Instruments,
 }
 
-/// What is counted, as the place in the array.
+/// The counters, as indices of the array.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Count {
     Led,
@@ -31,11 +31,11 @@ pub(super) enum Count {
     Mended,
 }
 
-/// So many things.
+/// The number of counters.
 const COUNTED: usize = Count::Mended as usize + 1;
 
 impl SharedStats {
-    /// Of the source with this key. A recorder is told of it under the name that the user has given it.
+    /// The counters of the source with this key. A recorder gets the name that the user has given the source.
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables))]
     pub(super) fn of(key: &SharedKey) -> Self {
         Self(Arc::new(Counts {
@@ -50,7 +50,7 @@ impl SharedStats {
     }
 
     pub(super) fn add(&self, what: Count, times: u64) {
-        // Counters order nothing.
+        // Counters order no memory.
         self.0.counts[what as usize].fetch_add(times, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         self.0.instruments.add(what, times);
@@ -70,8 +70,8 @@ impl SharedStats {
         self.read(Count::Adopted)
     }
 
-    /// Calls to the wrapped source for this process alone, because the store did not answer, or no token came of it in
-    /// time.
+    /// Calls to the wrapped source for this process alone, because the store did not answer, or no token came from
+    /// it in time.
     pub fn local(&self) -> u64 {
         self.read(Count::Local)
     }
@@ -91,7 +91,7 @@ impl SharedStats {
         self.read(Count::Late)
     }
 
-    /// Values that did not open.
+    /// Values that could not be opened.
     pub fn unopened(&self) -> u64 {
         self.read(Count::Unopened)
     }
@@ -101,7 +101,7 @@ impl SharedStats {
         self.read(Count::StoreErrors)
     }
 
-    /// Things in the store that no process with a key had written, and that were taken away or are not minded.
+    /// Values in the store that no process with a key had written, and that were deleted or are ignored.
     pub fn mended(&self) -> u64 {
         self.read(Count::Mended)
     }
@@ -129,8 +129,8 @@ mod instruments {
         ("tokenflight_shared_mended_total", "Things in the store that no process with a key had written."),
     ];
 
-    /// All counters of a source are made when the first of them counts. So each of them can be seen at zero, and the
-    /// recorder may be installed after the source was built.
+    /// All counters of a source are made when the first of them counts. Therefore each of them is visible at zero,
+    /// and the recorder may be installed after the source was built.
     #[derive(Debug, Default)]
     pub(super) struct Instruments {
         name: Arc<str>,

@@ -1,4 +1,4 @@
-//! Whether a value from the store will do.
+//! Whether a value from the store can be used.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::source::{FetchContext, TokenSource};
 use crate::store::{SharedStore, Stored};
 use crate::token::Token;
 
-/// Why a value from the store will not do.
+/// The reason why a value from the store cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It could not be read.
+    /// It could not be opened.
     Unopened,
     /// It ends too soon.
     Short,
@@ -23,7 +23,7 @@ pub(super) enum Refusal {
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {
-    /// Takes a value from the store, if it will do.
+    /// Accepts a value from the store, if it can be used.
     pub(super) fn adopt(&self, stored: Stored, cx: &FetchContext) -> Result<Token, Refusal> {
         let (token, age) = self.judge(&stored, cx)?;
         self.stats.count(Count::Adopted);
@@ -35,25 +35,26 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let now = self.now();
         let opened = self.settings.ring.open(&self.settings.key, Purpose::Token, &stored.value);
         let envelope = opened.ok().and_then(|text| Envelope::unpack(&text));
-        // The fence beside the value is for the store alone: the one in it counts.
+        // The fence beside the value is for the store only. The fence in the value counts.
         let Some(envelope) = envelope.filter(|envelope| envelope.fence == stored.fence) else {
             self.report_unopened(&stored.id);
             return Err(Refusal::Unopened);
         };
-        // The store's clock and the wall clock must both say that it is good: the store may be made to keep a
-        // token too long, and a wall clock may be wrong. The lesser remainder counts, as in the actor.
+        // The store's clock and the wall clock must both say that the token is valid: the store may keep a token
+        // too long, and a wall clock may be wrong. The shorter remainder counts, as in the actor.
         let by_wall = envelope.end.duration_since(now.wall).unwrap_or_default();
         let left = stored.left.min(by_wall).min(envelope.life);
         if left <= self.least(envelope.life) {
             return Err(Refusal::Short);
         }
-        // The store can be older than this process: a backup, a replica that missed the last write, or somebody who
-        // put an old value back.
+        // The store may be older than this process: a backup, a replica that missed the last write, or an old value
+        // that a writer has put back.
         let age = Newest { fence: envelope.fence, fetched: envelope.fetched };
         if age.is_older_than(self.memory().newest) {
             return Err(Refusal::Old);
         }
-        // The secret that is to be replaced is an answer if it was fetched since: the source has the last word.
+        // The secret that is to be replaced is a valid answer if it was fetched since: then the source has given it
+        // again.
         if let Some(previous) = cx.previous.as_ref().filter(|previous| previous.is_same(&envelope.token)) {
             let held = self.memory().held_as(previous).map(|seen| seen.age);
             let is_news = held.is_some_and(|held| age.is_newer_than(held));
@@ -62,7 +63,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             }
         }
         let ends = now.wall.checked_add(left).ok_or(Refusal::Short)?;
-        // The key does not stand in the store.
+        // The token's key is not in the store.
         let token = self.source.rebind(envelope.token);
         Ok((token.with_expires_at(ends), age))
     }
@@ -72,7 +73,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         self.settings.min_validity.unwrap_or((life / 10).min(LIMIT)).min(life / 2)
     }
 
-    /// Once for each value: it will be replaced, and until then every look would find it.
+    /// Logged once for each value: it will be replaced, and until then every look would find it.
     fn report_unopened(&self, id: &str) {
         if self.memory().unopened.replace(id.to_owned()).as_deref() != Some(id) {
             self.stats.count(Count::Unopened);

@@ -1,8 +1,8 @@
-//! An attempt's way to the store: it looks and waits until there is a token, a reason why not, or a lease.
+//! An attempt's use of the store: it looks and waits until there is a token, a reason for a failure, or a lease.
 //!
-//! What the store says is believed where it is sealed, and no further. A lease, a pause or a mark that does not open,
-//! or that somebody put back, is void: the store is asked to take it away. One whose sealed end has come is passed. So
-//! whoever may write to the store can delay an attempt by its patience at most.
+//! Only sealed values of the store are accepted. A lease, a pause or a mark that does not open, or that a writer
+//! has put back, is void: the store is asked to delete it. If its sealed end has passed, it is ignored. Therefore a
+//! writer to the store can delay an attempt by its patience at most.
 
 use std::error::Error as _;
 use std::fmt;
@@ -19,11 +19,11 @@ use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
 use crate::store::{Ask, Free, Held, Lease, Look, News, SharedStore, StoreError, Take};
 
-/// So many looks come without a pause: one, one after news, and one for whatever comes between.
+/// The number of looks without a pause: the first, one after news, and one for anything in between.
 const AT_ONCE: u32 = 3;
-/// Each later look comes so long after the last one.
+/// The time between two later looks.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Clocks are not read at the same moment: a look that comes too early would be one for nothing.
+/// Clocks are not read at the same moment. A look that comes too early would be useless.
 const GRACE: Duration = Duration::from_millis(10);
 
 pub(super) struct Visit<'a, S, St> {
@@ -32,23 +32,23 @@ pub(super) struct Visit<'a, S, St> {
     ask: Ask,
     looks: u32,
     last_look: Duration,
-    /// When this process waits for nobody any more.
+    /// When this process stops waiting for other processes.
     patient_until: Duration,
-    /// The lease that it waits for: its fence, and its end as it was last seen.
+    /// The lease for which it waits: its fence, and its end at the last look.
     waits_for: Option<(u64, Duration)>,
-    /// The owner of that lease has renewed it, so it is at work.
+    /// The owner of that lease has renewed it. Therefore the owner is working.
     owner_works: bool,
-    /// As pause and mark say.
+    /// The failures that pause and mark state.
     trouble: Trouble,
 }
 
-/// What a value in the store has turned out to be.
+/// The meaning of a value in the store.
 enum Found {
-    /// It holds.
+    /// It is in force.
     Holds(Record),
-    /// It did.
+    /// It was in force, and has ended.
     Passed(Record),
-    /// Nobody with a key has written it, or somebody has put it back.
+    /// No holder of the key has written it, or a writer has put it back.
     Void,
 }
 
@@ -82,7 +82,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
         }
     }
 
-    /// Listen, then look: whatever happens after the look is heard.
+    /// Listens, then looks. Therefore it gets news of everything after the look.
     pub(super) async fn run(mut self) -> Attempt {
         let inner = self.inner;
         let mut news = inner.in_time(inner.store.watch(&inner.settings.key)).await?;
@@ -92,7 +92,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
                     let id = stored.id.clone();
                     match inner.adopt(stored, self.cx) {
                         Ok(token) => return Ok(Ok(token)),
-                        // The next look takes the lease, unless something else has come meanwhile.
+                        // The next look takes the lease, unless something else has arrived meanwhile.
                         Err(_) => self.ask.refused = Some(id),
                     }
                 }
@@ -120,7 +120,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
 
     async fn look(&mut self) -> Result<Look, StoreError> {
         let inner = self.inner;
-        // Looking and taking are one look.
+        // A look and the following take count as one look.
         if self.ask.take.is_none() {
             self.pace().await?;
         }
@@ -134,7 +134,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
         Ok(look)
     }
 
-    /// However often the store calls for a look, there is a pause between two of them, and an end.
+    /// There is a pause between two looks, and an end, however often the store requires a look.
     async fn pace(&mut self) -> Result<(), StoreError> {
         if self.looks >= AT_ONCE {
             if self.patience().is_zero() && !self.owner_works {
@@ -152,10 +152,10 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
         self.patient_until.saturating_sub(self.inner.now().boot)
     }
 
-    /// A pause is waited out, if there is patience enough. Else it is the attempt's outcome.
+    /// Waits until a pause ends, if the patience is long enough. Otherwise the pause is the attempt's outcome.
     async fn pause(&mut self, held: Held, news: &mut News) -> Option<SourceError> {
         let mark = self.ask.mark.clone();
-        // One of the two it is; and none opens as the other.
+        // It is one of the two, and neither opens as the other.
         let by_mark = self.open(Purpose::Mark(&mark), &held);
         let found = match by_mark {
             Found::Void => self.open(Purpose::Pause, &held),
@@ -189,8 +189,8 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
         None
     }
 
-    /// Until there is news, or the lease has run out. Who has no patience left goes on waiting for an owner that has
-    /// renewed its lease since the last look, as long as it goes on renewing it.
+    /// Waits until there is news, or the lease has run out. Without patience left, it continues to wait only while
+    /// the owner renews the lease from look to look.
     async fn wait_for_owner(&mut self, held: Held, news: &mut News) -> Result<(), StoreError> {
         match self.open(Purpose::Lease, &held) {
             Found::Void => self.put_out_of_the_way(held.value),
@@ -226,7 +226,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
 
     fn open(&self, purpose: Purpose<'_>, held: &Held) -> Found {
         let Some(record) = self.inner.open_record(purpose, &held.value) else { return Found::Void };
-        // After it there has been a token, which took it away.
+        // There has been a token since. That token ended this pause, so a writer has put the pause back.
         let is_put_back =
             !matches!(purpose, Purpose::Mark(_)) && record.fence <= self.inner.memory().newest.fence;
         if is_put_back {
@@ -258,7 +258,7 @@ fn out_of_patience() -> StoreError {
     StoreError::new(OutOfPatience)
 }
 
-/// The store answers, and what it holds for this key is in the way.
+/// The store answers, and its value for this key prevents an answer.
 #[derive(Debug)]
 struct OutOfPatience;
 
@@ -270,7 +270,7 @@ impl fmt::Display for OutOfPatience {
 
 impl std::error::Error for OutOfPatience {}
 
-/// Whether it says nothing of the other keys in the store.
+/// Whether the error tells nothing about the other keys in the store.
 pub(super) fn is_of_one_key(error: &StoreError) -> bool {
     let Some(cause) = error.source() else { return false };
     cause.is::<OutOfPatience>()
