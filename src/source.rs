@@ -1,4 +1,4 @@
-//! Where tokens come from: the [`TokenSource`] trait, and a closure as a source.
+//! The sources of tokens: the [`TokenSource`] trait, and a closure as a source.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -83,19 +83,20 @@ pub use {
     token_exchange::{TokenExchange, TokenExchangeGrant},
 };
 
-/// The part by which a source says, in [`TokenSource::identify`], that it cannot name something that decides its
-/// token. The value is for people: what this is.
+/// The part with which a source says, in [`TokenSource::identify`], that it cannot name something that decides its
+/// token. The value describes this thing for human readers.
 pub const UNNAMED: &str = "unnamed";
 
-/// The part by which a source says that no other process can use its tokens. The value says why, and the way out.
+/// The part with which a source says that other processes cannot use its tokens. The value gives the reason and the
+/// correction.
 #[cfg(any(feature = "http", feature = "shared"))]
 pub(crate) const UNSHARED: &str = "tokenflight:unshared";
 
-/// Gets a new token from somewhere: one call, one token or one error.
+/// Gets a new token: one call, one token or one error.
 ///
-/// The actor does all the rest: it never calls again before the last call ended, it retries, times out,
-/// remembers failures, and catches a panic. The future runs on the actor's arbiter, so it must not block.
-/// It is dropped when it takes longer than the policy's `attempt_timeout`.
+/// The actor does the rest: it never calls again before the last call has ended, it retries, enforces timeouts,
+/// remembers failures, and catches a panic. The future runs on the actor's arbiter, so it must not block. It is
+/// dropped when it takes longer than the policy's `attempt_timeout`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -114,66 +115,68 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Gets a new token.
     ///
     /// # Errors
-    /// [`SourceError::transient`] where trying again may help, [`SourceError::terminal`] where it will not.
+    /// [`SourceError::transient`] if another attempt may help, [`SourceError::terminal`] if it will not.
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send;
 
-    /// A token that is newer than the [previous](FetchContext::previous) one, if there is one without a call: another
-    /// process may have fetched it. It is asked for after a report that may start no flight, at most once a second, and
-    /// must not take long.
+    /// A token that is newer than the [previous](FetchContext::previous) one, if there is one without a call:
+    /// another process may have fetched it. This is called after a report that may start no flight, at most once a
+    /// second, and must not take long.
     ///
-    /// Default: there is none.
+    /// Default: there is no such token.
     fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {
         let _ = cx;
         std::future::ready(None)
     }
 
-    /// Whether it is of use to [`look`](Self::look). Default: no.
+    /// Whether [`look`](Self::look) can return a token. Default: no.
     fn can_look(&self) -> bool {
         false
     }
 
-    /// Ends what must not be cut off when the process ends: a request that may spend a credential which may be used only
-    /// once, and the write of what it brings. The actor awaits it before it answers a [`Shutdown`](crate::Shutdown), for
-    /// at most 2 min. A source that wraps another one passes this on.
+    /// Finishes work that must not be interrupted when the process ends: a request that may use a one-time
+    /// credential, and the write of its result. The actor awaits this before it answers a
+    /// [`Shutdown`](crate::Shutdown), for at most 2 min. A source that wraps another one must forward this call.
     ///
-    /// Default: there is nothing.
+    /// Default: there is no such work.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Names, part by part, whatever decides which token comes: the issuer, the client, the grant, scopes,
-    /// audiences, resources. So sources that get different tokens never share one (`SharedSource`, which keeps
-    /// nothing of it but a hash). A client's own secret is not among them: a new one gets the same tokens.
+    /// Names, part by part, everything that decides which token comes: the issuer, the client, the grant, scopes,
+    /// audiences, resources. Therefore sources that get different tokens never share one (`SharedSource`, which
+    /// keeps only a hash of the parts). A client's own secret is not a part, because a new secret gets the same
+    /// tokens.
     ///
-    /// A source that cannot name something, such as a closure's result, calls `part` with [`UNNAMED`] and says what
-    /// this is. Then a program that shares the source has to name it. A value must stay the same in all versions of a program:
-    /// never a `Debug` output.
+    /// A source that cannot name something, such as a closure's result, calls `part` with [`UNNAMED`] and describes
+    /// it. Then a program that shares the source must name it. A value must stay the same in all versions of a
+    /// program. Therefore it must never be a `Debug` output.
     ///
-    /// Default: all of it is [`UNNAMED`].
+    /// Default: everything is [`UNNAMED`].
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part(UNNAMED, "what the source asks for");
     }
 
-    /// Names, part by part, the credential that the next call sends: a secret, or the id of a key. So a fleet in which
-    /// one process has an old secret can tell whose calls are refused (`SharedSource`, which keeps a keyed hash of it).
+    /// Names, part by part, the credential of the next call: a secret, or the id of a key. Therefore a fleet in
+    /// which one process has an old secret knows which processes are refused (`SharedSource`, which keeps a keyed
+    /// hash of the credential).
     ///
-    /// Default: nothing. Then all processes that share the source count as carriers of one credential.
+    /// Default: nothing. Then all processes that share the source count as users of one credential.
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         let _ = part;
     }
 
-    /// Gives a token of this source that was kept elsewhere, as bytes, the key that it is bound to. A source that wraps
-    /// another passes it on. Default: the token as it is.
+    /// Gives a stored token of this source, which was kept as bytes, the key to which it is bound. A source that
+    /// wraps another must forward this call. Default: the token unchanged.
     #[doc(hidden)]
     fn rebind(&self, token: Token) -> Token {
         token
     }
 }
 
-/// Why a token is fetched, what came before, and until when there is time.
+/// The reason for a fetch, the previous token, and the deadline.
 ///
-/// The actor makes one for each call. Anybody else can make one too, to test a source by hand; a source that
-/// wraps another passes its own on.
+/// The actor makes one for each call. A test can also make one, to call a source directly. A source that wraps
+/// another passes its own context on.
 ///
 /// ```
 /// use std::time::Duration;
@@ -209,11 +212,11 @@ pub trait TokenSource: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FetchContext {
-    /// What started the flight.
+    /// The reason for the flight.
     pub reason: Reason,
     /// The token that is to be replaced. With [`Reason::Rejected`], the one that the API rejected.
     pub previous: Option<Token>,
-    /// Which attempt of the flight this is, from 1.
+    /// The number of the attempt in its flight, from 1.
     pub attempt: u32,
     discarded: bool,
     challenge: Option<Challenge>,
@@ -247,55 +250,55 @@ impl FetchContext {
         }
     }
 
-    /// Replaces this token. Default: there is none.
+    /// Sets the token to be replaced. Default: there is none.
     pub fn with_previous(mut self, token: Token) -> Self {
         self.previous = Some(token);
         self
     }
 
-    /// The previous token is compromised ([`discard`](crate::TokenHandle::discard)). Default: it is not.
+    /// Marks the previous token as compromised ([`discard`](crate::TokenHandle::discard)). Default: it is not.
     pub fn with_discarded(mut self, discarded: bool) -> Self {
         self.discarded = discarded;
         self
     }
 
-    /// The API that rejected the previous token asks this of the next one. Default: nothing.
+    /// Sets the requirement of the API that rejected the previous token. Default: none.
     pub fn with_challenge(mut self, challenge: Challenge) -> Self {
         self.challenge = Some(challenge);
         self
     }
 
-    /// Is the `attempt`-th attempt of its flight. Default: 1.
+    /// Sets the number of the attempt in its flight. Default: 1.
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// Where the time is read. Default: [`SystemClock`].
+    /// Sets the clock. Default: [`SystemClock`].
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The moment of the [boot clock](crate::clock::Timestamp::boot) at which the attempt is given up. Default:
-    /// never.
+    /// Sets the moment of the [boot clock](crate::clock::Timestamp::boot) at which the attempt is given up.
+    /// Default: never.
     pub fn with_deadline(mut self, moment: Duration) -> Self {
         self.deadline = Some(moment);
         self
     }
 
-    /// Whether the [previous](Self::previous) token is compromised: a source that keeps tokens for several
-    /// callers must not hand it out again.
+    /// Whether the [previous](Self::previous) token is compromised. Then a source that keeps tokens for several
+    /// callers must not give it out again.
     pub fn is_discarded(&self) -> bool {
         self.discarded
     }
 
-    /// What the API that rejected the previous token asks of the next one.
+    /// The requirement of the API that rejected the previous token, for the next token.
     pub fn challenge(&self) -> Option<&Challenge> {
         self.challenge.as_ref()
     }
 
-    /// The clock of the actor that asks.
+    /// The actor's clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
@@ -306,14 +309,14 @@ impl FetchContext {
         self.deadline
     }
 
-    /// How much time there is until the [deadline](Self::deadline); zero if it has passed. A source with a time
-    /// limit of its own uses the lesser of the two.
+    /// The time until the [deadline](Self::deadline). Zero if it has passed. A source with its own time limit uses
+    /// the shorter of the two.
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_sub(self.clock.now().boot))
     }
 
-    /// For another source on which this one depends: the same clock and the same deadline, a flight of its own. That a
-    /// token was rejected says nothing of those that it was made with.
+    /// The context for another source on which this one depends: the same clock and the same deadline, but its own
+    /// flight. If a token was rejected, this says nothing about the tokens with which it was made.
     #[cfg(feature = "http")]
     pub(crate) fn for_link(&self) -> Self {
         let (clock, deadline) = (Arc::clone(&self.clock), self.deadline);
@@ -324,26 +327,26 @@ impl FetchContext {
         Self { clock, deadline, attempt: self.attempt, given: self.given.clone(), ..Self::new(reason) }
     }
 
-    /// `limit`, or the time that is left, if that is less.
+    /// `limit`, or the remaining time, if that is less.
     #[cfg(feature = "shared")]
     pub(crate) fn at_most(&self, limit: Duration) -> Duration {
         self.time_left().map_or(limit, |left| left.min(limit))
     }
 }
 
-/// What starts a flight.
+/// The reason for a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// There has been no token yet.
     First,
-    /// The token has expired, or is within `min_validity` of it.
+    /// The token has expired, or will expire within `min_validity`.
     Expired,
     /// The token is still usable. It is replaced before a caller has to wait.
     Ahead,
     /// The API rejected the token.
     Rejected,
-    /// Somebody sent [`Refresh`](crate::Refresh).
+    /// A [`Refresh`](crate::Refresh) was sent.
     Forced,
 }
 

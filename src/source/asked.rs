@@ -1,17 +1,17 @@
-//! Whether a call has asked the auth server. The gate of a registry learns from calls that have. A source that has its token,
-//! or its error, from somewhere else says so.
+//! Whether a call has reached the auth server. The gate of a registry learns only from such calls. A source that
+//! has its token, or its error, from another place reports this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::FetchContext;
 
-/// What a call says of itself. Of a call that says nothing the auth server was asked.
+/// A call's report about itself. Without a report, the call counts as one to the auth server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked(Option<Arc<AtomicBool>>);
 
 impl Asked {
-    /// For a call whose course is watched.
+    /// For a call that is observed.
     pub(crate) fn new() -> Self {
         Self(Some(Arc::new(AtomicBool::new(true))))
     }
@@ -27,7 +27,7 @@ impl FetchContext {
         self
     }
 
-    /// From here on the auth server is asked, or is not.
+    /// From now on the auth server is called, or is not.
     #[cfg(feature = "shared")]
     pub(crate) fn note_asked(&self, is_asked: bool) {
         if let Some(asked) = &self.asked.0 {

@@ -15,7 +15,7 @@ use crate::error::SourceError;
 use crate::panics::Contained;
 use crate::token::Token;
 
-/// Any source, as one type. (There is no `dyn TokenSource`: the futures of two sources are two types.)
+/// Any source, as one type. (`dyn TokenSource` is impossible: the futures of two sources have two types.)
 ///
 /// A clone is the same source.
 ///
@@ -41,8 +41,8 @@ impl BoxSource {
         Self(Arc::new(source))
     }
 
-    /// The future owns the source, and calls it when first polled. Therefore what `fetch` does before its first
-    /// await is inside the future too, and so is its panic.
+    /// The future owns the source, and calls it at the first poll. Therefore the code of `fetch` before its first
+    /// await also runs inside the future, and so does its panic.
     pub(crate) fn call(&self, cx: FetchContext) -> Fetching {
         #[cfg(feature = "test-util")]
         if let Some(error) = crate::still::refused(&**cx.clock()) {
@@ -51,7 +51,7 @@ impl BoxSource {
         Arc::clone(&self.0).fetch_erased(cx)
     }
 
-    /// Names its parts under the name of what it is to another source.
+    /// Names its parts with the role that it has for another source as a prefix.
     #[cfg(feature = "http")]
     pub(crate) fn identify_as(&self, name: &str, part: &mut dyn FnMut(&str, &str)) {
         self.identify(&mut |inner, value| match inner {
@@ -62,17 +62,18 @@ impl BoxSource {
         });
     }
 
-    /// The same for its end.
+    /// The same for `finish`.
     pub(crate) fn finish_later(&self) -> Finishing {
         Arc::clone(&self.0).finish_erased()
     }
 
-    /// The same for a look.
+    /// The same for `look`.
     pub(crate) fn look_later(&self, cx: FetchContext) -> Looking {
         Arc::clone(&self.0).look_erased(cx)
     }
 
-    /// The ends of all that one source depends on. None waits for another, and a panic is its own.
+    /// Finishes all sources on which one source depends. They run concurrently, and each panic affects only its own
+    /// source.
     #[cfg(feature = "http")]
     pub(crate) fn finish_all<'a>(
         sources: impl IntoIterator<Item = &'a Self>,
@@ -128,10 +129,10 @@ pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Token, SourceError
 /// A look at a source.
 type Looking = Pin<Box<dyn Future<Output = Option<Token>> + Send>>;
 
-/// The end of a source.
+/// The `finish` of a source.
 type Finishing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// [`TokenSource`] in a form that can stand behind a pointer.
+/// [`TokenSource`] in a dyn-compatible form.
 trait ErasedSource: Send + Sync {
     fn fetch_erased(self: Arc<Self>, cx: FetchContext) -> Fetching;
 

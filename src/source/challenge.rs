@@ -1,19 +1,19 @@
-//! What an API asks of the next token.
+//! The requirement of an API on the next token.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What an API that answered 401 asks of the next token, beside being another one.
+/// The requirement on the next token of an API that answered 401, beside being another token.
 ///
-/// A source finds it in [`FetchContext::challenge`](crate::FetchContext::challenge). The OAuth sources send its claims as
-/// the parameter `claims` (`OpenID` Connect Core section 5.5; continuous access evaluation at Entra).
+/// A source gets it from [`FetchContext::challenge`](crate::FetchContext::challenge). The OAuth sources send its
+/// claims as the parameter `claims` (`OpenID` Connect Core section 5.5; continuous access evaluation at Entra).
 ///
-/// `Debug` hides the claims: they may name a person.
+/// `Debug` hides the claims, because they may name a person.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Challenge(Arc<str>);
 
 impl Challenge {
-    /// Asks for these claims: a JSON object, decoded from the challenge's base64.
+    /// Requires these claims: a JSON object, decoded from the challenge's base64.
     pub fn new(claims: impl Into<Arc<str>>) -> Self {
         Self(claims.into())
     }

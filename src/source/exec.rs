@@ -18,9 +18,10 @@ use process::Program;
 
 /// Tokens that a helper program writes to its standard output.
 ///
-/// By default the program speaks the [exec credential protocol][k8s] of Kubernetes' clients, version `v1`: it finds
+/// By default the program uses the [exec credential protocol][k8s] of Kubernetes' clients, version `v1`: it gets
 /// `KUBERNETES_EXEC_INFO` in its environment and writes an object of the same `apiVersion` with `status.token`, and
-/// `status.expirationTimestamp` if it likes. With [`ExecFormat::Plain`] it writes a table with `access_token` or `token`.
+/// optionally `status.expirationTimestamp`. With [`ExecFormat::Plain`] it writes a table with `access_token` or
+/// `token`.
 ///
 /// ```
 /// use tokenflight::source::{ExecCredential, ExecFormat};
@@ -42,30 +43,30 @@ use process::Program;
 ///
 /// A token without an end lasts until an API rejects it, or for the policy's `max_lifetime` (30 days).
 ///
-/// The program is started directly, without a shell, with nothing to read on its standard input. It belongs to a process
-/// group of its own, which is killed when the time is up, when the program writes too much, and when the flight is given
-/// up. (Other systems than Unix have no such group: there the program alone is killed.) Arguments can be read by everybody
-/// on the machine: give secrets by [`env`](ExecCredentialBuilder::env).
+/// The program is started directly, without a shell, and with an empty standard input. It has its own process
+/// group. The group is killed when the time is up, when the program writes too much, and when the flight is given
+/// up. (Systems other than Unix have no such group: there only the program is killed.) Every user of the machine
+/// can read arguments. Therefore pass secrets by [`env`](ExecCredentialBuilder::env).
 ///
 /// # Errors of a fetch
-/// Terminal: the program cannot be started; it writes another `apiVersion` or `kind`, or a client certificate in place of a
-/// token. Transient: it ends with an error, takes longer than `timeout`, writes more than 64 KiB, or no JSON with a token. What
-/// it wrote to its standard error is quoted on one line of at most 300 bytes, unless an argument, a value of its
-/// environment that may be a secret, or the token can be read in it.
+/// Terminal: the program cannot be started; it writes another `apiVersion` or `kind`, or a client certificate in
+/// place of a token. Transient: it ends with an error, takes longer than `timeout`, writes more than 64 KiB, or
+/// writes no JSON with a token. Its standard error is quoted on one line of at most 300 bytes, unless it contains
+/// an argument, a value of its environment that may be a secret, or the token.
 ///
 /// [k8s]: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
 pub struct ExecCredential {
     program: Program,
     format: ExecFormat,
-    /// What the program has to answer with, in the protocol of Kubernetes.
+    /// The version that the program must answer with, in the protocol of Kubernetes.
     api_version: String,
     timeout: Duration,
-    /// Knows what the program is given.
+    /// Knows the inputs of the program.
     redactor: Redactor,
 }
 
 impl ExecCredential {
-    /// Starts from the program: a path, or a name that is looked up in `PATH`.
+    /// Begins with the program: a path, or a name that is looked up in `PATH`.
     pub fn builder(command: impl Into<String>) -> ExecCredentialBuilder {
         ExecCredentialBuilder::new(command.into())
     }
@@ -99,7 +100,7 @@ impl TokenSource for ExecCredential {
     }
 }
 
-/// What the program explains, if it may be shown.
+/// The program's explanation, if it contains no secret.
 fn said(redactor: &Redactor, stderr: &[u8]) -> String {
     const SHOWN: usize = 300;
     let text = String::from_utf8_lossy(stderr);

@@ -23,7 +23,7 @@ where
     SourceFn(fetch)
 }
 
-/// What [`source_fn`] makes.
+/// The return type of [`source_fn`].
 pub struct SourceFn<F>(F);
 
 impl<F> fmt::Debug for SourceFn<F> {

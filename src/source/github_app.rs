@@ -26,7 +26,7 @@ pub use builder::GithubAppBuilder;
 const LIFETIME: Duration = Duration::from_secs(600);
 /// GitHub refuses a JWT whose `iat` is in the future, by its own clock.
 const BACKDATE: Duration = Duration::from_secs(60);
-/// What GitHub asks for where it limits the rate and says no time.
+/// The pause after a rate limit, if GitHub gives no time.
 const LIMITED: Duration = Duration::from_secs(60);
 
 /// Installation tokens of a GitHub App: the app's key signs a JWT, and GitHub gives a token of an hour for it.
@@ -45,7 +45,7 @@ const LIMITED: Duration = Duration::from_secs(60);
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names that the setters have; unknown keys are refused:
+/// From a file, with the names of the setters. Unknown keys are refused:
 ///
 /// ```
 /// use tokenflight::source::GithubAppBuilder;
@@ -57,40 +57,41 @@ const LIMITED: Duration = Duration::from_secs(60);
 ///     "permissions": { "contents": "read" }
 /// }"#;
 /// let error = serde_json::from_str::<GithubAppBuilder>(settings)?.build().unwrap_err();
-/// assert_eq!(error.field(), "private_key_file"); // there is no such file here
+/// assert_eq!(error.field(), "private_key_file"); // this file does not exist
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Each JWT has a `jti` of its own, is signed by `RS256`, and is dated by GitHub's clock as far as it is known: `iat` is 60 s
-/// back, `exp` 9 min ahead. After a rotation of the key the new file is read with the next request.
+/// Each JWT has its own `jti`, is signed by `RS256`, and is dated by GitHub's clock as far as it is known: `iat` is
+/// 60 s back, `exp` 9 min ahead. After a rotation of the key the new file is read with the next request.
 ///
-/// GitHub's servers may know a new token some seconds late. [`RefreshPolicy::settle`](crate::RefreshPolicy::settle) of
-/// 5 s lets the [middlewares](crate::middleware) repeat such a request when the token is 5 s old.
+/// GitHub's servers may know a new token some seconds late. With
+/// [`RefreshPolicy::settle`](crate::RefreshPolicy::settle) of 5 s the [middlewares](crate::middleware) repeat such
+/// a request when the token is 5 s old.
 ///
 /// # Errors of a fetch
-/// Transient: the network, 5xx, a rate limit (403 or 429, with the time that GitHub names, or a minute), and a 401 after which
-/// GitHub's clock turns out to differ from ours by 30 s or more. Terminal: any other refusal (401: the key or the app's id;
-/// 403: the installation is suspended; 404: there is no such installation; 422: a permission or a repository that it does
-/// not have), and a redirect.
+/// Transient: the network, 5xx, a rate limit (403 or 429, with the time that GitHub names, or a minute), and a 401
+/// if GitHub's clock differs from ours by 30 s or more. Terminal: any other refusal (401: the key or the app's id;
+/// 403: the installation is suspended; 404: there is no such installation; 422: a permission or a repository that
+/// the installation does not have), and a redirect.
 pub struct GithubApp {
     transport: Transport,
     endpoint: Endpoint,
     shape: Shape,
     app_id: String,
     key: KeySource,
-    /// Permissions and repositories. `None`: all that the installation has.
+    /// Permissions and repositories. `None`: all of the installation.
     body: Option<Bytes>,
     /// How far GitHub's clock is ahead of ours, in seconds, by the last `Date` that it sent.
     server_clock: ServerClock,
 }
 
 impl GithubApp {
-    /// Starts from the app's id (or its client id) and the id of the installation.
+    /// Begins with the app's id (or its client id) and the id of the installation.
     pub fn builder(app_id: impl Into<String>, installation_id: u64) -> GithubAppBuilder {
         GithubAppBuilder::new(app_id.into(), installation_id)
     }
 
-    /// Made anew for each attempt.
+    /// The request, made anew for each attempt.
     async fn request(&self, wall: SystemTime) -> Result<Request, SourceError> {
         let claims = Claims {
             issuer: &self.app_id,
@@ -126,7 +127,7 @@ impl GithubApp {
     }
 }
 
-/// How long GitHub limits the rate, if that is what it says.
+/// The time of a rate limit, if the answer is one.
 fn limit(answer: &Answer) -> Option<Duration> {
     if !matches!(answer.status(), StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
         return None;
@@ -183,13 +184,13 @@ impl fmt::Debug for GithubApp {
     }
 }
 
-/// The body of a request, if anything is asked for beside the token.
+/// The body of a request, if there is any restriction.
 fn body(parts: Vec<(&str, Value)>) -> Option<Value> {
     let parts: Map<_, _> = parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     (!parts.is_empty()).then_some(Value::Object(parts))
 }
 
-/// As bytes.
+/// The body as bytes.
 fn to_bytes(body: Value) -> Result<Bytes, serde_json::Error> {
     Document::new(body).to_bytes()
 }

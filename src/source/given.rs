@@ -1,4 +1,4 @@
-//! Which tokens the links of a chain gave to a fetch. A refusal concerns these tokens alone.
+//! The tokens that the links of a chain gave to a fetch. A refusal concerns only these tokens.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,14 @@ struct Record {
 }
 
 impl Given {
-    /// The tokens that the server behind the links has seen. None if a link failed: then the error is the link's, and the
-    /// server was not asked.
+    /// The tokens that the server behind the links has received. None if a link failed: then the error is the
+    /// link's, and the server got no request.
     pub(crate) fn tokens(&self) -> Vec<Token> {
         let record = self.record();
         if record.has_failed { Vec::new() } else { record.tokens.clone() }
     }
 
-    /// What a link had for the fetch: a token, or an error.
+    /// Records the result of a link for the fetch: a token, or an error.
     pub(crate) fn note(&self, token: Option<&Token>) {
         let mut record = self.record();
         match token {
@@ -39,14 +39,14 @@ impl Given {
 }
 
 impl FetchContext {
-    /// Has the links of a source say what they give.
+    /// The links of a source will record their results there.
     pub(crate) fn with_given(mut self, given: Given) -> Self {
         self.given = Some(given);
         self
     }
 
-    /// The record of the fetch that asks this link. The link's own source gets none: what its own links give is no concern of
-    /// the fetch that asks.
+    /// The record of the fetch that calls this link. The link's own source gets no record, because the tokens of
+    /// its own links do not concern that fetch.
     pub(crate) fn take_given(&mut self) -> Option<Given> {
         self.given.take()
     }

@@ -1,4 +1,4 @@
-//! Tokens of a Vault server: logged in, renewed, logged in again.
+//! Tokens of a Vault server: login, renewal, and a new login.
 
 mod builder;
 mod lease;
@@ -23,7 +23,7 @@ use lease::Lease;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
-/// Vault's agents may refuse a request without it: no browser can be made to send it.
+/// Vault's agents may refuse a request without this header, which no browser can be made to send.
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
 /// Tokens of a Vault server (or of `OpenBao`), by the `AppRole` or the Kubernetes login.
@@ -38,8 +38,8 @@ const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names that the setters have; unknown keys are refused. `role_id` stands for `AppRole`, `role` for
-/// Kubernetes:
+/// From a file, with the names of the setters. Unknown keys are refused. `role_id` selects `AppRole`, `role`
+/// selects Kubernetes:
 ///
 /// ```
 /// use tokenflight::source::VaultBuilder;
@@ -55,14 +55,14 @@ const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The token is renewed from 2/3 of its lease on (`renew-self`), and stays the same. It is logged in for anew if Vault refuses the
-/// renewal, if the lease cannot be renewed or has ended, if the renewed lease is at most half of the first (the token's
-/// longest life is near), and after [`replace`](crate::TokenHandle::replace), [`discard`](crate::TokenHandle::discard) or
-/// [`refresh`](crate::TokenHandle::refresh).
+/// The token is renewed from 2/3 of its lease on (`renew-self`), and its secret stays the same. There is a new
+/// login in these cases: Vault refuses the renewal; the lease cannot be renewed or has ended; the renewed lease is
+/// at most half of the first (the token's longest life is near); or after [`replace`](crate::TokenHandle::replace),
+/// [`discard`](crate::TokenHandle::discard) or [`refresh`](crate::TokenHandle::refresh).
 ///
-/// Vault takes it as a bearer token. Vault answers 403, not 401, to a token that it does not know, and to one that lacks a right: no
-/// [middleware](crate::middleware) takes that for a rejection. Call [`replace`](crate::TokenHandle::replace) where you know
-/// that it is one.
+/// Vault accepts the token as a bearer token. Vault answers 403, not 401, to an unknown token, and to a token that
+/// lacks a right. Therefore no [middleware](crate::middleware) treats this as a rejection. Call
+/// [`replace`](crate::TokenHandle::replace) if you know that the token was rejected.
 ///
 /// # Errors of a fetch
 /// Transient: the network, 408, 412, 425, 429, 5xx (a sealed Vault answers 503), and an answer without a token. Terminal: any other
@@ -76,7 +76,7 @@ pub struct Vault {
     lease: Mutex<Option<Lease>>,
 }
 
-/// What a login sends.
+/// The contents of a login request.
 enum Login {
     AppRole {
         role_id: String,
@@ -90,12 +90,12 @@ enum Login {
 }
 
 impl Vault {
-    /// The login of a machine by its role's id (`role_id`). `url` has scheme, host and port of Vault.
+    /// The login of a machine by its role's id (`role_id`). `url` is scheme, host and port of Vault.
     pub fn approle(url: impl Into<String>, role_id: impl Into<String>) -> VaultBuilder {
         VaultBuilder::new(url.into(), Some(role_id.into()), None)
     }
 
-    /// The login of a pod by the token of its service account. `role` is Vault's role for it.
+    /// The login of a pod by the token of its service account. `role` is the pod's role in Vault.
     pub fn kubernetes(url: impl Into<String>, role: impl Into<String>) -> VaultBuilder {
         VaultBuilder::new(url.into(), None, Some(role.into()))
     }
@@ -133,8 +133,9 @@ impl Vault {
         self.ask(&self.renew_at, request, cx).await.map(|renewed| lease.renewed(renewed))
     }
 
-    /// The lease that may be renewed for this fetch. It is that of the token which is to be replaced: another one may come
-    /// from another process, and what this one remembers may have been discarded there.
+    /// The lease that may be renewed for this fetch. It must be the lease of the token which is to be replaced:
+    /// that token may come from another process, and the token in this process's memory may have been discarded
+    /// there.
     fn renewable(&self, cx: &FetchContext) -> Option<Lease> {
         let is_kept = !matches!(cx.reason, Reason::Rejected | Reason::Forced) && !cx.is_discarded();
         let is_its = |lease: &Lease| {
@@ -151,7 +152,7 @@ impl Vault {
         match self.renew(&lease, cx).await {
             Ok(renewed) if renewed.has_ended() => self.log_in(cx).await,
             Ok(renewed) if !renewed.is_near_its_end() => Ok(renewed),
-            // What is left of it is better than nothing.
+            // If the login fails, the rest of the token's life is used.
             Ok(renewed) => Ok(self.log_in(cx).await.unwrap_or_else(|error| {
                 log::warn!(
                     "a token of Vault is near the end of its longest life, and the login failed: {error}"
@@ -172,7 +173,7 @@ impl Vault {
 }
 
 impl Login {
-    /// The request, and the secret that it sends if that may change.
+    /// The request, and the secret in it, if that secret may change.
     async fn request(&self, cx: &FetchContext) -> Result<(Request, Option<Secret>), SourceError> {
         let mut request = Request::new(Method::POST);
         let (body, sent) = match self {
@@ -192,7 +193,7 @@ impl Login {
         Ok((with_json(request, body)?, sent))
     }
 
-    /// Whether the secret is another one by now than that which was sent.
+    /// Whether the secret has changed since it was sent.
     async fn has_changed(&self, sent: Option<&Secret>) -> bool {
         match (self, sent) {
             (Self::AppRole { secret_id: Some(secret @ SecretSource::File(_)), .. }, Some(sent)) => {
@@ -203,7 +204,7 @@ impl Login {
     }
 }
 
-/// The body is wiped after it was sent.
+/// The body is wiped after the sending.
 fn with_json(request: Request, body: Value) -> Result<Request, SourceError> {
     let bytes = Document::new(body).to_bytes().map_err(SourceError::terminal)?;
     Ok(request.with_body("application/json", bytes))

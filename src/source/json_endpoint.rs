@@ -1,4 +1,4 @@
-//! Any server that answers with JSON that holds a token.
+//! Any server whose answer is JSON with a token.
 
 pub(crate) mod answer;
 mod builder;
@@ -25,10 +25,9 @@ use link::Link;
 
 type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + Sync;
 
-/// Tokens from the many servers that do not speak OAuth 2: one request, and JSON pointers (RFC 6901) into
-/// its answer.
+/// Tokens from the many servers without OAuth 2: one request, and JSON pointers (RFC 6901) into its answer.
 ///
-/// A server that answers `{"newToken":"def"}` and says nothing of a lifetime:
+/// A server that answers `{"newToken":"def"}` without a lifetime:
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,9 +46,9 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// A cloud's metadata server. Google's has `access_token` and `expires_in`; Azure's has `expires_on`, in
-/// Unix seconds. Either goes in clear, which has to be allowed, and is asked without a proxy. While the machine has no
-/// identity yet, they answer 404 or 410: that passes.
+/// A cloud's metadata server. Google's has `access_token` and `expires_in`. Azure's has `expires_on`, in Unix
+/// seconds. Both are called in clear, which must be allowed, and without a proxy. While the machine has no identity
+/// yet, they answer 404 or 410, which is transient.
 ///
 /// ```
 /// use tokenflight::source::JsonEndpoint;
@@ -75,7 +74,7 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// A GitHub App's installation token, asked for with a JWT that is made anew for each request:
+/// A GitHub App's installation token, requested with a JWT that is made anew for each request:
 ///
 /// ```
 /// use serde_json::json;
@@ -93,7 +92,7 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names that the setters have (but for `header_fn`); unknown keys are refused:
+/// From a file, with the names of the setters (except `header_fn`). Unknown keys are refused:
 ///
 /// ```
 /// use tokenflight::source::JsonEndpointBuilder;
@@ -117,13 +116,14 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 ///
 /// # Errors of a fetch
 /// Terminal: a 4xx other than 408, 425 and 429, and any redirect. Transient: the network, these three, 5xx, a
-/// `transient_status`, a 4xx with `Retry-After`, and a success (any 2xx) that holds no token: no JSON, nothing at
-/// `token_pointer`, more than `max_body`. A lifetime that cannot be read is a WARN, and the policy's `missing_lifetime`.
-/// What the server explains is quoted on one line, unless something that was sent can be read in it.
+/// `transient_status`, a 4xx with `Retry-After`, and a success (any 2xx) without a token: not JSON, nothing at
+/// `token_pointer`, more than `max_body`. A lifetime that cannot be read is a WARN, and the policy's
+/// `missing_lifetime` applies. The server's explanation is quoted on one line, unless it contains anything that was
+/// sent.
 pub struct JsonEndpoint {
     transport: Transport,
     endpoint: Endpoint,
-    /// Knows what is sent each time.
+    /// Knows the texts that are sent each time.
     redactor: Redactor,
     method: Method,
     headers: HeaderMap,
@@ -134,22 +134,22 @@ pub struct JsonEndpoint {
 }
 
 impl JsonEndpoint {
-    /// Asks by GET.
+    /// Sends a GET request.
     pub fn get(url: impl Into<String>) -> JsonEndpointBuilder {
         Self::builder(Method::GET, url)
     }
 
-    /// Asks by POST, by itself with an empty body.
+    /// Sends a POST request, by default with an empty body.
     pub fn post(url: impl Into<String>) -> JsonEndpointBuilder {
         Self::builder(Method::POST, url)
     }
 
-    /// Asks by any method but HEAD.
+    /// Sends a request with any method but HEAD.
     pub fn builder(method: Method, url: impl Into<String>) -> JsonEndpointBuilder {
         JsonEndpointBuilder::new(method, url.into())
     }
 
-    /// Made anew for each attempt.
+    /// The request, made anew for each attempt.
     async fn request(&self, cx: &FetchContext) -> Result<Request, SourceError> {
         let mut request = Request::new(self.method.clone());
         request.redactor = self.redactor.clone();
@@ -189,13 +189,13 @@ impl TokenSource for JsonEndpoint {
         self.shape.read(answer)
     }
 
-    /// Those that it depends on.
+    /// The sources on which it depends.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         BoxSource::finish_all(self.links.iter().map(|link| &link.source))
     }
 
-    /// With its headers and body, for there is no telling which of them is a secret and which is not.
-    /// Those of its links: what it sends itself is named.
+    /// Only the credentials of its links. `identify` names its own headers and body, because each of them may be a
+    /// secret.
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
         for link in &self.links {
             link.source.credential(part);
@@ -205,7 +205,7 @@ impl TokenSource for JsonEndpoint {
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
         part("method", self.method.as_str());
         part("url", self.endpoint.url().as_str());
-        // What a request says by itself, unless the user says otherwise.
+        // The headers that a request has by default.
         let media_type = self.body.as_ref().map(|(media_type, _)| *media_type);
         for (name, value) in [(ACCEPT, Some("application/json")), (CONTENT_TYPE, media_type)] {
             if let Some(value) = value.filter(|_| !self.headers.contains_key(&name)) {
@@ -264,7 +264,7 @@ impl Made {
     }
 }
 
-/// Hides a header's value, and what stands behind its scheme: `Bearer abc` may be repeated as `abc`.
+/// Hides a header's value, and also the part after its scheme: `Bearer abc` may be repeated as `abc`.
 fn hide_header(redactor: &mut Redactor, text: &str) {
     redactor.hide(Zeroizing::new(text.to_owned()));
     if let Some((_scheme, credentials)) = text.split_once(' ') {

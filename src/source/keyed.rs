@@ -1,4 +1,4 @@
-//! Where the tokens of many keys come from: the [`KeyedSource`] trait.
+//! The sources of tokens for many keys: the [`KeyedSource`] trait.
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -13,7 +13,7 @@ use crate::token::Token;
 /// Gets a new token for a key: one call, one token or one error. For a
 /// [`TokenRegistry`](crate::registry::TokenRegistry).
 ///
-/// A closure that takes a key and a [`FetchContext`] is one:
+/// A closure that takes a key and a [`FetchContext`] is a keyed source:
 ///
 /// ```
 /// use tokenflight::registry::TokenRegistry;
@@ -27,64 +27,64 @@ use crate::token::Token;
 /// # }).unwrap();
 /// ```
 pub trait KeyedSource<K>: Send + Sync + 'static {
-    /// Gets a new token for this key. As for [`TokenSource::fetch`](crate::TokenSource::fetch): there is one call at a
-    /// time for a key, and the future must not block.
+    /// Gets a new token for this key. As for [`TokenSource::fetch`](crate::TokenSource::fetch): there is one call
+    /// at a time per key, and the future must not block.
     ///
     /// # Errors
-    /// [`SourceError::transient`] where trying again may help, [`SourceError::terminal`] where it will not.
+    /// [`SourceError::transient`] if another attempt may help, [`SourceError::terminal`] if it will not.
     fn fetch(&self, key: &K, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send;
 
-    /// The group whose keys share a part of the registry's calls: the tenant, say, where a key is tenant and scope. One
-    /// group has at most half of the calls at once.
+    /// The group whose keys share a part of the registry's calls: for example the tenant, if a key is tenant and
+    /// scope. One group has at most half of the calls at once.
     ///
-    /// Default: `None`, each key is a group by itself.
+    /// Default: `None`, each key is its own group.
     fn group(&self, key: &K) -> Option<Group> {
         let _ = key;
         None
     }
 
-    /// The client whose credentials the call for this key sends. What the auth server says against a client concerns
-    /// all keys of that client.
+    /// The client whose credentials are sent for this key. If the auth server refuses a client, this concerns all
+    /// keys of the client.
     ///
-    /// Default: `None`, each key is a client by itself.
+    /// Default: `None`, each key is its own client.
     fn client(&self, key: &K) -> Option<Group> {
         let _ = key;
         None
     }
 
     /// A token that is newer than the previous one, if there is one without a call: see
-    /// [`TokenSource::look`](crate::TokenSource::look). Default: there is none.
+    /// [`TokenSource::look`](crate::TokenSource::look). Default: there is no such token.
     fn look(&self, key: &K, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {
         let _ = (key, cx);
         ready(None)
     }
 
-    /// Whether it is of use to [`look`](Self::look). Default: no.
+    /// Whether [`look`](Self::look) can return a token. Default: no.
     fn can_look(&self) -> bool {
         false
     }
 
-    /// Ends what must not be cut off when the process ends: see [`TokenSource::finish`](crate::TokenSource::finish).
-    /// Default: there is nothing.
+    /// Finishes work that must not be interrupted when the process ends: see
+    /// [`TokenSource::finish`](crate::TokenSource::finish). Default: there is no such work.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         ready(())
     }
 
-    /// Names, part by part, whatever decides which token comes for this key: see
-    /// [`TokenSource::identify`](crate::TokenSource::identify). Default: all of it is [`UNNAMED`].
+    /// Names, part by part, everything that decides which token comes for this key: see
+    /// [`TokenSource::identify`](crate::TokenSource::identify). Default: everything is [`UNNAMED`].
     fn identify(&self, key: &K, part: &mut dyn FnMut(&str, &str)) {
         let _ = key;
         part(UNNAMED, "what the source asks for");
     }
 
-    /// Names the credential that the next call for this key sends: see
+    /// Names the credential of the next call for this key: see
     /// [`TokenSource::credential`](crate::TokenSource::credential). Default: nothing.
     fn credential(&self, key: &K, part: &mut dyn FnMut(&[u8])) {
         let _ = (key, part);
     }
 
-    /// Gives a token of this key that was kept elsewhere the proof that it needs: see
-    /// [`TokenSource::rebind`](crate::TokenSource::rebind). Default: the token as it is.
+    /// Gives a stored token of this key the proof that it needs: see
+    /// [`TokenSource::rebind`](crate::TokenSource::rebind). Default: the token unchanged.
     #[doc(hidden)]
     fn rebind(&self, key: &K, token: Token) -> Token {
         let _ = key;
@@ -115,7 +115,7 @@ where
 pub struct Group(u64);
 
 impl Group {
-    /// The group that `name` stands for. What is kept of it is a hash.
+    /// The group with this name. Only a hash of the name is kept.
     pub fn of(name: impl Hash) -> Self {
         Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(name))
     }
@@ -139,7 +139,7 @@ impl<K: Clone + Send + Sync + 'static> BoxKeyed<K> {
         Self(Arc::new(source))
     }
 
-    /// The future owns what it needs, and calls the source when first polled.
+    /// The future owns its inputs, and calls the source at the first poll.
     pub(crate) fn call(&self, key: &K, cx: FetchContext) -> Fetching {
         #[cfg(feature = "test-util")]
         if let Some(error) = crate::still::refused(&**cx.clock()) {
@@ -185,7 +185,7 @@ impl<K> fmt::Debug for BoxKeyed<K> {
     }
 }
 
-/// [`KeyedSource`] in a form that can stand behind a pointer.
+/// [`KeyedSource`] in a dyn-compatible form.
 trait Erased<K>: Send + Sync {
     fn fetch(self: Arc<Self>, key: K, cx: FetchContext) -> Fetching;
     fn look(self: Arc<Self>, key: K, cx: FetchContext)

@@ -1,4 +1,4 @@
-//! The identity that a machine has from its cloud: metadata servers.
+//! The identity of a machine from its cloud: metadata servers.
 
 #[cfg(feature = "oauth2")]
 pub(crate) mod aws;
@@ -22,10 +22,10 @@ pub use azure::{AzureImds, AzureImdsBuilder};
 pub use azure_arc::{AzureArc, AzureArcBuilder};
 pub use gcp::{GcpMetadata, GcpMetadataBuilder};
 
-/// How long one request may take. A metadata server is near. Where there is none, no answer comes.
+/// The time limit of one request. A metadata server is near. If there is none, no answer comes.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where a program finds the identity that its machine has from a cloud. No secret is configured.
+/// Sources for the identity that a machine has from its cloud. They need no configured secret.
 ///
 /// | where the program runs | source |
 /// |---|---|
@@ -34,8 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// | a machine elsewhere that Azure Arc manages | [`Metadata::azure_arc`] |
 /// | AWS: EC2, ECS, EKS | `Metadata::aws_web_identity` (feature `oauth2`) |
 ///
-/// All metadata servers are asked in clear, at an address that does not leave the machine or its own network, within 3 s a request, and
-/// never through a proxy. Redirects are not followed.
+/// All metadata servers are called in clear, at an address that does not leave the machine or its own network,
+/// within 3 s per request, and never through a proxy. Redirects are not followed.
 ///
 /// ```
 /// use tokenflight::source::Metadata;
@@ -76,14 +76,14 @@ impl Metadata {
     }
 }
 
-/// A metadata server, and how it is asked.
+/// A metadata server, and the way to call it.
 struct Server {
     transport: Transport,
     endpoint: Endpoint,
 }
 
 impl Server {
-    /// `base` is the setting `base_url`, or the default; `path` and `query` are the server's own.
+    /// `base` is the setting `base_url`, or the default. `path` and `query` are the server's own.
     fn new(
         base: &str,
         path: &str,
@@ -93,7 +93,7 @@ impl Server {
         Self::at("base_url", base, path, query, timeout)
     }
 
-    /// The same, by a setting of another name.
+    /// The same, with a setting of another name.
     fn at(
         field: &'static str,
         base: &str,
@@ -105,11 +105,11 @@ impl Server {
         let separator = if query.is_empty() { "" } else { "?" };
         let path = format!("{path}{separator}{query}");
         let endpoint = Endpoint::below(field, base, "scheme, host and port", &path)?;
-        // Whatever goes in clear goes through no proxy.
+        // A request in clear never uses a proxy.
         if endpoint.url().scheme() != "http" {
             return Err(BuildError::new(field, "is https: a metadata server is asked by http"));
         }
-        // The token comes back in clear.
+        // The token is in the answer in clear.
         let host = Host::parse(endpoint.url().host_str().unwrap_or_default());
         if !host.is_loopback() && !host.is_link_local() {
             return Err(BuildError::new(
@@ -122,7 +122,7 @@ impl Server {
         Ok(Self { transport, endpoint })
     }
 
-    /// Asks by GET, with the header that no browser can be made to send.
+    /// Sends a GET request, with the header that no browser can be made to send.
     async fn ask(
         &self,
         header: (&'static str, &'static str),
@@ -140,7 +140,8 @@ impl Server {
     }
 }
 
-/// An answer with an `access_token`. `transient`: the statuses that time alone may change, beside 408, 425, 429 and 5xx.
+/// An answer with an `access_token`. `transient`: the statuses after which a later attempt may succeed, beside 408,
+/// 425, 429 and 5xx.
 fn shape(ends: Ends, transient: &[StatusCode]) -> Result<Shape, BuildError> {
     Ok(Shape {
         token: Pointer::parse("token_pointer", "/access_token")?,
@@ -151,7 +152,7 @@ fn shape(ends: Ends, transient: &[StatusCode]) -> Result<Shape, BuildError> {
     })
 }
 
-/// One resource, as Azure names it. Its newer libraries write the resource with `/.default` behind it.
+/// One resource, in Azure's form. Azure's newer libraries append `/.default` to the resource.
 fn one_resource(text: &str) -> Result<&str, BuildError> {
     let refused = |what| Err(BuildError::new("resource", what));
     let text = text.strip_suffix("/.default").unwrap_or(text);

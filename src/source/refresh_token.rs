@@ -1,4 +1,4 @@
-//! The refresh token grant as a source (RFC 6749 section 6), for refresh tokens that may be used once.
+//! The refresh token grant as a source (RFC 6749 section 6), for one-time refresh tokens.
 
 mod bound;
 mod login;
@@ -27,11 +27,11 @@ use observe::{Observer, OnNeedsLogin};
 pub use crate::oauth::rotation::AfterCrash;
 pub use needs_login::NeedsLogin;
 
-/// By how much an attempt ends before its time, so that its own error is the one that is seen.
+/// How long before its time an attempt ends. Therefore its own error comes first.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// Tokens for a user who has logged in elsewhere (RFC 6749 section 6), whose refresh token may rotate (RFC 9700 section
-/// 4.14).
+/// Tokens for a user who has logged in elsewhere (RFC 6749 section 6). The refresh token may rotate (RFC 9700
+/// section 4.14).
 ///
 /// ```
 /// use tokenflight::oauth::Client;
@@ -44,26 +44,27 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// ```
 ///
 /// # A refresh token is never used twice
-/// Before it is sent, the vault says *spending*; before the new access token is handed out, the vault has the new refresh
-/// token. A process that dies in between finds *spending* when it starts again. Then it depends:
+/// First *spending* is written into the vault. Then the refresh token is sent. Then the new refresh token is
+/// written into the vault. Then the new access token is given out. If the process dies in between, it finds
+/// *spending* when it starts again. Then there are two cases:
 ///
-/// - Inside the server's [`grace`](GrantBuilder::grace) the token is sent once more.
-/// - Outside of it, it is not known whether the server has spent the token. [`after_crash`](GrantBuilder::after_crash)
-///   decides: by default the user has to log in.
+/// - Inside the server's grace period ([`grace`](GrantBuilder::grace)) the token is sent once more.
+/// - Outside of it, it is not known whether the server has used the token.
+///   [`after_crash`](GrantBuilder::after_crash) decides. By default the user must log in.
 ///
-/// A request that has been sent goes on for up to 110 s, also when the attempt's own time has ended: the next fetch waits
-/// for it, and uses what it brings.
+/// A request that has been sent goes on for up to 110 s, even if the attempt's own time has ended. The next fetch
+/// waits for it, and uses its result.
 ///
 /// # Errors of a fetch
 /// Those of [`GrantSource`](crate::oauth::GrantSource), and:
 ///
-/// - [`NeedsLogin`], found by [`cause`](SourceError::cause): terminal. The vault's record is dead, or there is none. Nothing is
-///   sent until somebody [logs in](Self::log_in).
+/// - [`NeedsLogin`], found by [`cause`](SourceError::cause): terminal. The vault's record is dead, or there is
+///   none. No request is sent until a user [logs in](Self::log_in).
 /// - The vault holds the login of another client, or at another server, or a refresh token that is bound to another
 ///   `DPoP` key: terminal, and nothing was sent.
 /// - The vault cannot be read or written, or another process holds its lock: transient, and nothing was sent.
-/// - It is not known whether the server has spent the refresh token: [ambiguous](SourceError::is_ambiguous). Another
-///   attempt of the same flight follows only inside the grace, or with [`AfterCrash::TryOnce`].
+/// - It is not known whether the server has used the refresh token: [ambiguous](SourceError::is_ambiguous). Another
+///   attempt of the same flight follows only inside the grace period, or with [`AfterCrash::TryOnce`].
 /// - The attempt's time has ended, and the exchange goes on: ambiguous too, if the refresh token was sent by then.
 ///
 /// A clone is the same source.
@@ -71,7 +72,7 @@ pub struct RefreshToken<V> {
     inner: Arc<Inner<V>>,
 }
 
-/// What the exchange that goes on in the background shares with the source.
+/// The state that the source shares with its exchange in the background.
 struct Inner<V> {
     client: Client,
     vault: V,
@@ -81,36 +82,36 @@ struct Inner<V> {
     rules: Rules,
     first: Option<Secret>,
     settings: GrantSettings,
-    /// The exchange that is under way, or the last one. Held for a moment.
+    /// The exchange that is under way, or the last one. The lock is held only briefly.
     running: Mutex<Option<watch::Receiver<Exchange>>>,
-    /// Held for a whole exchange.
+    /// Held during a whole exchange.
     state: tokio::sync::Mutex<State>,
 }
 
-/// What this process knows, from one fetch to the next.
+/// The memory of this process from one fetch to the next.
 struct State {
     memory: Memory,
     /// The names of the last writes of this process.
     writes: Vec<String>,
     /// A record that could not be written, with the newest refresh token in it.
     unsaved: Option<Record>,
-    /// Somebody has logged in: if the vault is empty now, it has lost what was there, and the first refresh token was spent.
+    /// A user has logged in. If the vault is empty now, it has lost its record, and the first refresh token was used.
     has_login: bool,
-    /// Alive as long as a task goes on writing what is unsaved.
+    /// Alive while a task continues to write the unsaved record.
     saver: Option<watch::Receiver<()>>,
-    /// A key that stood in the vault, since another process had generated it.
+    /// A key from the vault, which another process had generated.
     found: Option<DpopKey>,
     observer: Observer,
 }
 
 type Outcome = Result<Token, SourceError>;
 
-/// How far an exchange has come.
+/// The progress of an exchange.
 #[derive(Clone, Debug)]
 enum Exchange {
     /// Nothing was sent.
     Begun,
-    /// The refresh token may have been spent.
+    /// The refresh token may have been used.
     Sent,
     Over(Outcome),
 }
@@ -139,32 +140,34 @@ impl Client {
 }
 
 impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
-    /// The first refresh token, from a login of the user. It is put into the vault if there is nothing yet; what is there
-    /// has precedence, for it is newer. For a new login there is [`log_in`](RefreshToken::log_in). Default: none.
+    /// The first refresh token, from a login of the user. It is put into the vault if the vault is empty. An
+    /// existing record has priority, because it is newer. For a new login use [`log_in`](RefreshToken::log_in).
+    /// Default: none.
     ///
-    /// A vault that is emptied later is not given it again by this source. A program that starts again with an empty vault
-    /// cannot know that it was used: where the vault may lose its contents, log in by `log_in` and leave this out.
+    /// If the vault is emptied later, this source does not write the first refresh token again. But a restarted
+    /// program with an empty vault cannot know that this token was used. Therefore, if the vault may lose its
+    /// contents, leave this setting out and log in by `log_in`.
     pub fn login(mut self, refresh_token: impl Into<String>) -> Self {
         self.grant.first = Some(Secret::new(refresh_token));
         self
     }
 
-    /// For how long after its first use the server accepts a refresh token again (Okta: 30 s; Auth0, Keycloak: 0 by
-    /// default). A lost answer is survived inside of it, with 5 s to spare. Default: 0.
+    /// How long after its first use the server accepts a refresh token again (Okta: 30 s; Auth0, Keycloak: 0 by
+    /// default). Inside this time, less 5 s, the loss of an answer does no harm. Default: 0.
     pub fn grace(mut self, time: Duration) -> Self {
         self.grant.rules.grace = time;
         self
     }
 
-    /// What is done outside the grace, if it is not known whether the server has spent the refresh token. Default:
-    /// [`AfterCrash::NeedsLogin`].
+    /// The treatment outside the grace period, if it is not known whether the server has used the refresh token.
+    /// Default: [`AfterCrash::NeedsLogin`].
     pub fn after_crash(mut self, rule: AfterCrash) -> Self {
         self.grant.rules.after_crash = rule;
         self
     }
 
-    /// Calls this when the user has to log in: once, and again when the reason is another one. It runs where the source runs,
-    /// so it must not block. Default: nothing is called; there is an ERROR line in the log in any case.
+    /// Calls this function when the user must log in: once, and again if the reason changes. It runs on the
+    /// source's arbiter, so it must not block. Default: no function. There is an ERROR line in the log in any case.
     pub fn on_needs_login(mut self, callback: impl Fn(&NeedsLogin) + Send + Sync + 'static) -> Self {
         self.grant.on_needs_login = Some(Arc::new(callback));
         self
@@ -173,7 +176,7 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(self) -> Result<RefreshToken<V>, BuildError> {
         const LONGEST_GRACE: Duration = Duration::from_secs(3600);
         let (client, settings, grant) = self.into_parts();
@@ -204,8 +207,8 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
 }
 
 impl<V: RefreshTokenStore> RefreshToken<V> {
-    /// Puts a new login in the place of what is in the vault: after [`NeedsLogin`], with the refresh token of the user's new
-    /// login. It waits for an exchange that is under way.
+    /// Replaces the record in the vault by a new login: after [`NeedsLogin`], with the refresh token of the user's
+    /// new login. It waits for an exchange that is under way.
     ///
     /// # Errors
     /// The vault cannot be written, or another process holds its lock for longer than 8 s.
@@ -213,8 +216,9 @@ impl<V: RefreshTokenStore> RefreshToken<V> {
         self.inner.log_in(Secret::new(refresh_token).expose()).await
     }
 
-    /// Whether the newest refresh token is in memory alone, since the vault cannot be written. It is tried again each
-    /// second. A process that is killed meanwhile loses the login; a [shutdown](crate::TokenHandle::shutdown) waits.
+    /// Whether the newest refresh token is only in memory, because the vault cannot be written. The write is tried
+    /// again each second. If the process is killed meanwhile, the login is lost. A
+    /// [shutdown](crate::TokenHandle::shutdown) waits for the write.
     pub async fn is_unsaved(&self) -> bool {
         self.inner.state.lock().await.unsaved.is_some()
     }
@@ -225,7 +229,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| SourceError::terminal("an exchange needs a tokio runtime to go on in"))?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // One whose sender is gone has died with its runtime.
+        // If its sender is dropped, the exchange has ended with its runtime.
         let is_under_way = |running: &watch::Receiver<Exchange>| {
             !running.borrow().is_over() && running.has_changed().is_ok()
         };
@@ -243,7 +247,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         Ok(followed)
     }
 
-    /// Until the exchange that is under way is over, and what it has brought is written.
+    /// Waits until the exchange that is under way is over, and its result is written.
     async fn at_rest(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(running) = running {
@@ -256,12 +260,12 @@ impl<V: RefreshTokenStore> Inner<V> {
     }
 }
 
-/// Until the task has ended that has the sender.
+/// Waits until the task with the sender has ended.
 async fn ended<T>(mut task: watch::Receiver<T>) {
     while task.changed().await.is_ok() {}
 }
 
-/// The outcome of an exchange, if it comes in time: a little before the attempt's own time is over. `None`: the exchange has
+/// The outcome of an exchange, if it comes slightly before the attempt's own time is over. `None`: the exchange has
 /// ended with its runtime.
 async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Duration>) -> Option<Outcome> {
     let margin = |limit: Duration| (limit / 10).min(MARGIN);
@@ -288,9 +292,11 @@ async fn outcome_of(mut exchange: watch::Receiver<Exchange>, limit: Option<Durat
 }
 
 impl<V: RefreshTokenStore> TokenSource for RefreshToken<V> {
-    /// Starts an exchange, or waits for the one that an earlier fetch has started. It goes on if this future is dropped.
+    /// Starts an exchange, or waits for the one that an earlier fetch has started. If this future is dropped, the
+    /// exchange goes on.
     async fn fetch(&self, cx: FetchContext) -> Outcome {
-        // An exchange of another runtime's fetch may end with that runtime. The second one is this fetch's own.
+        // An exchange of another runtime's fetch may end with that runtime. The second exchange is this fetch's
+        // own.
         for _ in 0..2 {
             let exchange = self.inner.join_or_start(cx.clone())?;
             if let Some(outcome) = outcome_of(exchange, cx.time_left()).await {

@@ -10,8 +10,8 @@ use crate::oauth::{Claims, Header, PrivateKey, SigningKey};
 use crate::source::{FetchContext, TokenSource};
 use crate::token::Token;
 
-/// JWTs that this process signs, each with a `jti` of its own: the assertion of a service account (RFC 7523 section 3), the
-/// login of a GitHub App.
+/// JWTs that this process signs, each with its own `jti`: the assertion of a service account (RFC 7523 section 3),
+/// or the login of a GitHub App.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,7 +47,7 @@ pub struct SignedJwtBuilder {
 }
 
 impl SignedJwt {
-    /// Starts from the key, the issuer (`iss`) and the audience (`aud`).
+    /// Begins with the key, the issuer (`iss`) and the audience (`aud`).
     pub fn builder(
         key: PrivateKey,
         issuer: impl Into<String>,
@@ -67,25 +67,25 @@ impl SignedJwt {
 }
 
 impl SignedJwtBuilder {
-    /// Whom the JWT is about: `sub`. Default: the issuer.
+    /// The subject of the JWT: `sub`. Default: the issuer.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// How long a JWT lasts, from its `iat`. Default 5 min; at most 24 h.
+    /// The lifetime of a JWT, from its `iat`. Default 5 min; at most 24 h.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// How far `iat` lies in the past, for servers whose clock is slow. Default: not at all.
+    /// How far `iat` is in the past, for servers whose clock is slow. Default: zero.
     pub fn backdate(mut self, time: Duration) -> Self {
         self.backdate = time;
         self
     }
 
-    /// Adds a claim, such as `scope`. Those that have a setting are refused. Default: none.
+    /// Adds a claim, such as `scope`. Claims that have a setting are refused. Default: none.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.insert(name.into(), value.into());
         self
@@ -94,7 +94,7 @@ impl SignedJwtBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(self) -> Result<SignedJwt, BuildError> {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         for (field, text) in [("issuer", &self.issuer), ("audience", &self.audience)] {

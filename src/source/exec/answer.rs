@@ -1,4 +1,4 @@
-//! What the program writes: a token and its end.
+//! The output of the program: a token and its end.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::json::{Document, lifetime, moment};
 use crate::redactor::{Redactor, printable};
 use crate::token::Token;
 
-/// A token without an end: the policy's `max_lifetime` cuts this.
+/// The lifetime of a token without an end. The policy's `max_lifetime` cuts it.
 const NO_END: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How a helper program says what the token is. In a file of settings: `"kubernetes"` or `"plain"`.
+/// The form of a helper program's output. In a settings file: `"kubernetes"` or `"plain"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -22,8 +22,8 @@ pub enum ExecFormat {
     /// An object `ExecCredential` of `client.authentication.k8s.io/v1`.
     #[default]
     Kubernetes,
-    /// A table with `access_token`, `accessToken` or `token`, and, if the program likes, `expires_in` in seconds, or a
-    /// moment in `expires_at`, `expires_on`, `expiration` or `expiry` (RFC 3339, or Unix seconds).
+    /// A table with `access_token`, `accessToken` or `token`, and optionally `expires_in` in seconds, or a moment
+    /// in `expires_at`, `expires_on`, `expiration` or `expiry` (RFC 3339, or Unix seconds).
     Plain,
 }
 
@@ -36,10 +36,10 @@ impl ExecFormat {
     }
 }
 
-/// What is wrong with the output. It continues "the program wrote …".
+/// The fault in the output. It continues "the program wrote …".
 #[derive(Debug)]
 pub(super) enum Flaw {
-    /// Only another program, or another setting, helps.
+    /// Only another program, or another setting, can correct it.
     Lasting(String),
     Passing(String),
 }
@@ -53,12 +53,12 @@ impl Flaw {
     }
 }
 
-/// Hides all that the output holds: each text of a document, or the whole.
+/// Hides the whole output: each text of a document, or the whole text.
 pub(super) fn hide(redactor: &mut Redactor, stdout: &[u8]) {
     const MOST: usize = 64;
     let mut texts = vec![Zeroizing::new(String::from_utf8_lossy(stdout).trim().to_owned())];
     if let Ok(document) = Document::parse(stdout) {
-        // What the protocol itself says is nobody's secret.
+        // The protocol's own words are not secret.
         let is_fixed = |text: &str| text.is_empty() || text.starts_with("client.authentication.k8s.io/");
         document.strings(&mut |text| {
             if !is_fixed(text) && !["ExecCredential", "Bearer", "bearer"].contains(&text) {
@@ -76,7 +76,7 @@ fn document(stdout: &[u8]) -> Result<Document, Flaw> {
     if stdout.trim_ascii().is_empty() {
         return Err(Flaw::Passing("nothing to its standard output".to_owned()));
     }
-    // The parser's error has a line and a column, and nothing of the text.
+    // The parser's error has a line and a column, and no part of the text.
     Document::parse(stdout).map_err(|error| Flaw::Passing(format!("something that is no JSON ({error})")))
 }
 

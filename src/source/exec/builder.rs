@@ -18,9 +18,9 @@ use super::process::Program;
 use super::{ExecCredential, ExecFormat};
 
 const API_VERSION: &str = "client.authentication.k8s.io/v1";
-/// The variable by which Kubernetes' clients say what they want.
+/// The variable in which Kubernetes' clients pass their request.
 const EXEC_INFO: &str = "KUBERNETES_EXEC_INFO";
-/// Just below the policy's `attempt_timeout` of 10 s, so that the source's own error is the one that is seen.
+/// Just below the policy's `attempt_timeout` of 10 s. Therefore the source's own error comes first.
 const TIMEOUT: Duration = Duration::from_secs(9);
 
 settings! {
@@ -66,7 +66,7 @@ impl ExecCredentialBuilder {
         }
     }
 
-    /// Adds an argument. It is handed over as it is: there is no shell. Default: none.
+    /// Adds an argument. It is passed unchanged: there is no shell. Default: none.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(Secret::new(arg));
         self
@@ -85,49 +85,49 @@ impl ExecCredentialBuilder {
         self
     }
 
-    /// Gives the program no other variables than those that were set, `PATH` and `HOME`. Default: all of this process.
+    /// Gives the program only the variables that were set, `PATH` and `HOME`. Default: all variables of this process.
     pub fn clear_env(mut self, clear: bool) -> Self {
         self.clear_env = clear;
         self
     }
 
-    /// The folder in which the program runs. Default: that of this process.
+    /// The folder in which the program runs. Default: the folder of this process.
     pub fn folder(mut self, path: impl Into<PathBuf>) -> Self {
         self.folder = Some(path.into());
         self
     }
 
-    /// What the program writes. Default: [`ExecFormat::Kubernetes`].
+    /// The form of the program's output. Default: [`ExecFormat::Kubernetes`].
     pub fn format(mut self, format: ExecFormat) -> Self {
         self.format = format;
         self
     }
 
     /// The version of the protocol, for an older program: `client.authentication.k8s.io/v1beta1`. Default:
-    /// `client.authentication.k8s.io/v1`. The program has to answer with the same one.
+    /// `client.authentication.k8s.io/v1`. The program must answer with the same version.
     pub fn api_version(mut self, version: impl Into<String>) -> Self {
         self.api_version = Some(version.into());
         self
     }
 
-    /// What the program is told of the cluster (`spec.cluster`: `server`, `certificate-authority-data`, `config`).
-    /// Default: nothing.
+    /// The program's information about the cluster (`spec.cluster`: `server`, `certificate-authority-data`,
+    /// `config`). Default: none.
     pub fn cluster(mut self, cluster: Value) -> Self {
         self.cluster = Some(cluster);
         self
     }
 
-    /// How long the program may take. Default 9 s, just below the policy's `attempt_timeout`. It ends with the attempt in
-    /// any case.
+    /// The time limit of the program. Default 9 s, just below the policy's `attempt_timeout`. The program also ends
+    /// with the attempt.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Checks the settings. The program is not started, and not looked for.
+    /// Checks the settings. It does not start or look for the program.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(mut self) -> Result<ExecCredential, BuildError> {
         if self.command.trim().is_empty() {
             return Err(BuildError::new("command", "is empty: name the program to start"));
@@ -179,8 +179,8 @@ impl ExecCredentialBuilder {
         Ok(info.to_string())
     }
 
-    /// Hides what the program is given: the arguments but for the names of options, the variables that were set, and those of
-    /// this process that are called like a secret.
+    /// Hides the program's inputs: the arguments except the names of options, the variables that were set, and
+    /// those variables of this process whose names suggest a secret.
     fn redactor(&self) -> Redactor {
         const SHORTEST: usize = 8;
         let mut redactor = Redactor::default();

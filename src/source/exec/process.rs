@@ -1,4 +1,4 @@
-//! One run of the program: bounded in time and output, and killed with all that it has started.
+//! One run of the program: bounded in time and output, and killed with all its child processes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::secret::Secret;
 
 /// In bytes, of the standard output. More is an error.
 const LONGEST_OUTPUT: usize = 64 * 1024;
-/// In bytes, of the standard error. More is read, so that the program can go on, and forgotten.
+/// In bytes, of the standard error. More is read and dropped, so that the program can continue.
 const LONGEST_ERROR: usize = 4 * 1024;
 
-/// What is started.
+/// The program to start.
 pub(super) struct Program {
     pub(super) command: String,
     pub(super) args: Vec<Secret>,
@@ -32,7 +32,7 @@ pub(super) struct Program {
     pub(super) folder: Option<PathBuf>,
 }
 
-/// What it left.
+/// The output of the program.
 pub(super) struct Output {
     pub(super) is_success: bool,
     pub(super) status: String,
@@ -41,7 +41,7 @@ pub(super) struct Output {
 }
 
 impl Program {
-    /// For people.
+    /// The text for messages.
     pub(super) fn shown(&self) -> String {
         format!("the program {:?}", printable(&self.command, 80))
     }
@@ -58,7 +58,7 @@ impl Program {
         }
     }
 
-    /// Starts it and waits for its end, for so long.
+    /// Starts the program and waits for its end, up to this limit.
     pub(super) async fn run(&self, limit: Duration) -> Result<Output, SourceError> {
         let mut running = Running(self.start()?);
         let Ok(ended) = tokio::time::timeout(limit, self.output(&mut running.0)).await else {
@@ -86,7 +86,7 @@ impl Program {
         command.spawn().map_err(|error| {
             let message = format!("{} cannot be started: {error}; check `command`", self.shown());
             match error.kind() {
-                // No memory, no file descriptors: that passes.
+                // No memory or no file descriptors: a later attempt may work.
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => SourceError::terminal(message),
                 _ => SourceError::transient(message),
             }
@@ -115,7 +115,7 @@ fn described(status: ExitStatus) -> String {
     printable(&status.to_string(), 60)
 }
 
-/// The output and what was read beside it. Where there is too much output, the rest is not waited for.
+/// Reads both outputs. If the standard output is too long, the rest is not awaited.
 async fn both(stdout: impl Future<Output = Read>, stderr: impl Future<Output = Read>) -> (Read, Read) {
     let (mut stdout, mut stderr) = (pin!(stdout), pin!(stderr));
     let (mut out, mut err) = (None, None);
@@ -147,8 +147,8 @@ async fn both(stdout: impl Future<Output = Read>, stderr: impl Future<Output = R
 
 type Read = io::Result<(Zeroizing<Vec<u8>>, bool)>;
 
-/// All of it up to the limit, and whether that was all. What comes after the limit is read and forgotten, if the rest is
-/// `drained`.
+/// Reads up to the limit. Returns the bytes, and whether they are all. If `drained`, the rest after the limit is
+/// read and dropped.
 async fn read(from: Option<impl AsyncRead + Unpin>, limit: usize, drained: bool) -> Read {
     let (mut kept, mut is_whole) = (Zeroizing::new(Vec::with_capacity(limit)), true);
     let Some(mut from) = from else { return Ok((kept, true)) };
@@ -167,16 +167,16 @@ async fn read(from: Option<impl AsyncRead + Unpin>, limit: usize, drained: bool)
     }
 }
 
-/// A program that runs. Dropped before the program has ended, it kills the program and all of its group.
+/// A running program. If it is dropped before the program's end, it kills the program and its whole group.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // `None` once its end has been waited for. Until then the number belongs to it, and to nobody else.
+        // `None` after the program's end has been awaited. Until then the number belongs to the program alone.
         let Some(id) = self.0.id() else { return };
         #[cfg(unix)]
         if let Some(group) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
-            // It fails only where nobody is left.
+            // This fails only if no process of the group is left.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         #[cfg(not(unix))]

@@ -24,8 +24,8 @@ const BASE: &str = "https://api.github.com";
 const MOST_REPOSITORIES: usize = 500;
 
 settings! {
-    /// The settings of [`GithubApp`], from code or by serde from a file. There `app_id`, `installation_id` and
-    /// `private_key_file` are required; durations are written like `"10s"`.
+    /// The settings of [`GithubApp`], from code or by serde from a file. In a file `app_id`, `installation_id` and
+    /// `private_key_file` are required, and durations are written like `"10s"`.
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct GithubAppBuilder {
@@ -85,34 +85,35 @@ impl GithubAppBuilder {
         self
     }
 
-    /// The app's private key in a PEM file, as GitHub gives it. The file is read again for each request. While it cannot be
-    /// read, the last key stays in use.
+    /// The app's private key in a PEM file, in GitHub's form. The file is read again for each request. While it
+    /// cannot be read, the last key stays in use.
     pub fn private_key_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.private_key_file = Some(path.into());
         self
     }
 
-    /// Asks for this permission, such as `contents` with `read`. A second value for the same name replaces the first.
-    /// Default: all permissions of the installation.
+    /// Requests this permission, such as `contents` with `read`. A second value for the same name replaces the
+    /// first. Default: all permissions of the installation.
     pub fn permission(mut self, name: impl Into<String>, access: impl Into<String>) -> Self {
         self.permissions.insert(name.into(), access.into());
         self
     }
 
-    /// Adds a repository that the token is for, by its name without the owner. Default: all repositories of the installation.
-    /// At most 500.
+    /// Adds a repository for which the token is valid, by its name without the owner. Default: all repositories of
+    /// the installation. At most 500.
     pub fn repository(mut self, name: impl Into<String>) -> Self {
         self.repositories.push(name.into());
         self
     }
 
-    /// The same by the repository's id.
+    /// The same with the repository's id.
     pub fn repository_id(mut self, id: u64) -> Self {
         self.repository_ids.push(id);
         self
     }
 
-    /// Where the API is. Default: `https://api.github.com`. At a GitHub Enterprise Server: `https://<host>/api/v3`.
+    /// The address of the API. Default: `https://api.github.com`. For a GitHub Enterprise Server:
+    /// `https://<host>/api/v3`.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
@@ -121,7 +122,7 @@ impl GithubAppBuilder {
     /// Checks the settings, and reads the key's file.
     ///
     /// # Errors
-    /// A setting that cannot work, or two that exclude each other; the error names it.
+    /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(mut self) -> Result<GithubApp, BuildError> {
         if self.app_id.trim().is_empty() {
             return Err(BuildError::new(
@@ -169,7 +170,7 @@ impl GithubAppBuilder {
         Ok(endpoint)
     }
 
-    /// Sorted: the order has no meaning.
+    /// Sorted, because the order has no meaning.
     fn body(&mut self) -> Option<serde_json::Value> {
         let mut parts = Vec::new();
         if !self.permissions.is_empty() {
@@ -206,7 +207,7 @@ impl GithubAppBuilder {
     }
 }
 
-/// GitHub takes no other signature.
+/// GitHub accepts no other signature.
 fn check(key: &PrivateKey) -> Result<(), String> {
     match key.algorithm() {
         Algorithm::Rs256 => Ok(()),
@@ -217,7 +218,7 @@ fn check(key: &PrivateKey) -> Result<(), String> {
     }
 }
 
-/// The app's id is a number, and its client id is a text.
+/// The app's id is a number, and its client id is text.
 fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Secret::deserialize(deserializer).map(|text| text.expose().to_owned())
 }

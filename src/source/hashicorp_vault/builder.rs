@@ -20,9 +20,9 @@ use crate::transport::{Configure, Endpoint, Transport, http_setters};
 const JWT_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 settings! {
-    /// The settings of [`Vault`], from code or by serde from a file. There `url` is required, and one of `role_id`
-    /// (`AppRole`) and `role` (Kubernetes). `secret_id` is written as it is, or as `{ file = "path" }`, or as `{ env =
-    /// "NAME" }`. Durations are written like `"10s"`.
+    /// The settings of [`Vault`], from code or by serde from a file. In a file `url` is required, and one of
+    /// `role_id` (`AppRole`) and `role` (Kubernetes). `secret_id` is a value, `{ file = "path" }`, or
+    /// `{ env = "NAME" }`. Durations are written like `"10s"`.
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct VaultBuilder {
@@ -82,8 +82,8 @@ impl VaultBuilder {
         self
     }
 
-    /// The secret id in a file, without the line break at its end. The file is read again for each login. While it cannot be
-    /// read, the last one stays in use.
+    /// The secret id in a file, without the line break at its end. The file is read again for each login. While it
+    /// cannot be read, the last secret id stays in use.
     pub fn secret_id_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.secret_id = Some(SecretOrigin::File(path.into()));
         self
@@ -95,21 +95,22 @@ impl VaultBuilder {
         self
     }
 
-    /// For Kubernetes: where the token of the service account is. The file is read for each login. Default:
+    /// For Kubernetes: the file with the token of the service account. The file is read for each login. Default:
     /// `/var/run/secrets/kubernetes.io/serviceaccount/token`.
     pub fn jwt_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.jwt_file = Some(path.into());
         self
     }
 
-    /// The JWT of the login is the token of this source, in place of a file (a chain). With [`mount`](Self::mount) it serves
-    /// Vault's JWT login as well. A [handle](crate::TokenHandle) is a source too, and keeps the JWT between two logins.
+    /// The JWT of the login is the token of this source, in place of a file (a chain). With [`mount`](Self::mount)
+    /// this works for Vault's JWT login too. A [handle](crate::TokenHandle) is a source too, and keeps the JWT
+    /// between two logins.
     pub fn jwt(mut self, source: impl TokenSource) -> Self {
         self.jwt = Some(BoxSource::new(source));
         self
     }
 
-    /// Where the login is mounted. Default: `approle` or `kubernetes`.
+    /// The mount path of the login. Default: `approle` or `kubernetes`.
     pub fn mount(mut self, path: impl Into<String>) -> Self {
         self.mount = Some(path.into());
         self
@@ -124,7 +125,7 @@ impl VaultBuilder {
     /// Checks the settings, and reads a file of the secret id.
     ///
     /// # Errors
-    /// A setting that cannot work, or two that exclude each other; the error names it.
+    /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(mut self) -> Result<Vault, BuildError> {
         let (login, usual_mount) = self.login()?;
         let mount = self.mount.as_deref().unwrap_or(usual_mount).trim_matches('/');
@@ -154,7 +155,7 @@ impl VaultBuilder {
         Ok(endpoint)
     }
 
-    /// With the mount that it usually has.
+    /// The login with its usual mount path.
     fn login(&mut self) -> Result<(Login, &'static str), BuildError> {
         match (self.role_id.take(), self.role.take()) {
             (Some(_), Some(_)) => {

@@ -1,4 +1,4 @@
-//! What Vault says of a token: its lease.
+//! The lease of a token, from Vault's answers.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::transport::{Document, lifetime};
 #[derive(Clone)]
 pub(super) struct Lease {
     pub(super) secret: Secret,
-    /// Zero: it does not end, if a login said so.
+    /// Zero: the token does not end, if this lease is from a login.
     pub(super) lasts: Duration,
-    /// The lease that the login gave.
+    /// The lease from the login.
     first: Duration,
     pub(super) is_renewable: bool,
     /// Its end, by the boot clock.
@@ -23,7 +23,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// From the answer to a login or to a renewal.
+    /// Reads the answer to a login or to a renewal.
     pub(super) fn read(mut answer: Answer, now: Duration) -> Result<Self, SourceError> {
         let document = answer.json();
         if let Some(secret) = document.as_ref().ok().and_then(|document| document.text("/auth/client_token"))
@@ -53,19 +53,19 @@ impl Lease {
         Self { first: self.first, ..renewed }
     }
 
-    /// Of a renewed one. What can be renewed has an end, and Vault counts in whole seconds.
+    /// For a renewed lease. A lease that can be renewed has an end, and Vault counts whole seconds.
     pub(super) fn has_ended(&self) -> bool {
         self.lasts.is_zero()
     }
 
-    /// Vault renews a lease for less and less where the token's longest life ends.
+    /// Near the end of a token's longest life Vault shortens each renewed lease.
     pub(super) fn is_near_its_end(&self) -> bool {
         self.lasts <= self.first / 2
     }
 }
 
 fn refused(answer: &Answer, document: Option<&Document>) -> SourceError {
-    // 412: this server has not heard yet of what another one has written.
+    // 412: this server does not know yet what another one has written.
     let may_pass = answer.may_pass()
         || answer.status() == StatusCode::PRECONDITION_FAILED
         || answer.retry_after().is_some();

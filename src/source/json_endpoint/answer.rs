@@ -1,4 +1,4 @@
-//! Where in the answer the token stands, and its end.
+//! The places of the token and of its end in the answer.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use crate::error::SourceError;
 use crate::token::{Token, TokenType};
 use crate::transport::{Answer, Document, Pointer, lifetime, moment};
 
-/// What the answer looks like.
+/// The form of the answer.
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) token: Pointer,
     pub(crate) ends: Ends,
     pub(crate) kind: TokenType,
-    /// Which statuses time alone may change.
+    /// The statuses after which a later attempt may succeed.
     pub(crate) transient: Vec<StatusCode>,
-    /// Where a refusal says why; otherwise in the usual places.
+    /// The place of the explanation in a refusal. `None`: the usual places.
     pub(crate) reason: Option<Pointer>,
 }
 
 /// How the token's end is known.
 #[derive(Debug)]
 pub(crate) enum Ends {
-    /// It is not: the policy's `missing_lifetime`.
+    /// It is not known: the policy's `missing_lifetime` applies.
     Unknown,
     Fixed(Duration),
     Lifetime(Pointer),
@@ -45,7 +45,7 @@ impl Shape {
 
     pub(crate) fn read(&self, mut answer: Answer) -> Result<Token, SourceError> {
         let document = answer.json();
-        // Before anything is quoted: some servers send a token along with an error.
+        // This comes before any quoting, because some servers send a token along with an error.
         if let Some(secret) = document.as_ref().ok().and_then(|document| document.text(self.token.as_str())) {
             answer.hide(secret);
         }
@@ -75,7 +75,7 @@ impl Shape {
         Ok(self.ending(Token::new(secret).with_type(self.kind.clone()), answer, document))
     }
 
-    /// A place that holds nothing says nothing: then it is as if no place had been configured.
+    /// If the configured place is empty, the result is the same as without a configured place.
     fn ending(&self, token: Token, answer: &Answer, document: &Document) -> Token {
         let found = |pointer: &Pointer| document.get(pointer.as_str()).cloned();
         match &self.ends {
@@ -88,7 +88,7 @@ impl Shape {
             },
             Ends::At(pointer) => match found(pointer).map(|value| moment(&value)) {
                 None => token,
-                // Counted by the clock of the server that wrote it, if it says what its clock shows.
+                // Compared with the clock of the server that wrote it, if the server gives its time.
                 Some(Some(moment)) if answer.date().is_some() => {
                     token.with_lifetime(moment.duration_since(answer.server_time()).unwrap_or_default())
                 }

@@ -35,7 +35,7 @@ settings! {
     pub struct JsonEndpointBuilder {
         #[serde(default, deserialize_with = "method")]
         method: Method,
-        /// Its query may hold a key, so it is hidden until it has been checked.
+        /// The URL's query may contain a key. Therefore the URL is hidden until it has been checked.
         url: Secret,
         #[serde(default, deserialize_with = "secret_table")]
         header: BTreeMap<String, Secret>,
@@ -102,16 +102,16 @@ impl JsonEndpointBuilder {
         }
     }
 
-    /// Adds a header. Its value is treated as a secret, whatever it is. A second value for the same name
-    /// replaces the first. Default: `Accept: application/json`, and the body's `Content-Type`.
+    /// Adds a header. Its value is always treated as a secret. A second value for the same name replaces the first.
+    /// Default: `Accept: application/json`, and the body's `Content-Type`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.header.insert(name.into(), Secret::new(value));
         self
     }
 
-    /// Adds a header whose value is made anew for each request, such as a JWT that lasts a minute. It goes
-    /// before a [`header`](Self::header) of that name. It runs where the source runs, so it must not block;
-    /// its error is a transient failure of the fetch, and is quoted.
+    /// Adds a header whose value is made anew for each request, such as a JWT that lasts a minute. It has priority
+    /// over a [`header`](Self::header) of that name. The closure runs on the source's arbiter, so it must not
+    /// block. Its error is a transient failure of the fetch, and is quoted.
     pub fn header_fn<F, E>(mut self, name: impl Into<String>, make: F) -> Self
     where
         F: Fn() -> Result<String, E> + Send + Sync + 'static,
@@ -121,73 +121,73 @@ impl JsonEndpointBuilder {
         self
     }
 
-    /// Sends the token of this source as `Authorization`, with its scheme (a chain). It goes before a
-    /// [`header`](Self::header) of that name. The [handle](crate::TokenHandle) of an actor of its own is a source too: then
-    /// the token is fetched only when it has expired.
+    /// Sends the token of this source as `Authorization`, with its scheme (a chain). It has priority over a
+    /// [`header`](Self::header) of that name. The [handle](crate::TokenHandle) of another actor is a source too.
+    /// Then the token is fetched only when it has expired.
     pub fn authorization(mut self, source: impl TokenSource) -> Self {
         self.links.push((AUTHORIZATION.to_string(), Shown::WithScheme, BoxSource::new(source)));
         self
     }
 
-    /// Sends the token of this source in this header, without a scheme: as `X-Vault-Token`, say.
+    /// Sends the token of this source in this header, without a scheme, for example as `X-Vault-Token`.
     pub fn header_token(mut self, name: impl Into<String>, source: impl TokenSource) -> Self {
         self.links.push((name.into(), Shown::Bare, BoxSource::new(source)));
         self
     }
 
-    /// Sends this as JSON. Default: no body.
+    /// Sends this value as JSON. Default: no body.
     pub fn body_json(mut self, body: serde_json::Value) -> Self {
         self.body_json = Some(Document::new(body));
         self
     }
 
-    /// Sends these as `application/x-www-form-urlencoded`. Default: no body.
+    /// Sends these pairs as `application/x-www-form-urlencoded`. Default: no body.
     pub fn form<N: Into<String>, V: Into<String>>(mut self, pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         self.form = Some(pairs.into_iter().map(|(name, value)| (name.into(), Secret::new(value))).collect());
         self
     }
 
-    /// Where in the answer the token stands (RFC 6901); `""` is the answer itself. Default: `/access_token`.
+    /// The place of the token in the answer (RFC 6901). `""` is the answer itself. Default: `/access_token`.
     pub fn token_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.token_pointer = Some(pointer.into());
         self
     }
 
-    /// Where its lifetime stands, in seconds: a number, or one in quotes. Where nothing stands there, and by
-    /// default, the policy's `missing_lifetime` is assumed. One of the three ways to know its end.
+    /// The place of the lifetime, in seconds: a number, or a number in quotes. If the place is empty, and by
+    /// default, the policy's `missing_lifetime` applies. One of the three ways to know the end.
     pub fn lifetime_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.lifetime_pointer = Some(pointer.into());
         self
     }
 
-    /// Where the moment of its end stands: RFC 3339, or Unix seconds as a number or in quotes. Where nothing
-    /// stands there, the policy's `missing_lifetime` is assumed. One of the three ways to know its end.
+    /// The place of the moment of the end: RFC 3339, or Unix seconds as a number or in quotes. If the place is
+    /// empty, the policy's `missing_lifetime` applies. One of the three ways to know the end.
     pub fn expires_at_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.expires_at_pointer = Some(pointer.into());
         self
     }
 
-    /// How long each token lasts, where the server does not say. One of the three ways to know its end.
+    /// The lifetime of each token, if the server does not state it. One of the three ways to know the end.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// The scheme under which the token is presented. Default: `Bearer`.
+    /// The scheme under which the token is sent. Default: `Bearer`.
     pub fn token_type(mut self, kind: TokenType) -> Self {
         self.token_type = kind;
         self
     }
 
-    /// Adds a status that time alone may change, beside 408, 425, 429 and 5xx. Default: none.
+    /// Adds a status after which a later attempt may succeed, beside 408, 425, 429 and 5xx. Default: none.
     pub fn transient_status(mut self, status: u16) -> Self {
         self.transient_status.push(status);
         self
     }
 
-    /// Where in the answer of a refusal the server says why. Default: the usual places (`error_description`, `message`,
-    /// `error.message`, `detail`, `error` and others). What is found is quoted on one line, unless something that was sent
-    /// can be read in it.
+    /// The place of the server's explanation in a refusal. Default: the usual places (`error_description`,
+    /// `message`, `error.message`, `detail`, `error` and others). The text is quoted on one line, unless it
+    /// contains anything that was sent.
     pub fn error_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.error_pointer = Some(pointer.into());
         self
@@ -196,7 +196,7 @@ impl JsonEndpointBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work, or two that exclude each other; the error names it.
+    /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(mut self) -> Result<JsonEndpoint, BuildError> {
         let shape = self.shape()?;
         let body = self.body()?;
@@ -255,7 +255,7 @@ impl JsonEndpointBuilder {
         Ok(Shape { token, ends, kind: self.token_type.clone(), transient, reason })
     }
 
-    /// With its media type.
+    /// The body with its media type.
     fn body(&self) -> Result<Option<(&'static str, Bytes)>, BuildError> {
         let field = match (&self.body_json, &self.form) {
             (Some(_), Some(_)) => {
@@ -281,10 +281,10 @@ impl JsonEndpointBuilder {
         Ok(body?.map(|body| ("application/json", body)))
     }
 
-    /// Hides what is sent, all but what `header_fn` will make.
+    /// Hides the texts that are sent, except those of `header_fn`.
     fn redactor(&self) -> Redactor {
         let mut redactor = Redactor::default();
-        // A media type is no secret, and an error may have to name one.
+        // A media type is not secret, and an error may have to name it.
         let plain = |name: &str| ["accept", "content-type"].contains(&name.to_ascii_lowercase().as_str());
         let headers = self.header.iter().filter(|(name, _)| !plain(name)).map(|(_, value)| value);
         for value in headers {

@@ -8,14 +8,14 @@ use crate::secret::header_of;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::Request;
 
-/// Whose token is sent, and where.
+/// The source of the token, and its header.
 pub(super) struct Link {
     pub(super) name: HeaderName,
     pub(super) shown: Shown,
     pub(super) source: BoxSource,
 }
 
-/// How a token stands in a header.
+/// The form of a token in a header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
     WithScheme,
@@ -23,7 +23,7 @@ pub(super) enum Shown {
 }
 
 impl Link {
-    /// Asks the source for its token, and puts it on the request.
+    /// Gets the source's token, and puts it on the request.
     pub(super) async fn add_to(&self, request: &mut Request, cx: &FetchContext) -> Result<(), SourceError> {
         let failed = |error: SourceError| error.within(&format!("the token for the header {:?}", self.name));
         let token = self.source.fetch(cx.for_link()).await.map_err(failed)?;

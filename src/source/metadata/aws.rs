@@ -25,23 +25,25 @@ pub use builder::AwsWebIdentityBuilder;
 
 /// The shortest life of a token that the service gives.
 const SHORTEST: Duration = Duration::from_secs(60);
-/// The keys must last so much longer than a token, so that they are kept.
+/// The keys must last this much longer than a token. Otherwise they are renewed.
 const SPARE: Duration = Duration::from_secs(60);
-/// A token that lasts as long as its keys is asked for with so much less: two clocks differ, and a request takes time.
+/// A token that would last as long as its keys is requested with a lifetime that is shorter by this: two clocks
+/// differ, and a request takes time.
 const CUT: Duration = Duration::from_secs(30);
 
-/// JWTs for the identity that a program has from AWS. An API elsewhere accepts them by `OpenID` Connect, or an authorization
-/// server exchanges them. See [`Metadata::aws_web_identity`](super::Metadata::aws_web_identity).
+/// JWTs for the identity that a program has from AWS. An API outside of AWS accepts them by `OpenID` Connect, or an
+/// authorization server exchanges them. See [`Metadata::aws_web_identity`](super::Metadata::aws_web_identity).
 ///
-/// The keys of AWS sign requests, and are no tokens. So the keys of the instance, the container or the role are fetched, and
-/// sign a request for a token to the token service of the region (`GetWebIdentityToken`). They are kept until 5 min before their
-/// end. A token cannot outlive the keys that sign for it. So keys that end earlier than a token of the wanted lifetime are
-/// replaced too. Where there are no keys that last longer, a token that lasts less is asked for.
-/// The account must have outbound identity federation turned on, and the role the permission `sts:GetWebIdentityToken`.
+/// AWS' keys sign requests, and are not tokens. The source fetches the keys of the instance, the container or the
+/// role. With these keys it signs a request for a token to the token service of the region (`GetWebIdentityToken`).
+/// Keys are kept until 5 min before their end. A token cannot outlive its signing keys. Therefore keys that end
+/// earlier than a token of the requested lifetime are replaced too. If there are no keys that last longer, a token
+/// with a shorter lifetime is requested. The account must have outbound identity federation turned on, and the role
+/// needs the permission `sts:GetWebIdentityToken`.
 ///
-/// # Where the keys come from
+/// # The origin of the keys
 ///
-/// The first that is set; a setting goes before the environment:
+/// The first of these that is set. A setting has priority over the environment:
 ///
 /// | where the program runs | setting | environment |
 /// |---|---|---|
@@ -50,20 +52,21 @@ const CUT: Duration = Duration::from_secs(30);
 /// | EC2 | `imds_url` | none: the instance's metadata service, version 2 |
 ///
 /// # Errors of a fetch
-/// Transient: the network, 404 (the instance has no role yet), 408, 425, 429, 5xx, `Throttling`, keys that have expired or
-/// end before the token would, a request that was signed by a clock which differs from the service's by 30 s or more, and an answer that cannot be read. The
-/// next request is then signed with new keys, or by the service's clock. Terminal: any other refusal (`AccessDenied`: the role
-/// lacks the permission; `OutboundWebIdentityFederationDisabled`: the account has to turn it on), and a redirect.
+/// Transient: the network, 404 (the instance has no role yet), 408, 425, 429, 5xx, `Throttling`, keys that have
+/// expired or end before the token would, a request that was signed with a clock that differs from the service's by
+/// 30 s or more, and an answer that cannot be read. The next request is then signed with new keys, or with the
+/// service's clock. Terminal: any other refusal (`AccessDenied`: the role lacks the permission;
+/// `OutboundWebIdentityFederationDisabled`: the account must turn it on), and a redirect.
 pub struct AwsWebIdentity {
     wanted: Wanted,
     origin: Origin,
-    /// A setting names whose tokens these are.
+    /// A setting names the identity of these tokens.
     is_named: bool,
     transport: Transport,
     sts_url: Option<String>,
-    /// Held for a whole fetch.
+    /// Held during a whole fetch.
     state: Mutex<State>,
-    /// Where the region was known from the beginning.
+    /// The region, if it was known from the beginning.
     known: Option<String>,
 }
 
@@ -72,7 +75,7 @@ struct State {
     keys: Option<Keys>,
 }
 
-/// What is asked for.
+/// The parameters of the requested token.
 struct Wanted {
     audience: Vec<String>,
     lifetime: Duration,
@@ -127,10 +130,10 @@ impl AwsWebIdentity {
         }
     }
 
-    /// Takes new keys if those in hand end soon, or before a token would.
+    /// Fetches new keys if the present ones end soon, or before a token would.
     async fn renew_keys(&self, state: &mut State, cx: &FetchContext) -> Result<(), SourceError> {
         let left = match (&state.sts, &state.keys) {
-            // A token that was rejected may stand for a role that the machine no longer has.
+            // A token that was rejected may represent a role that the machine no longer has.
             (Some(sts), Some(keys)) if cx.reason != Reason::Rejected => keys.left(sts.wall(cx)),
             _ => Duration::ZERO,
         };
@@ -139,7 +142,7 @@ impl AwsWebIdentity {
         }
         match self.origin.keys(state.sts.as_ref(), cx).await {
             Ok(keys) => state.keys = Some(keys),
-            // Those in hand sign for a token that lasts less.
+            // The present keys sign for a token with a shorter lifetime.
             Err(_) if left > RENEWED => {}
             Err(error) => return Err(error),
         }
@@ -166,7 +169,7 @@ fn read(mut answer: Answer) -> Result<Token, SourceError> {
     })
 }
 
-/// What may stand in the name of a host.
+/// Whether all characters are allowed in the name of a host.
 fn is_region(text: &str) -> bool {
     let is_name = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
     (1..=32).contains(&text.len())

@@ -22,9 +22,10 @@ const API_VERSION: &str = "2018-02-01";
 /// [`Metadata::azure_imds`](super::Metadata::azure_imds).
 ///
 /// # Errors of a fetch
-/// Transient: the network, 404 (the identity is not there yet), 408, 410 (the service is being updated, for up to 70 s), 425,
-/// 429, 5xx, and an answer without a token. The service is asked again by the policy: in the flight, and after its cooldown,
-/// which is 10 s at most by default. Terminal: any other refusal (400: the machine has no such identity), and a redirect.
+/// Transient: the network, 404 (the identity is not there yet), 408, 410 (the service is being updated, for up to
+/// 70 s), 425, 429, 5xx, and an answer without a token. The policy decides when the service is called again: in the
+/// flight, and after its cooldown, which is 10 s at most by default. Terminal: any other refusal (400: the machine
+/// has no such identity), and a redirect.
 pub struct AzureImds {
     server: Server,
     shape: Shape,
@@ -32,8 +33,8 @@ pub struct AzureImds {
 }
 
 settings! {
-    /// The settings of [`AzureImds`], from code or by serde from a file. There `resource` is required; durations are written
-    /// like `"3s"`.
+    /// The settings of [`AzureImds`], from code or by serde from a file. In a file `resource` is required, and
+    /// durations are written like `"3s"`.
     #[derive(Clone, Debug)]
     #[must_use = "it does nothing until it is built"]
     pub struct AzureImdsBuilder {
@@ -56,19 +57,19 @@ impl AzureImdsBuilder {
         Self { resource, client_id: None, object_id: None, resource_id: None, base_url: None, timeout: None }
     }
 
-    /// Whose tokens: a user-assigned identity, by its client id. Default: the machine's own, or its only one.
+    /// Selects a user-assigned identity by its client id. Default: the machine's own, or its only one.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = Some(id.into());
         self
     }
 
-    /// The same, by its object id.
+    /// The same, with its object id.
     pub fn object_id(mut self, id: impl Into<String>) -> Self {
         self.object_id = Some(id.into());
         self
     }
 
-    /// The same, by its resource id (`/subscriptions/...`).
+    /// The same, with its resource id (`/subscriptions/...`).
     pub fn resource_id(mut self, id: impl Into<String>) -> Self {
         self.resource_id = Some(id.into());
         self
@@ -80,7 +81,7 @@ impl AzureImdsBuilder {
         self
     }
 
-    /// How long one request may take. Default 3 s.
+    /// The time limit of one request. Default 3 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -89,7 +90,7 @@ impl AzureImdsBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work, or two that exclude each other; the error names it.
+    /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(self) -> Result<AzureImds, BuildError> {
         let mut query = vec![("api-version", API_VERSION), ("resource", one_resource(&self.resource)?)];
         let identities = [

@@ -1,4 +1,4 @@
-//! The agent of Azure Arc: a challenge whose answer lies in a file that only some may read.
+//! The agent of Azure Arc: the answer to its challenge is in a file that only some users may read.
 
 use std::fmt;
 use std::io;
@@ -25,20 +25,21 @@ use crate::transport::{Answer, Pointer};
 const BASE: &str = "http://127.0.0.1:40342";
 const PATH: &str = "/metadata/identity/oauth2/token";
 const API_VERSION: &str = "2020-06-01";
-/// In bytes. The agent writes no longer key.
+/// In bytes. The agent never writes a longer key.
 const LONGEST_KEY: u64 = 4096;
 
 /// Tokens of the agent of Azure Arc, for the identity of a machine outside of Azure. See
 /// [`Metadata::azure_arc`](super::Metadata::azure_arc).
 ///
-/// The agent answers 401 and names a file, which only root and the group `himds` may read. Its contents go with a second
-/// request. A program that could listen in the agent's place would so be handed any file: therefore the file has to be a
-/// `.key` directly in the agent's own folder, also after symbolic links have been followed, and has 4096 bytes at most.
+/// The agent answers 401 and names a file that only root and the group `himds` may read. The file's contents are
+/// sent with a second request. A program in the agent's place could name any file, and would get its contents.
+/// Therefore the file must be a `.key` directly in the agent's own folder, also after symbolic links have been
+/// followed, and may have 4096 bytes at most.
 ///
 /// # Errors of a fetch
-/// Terminal: a challenge that names another file, or none; a refusal other than those below; a redirect. Transient: the
-/// network (the agent does not run), the key file cannot be read, 404, 408, 410, 425, 429, 5xx, a 401 to the second request,
-/// and an answer without a token.
+/// Terminal: a challenge that names another file, or none; a refusal other than those below; a redirect. Transient:
+/// the network (the agent does not run), a key file that cannot be read, 404, 408, 410, 425, 429, 5xx, a 401 to the
+/// second request, and an answer without a token.
 pub struct AzureArc {
     server: Server,
     shape: Shape,
@@ -46,8 +47,8 @@ pub struct AzureArc {
 }
 
 settings! {
-    /// The settings of [`AzureArc`], from code or by serde from a file. There `resource` is required; durations are written
-    /// like `"3s"`.
+    /// The settings of [`AzureArc`], from code or by serde from a file. In a file `resource` is required, and
+    /// durations are written like `"3s"`.
     #[derive(Clone, Debug)]
     #[must_use = "it does nothing until it is built"]
     pub struct AzureArcBuilder {
@@ -66,7 +67,7 @@ impl AzureArcBuilder {
         Self { resource, folder: None, base_url: None, timeout: None }
     }
 
-    /// The agent's own folder, in which it puts its key files. Default: `/var/opt/azcmagent/tokens`; on Windows
+    /// The agent's own folder, which contains its key files. Default: `/var/opt/azcmagent/tokens`; on Windows
     /// `%ProgramData%\AzureConnectedMachineAgent\Tokens`.
     pub fn folder(mut self, path: impl Into<PathBuf>) -> Self {
         self.folder = Some(path.into());
@@ -79,7 +80,7 @@ impl AzureArcBuilder {
         self
     }
 
-    /// How long one request may take. Default 3 s.
+    /// The time limit of one request. Default 3 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -88,11 +89,11 @@ impl AzureArcBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(self) -> Result<AzureArc, BuildError> {
         let query = [("api-version", API_VERSION), ("resource", one_resource(&self.resource)?)];
         let server = Server::new(self.base_url.as_deref().unwrap_or(BASE), PATH, &query, self.timeout)?;
-        // A key file of this machine belongs to nobody else.
+        // A key file of this machine must not leave this machine.
         server.endpoint.check_plaintext(false).map_err(|_| {
             BuildError::new(
                 "base_url",
@@ -120,7 +121,7 @@ fn default_folder() -> PathBuf {
 const HEADER: (&str, &str) = ("metadata", "true");
 
 impl AzureArc {
-    /// The file that the challenge names.
+    /// The file in the challenge.
     fn key_file(&self, answer: &Answer) -> Result<PathBuf, SourceError> {
         let challenges = challenges(answer.headers());
         let realm = challenges.iter().filter(|challenge| challenge.scheme == "basic");
@@ -144,7 +145,7 @@ impl AzureArc {
         ))
     }
 
-    /// Its contents, read off the arbiter.
+    /// The contents of the file, read in another thread.
     async fn key(&self, path: PathBuf) -> Result<Zeroizing<String>, SourceError> {
         let (shown, folder) = (shown(&path), self.folder.clone());
         let read = tokio::task::spawn_blocking(move || read_key(&path, &folder)).await;

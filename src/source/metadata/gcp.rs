@@ -15,19 +15,19 @@ use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::{Answer, Pointer};
 
-/// The address is the same for all machines. The name `metadata.google.internal` would ask a name server first.
+/// The address is the same for all machines. The name `metadata.google.internal` would need a name server first.
 const BASE: &str = "http://169.254.169.254";
-/// Sent with each request, and there in each answer.
+/// Sent with each request, and required in each answer.
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
 const GOOGLE: &str = "Google";
-/// The server gives the same token until 4 to 5 minutes before its end. An earlier refresh would bring the old token.
+/// The server gives the same token until 4 to 5 minutes before its end. An earlier refresh would get the old token.
 const EARLIEST: Duration = Duration::from_secs(225);
 
 /// Tokens of Google's metadata server, for the service account of the machine. See [`Metadata::gcp`](super::Metadata::gcp).
 ///
-/// The header `Metadata-Flavor: Google` is sent, and has to be in the answer: another server at that address, such as a
-/// proxy, gives no token. A token is refreshed 225 s before its end at the earliest, because the server gives the same one
-/// until then.
+/// The header `Metadata-Flavor: Google` is sent, and must be in the answer. Therefore a token from another server
+/// at that address, such as a proxy, is refused. A token is refreshed 225 s before its end at the earliest, because
+/// the server gives the same token until then.
 ///
 /// # Errors of a fetch
 /// Transient: the network, 404 (the machine has no service account yet), 408, 425, 429, 5xx, an answer without the header,
@@ -35,7 +35,7 @@ const EARLIEST: Duration = Duration::from_secs(225);
 pub struct GcpMetadata {
     server: Server,
     shape: Shape,
-    /// An identity token: its answer is the token itself.
+    /// Whether it is an identity token: then the answer is the token itself.
     is_identity: bool,
     is_named: bool,
 }
@@ -56,19 +56,20 @@ settings! {
 }
 
 impl GcpMetadataBuilder {
-    /// Whose tokens: the email address of a service account that the machine has. Default: `default`, its first one.
+    /// Selects a service account of the machine by its email address. Default: `default`, the first one.
     pub fn account(mut self, email: impl Into<String>) -> Self {
         self.account = Some(email.into());
         self
     }
 
-    /// The scopes to ask for, with spaces or commas between them. Default: those that the machine was given.
+    /// The requested scopes, with spaces or commas between them. Default: those of the machine.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// Asks for an identity token (a JWT) for this audience: what Cloud Run and many others want. Default: an access token.
+    /// Requests an identity token (a JWT) for this audience, as Cloud Run and many others require. Default: an
+    /// access token.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
@@ -80,7 +81,7 @@ impl GcpMetadataBuilder {
         self
     }
 
-    /// How long one request may take. Default 3 s.
+    /// The time limit of one request. Default 3 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -89,7 +90,7 @@ impl GcpMetadataBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(self) -> Result<GcpMetadata, BuildError> {
         let account = self.account.as_deref().unwrap_or("default");
         let is_email = |char: char| char.is_ascii_alphanumeric() || "@.-_+:".contains(char);
@@ -150,7 +151,7 @@ fn identity_token(answer: &Answer) -> Result<Token, SourceError> {
     let claims = Claims::of(text).ok_or_else(|| answer.nonsense("with something that is no JWT"))?;
     let token = Token::new(text);
     Ok(match claims.moment("exp") {
-        // Counted by the clock of the server, if it says what its clock shows.
+        // Compared with the clock of the server, if the server gives its time.
         Some(end) => token.with_lifetime(end.duration_since(answer.server_time()).unwrap_or_default()),
         None => token,
     })

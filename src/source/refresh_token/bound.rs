@@ -1,7 +1,7 @@
-//! The key that a login's tokens are bound to (`DPoP`, RFC 9449 section 5).
+//! The key to which a login's tokens are bound (`DPoP`, RFC 9449 section 5).
 //!
-//! A public client's refresh token is bound to the key that it was asked for with: no other key can spend it. A
-//! confidential client's is not, but the access token beside it is.
+//! A public client's refresh token is bound to the key with which it was requested: it cannot be used with another
+//! key. A confidential client's refresh token is not bound, but the access token beside it is.
 
 use super::Inner;
 use crate::oauth::dpop::DpopKey;
@@ -10,20 +10,20 @@ use crate::transport::printable;
 use crate::vault::{Record, VaultError};
 
 impl<V> Inner<V> {
-    /// The first generation of a login at this client's server.
+    /// The first generation of a login of this client at its server.
     pub(super) fn first(&self, refresh_token: &str) -> Result<Record, VaultError> {
         let record = Record::first(refresh_token, self.client.shown(), self.client.id())?;
         Ok(self.bound(record, self.client.dpop_key()))
     }
 
-    /// The record of tokens that this key was used for. A key that was generated stands in the record of a refresh token
-    /// that is bound to it, so that the next process can go on.
+    /// The record of tokens that were requested with this key. A generated key is stored in the record of a refresh
+    /// token that is bound to it. Therefore the next process can continue.
     pub(super) fn bound(&self, record: Record, key: Option<&DpopKey>) -> Record {
         let generated = key.and_then(DpopKey::generated).filter(|_| !self.client.is_confidential());
         record.bound_to(key.map(DpopKey::thumbprint), generated)
     }
 
-    /// The key with which the record's refresh token is sent. `known`: one that was found in a record before.
+    /// The key with which the record's refresh token is sent. `known`: a key that was found in a record before.
     pub(super) fn key(
         &self,
         record: &Record,
@@ -54,13 +54,13 @@ impl<V> Inner<V> {
     }
 }
 
-/// The access token of a record, with its key. `None`: it is bound to another one.
+/// The access token of a record, with its key. `None`: the token is bound to another key.
 pub(super) fn with_key(token: Token, record: &Record, key: Option<&DpopKey>) -> Option<Token> {
     match key {
         Some(key) if token.is_bound() => {
             (record.thumbprint() == Some(key.thumbprint())).then(|| key.bind(token))
         }
-        // Whoever asks for bound tokens wants no other, and a bound one is of no use without its key.
+        // A client with bound tokens accepts no others, and a bound token cannot be used without its key.
         Some(_) => None,
         None => (!token.is_bound()).then_some(token),
     }

@@ -1,4 +1,4 @@
-//! The login in the vault: whose it is, a new one, and one that could not be written.
+//! The login in the vault: its owner, a new login, and a login that could not be written.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const TOLD_EVERY: u32 = 60;
 
 impl<V: RefreshTokenStore> Inner<V> {
-    /// A refresh token goes only to the server that gave it, and only for the client that got it.
+    /// A refresh token is sent only to the server that issued it, and only for the client to which it was issued.
     pub(super) fn foreign(&self, record: &Record) -> Option<String> {
         let (issuer, id) = (self.client.shown(), self.client.id());
         let is_own = record.issuer() == issuer && record.client_id() == id;
@@ -30,7 +30,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         })
     }
 
-    /// Puts a new login in the place of what is in the vault.
+    /// Replaces the record in the vault by a new login.
     pub(super) async fn log_in(&self, refresh_token: &str) -> Result<(), VaultError> {
         let _lock = self.vault.lock(LONGEST_WAIT).await?;
         let record = self.first(refresh_token)?;
@@ -42,7 +42,7 @@ impl<V: RefreshTokenStore> Inner<V> {
                 Swap::Moved(moved) => there = moved,
             }
         }
-        // It belonged to the old login.
+        // The unsaved record belonged to the old login.
         state.unsaved = None;
         state.has_login = true;
         state.observer.unsaved(false);
@@ -50,8 +50,8 @@ impl<V: RefreshTokenStore> Inner<V> {
         Ok(())
     }
 
-    /// Goes on writing what could not be written, each second, if nobody does. As long as this is under way, the process must
-    /// not end.
+    /// Continues to write the unsaved record, each second, unless another task does. While this is under way, the
+    /// process must not end.
     pub(super) async fn save_at_last(&self) {
         let (_alive, saver) = watch::channel(());
         {
@@ -64,7 +64,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         for tries in 1_u32.. {
             let mut state = self.state.lock().await;
             if state.unsaved.is_none() {
-                // Whoever has something to save from now on starts another one.
+                // A later unsaved record starts another task.
                 state.saver = None;
                 return;
             }
@@ -80,7 +80,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         }
     }
 
-    /// No refresh token is sent while a newer one is in memory alone.
+    /// No refresh token is sent while a newer one is only in memory.
     pub(super) async fn save(&self, state: &mut State) -> Result<(), SourceError> {
         let Some(record) = state.unsaved.clone() else { return Ok(()) };
         let saved = async {
@@ -89,7 +89,7 @@ impl<V: RefreshTokenStore> Inner<V> {
                 there.record().login() != record.login() || there.record().generation() >= record.generation()
             });
             if is_newer {
-                // A new login, or the record itself, written by a try that was said to have failed.
+                // A new login, or this very record, written by a try that was reported as failed.
                 return Ok(true);
             }
             let stamp = there.as_ref().map(vault::Stored::stamp);

@@ -1,22 +1,22 @@
-//! The error that only a person can mend.
+//! The error that only a user's login can correct.
 
 use std::fmt;
 use std::time::SystemTime;
 
-/// There is no refresh token that may be sent: the user has to log in.
+/// There is no refresh token that may be sent: the user must log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NeedsLogin {
     /// The number of the refresh token in its login, from 1. `None`: there is no login in the vault.
     pub generation: Option<u64>,
-    /// Why, on one line.
+    /// The reason, on one line.
     pub reason: String,
-    /// Since when.
+    /// Since when the login is needed.
     pub at: Option<SystemTime>,
 }
 
 impl NeedsLogin {
-    /// Of a login whose refresh token has this number, or of an empty vault, since an unknown moment: for tests.
+    /// For a login whose refresh token has this number, or for an empty vault, since an unknown moment: for tests.
     pub fn new(generation: Option<u64>, reason: impl Into<String>) -> Self {
         Self { generation, reason: reason.into(), at: None }
     }

@@ -1,5 +1,5 @@
-//! What is told of a login: lines in the log, the user's own callback, and with feature `metrics` two gauges. Their names are
-//! part of the crate's interface; the [crate's documentation](crate#metrics) lists them.
+//! The reports about a login: lines in the log, the user's own callback, and with feature `metrics` two gauges. The
+//! gauges' names are part of the crate's interface. The [crate's documentation](crate#metrics) lists them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) type OnNeedsLogin = Arc<dyn Fn(&NeedsLogin) + Send + Sync>;
 pub(super) struct Observer {
     client: Arc<str>,
     callback: Option<OnNeedsLogin>,
-    /// What was told last. The same is told once.
+    /// The last report. The same report is not repeated.
     told: Option<(Option<u64>, String)>,
 }
 
@@ -23,7 +23,7 @@ impl Observer {
         Self { client: client.into(), callback, told: None }
     }
 
-    /// Somebody has to log in.
+    /// A user must log in.
     pub(super) fn needs_login(&mut self, needs: &NeedsLogin) {
         self.gauge(Gauge::NeedsLogin, true);
         let what = (needs.generation, needs.reason.clone());
@@ -33,36 +33,36 @@ impl Observer {
         self.told = Some(what);
         log::error!(target: "tokenflight", "client {}: {needs}", self.client);
         if let Some(callback) = &self.callback {
-            // A panic is the user's own, and its message went to the panic hook.
+            // A panic is the callback's own, and its message went to the panic hook.
             let _ = contain(|| callback(needs));
         }
     }
 
-    /// The login is good.
+    /// The login can be used.
     pub(super) fn is_logged_in(&mut self) {
         self.told = None;
         self.gauge(Gauge::NeedsLogin, false);
         self.show(Gauge::Unsaved);
     }
 
-    /// The vault could not be written: the newest refresh token is in memory alone.
+    /// The vault could not be written: the newest refresh token is only in memory.
     pub(super) fn not_saved(&self, failure: &str) {
         log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is in memory alone: {failure}", self.client);
         self.unsaved(true);
     }
 
-    /// A reminder of it.
+    /// A reminder that it is still unsaved.
     pub(super) fn still_unsaved(&self, error: &SourceError) {
         log::warn!(target: "tokenflight", "client {}: the new refresh token is still in memory alone: {error}", self.client);
     }
 
-    /// The end of it.
+    /// The refresh token is saved.
     pub(super) fn saved(&self) {
         log::warn!(target: "tokenflight", "client {}: the new refresh token is in the vault now", self.client);
         self.unsaved(false);
     }
 
-    /// Whether the newest refresh token is in memory alone.
+    /// Whether the newest refresh token is only in memory.
     pub(super) fn unsaved(&self, is_unsaved: bool) {
         self.gauge(Gauge::Unsaved, is_unsaved);
     }
@@ -73,7 +73,7 @@ impl Observer {
         gauge.of(&self.client).set(f64::from(u8::from(value)));
     }
 
-    /// Lets it be seen, with the value that it has. At first that is 0.
+    /// Makes the gauge visible, with its present value. At first that is 0.
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::unused_self))]
     fn show(&self, gauge: Gauge) {
         #[cfg(feature = "metrics")]

@@ -1,4 +1,4 @@
-//! The request that spends a refresh token: everything before it is sent, the sending, and what its answer says.
+//! The request that uses a refresh token: the steps before it is sent, the sending, and the meaning of its answer.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,10 +16,10 @@ use crate::transport::{Form, Gate, gate};
 use crate::vault::RefreshTokenStore;
 
 const GRANT: &str = "refresh_token";
-/// How long an answer is waited for, in the background.
+/// How long the exchange waits for an answer, in the background.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(110);
 
-/// A request whose connection stands, and whose refresh token waits at the gate.
+/// A request whose connection is open, and whose refresh token waits at the gate.
 pub(super) struct Request<'a> {
     gate: Gate,
     answer: Pin<Box<dyn Future<Output = Spent> + Send + 'a>>,
@@ -28,8 +28,8 @@ pub(super) struct Request<'a> {
 type Spent = (Option<Secret>, Result<TokenResponse, SourceError>);
 
 impl<'a, V: RefreshTokenStore> Run<'a, V> {
-    /// Everything before the refresh token is sent: the server's document, the proofs, the connection. What fails here fails
-    /// before *spending* is written.
+    /// All steps before the refresh token is sent: the server's document, the proofs, the connection. A failure
+    /// here happens before *spending* is written.
     pub(super) async fn connect(&mut self) -> Result<(), SourceError> {
         self.key = self.key().map_err(SourceError::terminal)?;
         let Some(stored) = &self.stored else { return Err(SourceError::transient("the vault is empty")) };
@@ -79,7 +79,7 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
     }
 }
 
-/// RFC 9700 section 4.14: what an answer says of the refresh token.
+/// RFC 9700 section 4.14: the meaning of an error for the refresh token.
 fn judged(error: &SourceError) -> Answer {
     match error.reach() {
         Reach::Unused => Answer::Unspent,

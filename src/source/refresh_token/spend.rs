@@ -1,4 +1,4 @@
-//! One exchange of a refresh token: performs what the machine says.
+//! One exchange of a refresh token: it performs the machine's effects.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,27 +15,27 @@ use crate::source::FetchContext;
 use crate::token::Token;
 use crate::vault::{self, Access, Record, RefreshTokenStore, Swap, VaultError};
 
-/// How long the vault's lock is waited for.
+/// How long to wait for the vault's lock.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(8);
-/// An access token in the vault that lasts for less is no news.
+/// An access token in the vault with a shorter remaining life is not used.
 const SHORTEST_LIFE: Duration = Duration::from_secs(5);
-/// By how long an access token lasts whose end the server does not say.
+/// The lifetime of an access token if the server does not state it.
 const MISSING_LIFETIME: Duration = Duration::from_secs(300);
-/// Of how many of its own writes a process knows.
+/// The number of its own last writes that a process remembers.
 const KNOWN_WRITES: usize = 8;
 
-/// What one exchange gathers on its way.
+/// The state of one exchange.
 pub(super) struct Run<'a, V> {
     pub(super) inner: &'a Inner<V>,
     pub(super) cx: &'a FetchContext,
     pub(super) course: &'a watch::Sender<Exchange>,
     state: &'a mut State,
-    /// What stands in the vault, as far as is known.
+    /// The record in the vault, as far as it is known.
     pub(super) stored: Option<vault::Stored>,
-    /// What the server has answered: the next refresh token, if it is another one, and the access token, if it is of use.
+    /// The server's answer: the next refresh token, if it is a new one, and the access token, if it can be used.
     pub(super) refresh_token: Option<Secret>,
     pub(super) token: Option<Token>,
-    /// The key that the refresh token was sent with.
+    /// The key with which the refresh token was sent.
     pub(super) key: Option<DpopKey>,
     pub(super) request: Option<Request<'a>>,
     /// The record of the last write that failed: the same write may be repeated.
@@ -48,7 +48,7 @@ impl<V: RefreshTokenStore> Inner<V> {
     pub(super) async fn exchange(&self, cx: &FetchContext, course: &watch::Sender<Exchange>) -> Outcome {
         let lock = self.vault.lock(LONGEST_WAIT).await;
         let _lock = lock.map_err(|error| SourceError::transient(error).within("the vault's lock"))?;
-        // Nobody else is in here: a fetch that finds an exchange under way waits for it.
+        // No other fetch is in here: a fetch that finds an exchange under way waits for it.
         let mut state = self.state.lock().await;
         let now = cx.clock().now().wall;
         let run = Run {
@@ -103,7 +103,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         }
     }
 
-    /// What is there may be no business of this client.
+    /// The record in the vault may belong to another client.
     fn checked(&mut self, seen: Event) -> Event {
         let unusable = self.stored.as_ref().and_then(|stored| {
             let record = stored.record();
@@ -119,7 +119,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         }
     }
 
-    /// With the first refresh token, if there is nothing yet.
+    /// With the first refresh token, if the vault is empty.
     async fn loaded(&mut self) -> Result<Option<vault::Stored>, VaultError> {
         let inner = self.inner;
         let there = inner.vault.load().await?;
@@ -159,7 +159,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         self.news().is_some()
     }
 
-    /// The access token in the vault, if it does not end soon, and is not the one that is to be replaced.
+    /// The access token in the vault, if it does not end soon, and is not the one to be replaced.
     fn news(&mut self) -> Option<Token> {
         let key = self.key().ok()?;
         let record = self.stored.as_ref()?.record();
@@ -171,7 +171,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 
     async fn write(&mut self, change: Change) -> Event {
-        // One that waits at the gate is not sent any more.
+        // A refresh token that waits at the gate is not sent any more.
         self.request = None;
         if matches!(change, Change::Spending { .. })
             && let Err(error) = self.connect().await
@@ -193,7 +193,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         }
     }
 
-    /// Whether it is written; if not, somebody else has written.
+    /// Whether the record is written. If not, another process has written.
     async fn swap(&mut self, change: Change) -> Result<bool, VaultError> {
         let record = match self.pending.take() {
             Some((pending, record)) if pending == change => record,
@@ -209,7 +209,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
             Ok(Swap::Moved(there)) => {
                 if there.is_none() && change == Change::Next {
-                    // It was taken away. The new record is the same, whatever was there.
+                    // The record was removed. The new record is the same, whatever was there.
                     self.pending = Some((change, record));
                 }
                 self.stored = there;
@@ -266,7 +266,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 self.state.unsaved = self.pending.take().map(|(_, record)| record);
                 self.published()
             }
-            // The access token in the vault is as good as before.
+            // The access token in the vault is still usable.
             rotation::Outcome::Failed(failure) if failure != Failure::NeedsLogin && self.has_news() => {
                 self.end(rotation::Outcome::Adopted)
             }
@@ -309,7 +309,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     }
 }
 
-/// The login is told from others by its name, of which a part is enough.
+/// A login is identified by its name. A part of the name is enough.
 fn key(record: &Record) -> Key {
     let login = record.login().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
     Key { login, generation: record.generation() }

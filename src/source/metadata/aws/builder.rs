@@ -15,15 +15,15 @@ use crate::settings::{one_or_more, settings};
 use crate::source::metadata::{Server, TIMEOUT};
 use crate::transport::{HttpClient, HttpSettings, Limits, Transport};
 
-/// What the service gives.
+/// The lifetimes that the service allows.
 const LIFETIMES: std::ops::RangeInclusive<Duration> = SHORTEST..=Duration::from_secs(3600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 const INSTANCE: &str = "http://169.254.169.254";
 const CONTAINER: &str = "http://169.254.170.2";
 
 settings! {
-    /// The settings of [`AwsWebIdentity`], from code or by serde from a file. There `audience` is required, a string or a list;
-    /// durations are written like `"15m"`.
+    /// The settings of [`AwsWebIdentity`], from code or by serde from a file. In a file `audience` is required, a
+    /// string or a list, and durations are written like `"15m"`.
     #[derive(Clone, Debug)]
     #[must_use = "it does nothing until it is built"]
     pub struct AwsWebIdentityBuilder {
@@ -72,14 +72,14 @@ impl AwsWebIdentityBuilder {
         }
     }
 
-    /// One more API that the tokens are for. At most 10 in all, of 1,000 characters each.
+    /// Adds an API for which the tokens are valid. At most 10 in total, of 1,000 characters each.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience.push(audience.into());
         self
     }
 
-    /// How long a token lasts: from 1 min to 1 h, in whole seconds. Default 5 min. A token cannot outlive the keys that sign for
-    /// it, so a token lasts less where there are no keys that last longer.
+    /// The lifetime of a token: from 1 min to 1 h, in whole seconds. Default 5 min. A token cannot outlive its
+    /// signing keys. Therefore a token's lifetime is shorter if there are no keys that last longer.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = Some(time);
         self
@@ -91,67 +91,67 @@ impl AwsWebIdentityBuilder {
         self
     }
 
-    /// The region whose service is asked. Default: `AWS_REGION`, then `AWS_DEFAULT_REGION`, then that of the instance. (The
-    /// service's global address does not have these tokens.)
+    /// The region whose service is called. Default: `AWS_REGION`, then `AWS_DEFAULT_REGION`, then the region of the
+    /// instance. (The service's global address does not issue these tokens.)
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// The role that the token in this file stands for (IAM roles for service accounts, EKS). Default: `AWS_ROLE_ARN` and
-    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, where both are set.
+    /// The role for the token in this file (IAM roles for service accounts, EKS). Default: `AWS_ROLE_ARN` and
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, if both are set.
     pub fn role(mut self, arn: impl Into<String>, token_file: impl Into<PathBuf>) -> Self {
         self.role_arn = Some(arn.into());
         self.web_identity_token_file = Some(token_file.into());
         self
     }
 
-    /// The name of the role's session, which stands in AWS' logs. Default: `AWS_ROLE_SESSION_NAME`, or `tokenflight`.
+    /// The name of the role's session in AWS' logs. Default: `AWS_ROLE_SESSION_NAME`, or `tokenflight`.
     pub fn role_session_name(mut self, name: impl Into<String>) -> Self {
         self.role_session_name = Some(name.into());
         self
     }
 
-    /// The agent that has a container's keys: https, this machine, or one of the addresses of ECS and EKS. Default:
+    /// The agent with a container's keys: https, this machine, or one of the addresses of ECS and EKS. Default:
     /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, then `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
     pub fn container_url(mut self, url: impl Into<String>) -> Self {
         self.container_url = Some(url.into());
         self
     }
 
-    /// The file whose text that agent wants as `Authorization`. It is read again for each request. Default:
-    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, then the value of `AWS_CONTAINER_AUTHORIZATION_TOKEN`, if the agent comes
-    /// from the environment.
+    /// The file whose text that agent requires as `Authorization`. It is read again for each request. Default:
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, then the value of `AWS_CONTAINER_AUTHORIZATION_TOKEN`, if the
+    /// agent comes from the environment.
     pub fn container_token_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.container_token_file = Some(path.into());
         self
     }
 
-    /// Takes the keys of the instance, whatever the environment says: scheme, host and port of its metadata service. Default,
-    /// where nothing else is set: `http://169.254.169.254`.
+    /// Uses the keys of the instance, for any environment: scheme, host and port of its metadata service. Default,
+    /// if nothing else is set: `http://169.254.169.254`.
     pub fn imds_url(mut self, url: impl Into<String>) -> Self {
         self.imds_url = Some(url.into());
         self
     }
 
-    /// Scheme, host and port of the token service, for an endpoint of your own network, or for a partition of AWS that this crate
-    /// does not know. Default: that of the region, in the domain of its partition; of a partition that is not known,
-    /// `amazonaws.com`.
+    /// Scheme, host and port of the token service, for an endpoint of your own network, or for a partition of AWS
+    /// that this crate does not know. Default: the service of the region, in the domain of its partition. For an
+    /// unknown partition: `amazonaws.com`.
     pub fn sts_url(mut self, url: impl Into<String>) -> Self {
         self.sts_url = Some(url.into());
         self
     }
 
-    /// How long one request may take. Default 3 s.
+    /// The time limit of one request. Default 3 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Checks the settings, reads the environment where a setting is missing, and reads a role's token file.
+    /// Checks the settings, reads the environment if a setting is missing, and reads a role's token file.
     ///
     /// # Errors
-    /// A setting that cannot work, or two that exclude each other; the error names it.
+    /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(mut self) -> Result<AwsWebIdentity, BuildError> {
         let audience = self.checked_audience()?;
         let lifetime = self.lifetime.unwrap_or(DEFAULT_LIFETIME);
@@ -175,7 +175,7 @@ impl AwsWebIdentityBuilder {
                 return Err(BuildError::new("region", "is no name of a region, such as \"eu-central-1\""));
             }
             None if matches!(origin, Origin::Instance { .. }) => {
-                // The address is checked now, the name is asked for later.
+                // The address is checked now. The name is resolved later.
                 Sts::new(transport.clone(), self.sts_url.as_deref(), "us-east-1")?;
                 None
             }
@@ -212,7 +212,7 @@ impl AwsWebIdentityBuilder {
         Ok(audience)
     }
 
-    /// The settings go before the environment: then what is there does not matter.
+    /// The settings have priority over the environment. If they are set, the environment does not matter.
     fn origin(&mut self, transport: &Transport) -> Result<Origin, BuildError> {
         let chosen = [
             ("role_arn", self.role_arn.is_some() || self.web_identity_token_file.is_some()),

@@ -1,4 +1,4 @@
-//! The keys with which a request to AWS is signed, and where a machine or a container finds them.
+//! The keys that sign a request to AWS, and the places where a machine or a container finds them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ use crate::transport::{Answer, Document, Endpoint, Form, Request, Transport, mom
 
 const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/";
 const REGION: &str = "/latest/meta-data/placement/region";
-/// In seconds. The longest that the service allows.
+/// In seconds: the maximum that the service allows.
 const SESSION: &str = "21600";
-/// The services give new keys at least so long before the old ones end.
+/// The services give new keys at least this long before the old ones end.
 pub(super) const RENEWED: Duration = Duration::from_secs(5 * 60);
 
 /// Keys that last for some hours.
@@ -30,18 +30,18 @@ pub(super) const RENEWED: Duration = Duration::from_secs(5 * 60);
 pub(super) struct Keys {
     pub(super) id: String,
     pub(super) secret: Secret,
-    /// Goes with each request.
+    /// Sent with each request.
     pub(super) session: Option<Secret>,
     ends: Option<SystemTime>,
 }
 
 impl Keys {
-    /// How long they are still good, by this wall clock.
+    /// How long the keys are valid from now on, by this wall clock.
     pub(super) fn left(&self, wall: SystemTime) -> Duration {
         self.ends.map_or(Duration::MAX, |end| end.duration_since(wall).unwrap_or_default())
     }
 
-    /// From `AccessKeyId`, `SecretAccessKey`, `Token` and `Expiration`.
+    /// Reads `AccessKeyId`, `SecretAccessKey`, `Token` and `Expiration`.
     fn of(mut answer: Answer) -> Result<Self, SourceError> {
         let document = answer.json();
         for place in ["/SecretAccessKey", "/Token"] {
@@ -53,7 +53,7 @@ impl Keys {
             return Err(refused(&answer, document.ok().as_ref()));
         }
         let document = document?;
-        // The instance's service answers 200 with another code where it has no keys.
+        // If it has no keys, the instance's service answers 200 with another code.
         match document.text("/Code") {
             None | Some("Success") => {}
             Some(code) => {
@@ -74,28 +74,28 @@ impl Keys {
     }
 }
 
-/// A role may be attached to a machine after its start, so 404 may pass.
+/// A role may be attached to a machine after its start, so a 404 is transient.
 fn refused(answer: &Answer, document: Option<&Document>) -> SourceError {
     let may_pass = answer.may_pass() || answer.status() == 404 || answer.retry_after().is_some();
     answer.refusal_of(may_pass, document, None)
 }
 
-/// Where the keys come from.
+/// The origin of the keys.
 pub(super) enum Origin {
     /// The instance's metadata service, version 2.
     Instance { base: String, timeout: Option<Duration> },
     /// The agent of ECS or EKS, with the file of its authorization token.
     Container { transport: Transport, endpoint: Endpoint, token: Option<Bearer> },
-    /// A role that a token of Kubernetes stands for (`AssumeRoleWithWebIdentity`).
+    /// A role for a token of Kubernetes (`AssumeRoleWithWebIdentity`).
     Role { arn: String, session_name: String, file: Arc<FromFiles<Secret>> },
 }
 
-/// Whether all of it may stand in the name of a role or of a session.
+/// Whether all characters are allowed in the name of a role or of a session.
 pub(super) fn is_name(text: &str) -> bool {
     text.chars().all(|char| char.is_ascii_alphanumeric() || "+=,.@_-".contains(char))
 }
 
-/// What the container's agent wants as `Authorization`.
+/// The `Authorization` that the container's agent requires.
 pub(super) enum Bearer {
     File(PathBuf),
     Value(Secret),
@@ -115,7 +115,7 @@ impl Bearer {
         };
         let bytes = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| failed(&"it is not UTF-8"))?;
-        // A line break in it would forge a header.
+        // A line break in the text would forge a header.
         match text.trim_end_matches(['\n', '\r']) {
             "" => Err(failed(&"it is empty")),
             text if text.contains(|char: char| char.is_control()) => {
@@ -165,7 +165,7 @@ impl Origin {
         }
     }
 
-    /// The region of the machine, if it is the machine that knows it.
+    /// The region of the machine, if the machine knows it.
     pub(super) async fn region(&self, cx: &FetchContext) -> Result<String, SourceError> {
         let Self::Instance { base, timeout } = self else {
             return Err(SourceError::terminal("the region is not known: set `region`"));
@@ -249,13 +249,13 @@ async fn exchange(
     server.transport.exchange(&server.endpoint, request, cx.time_left()).await
 }
 
-/// A credential of AWS is ASCII.
+/// Credentials of AWS are ASCII.
 pub(super) fn sensitive(text: &str) -> Result<HeaderValue, SourceError> {
     let value = header_of(text).ok().filter(|_| text.is_ascii());
     value.ok_or_else(|| SourceError::transient("a credential has something in it that no header can hold"))
 }
 
-/// An address from which keys may be taken: https, this machine, or the agents of ECS and EKS.
+/// An address from which keys may be fetched: https, this machine, or the agents of ECS and EKS.
 pub(super) fn container_endpoint(url: &str) -> Result<Endpoint, BuildError> {
     let endpoint = Endpoint::parse("container_url", url)?;
     let is_agent =

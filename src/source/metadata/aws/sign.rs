@@ -7,10 +7,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use zeroize::Zeroizing;
 
-/// The name of the method, at the beginning of its header.
+/// The name of the signing method, at the beginning of the header.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What is signed of a POST without a query.
+/// The signed parts of a POST without a query.
 pub(crate) struct Signed<'a> {
     pub(crate) path: &'a str,
     /// Lower-case names and trimmed values, sorted by name.
@@ -23,7 +23,7 @@ pub(crate) struct Signed<'a> {
 }
 
 impl Signed<'_> {
-    /// Where and when the signature is good.
+    /// The place and the date for which the signature is valid.
     pub(crate) fn scope(&self) -> String {
         let day = self.date.get(..8).unwrap_or_default();
         format!("{day}/{}/{}/aws4_request", self.region, self.service)
@@ -36,7 +36,7 @@ impl Signed<'_> {
     }
 
     pub(crate) fn signature(&self, secret: &str) -> String {
-        let mut headers = Zeroizing::new(String::new()); // the session token is one of them
+        let mut headers = Zeroizing::new(String::new()); // one of them is the session token
         for (name, value) in self.headers {
             headers.extend([name, ":", value, "\n"]);
         }
@@ -58,7 +58,7 @@ impl Signed<'_> {
     }
 }
 
-/// As the header `X-Amz-Date` has it.
+/// The form of the header `X-Amz-Date`.
 pub(crate) fn date(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.strftime("%Y%m%dT%H%M%SZ").to_string()

@@ -16,7 +16,7 @@ use crate::transport::{Answer, Endpoint, Form, Request, ServerClock, Transport};
 
 pub(super) const VERSION: &str = "2011-06-15";
 const SERVICE: &str = "sts";
-/// How the regions of a partition begin, and the domain of its services, where it is not the usual one.
+/// The prefixes of a partition's regions, and the domain of its services, if it is not the usual one.
 const DOMAINS: [(&str, &str); 6] = [
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),
@@ -33,9 +33,9 @@ pub(super) struct Sts {
     clock: ServerClock,
 }
 
-/// What the service said.
+/// The service's refusal.
 pub(super) enum Refused {
-    /// Other keys are needed: these are no longer good, or end before the token would.
+    /// Other keys are needed: these are no longer valid, or end before the token would.
     Keys(SourceError),
     Other(SourceError),
 }
@@ -82,7 +82,7 @@ impl Sts {
             return Ok(answer);
         }
         let (error, code) = refused(&answer);
-        // Signed by a clock that was wrong. The next request is signed by the service's own.
+        // Signed with a wrong clock. The next request is signed with the service's own clock.
         let was_late = self.clock.is_far_from(offset);
         Err(match code.as_deref() {
             Some("SignatureDoesNotMatch" | "RequestExpired") if was_late => {
@@ -131,7 +131,7 @@ impl Sts {
     }
 }
 
-/// The address of a region's service. Each partition of AWS has a domain of its own.
+/// The address of a region's service. Each partition of AWS has its own domain.
 fn usual(region: &str) -> String {
     let domain = DOMAINS.iter().find_map(|(start, domain)| region.starts_with(start).then_some(*domain));
     let domain = domain.unwrap_or("amazonaws.com");

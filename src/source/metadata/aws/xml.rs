@@ -1,8 +1,8 @@
-//! What stands in an answer of AWS' query protocol.
+//! The elements in an answer of AWS' query protocol.
 
 use std::borrow::Cow;
 
-/// The text of the first element of this name that has no attributes. It may be cut off by nothing but its own end.
+/// The text of the first element of this name without attributes. The element must be complete.
 pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (inside, _) = rest.split_once(&format!("</{name}>"))?;
@@ -12,13 +12,13 @@ pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<Cow<'a, str>> {
     Some(plain(inside.trim()))
 }
 
-/// Without the five entities of XML.
+/// The text with the five entities of XML decoded.
 fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
     }
     let mut text = text.to_owned();
-    // The ampersand last: what it stands before is no entity.
+    // The ampersand comes last, so that its result is not decoded again.
     for (entity, char) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")] {
         text = text.replace(entity, char);
     }
