@@ -9,7 +9,7 @@ use crate::transport::Form;
 
 /// Tokens for the application itself (RFC 6749 section 4.4, "client credentials").
 ///
-/// The short way, for a client with a secret; [`Client`] has all the others.
+/// The short form, for a client with a secret. [`Client`] has all other forms.
 ///
 /// ```
 /// use tokenflight::source::ClientCredentials;
@@ -25,7 +25,7 @@ use crate::transport::Form;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names that the setters of client and grant have; unknown keys are refused:
+/// From a file, with the names of the setters of client and grant. Unknown keys are refused:
 ///
 /// ```
 /// use tokenflight::source::ClientCredentialsBuilder;
@@ -48,7 +48,7 @@ use crate::transport::Form;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A `refresh_token` in the answer is not used: asking anew costs the same (section 4.4.3).
+/// A `refresh_token` in the answer is not used, because a new request costs the same (section 4.4.3).
 pub type ClientCredentials = GrantSource<ClientCredentialsGrant>;
 
 /// The grant of [`ClientCredentials`].
@@ -88,7 +88,7 @@ impl Client {
 }
 
 impl ClientCredentials {
-    /// Starts from the URL of the token endpoint, and the client's id and secret there.
+    /// Begins with the URL of the token endpoint, and the client's id and secret there.
     pub fn builder(
         token_url: impl Into<String>,
         client_id: impl Into<String>,

@@ -17,8 +17,8 @@ use crate::settings::settings;
 use crate::source::{FetchContext, Reason, TokenSource, UNNAMED};
 use crate::token::{Token, TokenType, stray};
 
-/// Kubernetes itself asks for a new projected token when the old one has lived for 80 % of its life, and its own clients
-/// read the file once a minute.
+/// Kubernetes itself requests a new projected token after 80 % of the old token's life, and its own clients read
+/// the file once a minute.
 const REREAD: Duration = Duration::from_secs(50);
 /// In bytes. No header that servers accept is longer.
 const LONGEST: u64 = 64 * 1024;
@@ -26,9 +26,9 @@ const LONGEST: u64 = 64 * 1024;
 /// Tokens from a file that another program keeps up to date: a projected service account token of Kubernetes (at
 /// `/var/run/secrets/kubernetes.io/serviceaccount/token` by default there), or the file of an agent.
 ///
-/// The file is read again every 50 s, whatever the token itself says of its end, and after a 401. A token that was revoked fails
-/// its users until somebody has written another one. White space around the token is cut
-/// off. The file may be a symbolic link that is swapped, as Kubernetes does it. Reading does not block the arbiter.
+/// The file is read again every 50 s, for any end in the token, and after a 401. If a token was revoked, requests
+/// with it fail until another token is in the file. White space around the token is cut off. The file may be a
+/// symbolic link that is replaced, as in Kubernetes. Reading does not block the arbiter.
 ///
 /// ```
 /// use tokenflight::source::FileToken;
@@ -48,14 +48,14 @@ const LONGEST: u64 = 64 * 1024;
 /// # }).unwrap();
 /// ```
 ///
-/// If the token is a JWT, its `exp` is an upper limit: the token is not handed out after it (by this machine's clock). The
-/// signature is not verified. The file is not read later because of it.
+/// If the token is a JWT, its `exp` is an upper limit: the token is not given out after it (by this machine's
+/// clock). The signature is not verified. The `exp` never delays the next read of the file.
 ///
 /// # Errors of a fetch
-/// Each is transient, names the file, and shows nothing of its contents: the file cannot be read, is no regular file, has
-/// 64 KiB or more, is empty, has a byte in it that no header can carry (the byte and its position are named), or holds a
-/// JWT that has ended. While there is an older token that has not ended, that one stays in use instead, and a WARN says
-/// why; but not after an API rejected it.
+/// Each is transient, names the file, and shows nothing of its contents. The file cannot be read, is not a regular
+/// file, has 64 KiB or more, is empty, contains a byte that no header can carry (the byte and its position are
+/// named), or holds a JWT that has ended. If an older token has not ended, it stays in use instead, and a WARN
+/// gives the reason. After an API has rejected the token, the failure is an error.
 #[derive(Clone)]
 pub struct FileToken(Arc<Inner>);
 
@@ -63,7 +63,7 @@ struct Inner {
     path: PathBuf,
     reread: Duration,
     kind: TokenType,
-    /// One read at a time: one that hangs (a network's file system) holds one thread, not one for each attempt.
+    /// One read at a time. If a read hangs (a network file system), it holds one thread, not one for each attempt.
     reading: Arc<Semaphore>,
     kept: Mutex<Kept>,
 }
@@ -71,21 +71,21 @@ struct Inner {
 #[derive(Default)]
 struct Kept {
     last: Option<Contents>,
-    /// The failure that was written to the log last, so that it is written once.
+    /// The last failure that was logged, so that each is logged once.
     logged: Option<String>,
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Clone)]
 struct Contents {
     secret: Secret,
-    /// The end that a JWT says it has.
+    /// The end in a JWT.
     end: Option<SystemTime>,
 }
 
 settings! {
-    /// The settings of [`FileToken`], from code or by serde from a file. There `path` is required; a duration is written
-    /// like `"50s"`.
+    /// The settings of [`FileToken`], from code or by serde from a file. In a file `path` is required, and a
+    /// duration is written like `"50s"`.
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct FileTokenBuilder {
@@ -98,12 +98,12 @@ settings! {
 }
 
 impl FileToken {
-    /// Starts from the path of the file. The file need not exist yet.
+    /// Begins with the path of the file. The file need not exist yet.
     pub fn builder(path: impl Into<PathBuf>) -> FileTokenBuilder {
         FileTokenBuilder { path: path.into(), reread: None, token_type: None }
     }
 
-    /// Reads the file off the arbiter.
+    /// Reads the file in another thread.
     async fn read(&self) -> Result<Contents, String> {
         let failed = |what: &dyn fmt::Display| format!("the token file {} {what}", shown(&self.0.path));
         let permit = Arc::clone(&self.0.reading).acquire_owned().await;
@@ -117,7 +117,7 @@ impl FileToken {
         Contents::parse(&bytes).map_err(|what| failed(&what))
     }
 
-    /// What is in use now. `Err` if there is nothing.
+    /// The contents in use. `Err` if there are none.
     async fn contents(&self, cx: &FetchContext) -> Result<Contents, SourceError> {
         let now = cx.clock().now().wall;
         let read = self.read().await.and_then(|contents| match contents.left(now) {
@@ -166,13 +166,13 @@ impl Contents {
         if let Some(what) = stray(secret) {
             return Err(format!("holds a token that has {what}"));
         }
-        // Each byte is visible ASCII.
+        // All bytes are visible ASCII.
         let secret = Zeroizing::new(String::from_utf8_lossy(secret).into_owned());
         let end = Claims::of(&secret).and_then(|claims| claims.moment("exp"));
         Ok(Self { secret: Secret::new(secret.as_str()), end })
     }
 
-    /// How long the token lasts yet, if it says so.
+    /// The rest of the token's life, if the token states its end.
     fn left(&self, now: SystemTime) -> Option<Duration> {
         self.end.map(|end| end.duration_since(now).unwrap_or_default())
     }
@@ -184,7 +184,7 @@ impl TokenSource for FileToken {
         Ok(self.token(&contents, cx.clock().now().wall))
     }
 
-    /// The file may hold another token by now.
+    /// The file may contain another token by now.
     async fn look(&self, cx: FetchContext) -> Option<Token> {
         let token = self.token(&self.contents(&cx).await.ok()?, cx.clock().now().wall);
         let is_new = cx.previous.is_none_or(|previous| !previous.is_same(&token));
@@ -204,23 +204,23 @@ impl TokenSource for FileToken {
 }
 
 impl FileTokenBuilder {
-    /// How long a token is used before the file is read again. Default 50 s; from 1 s to 24 h. A JWT that ends earlier is
-    /// not used for longer than it lasts.
+    /// How long a token is used before the file is read again. Default 50 s, from 1 s to 24 h. A JWT that ends
+    /// earlier is used only until its end.
     pub fn reread(mut self, time: Duration) -> Self {
         self.reread = Some(time);
         self
     }
 
-    /// The scheme under which the token is presented. Default: `Bearer`.
+    /// The scheme under which the token is sent. Default: `Bearer`.
     pub fn token_type(mut self, kind: &TokenType) -> Self {
         self.token_type = Some(kind.as_str().to_owned());
         self
     }
 
-    /// Checks the settings. The file is not read.
+    /// Checks the settings. It does not read the file.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work. The error names the setting.
     pub fn build(self) -> Result<FileToken, BuildError> {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         if self.path == Path::new("") {

@@ -8,10 +8,11 @@ use crate::oauth::{Client, Grant, GrantBuilder, GrantSource};
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::Form;
 
-/// Tokens in exchange for a JWT (RFC 7523 section 2.1): of a service account, or of another server that this one trusts.
+/// Tokens in exchange for a JWT (RFC 7523 section 2.1): of a service account, or of another server that the token
+/// endpoint trusts.
 ///
-/// The assertion is the token of another source: a [`SignedJwt`](super::SignedJwt), which this process signs, or any other
-/// (a chain).
+/// The assertion is the token of another source: a [`SignedJwt`](super::SignedJwt), which this process signs, or
+/// any other source (a chain).
 ///
 /// ```
 /// use tokenflight::oauth::{Client, PrivateKey};

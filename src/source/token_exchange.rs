@@ -13,8 +13,8 @@ use crate::transport::Form;
 /// The type of an access token (RFC 8693 section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// Tokens in exchange for those of another source (RFC 8693): of a user or a machine (*impersonation*), or of one who
-/// acts for another (*delegation*, with [`actor`](GrantBuilder::actor)).
+/// Tokens in exchange for those of another source (RFC 8693): for a user or a machine (*impersonation*), or for one
+/// party that acts for another (*delegation*, with [`actor`](GrantBuilder::actor)).
 ///
 /// ```
 /// use tokenflight::oauth::Client;
@@ -27,8 +27,8 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// The subject is asked for its token at each exchange. The [handle](crate::TokenHandle) of an actor of its own is a source
-/// too: it keeps the subject's token between two exchanges.
+/// Each exchange gets the subject's token from its source. The [handle](crate::TokenHandle) of another actor is a
+/// source too: it keeps the subject's token between two exchanges.
 ///
 /// The new token lasts at most as long as the subject's token, if the issuer of the subject's token has stated an end: a
 /// lifetime, or the `exp` of a JWT. The time until a [`FileToken`](crate::source::FileToken) reads its file again is no such end.
@@ -52,7 +52,7 @@ pub struct TokenExchangeGrant {
     requested: Option<String>,
 }
 
-/// Whose token is sent, and of which type it is.
+/// The source of a token to send, and the token's type.
 #[derive(Clone)]
 struct Party {
     source: BoxSource,
@@ -94,7 +94,7 @@ impl Grant for TokenExchangeGrant {
         Ok(remaining(&subject, cx))
     }
 
-    /// Section 2.2.1 requires it: it says of which type the token is.
+    /// Section 2.2.1 requires this member: it gives the type of the token.
     fn check_response(&self, response: &TokenResponse) -> Result<(), String> {
         match (&response.issued_token_type, &self.requested) {
             (None, _) => Err("has no `issued_token_type` (RFC 8693 section 2.2.1)".to_owned()),
@@ -130,26 +130,27 @@ impl Client {
 }
 
 impl<C> GrantBuilder<TokenExchangeGrant, C> {
-    /// Another subject, of the same token type: in [`for_key`](GrantBuilder::for_key), that of the key.
+    /// Sets another subject with the same token type: in [`for_key`](GrantBuilder::for_key), the subject of the
+    /// key.
     pub fn subject(mut self, subject: impl TokenSource) -> Self {
         self.grant.subject.source = BoxSource::new(subject);
         self
     }
 
-    /// What the subject's token is (section 3). Default: `urn:ietf:params:oauth:token-type:access_token`.
+    /// The type of the subject's token (section 3). Default: `urn:ietf:params:oauth:token-type:access_token`.
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
         self.grant.subject.token_type = uri.into();
         self
     }
 
-    /// Who acts for the subject (section 1.1). Its token is an access token, unless
+    /// The party that acts for the subject (section 1.1). Its token is an access token, unless
     /// [`actor_token_type`](Self::actor_token_type) is called after this. Default: no actor.
     pub fn actor(mut self, actor: impl TokenSource) -> Self {
         self.grant.actor = Some(Party::new(actor));
         self
     }
 
-    /// What the actor's token is (section 3). Without an [`actor`](Self::actor) it has no effect.
+    /// The type of the actor's token (section 3). Without an [`actor`](Self::actor) it has no effect.
     pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
         if let Some(actor) = &mut self.grant.actor {
             actor.token_type = uri.into();
@@ -157,7 +158,8 @@ impl<C> GrantBuilder<TokenExchangeGrant, C> {
         self
     }
 
-    /// What the token is to be (section 2.1). Another one is refused. Default: the server decides.
+    /// The requested type of the token (section 2.1). Another type in the answer is refused. Default: the server
+    /// decides.
     pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
         self.grant.requested = Some(uri.into());
         self
