@@ -1,9 +1,9 @@
-//! The machine under a model checker: every order of events, in every state that can be reached.
+//! The machine under a model checker: every order of events, in every reachable state.
 //!
-//! Stateright drives the real [`Machine`], inside a [`World`] that performs its effects as the actor does and
-//! keeps books of its own. Histories have no bound: two states that differ only in what is past are one (see
-//! [`key`]), so the states are finite in number, and all of them are visited. `docs/model.md` has the figures,
-//! and the ways in which the machine was weakened to see each law fail.
+//! Stateright drives the real [`Machine`], inside a [`World`] that performs its effects as the actor does and keeps
+//! its own records. Histories have no bound. Two states that differ only in the past are equal (see [`key`]).
+//! Therefore there are finitely many states, and all of them are visited. `docs/model.md` has the figures, and the
+//! weakenings of the machine that break each law.
 
 mod books;
 mod key;
@@ -44,7 +44,7 @@ impl Model for Flights {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        // Behind a breach nothing is of interest.
+        // After a breach nothing else matters.
         if world.breach.is_none() {
             actions
                 .extend(self.rules.actions.iter().copied().filter(|action| world.can(*action, &self.rules)));
@@ -65,7 +65,7 @@ impl Model for Flights {
     }
 }
 
-/// Stateright takes plain functions, so each law gets its own by its number.
+/// Stateright takes plain functions, so each law gets a function by its number.
 fn property(law: Law) -> Property<Flights> {
     fn holds<const LAW: usize>(_: &Flights, world: &World) -> bool {
         world.breach != Some(Law::ALL[LAW])

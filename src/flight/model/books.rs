@@ -1,5 +1,5 @@
-//! What the laws reckon for themselves: cooldowns, reports, settle and budget, the predecessor. Written from
-//! `docs/reports.md`, without a look at the machine.
+//! The laws' own records: cooldowns, reports, settle and budget, the predecessor. Written from `docs/reports.md`,
+//! independently of the machine.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::token::Token;
 
 #[derive(Clone, Default)]
 pub(super) struct Books {
-    /// The token before the current one, for those who report.
+    /// The token before the current one, for reporters.
     pub(super) old: Option<Token>,
-    /// Secrets that were reported, each to its token's end. The last one reported for the first time is last.
+    /// Reported secrets, each until its token's end. The last one is the one that was reported first most recently.
     pub(super) reported: Vec<Entry>,
-    /// Secrets that were discarded, for ever.
+    /// Discarded secrets, for ever.
     pub(super) discarded: Vec<Token>,
-    /// What has been saved for flights for reports, in time: each costs an interval.
+    /// The saved budget of flights for reports, in time: each flight costs an interval.
     pub(super) purse: Duration,
     pub(super) flight: Option<Flight>,
     pub(super) failures: u32,
@@ -28,9 +28,9 @@ pub(super) struct Books {
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) token: Token,
-    /// It was reported before it had settled.
+    /// The secret was reported before it had settled.
     pub(super) from_birth: bool,
-    /// The source had the last word about it.
+    /// The source has given it again.
     pub(super) confirmed: bool,
 }
 
@@ -41,20 +41,20 @@ pub(super) struct Flight {
     pub(super) asks: Asks,
     /// Until when the token is withheld in this flight.
     pub(super) withheld_until: Option<Duration>,
-    /// It has been withheld, and is in use again.
+    /// The token has been withheld, and is in use again.
     pub(super) released: bool,
-    /// An API has asked for another kind of token: the next attempt says so, and each one after it.
+    /// An API has required another kind of token: the next attempt and all later ones pass this on.
     pub(super) demanded: bool,
 }
 
-/// What reports have to do with a flight.
+/// The relation of reports to a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asks {
-    /// Nothing.
+    /// None.
     No,
-    /// One question more, if a reported secret comes.
+    /// One more call to the source, if a reported secret comes.
     Once,
-    /// What comes now is the last word.
+    /// The next result is accepted.
     Enough,
 }
 
@@ -65,20 +65,20 @@ pub(super) struct Cooldown {
     pub(super) refused: bool,
 }
 
-/// What a report says beside its token.
+/// The contents of a report beside its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     Plain,
-    /// Several APIs had accepted the token, and reject it now: it takes nothing from the purse.
+    /// Several APIs had accepted the token, and reject it now: the report needs no budget.
     Confirmed,
-    /// The API knows the token, and asks for another kind: it need not settle.
+    /// The API knows the token, and requires another kind: the token need not settle.
     Demand,
 }
 
-/// What has to become of a report.
+/// The required result of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// It does not name the token in use.
+    /// The report does not name the token in use.
     Late,
     Joins,
     Starts,
@@ -146,7 +146,7 @@ impl Books {
         due
     }
 
-    /// Whether no report may be paid for.
+    /// Whether the budget is spent.
     pub(super) fn is_broke(&self, rules: &Rules) -> bool {
         self.purse < price(rules)
     }
@@ -157,14 +157,14 @@ impl Books {
         }
     }
 
-    /// A report has started this flight or joined it; the source had the last word about its token before, or not.
+    /// A report has started this flight or joined it. `was_confirmed`: the source had given its token again before.
     pub(super) fn join(&mut self, was_confirmed: bool) {
         if let Some(flight) = self.flight.as_mut().filter(|flight| flight.asks == Asks::No) {
             flight.asks = if was_confirmed { Asks::Enough } else { Asks::Once };
         }
     }
 
-    /// Whether the source has to be asked once more when it brings this token.
+    /// Whether the source must be asked once more if it gives this token.
     pub(super) fn asks_again(&self, token: &Token, now: Timestamp, rules: &Rules) -> bool {
         self.flight.as_ref().is_some_and(|flight| {
             let possible = flight.attempt < rules.attempts && now.boot < flight.until;
@@ -179,7 +179,7 @@ impl Books {
         }
     }
 
-    /// This token is published. Returns whether it is suspect from the start.
+    /// This token is published. Returns whether it is suspect from the beginning.
     pub(super) fn publish(&mut self, token: &Token) -> bool {
         let for_report = self.flight.as_ref().is_some_and(|flight| flight.asks != Asks::No);
         let Some(entry) = self.reported.iter_mut().find(|entry| entry.token.is_same(token)) else {
@@ -190,8 +190,8 @@ impl Books {
         !entry.confirmed
     }
 
-    /// Another secret is in use now. One that was never reported is the best predecessor. Of those that were rejected
-    /// from their birth the oldest stays. One that was reported when it had settled helps nobody.
+    /// Another secret is in use now. The best predecessor was never reported. Of the tokens that were rejected from
+    /// their birth the oldest stays. A token that was reported after it had settled is no predecessor.
     pub(super) fn succeed(&mut self, before: Token, now: Timestamp, rules: &Rules) {
         let helps = |token: &Token| {
             let is_known_to_help = self.entry(token).is_none_or(|entry| entry.from_birth);
@@ -201,13 +201,13 @@ impl Books {
             None => true,
             Some(entry) => entry.from_birth && !self.old.as_ref().is_some_and(helps),
         };
-        // By the clock that is never set back: a wall clock that is set may give it its time again.
+        // By the clock that is never set back: a change of the wall clock may lengthen a token's life.
         if is_better && before.end().boot > now.boot && !self.is_discarded(&before) {
             self.old = Some(before);
         }
     }
 
-    /// What a reporter of `current` may have instead.
+    /// The token that a reporter of `current` may get instead.
     pub(super) fn offer(
         &self,
         current: &Token,
@@ -228,7 +228,7 @@ impl Books {
         }
     }
 
-    /// How long the source is left alone after a flight that failed.
+    /// How long the source is not called after a failed flight.
     pub(super) fn fail(&mut self, pause: Duration, refused: bool, now: Timestamp) {
         let until = now.boot + pause;
         self.cooldown = Some(Cooldown { until, refused });
@@ -241,7 +241,7 @@ impl Books {
     }
 }
 
-/// Of a flight for a report.
+/// The cost of a flight for a report.
 fn price(rules: &Rules) -> Duration {
     rules.budget.map_or(Duration::ZERO, |(_, interval)| interval)
 }

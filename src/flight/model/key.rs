@@ -1,8 +1,8 @@
-//! When two states are one: everything that the future depends on, and nothing else.
+//! When two states are equal: the key has everything that the future depends on, and nothing else.
 //!
-//! Moments count from now, and what is past is past: no rule asks how long ago a deadline was. Tokens go by
-//! the pattern of who is whom, counters and numbers of calls are left out, and counts stop where they stop to
-//! matter. That states which are merged do the same ever after is not believed but checked: see
+//! Moments are counted from now. Moments in the past are equal, because no rule depends on how long ago a deadline
+//! was. Tokens are represented by the pattern of their identities. Counters and numbers of calls are left out.
+//! Counts stop at the value from which they no longer matter. A test checks that merged states behave alike: see
 //! `merged_states_behave_alike`.
 
 use std::time::Duration;
@@ -19,12 +19,12 @@ struct Writer<'a> {
     out: Vec<i64>,
     now: Timestamp,
     unit: Duration,
-    /// The numbers of those who wait.
+    /// The numbers of the waiters.
     seats: Vec<u64>,
     secrets: Vec<&'a str>,
 }
 
-/// A place in a line: who, until when, and whether that is an own deadline.
+/// A place in a line: the waiter, its deadline, and whether that is an own deadline.
 type Place<'a> = Option<(&'a Seat, Duration, bool)>;
 
 impl World {
@@ -53,7 +53,7 @@ impl<'a> Writer<'a> {
         }
         self.push(machine.failures.min(2));
         self.until(machine.cooldown.as_ref().map_or(Duration::ZERO, |cooldown| cooldown.until));
-        // The error is told until then, and a stale token instead of it.
+        // Until then callers get the error, or a stale token instead.
         let refused = machine
             .cooldown
             .as_ref()
@@ -71,7 +71,7 @@ impl<'a> Writer<'a> {
             if rules.discards() {
                 self.line(telling.crowd.places(), &telling.crowd.bookmarks());
             } else {
-                // Nobody waits again: deadlines and keys are over.
+                // No waiter of this crowd waits again: deadlines and keys no longer matter.
                 let places =
                     telling.crowd.places().map(|place| place.map(|(seat, ..)| (seat, Duration::ZERO, false)));
                 self.line(places, &[]);
@@ -83,7 +83,7 @@ impl<'a> Writer<'a> {
         let reports = &world.machine.reports;
         self.until(reports.budget.full_at);
         let now = self.now.boot;
-        // A token that has ended by this clock has ended for ever.
+        // A token that has ended by this clock stays ended.
         let predecessor = reports.predecessor.as_ref().map(|predecessor| &predecessor.token);
         self.token(predecessor.filter(|token| token.end().boot > now));
         for entry in reports.reported.iter().filter(|entry| entry.token.end().boot > now) {
@@ -129,7 +129,7 @@ impl<'a> Writer<'a> {
         self.push(world.skew);
         self.push(world.call.is_some());
         if let Some(call) = &world.call {
-            // A token that would be dead on arrival is as good as another.
+            // All tokens that would be expired on arrival are equal.
             self.push(whole(self.now.boot.saturating_sub(call.sent.boot).min(self.unit * 5)));
             self.push(skew(call.sent) - skew(self.now));
         }
@@ -193,14 +193,15 @@ impl<'a> Writer<'a> {
         self.out.push(value.into());
     }
 
-    /// A moment to come, or past. The queue cuts the longest patience, so nothing that is so far away is exact.
+    /// A moment in the future, or the past. The queue cuts the longest timeout, so a moment that is very far away
+    /// is not exact.
     fn until(&mut self, moment: Duration) {
         const FAR: Duration = Duration::from_secs(1_000_000);
         let left = moment.saturating_sub(self.now.boot);
         self.push(if left > FAR { NEVER } else { whole(left) });
     }
 
-    /// How long ago. No rule of these policies tells a unit from more.
+    /// How long ago. No rule of these policies distinguishes times above one unit.
     fn since(&mut self, moment: Duration) {
         self.push(whole(self.now.boot.saturating_sub(moment).min(self.unit)));
     }
@@ -223,7 +224,7 @@ impl<'a> Writer<'a> {
     fn token(&mut self, token: Option<&'a Token>) {
         self.secret(token);
         let Some(token) = token else { return };
-        // Past the longest grace it is dead by either clock, for ever.
+        // After the longest grace period the token is expired by both clocks, for ever.
         let (left, over) =
             (token.end().boot.saturating_sub(self.now.boot), self.now.boot.saturating_sub(token.end().boot));
         if over > self.unit {

@@ -1,4 +1,4 @@
-//! The laws: what must never be, whatever happens. Each has a name under which its breach is reported.
+//! The laws: the conditions that must hold in every state. Each has a name under which its breach is reported.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::token::Token;
 
 macro_rules! laws {
     ($($name:ident $text:literal,)*) => {
-        /// A law, named after what it promises.
+        /// A law, named after its promise.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Law { $($name,)* }
 
@@ -67,7 +67,7 @@ laws! {
 }
 
 impl World {
-    /// Notes a breach; the first one counts.
+    /// Records a breach. The first one counts.
     pub(super) fn law(&mut self, law: Law, holds: bool) {
         if !holds && self.breach.is_none() {
             self.breach = Some(law);
@@ -78,7 +78,7 @@ impl World {
         left(token, self.now)
     }
 
-    /// Whether an answer with this token helps.
+    /// Whether an answer with this token is correct.
     pub(super) fn is_good(&self, token: &Token) -> bool {
         token.is_presentable() && !self.left(token).is_zero() && !self.books.is_discarded(token)
     }
@@ -89,13 +89,13 @@ impl World {
         by_wall.max(self.now.boot.saturating_sub(end.boot))
     }
 
-    /// The token in the slot, if the clocks call it usable.
+    /// The token in the slot, if it is usable by the clocks.
     pub(super) fn usable(&self) -> Option<&Token> {
         let shown = self.slot.as_ref()?;
         (self.left(&shown.token) > shown.margins.min_validity).then_some(&shown.token)
     }
 
-    /// What a reader of the slot finds.
+    /// The token that a reader of the slot finds.
     pub(super) fn readable(&self) -> Option<&Token> {
         self.usable().filter(|_| !self.slot.as_ref().is_some_and(|shown| self.is_withheld(shown)))
     }
@@ -108,7 +108,7 @@ impl World {
         self.slot.as_ref().is_some_and(|shown| self.now.boot < shown.since + rules.settle())
     }
 
-    /// The laws about an outcome, when it is decided or told at once.
+    /// The laws about an outcome, when it is decided, or told at once.
     pub(super) fn judge_answer(&mut self, outcome: &Outcome, rules: &Rules) {
         let Ok(token) = outcome else { return };
         self.law(Law::Discarded, !self.books.is_discarded(token));
@@ -117,7 +117,7 @@ impl World {
         self.law(Law::PublishedFirst, shown);
     }
 
-    /// The same for one who has just come.
+    /// The same for a caller that has just come.
     pub(super) fn judge_answer_at_once(
         &mut self,
         seat: Seat,
@@ -132,7 +132,7 @@ impl World {
             return self.judge_answer(outcome, rules);
         };
         let Ok(token) = outcome else {
-            // No place in the queue; else somebody who names a usable token is given one.
+            // The queue is full; otherwise a caller that names a usable token gets one.
             let overloaded = outcome.as_ref().is_err_and(crate::error::TokenError::is_overloaded);
             return self.law(Law::Reporter, overloaded && due.has_flight());
         };
@@ -156,11 +156,11 @@ impl World {
         self.law(Law::Reporter, is_offer || is_same);
     }
 
-    /// What must have become of one who has just come.
+    /// The laws about a caller that has just come.
     pub(super) fn judge_newcomer(&mut self, said: &mut Said) {
         let Some(number) = said.newcomer else { return };
         if said.could_read {
-            // Whoever could have read a usable token is told it at once, or waits already.
+            // A caller that could have read a usable token is told it at once, or waits already.
             self.law(Law::Usable, said.answered && !said.sights.contains(&Sight::Refused));
         }
         let waits = self.waiting.iter().any(|waiting| waiting.number == number);
@@ -176,13 +176,13 @@ impl World {
     }
 
     fn may_be_used(&self, token: &Token, rules: &Rules) -> bool {
-        // Past its end only by `stale_if_error`, and only where an error would be told instead that is no refusal.
+        // An expired token is given only by `stale_if_error`, and only in place of an error that is not a refusal.
         let instead = self.books.cooldown.as_ref().is_some_and(|it| self.now.boot <= it.until && !it.refused);
         let stale = !rules.grace.is_zero() && self.is_over_for(token) <= rules.grace && instead;
         stale || !self.left(token).is_zero()
     }
 
-    /// The laws about the state in which an event leaves the machine.
+    /// The laws about the state after an event.
     pub(super) fn judge_state(&mut self, said: &mut Said, rules: &Rules) {
         self.reconcile(said, rules);
         let waits = self.waiting.iter().any(|waiting| waiting.decided.is_none());
@@ -221,7 +221,7 @@ impl World {
             let due = self.now.boot.max(after_cooldown).max(after_flight);
             self.law(Law::Due, wake.is_some_and(|wake| wake <= due));
         }
-        // Time may have passed without an alarm: then the wake-up is due.
+        // Time may have passed without an alarm. Then the wake-up is due.
         let is_due = wake.is_some_and(|wake| wake <= self.now.boot);
         let in_vain = self.waiting.iter().any(|waiting| waiting.decided.is_none() && !waiting.renewing);
         self.law(Law::Idle, is_due || rules.sets_clocks() || !in_vain || self.readable().is_none());
@@ -242,7 +242,7 @@ impl World {
         rules.background && self.machine.state(self.now) != FlightState::Stopped
     }
 
-    /// Whoever waits stands in the machine's lines or is being told, but for those who have gone: they may be let go.
+    /// All waiters are in the machine's lines or are being told. Only callers that have gone away may be dropped.
     fn reconcile(&mut self, said: &mut Said, rules: &Rules) {
         let machine = &self.machine;
         let lines = [&machine.wanting, &machine.renewing].map(|line| line.places().flatten());
@@ -269,7 +269,7 @@ impl World {
                 }
                 waiting.decided = waiting.decided.or(Some(self.decisions));
             } else if waits {
-                // Taken back, because the token that it was to be told was discarded.
+                // Taken back, because the token to be told was discarded.
                 if withdrawn {
                     said.sights.push(Sight::TakenBack);
                 }
@@ -296,11 +296,12 @@ impl World {
         self.law(Law::OnePlace, !doubled);
     }
 
-    /// The outcome of one who has waited is known.
+    /// The outcome of a waiter is known.
     fn judge_decision(&mut self, waiting: Waiting, outcome: &Outcome, said: &Said, rules: &Rules) {
         match outcome {
             Ok(_) => {
-                // After a discard the token that is in use now may have been published before. It is newer still.
+                // After a discard the token in use may have been published before. It is newer than the discarded
+                // token.
                 let is_new = said.published || said.withdrawn.contains(&waiting.number);
                 self.law(Law::Newness, !waiting.renewing || is_new);
                 self.judge_answer(outcome, rules);
@@ -312,7 +313,7 @@ impl World {
         }
     }
 
-    /// After the alarm, nobody waits whose time had come.
+    /// After the alarm, no waiter is left whose deadline has passed.
     pub(super) fn judge_patience(&mut self) {
         let mut waiting = self.waiting.iter().filter(|waiting| waiting.decided.is_none());
         let late = waiting.any(|waiting| waiting.deadline <= self.now.boot);

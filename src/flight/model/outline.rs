@@ -1,5 +1,5 @@
-//! What decides how a machine behind a gate goes on, for the model of two machines at one gate: `registry/gate/model`.
-//! Nothing of reports: nobody reports there.
+//! The part of a machine behind a gate that decides how it continues, for the model of two machines at one gate:
+//! `registry/gate/model`. Reports are left out: that model has none.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::flight::{Caller, Machine, Phase};
 
 impl<W: Caller> Machine<W> {
-    /// Moments count from now, and what is past is past.
+    /// Moments are counted from now, and moments in the past are equal.
     pub(crate) fn outline(&mut self, now: Timestamp) -> Vec<u64> {
         let left = |moment: Duration| {
             let left = moment.saturating_sub(now.boot).as_millis();

@@ -1,14 +1,14 @@
-//! The policies of the model, each with the actions that are tried under it. Few enough that its states are finite, and
+//! The policies of the model, each with its set of actions. The sets are so small that the states are finite, and
 //! few.
 
 use std::time::Duration;
 
 use super::rules::{Action, Name, Reply, Rules, Which};
 
-/// Who comes alone.
+/// Callers that come alone.
 const ALONE: &[Action] = &[Action::Want(Name::Asker), Action::Refresh, Action::NearEnd];
 
-/// Everything that the source can answer, whatever was reported.
+/// All answers of the source, for any reported secrets.
 const SOURCE: &[Action] = &[
     Action::Answer(Reply::Fresh),
     Action::Answer(Reply::Current),
@@ -28,7 +28,7 @@ const TIME: &[Action] = &[Action::Tick, Action::Second, Action::Ages];
 /// The actor's own life.
 const LIFE: &[Action] = &[Action::Stop, Action::Restart];
 
-/// Enough of the source, of APIs and of time: each end of a flight.
+/// Enough answers of the source, actions of APIs and steps of time for each end of a flight.
 const ENDS: &[Action] = &[
     Action::Answer(Reply::Fresh),
     Action::Answer(Reply::Terminal),
@@ -39,11 +39,11 @@ const ENDS: &[Action] = &[
 
 const REPORT: &[Action] = &[Action::Invalidate(Which::Current)];
 
-/// Reports by those who wait for another token.
+/// Reports by callers that wait for another token.
 const REPLACE: &[Action] =
     &[Action::Replace(Which::Current), Action::Replace(Which::Old), Action::Replace(Which::Again)];
 
-/// Reports by those who know more of the rejection.
+/// Reports by callers with more information about the rejection.
 const KNOWING: &[Action] = &[Action::Confirm(Which::Current), Action::Demand(Which::Current)];
 
 /// Reports of other tokens than the one in use.
@@ -53,15 +53,15 @@ const LATE: &[Action] =
 /// The source gives out a secret that was reported.
 const AGAIN: &[Action] = &[Action::Answer(Reply::Reported)];
 
-/// What people say of tokens, and what the source says to that.
+/// Discards of tokens, and the source's answers to them.
 const DISCARDS: &[Action] =
     &[Action::Discard(Which::Current), Action::Discard(Which::Old), Action::Answer(Reply::Discarded)];
 
-/// Who comes alone, and may go away.
+/// Callers that come alone, and may go away.
 const LEAVERS: &[Action] =
     &[Action::Want(Name::Asker), Action::Leave(Name::Asker), Action::Refresh, Action::Leave(Name::Forcer)];
 
-/// Two at once, of every kind that can be told apart.
+/// Two at once, of every distinguishable kind.
 const CROWD: &[Action] = &[
     Action::Want(Name::Ticket),
     Action::Want(Name::Hasty),
@@ -75,7 +75,7 @@ const CROWD: &[Action] = &[
     Action::Stop,
 ];
 
-/// Some who are told one after the other, and what may come in between.
+/// Callers that are told one after the other, and the events that may come in between.
 const TELLING: &[Action] = &[
     Action::Want(Name::Ticket),
     Action::Want(Name::Round),
@@ -111,13 +111,13 @@ fn without_cooldown() -> Rules {
     Rules { name: "no cooldown", cooldown: Duration::ZERO, terminal: Duration::ZERO, ..lazy() }
 }
 
-/// Tokens of minutes: old enough to be past their first one.
+/// Tokens of minutes, old enough to be past their first minute.
 fn by_minutes() -> Rules {
     let minute = Duration::from_secs(60);
     Rules { unit: minute, cooldown: minute, terminal: minute * 2, ..lazy() }
 }
 
-/// The policies under which every state is visited, smaller ones first.
+/// The policies under which every state is visited, the smaller ones first.
 pub(super) fn all() -> Vec<Rules> {
     let second = Duration::from_secs(1);
     let asker = &[Action::Want(Name::Asker)][..];
@@ -211,7 +211,7 @@ pub(super) fn all() -> Vec<Rules> {
     ]
 }
 
-/// Wider ones, for a patient reader.
+/// Wider policies, which take long.
 pub(super) fn wide() -> Vec<Rules> {
     vec![Rules {
         name: "all clocks",

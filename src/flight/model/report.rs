@@ -1,4 +1,4 @@
-//! Reports in the model: what APIs and people say of tokens, and what has to become of it.
+//! Reports in the model: by APIs and by users, with their required results.
 
 use super::books::{Due, Weight};
 use super::laws::Law;
@@ -9,7 +9,7 @@ use crate::flight::{Event, Outcome, Rejection};
 use crate::token::Token;
 
 impl World {
-    /// Which token is meant.
+    /// The token that is meant.
     pub(super) fn named(&self, which: Which) -> Option<Token> {
         let current = self.slot.as_ref().map(|shown| &shown.token);
         match which {
@@ -29,11 +29,11 @@ impl World {
         self.books.entry(token).is_none() && known.into_iter().flatten().any(|known| known.is_same(token))
     }
 
-    /// What has to become of a report. To be asked before the machine is.
+    /// The required result of a report. It is calculated before the machine gets the report.
     fn reckon_report(&mut self, token: &Token, weight: Weight, said: &mut Said, rules: &Rules) {
         let hit = self.usable().is_some_and(|usable| usable.is_same(token));
         let Some(shown) = self.slot.as_mut().filter(|_| hit) else {
-            // One that has ended is not given for an error either, once it was reported.
+            // An expired token that was reported is not given in place of an error either.
             if let Some(shown) = self.slot.as_mut().filter(|shown| shown.token.is_same(token)) {
                 shown.suspect = true;
             }
@@ -48,8 +48,8 @@ impl World {
         let token = shown.token.clone();
         let left = |token: &Token| left(token, self.now);
         let due = self.books.report(&token, weight, lived, self.now, rules);
-        // An old token does not help who asks for another kind. Who knows that it was revoked waits until it has settled. A
-        // revoked token is not too young.
+        // An old token does not help a reporter that requires another kind. A reporter that knows of a revocation
+        // waits until the token has settled. A revoked token is not too young.
         let waits = weight == Weight::Confirmed && due == Due::Settling;
         let helps = weight != Weight::Demand && !waits;
         said.offer = self.books.offer(&token, left, rules).filter(|_| helps).cloned();
@@ -105,7 +105,7 @@ impl World {
         let Some(token) = self.named(which) else { return Vec::new() };
         let was_confirmed = self.was_confirmed(&token);
         self.reckon_report(&token, Weight::Plain, &mut said, rules);
-        // The handle withholds the token, before the machine has heard of the report.
+        // The handle withholds the token before the machine gets the report.
         let until = self.now.boot + Rules::WITHHELD;
         let may = self.machine.reports_from() <= self.now.boot;
         if let Some(shown) = self.slot.as_mut().filter(|shown| may && shown.token.is_same(&token)) {
@@ -118,7 +118,7 @@ impl World {
         sights
     }
 
-    /// A report has had its due: a flight where one may start or runs, and else none.
+    /// Checks the result of a report: a flight if one may start or is under way, otherwise none.
     fn judge_report(&mut self, due: Option<Due>, was_confirmed: bool) {
         let Some(due) = due.filter(|due| *due != Due::Late) else { return };
         let flies = self.books.flight.is_some();
@@ -136,7 +136,7 @@ impl World {
         let crowds = self.machine.telling.iter().filter(|telling| is_it(&telling.outcome));
         let seats = crowds.flat_map(|telling| telling.crowd.places().flatten());
         said.withdrawn = seats.map(|(seat, ..)| seat.number).collect();
-        // The handle takes it out of the slot, before the machine has heard of it.
+        // The handle takes the token out of the slot before the machine gets the report.
         said.may_take_away = self.slot.take_if(|shown| shown.token.is_same(&token)).is_some();
         said.sights.push(Sight::Discarded);
         self.on(Event::Discard(token), said, rules)

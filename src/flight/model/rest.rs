@@ -1,14 +1,14 @@
-//! What follows from a state if nobody does anything more: it comes to rest, and from there it recovers.
+//! The continuations of a state: without further callers it comes to rest, and from there it recovers.
 
 use super::rules::{Action, Name, Reply, Rules};
 use super::world::World;
 use crate::flight::FlightState;
 
-/// No state may be further from rest than so many wake-ups and answers.
+/// The maximum number of wake-ups and answers until rest, from any state.
 const STEPS: usize = 32;
 
 impl World {
-    /// Nobody asks any more, and the source hangs or fails: all are told, and nothing is left to do.
+    /// No caller asks any more, and the source hangs or fails. Then all are told, and nothing is left to do.
     pub(super) fn comes_to_rest(&self, rules: &Rules) -> bool {
         [None, Some(Reply::Terminal)].into_iter().all(|reply| self.rests_with(reply, rules))
     }
@@ -16,7 +16,7 @@ impl World {
     fn rests_with(&self, reply: Option<Reply>, rules: &Rules) -> bool {
         let mut world = self.clone();
         for _ in 0..STEPS {
-            // One that refreshes by itself never rests; that all have been told is rest enough.
+            // A machine that refreshes by itself never rests. Here it is enough that all have been told.
             let told = world.waiting.is_empty();
             if told && (rules.background || world.machine.next_wake(world.now).is_none()) {
                 return rules.background || world.call.is_none();
@@ -28,7 +28,8 @@ impl World {
         world.breach.is_some()
     }
 
-    /// The source is sound again: whoever asks after the cooldown gets a token. So also if it repeats itself.
+    /// The source works again: a caller that asks after the cooldown gets a token. The same holds if the source
+    /// repeats itself.
     pub(super) fn recovers(&self, rules: &Rules) -> bool {
         let repeats = [Reply::Current, Reply::Reported].map(Action::Answer);
         let may_repeat = rules.actions.iter().any(|action| repeats.contains(action));
@@ -40,7 +41,7 @@ impl World {
             return true;
         }
         let mut world = self.clone();
-        // Those who wait are told before, so that the queue has room.
+        // The waiters are told before, so that the queue has room.
         for _ in 0..STEPS {
             if world.machine.is_idle() {
                 break;
@@ -63,14 +64,14 @@ impl World {
         world.breach.is_some()
     }
 
-    /// What a sound source answers.
+    /// The answer of a working source.
     fn sound(&self, repeating: bool, rules: &Rules) -> Reply {
         let old = [Reply::Reported, Reply::Current].into_iter().filter(|_| repeating);
         old.into_iter().find(|reply| self.can(Action::Answer(*reply), rules)).unwrap_or(Reply::Fresh)
     }
 
-    /// The source answers, or else the alarm rings. Returns whether either could be. (A law that breaks on
-    /// the way is reported where the way is gone for itself.)
+    /// The source answers, or else the alarm rings. Returns whether either was possible. (A law that breaks in this
+    /// continuation is reported when the continuation itself is visited.)
     fn go_on(&mut self, reply: Option<Reply>, rules: &Rules) -> bool {
         if self.machine.is_telling() {
             self.act(Action::Tell, rules);

@@ -1,4 +1,4 @@
-//! What can happen in the model, and the numbers of a policy.
+//! The actions of the model, and the numbers of a policy.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use crate::flight::{Caller, Outcome};
 use crate::policy::RefreshPolicy;
 use crate::queue::Waiter;
 
-/// Who waits.
+/// The kinds of waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    /// A subscription: nobody waits twice under this name.
+    /// A subscription: no two wait under this name.
     Ticket,
-    /// Another one, with a timeout of its own.
+    /// Another subscription, with its own timeout.
     Hasty,
-    /// One who awaits the answer; there may be many.
+    /// A caller that awaits the answer. There may be many.
     Asker,
-    /// The place of all who wait on handles. One is open at a time.
+    /// The place of all callers that wait on handles. One is open at a time.
     Round,
-    /// One who wants a new token.
+    /// A caller that wants a new token.
     Forcer,
-    /// One who has reported a token, and wants another one.
+    /// A caller that has reported a token, and wants another one.
     Reporter,
 }
 
@@ -27,10 +27,10 @@ pub(super) enum Name {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
     pub(super) name: Name,
-    /// Given out once, so that the books know each place.
+    /// Given out once, so that the records identify each place.
     pub(super) number: u64,
     pub(super) gone: bool,
-    /// The machine has said that its outcome is known.
+    /// The machine has decided its outcome.
     pub(super) decided: bool,
 }
 
@@ -61,39 +61,39 @@ impl Name {
     }
 }
 
-/// What the source answers. That it hangs is the absence of an answer.
+/// The answers of the source. The absence of an answer means that it hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// A token that nobody has seen.
+    /// A token that has not occurred yet.
     Fresh,
     /// The secret that is in use, with a new life.
     Current,
-    /// The token that is in use, as the actor has stamped it: its life goes on.
+    /// The token in use, as the actor has stamped it: its life continues.
     Stamped,
-    /// The secret that was reported last and is not in use, with a new life.
+    /// The last reported secret that is not in use, with a new life.
     Reported,
-    /// The secret that was discarded last, with a new life.
+    /// The last discarded secret, with a new life.
     Discarded,
-    /// A token without life.
+    /// A token that has already expired.
     Dead,
     /// A token that no header can carry.
     Faceless,
     Transient,
     /// Transient, with `Retry-After`.
     Wait,
-    /// The credential may have been spent.
+    /// The credential may have been used.
     Ambiguous,
     Terminal,
     Panic,
 }
 
-/// Which token a report names.
+/// The token that a report names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     Current,
-    /// The one before the current one.
+    /// The token before the current one.
     Old,
-    /// The one that was reported last, and is not in use.
+    /// The last reported token that is not in use.
     Again,
     Unknown,
 }
@@ -104,26 +104,26 @@ pub(super) enum Action {
     Leave(Name),
     Refresh,
     Replace(Which),
-    /// The same, by several APIs that had accepted the token.
+    /// The same, with a confirmation by several APIs that had accepted the token.
     Confirm(Which),
-    /// The same, by an API that asks for another kind of token.
+    /// The same, by an API that requires another kind of token.
     Demand(Which),
     Invalidate(Which),
     Discard(Which),
     /// A reader reports that the end is near, or past.
     NearEnd,
-    /// One of a crowd is told.
+    /// One waiter of a crowd is told.
     Tell,
     Answer(Reply),
     /// Another process has fetched a token, and the actor looks.
     Offer,
-    /// A call that was given up answers all the same.
+    /// A call that was given up answers nevertheless.
     Late,
     /// The alarm rings: early, in time, or late.
     Tick,
     /// A unit of time passes, and no alarm rings.
     Second,
-    /// So much time passes that everything is past.
+    /// So much time passes that all moments are in the past.
     Ages,
     WallForward,
     WallBack,
@@ -131,12 +131,12 @@ pub(super) enum Action {
     Restart,
 }
 
-/// A policy, and which actions are tried under it. The numbers stand here a second time, so that the laws do
-/// not ask the policy that they check.
+/// A policy, and its set of actions. The numbers are here a second time. Therefore the laws do not use the policy
+/// that they check.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) name: &'static str,
-    /// The step in which time goes by. All other times are multiples of it.
+    /// The step of time. All other times are multiples of it.
     pub(super) unit: Duration,
     pub(super) attempts: u32,
     pub(super) cooldown: Duration,
@@ -144,23 +144,24 @@ pub(super) struct Rules {
     pub(super) grace: Duration,
     pub(super) limit: usize,
     pub(super) background: bool,
-    /// Flights for reports: so many at once, then one an interval. Without one there is no limit.
+    /// The budget of flights for reports: some at once, then one per interval. `None`: no limit.
     pub(super) budget: Option<(u32, Duration)>,
-    /// Whether other events come in between while a crowd is told. Else everybody is told at once.
+    /// Whether other events come in between while a crowd is told. Otherwise all are told at once.
     pub(super) one_by_one: bool,
-    /// So many secrets are reported at a time. A bound of the model, not of the machine.
+    /// The number of secrets that are reported at a time. A bound of the model, not of the machine.
     pub(super) secrets: usize,
-    /// So many secrets are discarded in a history. Another bound of the model: they are remembered for ever.
+    /// The number of secrets that are discarded in a history. Another bound of the model, because they are
+    /// remembered for ever.
     pub(super) discards: usize,
     pub(super) actions: Vec<Action>,
 }
 
 impl Rules {
-    /// A report withholds the token for so long, at most.
+    /// The longest time for which a report withholds the token.
     pub(super) const WITHHELD: Duration = Duration::from_secs(1);
-    /// A refresh of its own comes so long after the last flight's end, at the earliest.
+    /// The minimum time between the last flight's end and a refresh of its own.
     pub(super) const LEAST_INTERVAL: Duration = Duration::from_millis(500);
-    /// So long after its publication a token may be unknown to an API.
+    /// How long after its publication a token may be unknown to an API.
     pub(super) const FIRST_MINUTE: Duration = Duration::from_secs(60);
 
     pub(super) fn policy(&self) -> RefreshPolicy {
@@ -189,12 +190,12 @@ impl Rules {
         self.unit * 4
     }
 
-    /// Longer than anything that the machine keeps track of.
+    /// Longer than any time that the machine remembers.
     pub(super) fn ages(&self) -> Duration {
         self.unit * 12
     }
 
-    /// What the source asks for with `Retry-After`.
+    /// The time in the source's `Retry-After`.
     pub(super) fn requested(&self) -> Duration {
         self.unit
     }
@@ -207,7 +208,7 @@ impl Rules {
         self.unit * 2
     }
 
-    /// The patience of [`Name::Hasty`].
+    /// The timeout of [`Name::Hasty`].
     pub(super) fn haste(&self) -> Duration {
         self.unit
     }
@@ -224,7 +225,7 @@ impl Rules {
         self.cooldown * 2
     }
 
-    /// The cooldown, doubled for each time after the first.
+    /// The cooldown, doubled for each failure after the first.
     pub(super) fn doubled(&self, times: u32) -> Duration {
         if times > 1 { self.max_cooldown() } else { self.cooldown }
     }

@@ -1,4 +1,4 @@
-//! Performs what the machine says, as the actor does, and holds it against the laws.
+//! Performs the machine's effects as the actor does, and checks them against the laws.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl World {
         self.law(Law::OneCall, self.books.flight.is_none());
         self.law(Law::Cooldown, !self.books.cools(self.now));
         if said.action == Some(Action::Tick) {
-            // Nobody has asked.
+            // No caller has asked.
             said.sights.push(Sight::OwnRefresh);
             let least = self.books.last_flight.map_or(Duration::ZERO, |ended| ended + Rules::LEAST_INTERVAL);
             self.law(Law::OwnPace, least <= now);
@@ -119,7 +119,7 @@ impl World {
         self.law(Law::Alive, !self.left(&token).is_zero() && token.is_presentable());
         self.law(Law::Discarded, !self.books.is_discarded(&token));
         said.published = true;
-        // The first of two questions has only made its life longer. What becomes of it the second one says.
+        // The first of two answers has only made the token's life longer. The second answer decides.
         let prolonged = self.slot.as_ref().filter(|shown| said.asks_again && shown.token.is_same(&token));
         let (since, suspect) = match prolonged {
             Some(shown) => {
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// At most so long, and once a flight.
+    /// Withholds the token, with the limit, and once per flight.
     fn withhold(&mut self, until: Duration, said: &mut Said) {
         let now = self.now.boot;
         let known = self.books.flight.as_ref().map(|flight| (flight.withheld_until, flight.released));
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// One is told at once.
+    /// One waiter is told at once.
     fn tell(&mut self, seat: Seat, outcome: &Outcome, said: &mut Said, rules: &Rules) {
         let at = self.waiting.iter().position(|waiting| waiting.number == seat.number);
         self.law(Law::OneAnswer, at.is_some());
@@ -190,7 +190,7 @@ impl World {
             Err(_) => Sight::Refused,
         });
         if told.decided.is_some() {
-            // A round whose token was discarded: its callers see that, and sit down in the next one.
+            // A round whose token was discarded: its callers see that, and join the next round.
             said.sights.push(Sight::TakenBack);
             self.law(Law::Kept, seat.name == Name::Round && said.withdrawn.contains(&seat.number));
         } else if said.newcomer == Some(seat.number) {
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// The next one of a crowd is told.
+    /// The next waiter of a crowd is told.
     pub(super) fn tell_next(&mut self, said: &mut Said) {
         let Some((seat, outcome)) =
             self.machine.next_to_tell().map(|(seat, outcome)| (seat, outcome.clone()))
@@ -212,7 +212,7 @@ impl World {
         self.law(Law::OneAnswer, at.is_some());
         let Some(at) = at else { return };
         let told = self.waiting.remove(at);
-        // Crowds are told in the order in which their outcomes became known, and of a crowd the oldest first.
+        // Crowds are told in the order of their decisions, and within a crowd the oldest waiter is first.
         let is_before = |(place, other): (usize, &Waiting)| {
             other.renewing == told.renewing
                 && other.decided.is_some_and(|since| (Some(since), place) < (told.decided, at))

@@ -1,4 +1,4 @@
-//! What the model has seen: a law about something that never happens holds, and says nothing.
+//! The events that the model has seen. A law about an event that never happens is satisfied trivially.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ sights! {
     Discarded, DiscardedAgain, LifeGoesOn, Offered,
 }
 
-/// How often each was seen.
+/// How often each event was seen.
 #[derive(Debug)]
 pub(super) struct Sights([AtomicU64; Sight::ALL.len()]);
 

@@ -1,12 +1,12 @@
-//! All of it, visited.
+//! Visits all states.
 
 use std::collections::{HashMap, VecDeque};
 use std::env;
 
 use super::*;
 
-/// The policies to try: the two smallest, or what the variable `MODEL` says (`all`, `wide`, or one by name).
-/// `./tests/model` tries them all, with optimisation.
+/// The policies to check: the two smallest, or those in the variable `MODEL` (`all`, `wide`, or one by name).
+/// `./tests/model` checks all of them, with optimisation.
 fn policies() -> Vec<Rules> {
     let requested = env::var("MODEL").unwrap_or_else(|_| "quick".to_owned());
     let quick = ["lazy", "budget"];
@@ -24,7 +24,7 @@ fn is_whole() -> bool {
     env::var("MODEL").is_ok_and(|requested| requested == "all")
 }
 
-/// What the states of a policy came to.
+/// The result of visiting a policy.
 struct Visited {
     states: usize,
     transitions: usize,
@@ -37,7 +37,7 @@ fn visit(rules: Rules) -> Visited {
     let name = rules.name;
     let sights = Arc::new(Sights::default());
     let model = Flights { rules, sights: Arc::clone(&sights) };
-    // One thread, so that a breach is found by the shortest way, and each time by the same.
+    // One thread, so that a breach is found by the shortest way, and each time by the same way.
     let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!(
         "{name:>14}: {:>9} states, {:>10} transitions, at most {} from the start",
@@ -71,8 +71,8 @@ fn every_law_holds_in_every_state() {
     assert!(unseen.is_empty() || !is_whole(), "never happened: {unseen:?}");
 }
 
-/// What makes the merging of states sound: wherever two ways lead to the same key, each action leads from
-/// both states to the same key again, and so on for ever.
+/// Checks that merging states is sound: if two ways lead to the same key, each action must lead from both states to
+/// the same key again, and so on.
 #[test]
 fn merged_states_behave_alike() {
     const COMPARED: u8 = 2;

@@ -1,4 +1,4 @@
-//! The machine and its surroundings: what the actor, callers, the source and the clocks would do.
+//! The machine and its surroundings: the behaviour of the actor, the callers, the source and the clocks.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -19,22 +19,22 @@ use crate::token::Token;
 pub(super) struct World {
     pub(super) machine: Machine<Seat>,
     pub(super) now: Timestamp,
-    /// How often the wall clock was set forward more than back.
+    /// How often the wall clock was set forward, minus how often it was set back.
     pub(super) skew: i8,
-    /// The call to the source that is out.
+    /// The call to the source that is under way.
     pub(super) call: Option<Call>,
-    /// One that was given up, and may report yet.
+    /// A call that was given up, and may still report.
     pub(super) late: Option<u64>,
     pub(super) slot: Option<Shown>,
-    /// Who has not been told, in the order in which they came.
+    /// The waiters that have not been told, in the order in which they came.
     pub(super) waiting: Vec<Waiting>,
-    /// The number of the next one.
+    /// The number of the next waiter.
     pub(super) seats: u64,
     /// The number of the next event that decides an outcome.
     pub(super) decisions: u64,
     pub(super) books: Books,
     pub(super) breach: Option<Law>,
-    /// What the whole of it comes to: see [`super::key`].
+    /// The key of the whole state: see [`super::key`].
     pub(super) key: Vec<i64>,
 }
 
@@ -60,37 +60,37 @@ pub(super) struct Waiting {
     pub(super) number: u64,
     pub(super) gone: bool,
     pub(super) deadline: Duration,
-    /// Wants the flight's outcome, and not just a token.
+    /// It wants the flight's outcome, and not just a token.
     pub(super) renewing: bool,
-    /// Its outcome is known since that event, by number; it has not been told.
+    /// The number of the event that decided its outcome. It has not been told.
     pub(super) decided: Option<u64>,
 }
 
-/// What an event was, and what has been said in answer to it so far.
+/// An event, and the machine's reaction to it so far.
 #[derive(Default)]
-#[allow(clippy::struct_excessive_bools)] // facts that have nothing to do with each other
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct Said {
     pub(super) action: Option<Action>,
-    /// Who has come by it.
+    /// The waiter that came with this event.
     pub(super) newcomer: Option<u64>,
     /// Whether the newcomer could have read a token.
     pub(super) could_read: bool,
-    /// It has been told at once, or was a duplicate.
+    /// The newcomer was told at once, or was a duplicate.
     pub(super) answered: bool,
-    /// What has to become of a report.
+    /// The required result of a report.
     pub(super) due: Option<Due>,
-    /// What its reporter may have at once, whatever becomes of the report.
+    /// The token that the reporter may get at once, for any result of the report.
     pub(super) offer: Option<Token>,
     pub(super) is_young: bool,
     /// A flight was under way.
     pub(super) flew: bool,
     pub(super) may_take_away: bool,
     pub(super) published: bool,
-    /// The source has brought a reported secret, and is asked once more.
+    /// The source has given a reported secret, and is asked once more.
     pub(super) asks_again: bool,
-    /// The source is left alone for so long, whatever the policy says.
+    /// How long the source is not called, whatever the policy says.
     pub(super) pause: Duration,
-    /// Who was to be told the token that is discarded now.
+    /// The waiters that were to be told the token that is discarded now.
     pub(super) withdrawn: Vec<u64>,
     pub(super) sights: Vec<Sight>,
 }
@@ -123,10 +123,10 @@ impl World {
         world
     }
 
-    /// Whether this can happen now.
+    /// Whether this action is possible now.
     pub(super) fn can(&self, action: Action, rules: &Rules) -> bool {
         match action {
-            // One is open at a time. The next one opens when this one has been told: a bound of the model.
+            // One round is open at a time. The next one opens when this one has been told: a bound of the model.
             Action::Want(Name::Round) => self.waiting.iter().all(|waiting| waiting.name != Name::Round),
             Action::Leave(name) => self.find(name).is_some(),
             Action::NearEnd => self.reader_reports(),
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// Does it, as the actor would. Returns what was seen on the way.
+    /// Performs the action as the actor would. Returns the events that were seen.
     pub(super) fn act(&mut self, action: Action, rules: &Rules) -> Vec<Sight> {
         let mut said = self.said(action);
         match action {
@@ -266,7 +266,7 @@ impl World {
         Vec::new()
     }
 
-    /// Whether a reader would find the token near its end, or past it, and be the one to say so.
+    /// Whether a reader would find the token near its end, or past it, and would have to report it.
     fn reader_reports(&self) -> bool {
         self.slot.as_ref().is_some_and(|shown| {
             let near = self.left(&shown.token) <= shown.margins.ahead;
@@ -298,7 +298,7 @@ impl World {
             Reply::Terminal => Err(SourceError::terminal("terminal")),
             Reply::Panic => Err(SourceError::panic("panic")),
         };
-        // A token that has expired on arrival is one that a server counts in whole seconds.
+        // A token that has expired on arrival comes from a server that counts whole seconds.
         let has_expired = |token: &Token| token.flaw().is_none() && token.remaining_at(self.now).is_zero();
         said.pause = match &result {
             Ok(token) if has_expired(token) => Duration::from_secs(1),
@@ -306,7 +306,7 @@ impl World {
             _ => Duration::ZERO,
         };
         let brought = result.as_ref().ok().filter(|token| self.is_good(token)).cloned();
-        // Without anything usable meanwhile nobody is made to wait for a second answer.
+        // If there is no usable token meanwhile, no caller has to wait for a second answer.
         let may_wait = self.usable().is_some();
         let asks_again =
             may_wait && brought.as_ref().is_some_and(|token| self.books.asks_again(token, self.now, rules));
@@ -325,7 +325,7 @@ impl World {
         said.asks_again = asks_again;
         let due = brought.filter(|_| !asks_again);
         let sights = self.on(Event::Fetched { id: call.id, result }, said, rules);
-        // What the source brings is in use, but for the one time that it is asked again.
+        // The source's token is in use, except if the source is asked once more.
         if let Some(token) = due {
             let holds = self
                 .slot
@@ -353,7 +353,7 @@ impl World {
         })
     }
 
-    /// What others have fetched is taken where no flight is under way. It costs nothing, and ends all trouble.
+    /// Another process's token is accepted if no flight is under way. It costs nothing, and ends a cooldown.
     fn offer(&mut self, mut said: Said, rules: &Rules) -> Vec<Sight> {
         let token = Token::new(self.unseen()).with_lifetime(rules.lifetime());
         let token = token.stamped(self.now, &CLOCK, rules.lifetime(), rules.lifetime());
@@ -390,7 +390,7 @@ impl World {
         Vec::new()
     }
 
-    /// The first secret that nobody remembers.
+    /// The first secret that is not remembered.
     fn unseen(&self) -> &'static str {
         let books = &self.books;
         let told = self.machine.telling.iter().filter_map(|telling| telling.outcome.as_ref().ok());
@@ -411,8 +411,8 @@ impl World {
     }
 }
 
-/// How long a token lasts yet, by whichever clock says less. Reckoned here, and not by the token's own rule, which
-/// is among what is tried.
+/// How long a token lasts, by the clock with the shorter time. It is calculated here, and not by the token's own
+/// rule, which is a part of the tested code.
 pub(super) fn left(token: &Token, now: Timestamp) -> Duration {
     let end = token.end();
     let by_wall = end.wall.duration_since(now.wall).unwrap_or_default();
