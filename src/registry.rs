@@ -1,8 +1,8 @@
 //! A token for each of many keys: a tenant, a user, a scope, an audience.
 //!
-//! A [`TokenRegistry`] keeps every promise of a [`TokenActor`](crate::TokenActor) for each key, and some for all of them
-//! together: it holds so many keys and no more, it never makes more than so many calls at once, and an auth server that is
-//! down is asked by a few calls, not by one for each key.
+//! A [`TokenRegistry`] keeps every promise of a [`TokenActor`](crate::TokenActor) for each key, and some promises
+//! for all keys together. It keeps at most a fixed number of keys. It makes at most a fixed number of calls at
+//! once. An auth server that is down gets a few calls, not one for each key.
 //!
 //! ```
 //! use tokenflight::registry::TokenRegistry;
@@ -23,19 +23,19 @@
 //!
 //! # How it works
 //!
-//! Keys are spread over *shards*, one actor for each arbiter that you give. A shard drives the machines of its keys. A key
-//! at rest is a small record; reads of its token need no lock, no message and no allocation. `docs/registry.md` in the
-//! repository has the rules, with the reason for each number.
+//! Keys are spread over *shards*, one actor for each of the given arbiters. A shard drives the machines of its
+//! keys. A key at rest is a small record. A read of its token needs no lock, no message and no allocation.
+//! `docs/registry.md` in the repository has the rules, with the reason for each number.
 //!
 //! # Limits
 //!
 //! | limit | default | beyond it |
 //! |---|---|---|
-//! | [`max_keys`](TokenRegistryBuilder::max_keys) | 10,000 | the key that was used least goes; its next use costs a call |
+//! | [`max_keys`](TokenRegistryBuilder::max_keys) | 10,000 | a key that was not used recently is evicted; its next use costs a call |
 //! | [`max_busy_keys`](TokenRegistryBuilder::max_busy_keys) | `max_keys` | [`is_too_many_keys`](crate::TokenError::is_too_many_keys) |
 //! | [`max_waiters`](TokenRegistryBuilder::max_waiters), all keys together | 262,144 | [`is_overloaded`](crate::TokenError::is_overloaded) |
 //! | [`RefreshPolicy::max_waiters`](crate::RefreshPolicy::max_waiters), one key | 65,536 | the same |
-//! | [`idle_timeout`](TokenRegistryBuilder::idle_timeout) | 1 h | the key goes |
+//! | [`idle_timeout`](TokenRegistryBuilder::idle_timeout) | 1 h | the key is evicted |
 //! | [`max_calls`](TokenRegistryBuilder::max_calls) | 16 | the call waits for its turn |
 //! | [`max_calls_per_group`](TokenRegistryBuilder::max_calls_per_group) | half of `max_calls` | the same |
 //!
@@ -88,8 +88,8 @@ use shard::Door;
 
 /// A token for each of many keys. See the [module](self).
 ///
-/// It can be used from any thread and any runtime. It lives until it is [shut down](Self::shutdown), or its arbiters stop,
-/// or the last clone of it has gone and nobody waits any more. A clone is one reference count.
+/// It can be used from any thread and any runtime. It lives until it is [shut down](Self::shutdown), or its
+/// arbiters stop, or its last clone is dropped and no caller waits any more. A clone costs one reference count.
 pub struct TokenRegistry<K: Key>(Arc<Inner<K>>);
 
 struct Inner<K: Key> {
@@ -97,7 +97,7 @@ struct Inner<K: Key> {
     doors: Vec<Door<K>>,
 }
 
-/// What waits for a token does not keep the registry going.
+/// A future that waits for a token does not keep the registry alive.
 struct WeakRegistry<K: Key>(std::sync::Weak<Inner<K>>);
 
 impl<K: Key> WeakRegistry<K> {
@@ -115,14 +115,14 @@ impl<K: Key> TokenRegistry<K> {
         self.0.common.cells.is_discarded(key, token)
     }
 
-    /// Starts to make a registry that gets its tokens from `source`.
+    /// Begins the settings of a registry that gets its tokens from `source`.
     pub fn builder(source: impl KeyedSource<K>) -> TokenRegistryBuilder<K> {
         TokenRegistryBuilder::new(source)
     }
 
-    /// The key's token, if there is a usable one: lock-free, never blocks, never calls the source while the caller waits.
-    /// A read near the token's end starts a refresh in the background. `None` too while the token is
-    /// [withheld](Self::invalidate).
+    /// The key's token, if there is a usable one. This function is lock-free, never blocks, and never makes the
+    /// caller wait for the source. A read near the token's end starts a refresh in the background. Also `None`
+    /// while the token is [withheld](Self::invalidate).
     #[inline]
     pub fn current(&self, key: &K) -> Option<Token> {
         let read = self.0.common.cells.read(key);
@@ -132,14 +132,15 @@ impl<K: Key> TokenRegistry<K> {
         read.token
     }
 
-    /// A usable token for the key: the current one at once, or the outcome of the key's flight under way, or of a new one.
+    /// A usable token for the key: the current one at once, otherwise the outcome of the key's flight under way, or
+    /// of a new flight.
     ///
-    /// A usable token is read when `get` is called. Else the future waits, from its first poll on. Dropping it leaves the
-    /// flight alone.
+    /// The token is read when `get` is called. If it is not usable, the future waits, from its first poll on.
+    /// Dropping the future does not affect the flight.
     ///
     /// # Errors
-    /// As for [`TokenHandle::get`](crate::TokenHandle::get). While the auth server fails for several keys, a key that asks
-    /// is answered at once with the error that it gave. Beside these,
+    /// As for [`TokenHandle::get`](crate::TokenHandle::get). While the auth server fails for several keys, a caller
+    /// gets the auth server's error at once. There is one more error:
     /// [`is_too_many_keys`](TokenError::is_too_many_keys).
     pub fn get(&self, key: &K) -> KeyGet<K> {
         match self.current(key) {
@@ -156,13 +157,13 @@ impl<K: Key> TokenRegistry<K> {
         self.rejected(key, token, Rejection::default()).await
     }
 
-    /// [`rejected`](Self::rejected), without waiting for what comes of it.
+    /// [`rejected`](Self::rejected), without waiting for the outcome.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, key: &K, token: &Token, rejection: Rejection) {
         let _ = self.ask(key.clone(), Asking::Replace(token.clone(), rejection));
     }
 
-    /// What a middleware keeps of the tokens of one key.
+    /// The evidence of a middleware about the tokens of one key.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn new_evidence(&self) -> crate::evidence::Evidence {
         let common = &self.0.common;
@@ -191,14 +192,14 @@ impl<K: Key> TokenRegistry<K> {
         });
     }
 
-    /// "This token of this key is compromised": it is never handed out again, as long as the key is kept. See
+    /// "This token of this key is compromised": it is never given out again, as long as the key is kept. See
     /// [`TokenHandle::discard`](crate::TokenHandle::discard).
     pub fn discard(&self, key: &K, token: &Token) {
         self.0.common.cells.discard(key, token);
         self.send(ToShard::Discard { key: key.clone(), token: token.clone() });
     }
 
-    /// A new token for the key, whatever the old one is worth: see [`Refresh`](crate::Refresh).
+    /// A new token for the key, even if the old one is still usable: see [`Refresh`](crate::Refresh).
     ///
     /// # Errors
     /// As for [`get`](Self::get).
@@ -206,8 +207,8 @@ impl<K: Key> TokenRegistry<K> {
         KeyGet::asking(self.clone(), key.clone(), Asking::Refresh).await
     }
 
-    /// Has a [`TokenReady`] sent that names the key, exactly once: see [`Subscribe`](crate::Subscribe). A subscription is
-    /// the key, the recipient and the ticket.
+    /// Subscribes to a [`TokenReady`] that names the key. It is sent exactly once: see
+    /// [`Subscribe`](crate::Subscribe). A subscription is the key, the recipient and the ticket.
     pub fn subscribe(&self, key: K, recipient: impl Into<Recipient<TokenReady<K>>>, ticket: u64) {
         let seat = self.0.common.seats.take();
         let has_seat = seat.is_some();
@@ -220,22 +221,22 @@ impl<K: Key> TokenRegistry<K> {
         crate::panics::contain(|| ticket.tell(&Err(error)));
     }
 
-    /// A handle for one key, for the middlewares and for code that knows of no keys. It keeps nothing: the key may be
+    /// A handle for one key, for the middlewares and for code without keys. It stores nothing: the key may be
     /// evicted, and comes back with its next use.
     pub fn handle(&self, key: K) -> KeyHandle<K> {
         KeyHandle::new(self.clone(), key)
     }
 
-    /// Forgets the key and its token. Whoever waits for it gets an error that
-    /// [`is_stopped`](TokenError::is_stopped). Returns whether it was kept.
+    /// Forgets the key and its token. Its waiters get an error that [`is_stopped`](TokenError::is_stopped). Returns
+    /// whether the key was kept.
     pub async fn remove(&self, key: &K) -> bool {
         let (done, removed) = oneshot::channel();
         self.send(ToShard::Remove { key: key.clone(), done });
         removed.await.unwrap_or_default()
     }
 
-    /// [Removes](Self::remove) the keys for which `keeps` says no. It runs on the arbiters of the shards. Returns how many
-    /// have gone.
+    /// [Removes](Self::remove) the keys for which `keeps` returns false. It runs on the arbiters of the shards.
+    /// Returns how many were removed.
     pub async fn retain(&self, keeps: impl FnMut(&K) -> bool + Clone + Send + 'static) -> usize {
         let mut gone = 0;
         for door in &self.0.doors {
@@ -256,7 +257,7 @@ impl<K: Key> TokenRegistry<K> {
         self.len() == 0
     }
 
-    /// What the key is doing, and what it has done. A key that is not kept has the status of one that nobody has asked for.
+    /// The key's present state, and its counters. A key that is not kept has the status of a key that was never used.
     ///
     /// # Errors
     /// [`is_stopped`](TokenError::is_stopped).
@@ -266,7 +267,7 @@ impl<K: Key> TokenRegistry<K> {
         status.await.map_err(|_| TokenError::stopped())
     }
 
-    /// What all keys are doing, and what they have done.
+    /// The present state and the counters of all keys together.
     ///
     /// # Errors
     /// [`is_stopped`](TokenError::is_stopped).
@@ -281,11 +282,11 @@ impl<K: Key> TokenRegistry<K> {
         Ok(totals)
     }
 
-    /// Tells everyone who waits, then stops. Returns when all have been told, the source has come to its end, and the slots of
-    /// a fleet have been given back, which takes 2 s at most.
+    /// Answers all waiters, then stops. Returns when all have been answered, the source has finished, and the slots
+    /// of a fleet have been given back, which takes at most 2 s.
     pub async fn shutdown(&self) {
         let (mut ends, mut others) = (Vec::new(), Vec::new());
-        // The first shard comes last: it lets the source end when the others have given up their calls.
+        // The first shard comes last: it lets the source finish when the others have given up their calls.
         for (number, door) in self.0.doors.iter().enumerate().rev() {
             let (done, end) = oneshot::channel();
             ends.push(end);
@@ -298,7 +299,6 @@ impl<K: Key> TokenRegistry<K> {
             });
         }
         for end in ends {
-            // A shard that is gone has told everyone as it went.
             let _ = end.await;
         }
     }
@@ -307,16 +307,16 @@ impl<K: Key> TokenRegistry<K> {
         self.send(ToShard::NearEnd { key: key.clone() });
     }
 
-    /// Sends a message to the shard whose key it names.
+    /// Sends a message to the shard of its key.
     fn send(&self, message: ToShard<K>) {
         let shard = message.key().map_or(0, |key| self.0.common.shard_of(self.0.common.cells.hash(key)));
         if let Some(door) = self.0.doors.get(shard) {
-            // To a shard that is gone the message is dropped, and what is in it answers.
+            // If the shard is gone, the message is dropped, and its contents answer the caller.
             door.do_send(message);
         }
     }
 
-    /// Sends what a caller wants, if there is a seat.
+    /// Sends a caller's request, if there is a seat.
     pub(in crate::registry) fn ask(
         &self,
         key: K,
@@ -334,7 +334,7 @@ impl<K: Key> TokenRegistry<K> {
         Ok(answer)
     }
 
-    /// Joins the line at the key. Where none is open, the shard hears of each.
+    /// Joins the line at the key. If the key has no open line, the shard gets a message for each caller.
     fn want(&self, key: K, ticket: crate::actor::Ticket) {
         let joined = match self.0.common.cells.get(&key) {
             Some(cell) => cell.arrivals.join(ticket),
@@ -347,7 +347,7 @@ impl<K: Key> TokenRegistry<K> {
         }
     }
 
-    /// All seats are taken. Callers who have gone away may hold some: the shards look for them.
+    /// All seats are taken. Some may belong to callers who have gone away: the shards look for them.
     fn overloaded(&self) -> TokenError {
         let Inner { common, doors } = &*self.0;
         if common.seats.is_purge_due(common.cells.clock().now().boot) {

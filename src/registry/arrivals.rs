@@ -1,7 +1,7 @@
-//! Those who want a key's token, and whom its shard has not seen yet.
+//! The callers that want a key's token, and that its shard has not received yet.
 //!
-//! They stand in a line at the key, and the shard hears of the first alone. Were each a message, the callers of all other
-//! keys would stand behind a crowd that wants this one.
+//! They wait in a line at the key, and the shard gets a message only for the first of them. With one message per
+//! caller, the callers of all other keys would have to wait behind a crowd for this key.
 
 use std::collections::VecDeque;
 
@@ -9,17 +9,18 @@ use crate::actor::Ticket;
 use crate::queue::CHUNK;
 use crate::sync::{Mutex, lock};
 
-/// The line at a key. Once its key goes, nobody joins it any more.
+/// The line at a key. When its key is removed, no caller can join the line any more.
 ///
-/// Whoever joins an empty line tells the shard, under no lock. The shard takes all, or takes some and comes again by
-/// itself. Therefore, as long as somebody stands there, a turn of the shard is on its way.
+/// First a caller joins the line, under the lock. If the line was empty, the caller then tells the shard, without
+/// the lock. The shard receives all callers, or receives some and comes again by itself. Therefore, while a caller
+/// is in the line, a turn of the shard will follow.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// At most keys nobody stands.
-    #[allow(clippy::box_collection)] // of many keys each has one
+    /// Most keys have no callers in their lines.
+    #[allow(clippy::box_collection)] // each key of a registry has one
     line: Option<Box<VecDeque<Ticket>>>,
     is_closed: bool,
 }
@@ -32,7 +33,7 @@ pub(super) enum Place {
 }
 
 impl Arrivals {
-    /// Joins the line. Gives the ticket back, if the key goes.
+    /// Joins the line. Returns the ticket if the key is being removed.
     pub(super) fn join(&self, ticket: Ticket) -> Result<Place, Ticket> {
         let mut state = lock(&self.0);
         if state.is_closed {
@@ -43,7 +44,7 @@ impl Arrivals {
         Ok(place)
     }
 
-    /// The first of the line, and whether there are more.
+    /// The first callers of the line, and whether there are more.
     pub(super) fn next(&self) -> (VecDeque<Ticket>, bool) {
         let mut state = lock(&self.0);
         if let Some(line) = state.line.as_mut().filter(|line| line.len() > CHUNK) {
@@ -52,15 +53,15 @@ impl Arrivals {
         (state.line.take().map(|line| *line).unwrap_or_default(), false)
     }
 
-    /// Closes the line, if nobody stands in it. Returns whether it is closed.
+    /// Closes the line if it is empty. Returns whether it is closed.
     pub(super) fn close_if_empty(&self) -> bool {
         let mut state = lock(&self.0);
         state.is_closed |= state.line.is_none();
         state.is_closed
     }
 
-    /// Closes the line. Whoever stands in it is answered as the ticket is dropped, which runs foreign code: not under the
-    /// lock.
+    /// Closes the line. Its callers are answered when their tickets are dropped. This runs foreign code, so it
+    /// happens without the lock.
     pub(super) fn close(&self) {
         let line = {
             let mut state = lock(&self.0);

@@ -1,4 +1,5 @@
-//! What a registry keeps of each key: a window for readers, in a map that they need no lock for, and behind it a cell.
+//! The state that a registry keeps of each key: a window for readers, in a map that they read without a lock, and
+//! behind it a cell.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::slot::{Read, Single, Slot, nanos};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::token::Token;
 
-/// One key's token, as its shard and reports see it. Made and taken away by the key's shard alone.
+/// One key's token, for its shard and for reports. Only the key's shard makes and removes it.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) slot: Slot<Single>,
@@ -25,7 +26,7 @@ pub(super) struct Cell {
 
 type Windows<K> = papaya::HashMap<K, Window, RandomState>;
 
-/// The cells of all keys, and the time that readers go by.
+/// The cells of all keys, and the readers' time.
 pub(super) struct Cells<K> {
     map: Windows<K>,
     hashes: RandomState,
@@ -39,7 +40,7 @@ pub(super) struct Cells<K> {
 impl<K: Hash + Eq + Clone> Cells<K> {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let hashes = RandomState::default();
-        // A window that was taken away holds a token. It is dropped as soon as nobody looks through it.
+        // A window that was removed holds a token. It is dropped as soon as no reader uses it.
         let collector = seize::Collector::new().batch_size(1);
         Self {
             map: papaya::HashMap::builder().hasher(hashes.clone()).collector(collector).build(),
@@ -55,7 +56,7 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         &self.clock
     }
 
-    /// The key's hash, which says which shard is its own.
+    /// The key's hash. It decides which shard the key belongs to.
     pub(super) fn hash(&self, key: &K) -> u64 {
         self.hashes.hash_one(key)
     }
@@ -79,27 +80,27 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         }
     }
 
-    /// Whether it was used since this was asked last.
+    /// Whether the key was used since the last call with this mark.
     pub(super) fn was_used(&self, key: &K, since: u8) -> bool {
         self.map.pin().get(key).is_some_and(|window| window.was_used(since))
     }
 
-    /// An API did not take this token of this key. `None`: the key is not kept. See [`Slot::invalidate`].
+    /// An API rejected this token of this key. `None`: the key is not kept. See [`Slot::invalidate`].
     pub(super) fn invalidate(&self, key: &K, token: &Token) -> Option<bool> {
         let cell = self.get(key)?;
         Some(cell.slot.invalidate(token, &Frame { cells: self, key, cell: &cell }))
     }
 
-    /// The token is not handed out any more, whether the key is kept or not.
+    /// The token is no longer given out, whether the key is kept or not.
     ///
-    /// Who [makes](Self::make) a key first puts it into the map, and then takes what was discarded for it. Who discards first
-    /// looks into the map. Where there is no key, the token is remembered, and then the map is looked at once more. Therefore
-    /// one of the two sees the other.
+    /// The thread that [makes](Self::make) a key first puts it into the map. Then it takes the discarded tokens of
+    /// the key. The thread that discards first looks into the map. If there is no key, it stores the token, and
+    /// then looks into the map once more. Therefore one of the two threads sees the other.
     pub(super) fn discard(&self, key: &K, token: &Token) {
         loop {
             if let Some(cell) = self.get(key) {
                 cell.slot.discard(token, &Frame { cells: self, key, cell: &cell });
-                // Otherwise the key has gone meanwhile, and may have come back.
+                // Otherwise the key has been removed meanwhile, and may have come back.
                 if self.get(key).is_some_and(|now| Arc::ptr_eq(&now, &cell)) {
                     return;
                 }
@@ -112,12 +113,12 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         }
     }
 
-    /// A key that knows of a discarded token has gone.
+    /// A key with a discarded token was removed.
     pub(super) fn remember_discarded(&self, key: K, token: Token) {
         lock(&self.unkept).remember(key, token);
     }
 
-    /// Whether it was discarded, as far as the key knows.
+    /// Whether the token was discarded, as far as the key knows.
     pub(super) fn is_discarded(&self, key: &K, token: &Token) -> bool {
         self.get(key).is_some_and(|cell| cell.slot.is_discarded(token))
     }
@@ -148,14 +149,14 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         }
     }
 
-    /// The key goes: readers find no token, and whoever has not been seen is told.
+    /// Removes the key: readers find no token, and callers that were not received are answered.
     pub(super) fn close(&self, key: &K, cell: &Cell) {
         self.remove(key);
         cell.slot.close(&());
         cell.arrivals.close();
     }
 
-    /// Readers find it no more.
+    /// Readers no longer find the key.
     pub(super) fn remove(&self, key: &K) {
         if self.map.pin().remove(key).is_some() {
             self.keys.fetch_sub(1, Ordering::Relaxed);
@@ -167,7 +168,8 @@ impl<K: Hash + Eq + Clone> Cells<K> {
     }
 }
 
-/// A moment in nanoseconds: on the boot clock, and since 1970. What does not fit is later than anything.
+/// A moment in nanoseconds: on the boot clock, and since 1970. A moment that is too large counts as later than any
+/// other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nanos {
     pub(super) boot: u64,
@@ -181,23 +183,24 @@ impl From<Timestamp> for Nanos {
     }
 }
 
-/// The time, taken once a [pulse](Clock::pulse) for all keys.
+/// The time, read once per [pulse](Clock::pulse) for all keys.
 #[derive(Debug, Default)]
 struct Moment {
-    /// The pulse in which it was taken; zero before the first.
+    /// The pulse in which the time was read. Zero before the first.
     pulse: AtomicU64,
     boot: AtomicU64,
     wall: AtomicU64,
-    /// Held by who takes it.
+    /// Held by the thread that reads the time.
     taking: Mutex<()>,
 }
 
 impl Moment {
-    /// A moment less than a second ago, on both clocks. As numbers: a reader divides nothing.
+    /// A moment less than a second ago, on both clocks. As numbers, so that a reader needs no division.
     ///
-    /// The writer reads the pulse, then the clocks. Then it stores the clocks, then the pulse (release). A reader loads
-    /// the pulse (acquire), then the clocks. Therefore a reader who finds its own pulse finds clocks that were read in
-    /// this pulse or later; and as long as a pulse lasts, nobody has set the wall clock and less than a second passes.
+    /// The writer first reads the pulse, then the clocks. Then it stores the clocks, then the pulse (release). A
+    /// reader first loads the pulse (acquire), then the clocks. Therefore a reader that finds its own pulse finds
+    /// clocks that were read in this pulse or later. While a pulse lasts, the wall clock was not set and less than
+    /// a second passes.
     #[inline]
     fn now(&self, clock: &dyn Clock) -> Nanos {
         let Some(pulse) = clock.pulse() else { return clock.now().into() };
@@ -210,7 +213,7 @@ impl Moment {
 
     #[cold]
     fn take(&self, clock: &dyn Clock) -> Nanos {
-        // Who takes it now may have been put to sleep. Nobody waits for that.
+        // The thread that reads the time may be suspended. No other thread waits for it.
         let Ok(_turn) = self.taking.try_lock() else { return clock.now().into() };
         let pulse = clock.pulse().map_or(0, std::num::NonZeroU64::get);
         let now = Nanos::from(clock.now());

@@ -1,4 +1,4 @@
-//! What the shards of a registry share, with each other and with its handles.
+//! The state that the shards of a registry share with each other and with its handles.
 
 use std::fmt;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
-/// One key's place: its shard, its number there, and which key it was.
+/// The place of one key: its shard, its number there, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Who {
     pub(super) shard: usize,
@@ -23,11 +23,11 @@ pub(super) struct Who {
     pub(super) generation: u32,
 }
 
-/// What a shard hears from another one.
+/// A message from another shard.
 pub(super) enum Heard {
-    /// What the gate has decided for a key of this shard.
+    /// The gate's decision for a key of this shard.
     Decided(Decided<Who>),
-    /// Another shard has a new key, there is no more room, and none of its own keys can go.
+    /// Another shard has a new key, there is no more room, and it cannot evict one of its own keys.
     MakeRoom,
 }
 
@@ -38,13 +38,13 @@ pub(super) struct Common<K> {
     pub(super) cells: Cells<K>,
     pub(super) limits: Bounds,
     pub(super) seats: Arc<Seats>,
-    /// Keys that are waited for, or fly.
+    /// Keys with a waiter or a flight.
     pub(super) busy: AtomicUsize,
     pub(super) gate: Mutex<Gate<Who>>,
-    /// Where each shard hears what the gate has decided.
+    /// The channels to the shards for the gate's decisions.
     pub(super) doors: Vec<UnboundedSender<Heard>>,
     pub(super) counted: Counted,
-    /// How the gate stood when a shard last had its lock: for a recorder, who needs no lock then.
+    /// The gate's status when a shard last held its lock. A recorder reads it without the lock.
     #[cfg(feature = "metrics")]
     pub(super) figures: [AtomicU64; 7],
     #[cfg(feature = "shared")]
@@ -52,7 +52,7 @@ pub(super) struct Common<K> {
     pub(super) meters: Meters<K>,
 }
 
-/// The limits, checked.
+/// The limits, after the checks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) max_keys: usize,
@@ -60,12 +60,12 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
 }
 
-/// What is counted for all shards.
+/// The counters of all shards.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    /// Keys that went because there was no more room.
+    /// Keys that were evicted because there was no more room.
     pub(super) evicted: AtomicU64,
-    /// Keys that went because nobody had asked for them for so long.
+    /// Keys that were evicted because they were not used for the idle time.
     pub(super) idled: AtomicU64,
     /// Requests that found every key busy.
     pub(super) crowded: AtomicU64,
@@ -79,13 +79,13 @@ impl Bounds {
 }
 
 impl<K: Hash + Eq> Common<K> {
-    /// The shard whose key this is. By the high bits of the hash: the map uses the low ones.
+    /// The shard of a key. It uses the high bits of the hash, because the map uses the low ones.
     pub(super) fn shard_of(&self, hash: u64) -> usize {
         let shards = self.doors.len().max(1) as u64;
         usize::try_from((hash >> 40) % shards).unwrap_or_default()
     }
 
-    /// Gives the gate back its leave. That may close or open something, which is worth a line in the log.
+    /// Returns a permit to the gate. This may close or open something, which is logged.
     pub(super) fn end_call(&self, permit: Permit, ending: Ending, now: Duration) {
         let (lines, ahead) = {
             let mut gate = lock(&self.gate);
@@ -101,7 +101,7 @@ impl<K: Hash + Eq> Common<K> {
         self.meters.write(lines, keys, self.seats.taken());
     }
 
-    /// Sends what the gate has decided to the key's shard. One that is gone wants no call.
+    /// Sends the gate's decision to the key's shard. A shard that is gone needs no call.
     pub(super) fn send(&self, gate: &mut Gate<Who>, decided: Decided<Who>, now: Duration) {
         if let Some(door) = self.doors.get(decided.who.shard)
             && let Err(gone) = door.send(Heard::Decided(decided))
@@ -112,18 +112,18 @@ impl<K: Hash + Eq> Common<K> {
         }
     }
 
-    /// A place for another key that is waited for, or flies.
+    /// Takes a place for another busy key.
     pub(super) fn take_busy_place(&self) -> bool {
         let next = |busy: usize| (busy < self.limits.max_busy_keys).then_some(busy + 1);
         self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
-    /// Whether there are more keys than there may be.
+    /// Whether there are more keys than allowed.
     pub(super) fn is_too_full(&self) -> bool {
         self.cells.keys.load(Ordering::Relaxed) > self.limits.max_keys
     }
 
-    /// Whether a key has to go before another one comes.
+    /// Whether a key must be evicted before another one comes.
     pub(super) fn is_full(&self) -> bool {
         self.cells.keys.load(Ordering::Relaxed) >= self.limits.max_keys
     }
@@ -138,17 +138,17 @@ impl<K> fmt::Debug for Common<K> {
     }
 }
 
-/// Places for those who wait, in all keys together.
+/// Seats for the waiters of all keys together.
 #[derive(Debug)]
 pub(super) struct Seats {
     taken: AtomicUsize,
     pub(super) limit: usize,
     overloads: AtomicU64,
-    /// When callers who have gone away may be looked for again, in milliseconds on the boot clock.
+    /// When the next search for callers who have gone away may begin, in milliseconds on the boot clock.
     next_purge: AtomicU64,
 }
 
-/// One of them. Dropped, it is free.
+/// One seat. Dropping it frees the seat.
 #[derive(Debug)]
 pub(super) struct Seat(Arc<Seats>);
 
@@ -171,8 +171,8 @@ impl Seats {
         None
     }
 
-    /// Whether callers who have gone away are to be looked for now: once a second, since that takes a walk through all
-    /// who wait.
+    /// Whether a search for callers who have gone away is due: once a second, because the search walks through all
+    /// waiters.
     pub(super) fn is_purge_due(&self, now: Duration) -> bool {
         let now = millis(now);
         let due = self.next_purge.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What waits for the token of a key: a named future.
+//! The future that waits for the token of a key.
 
 use std::fmt;
 use std::future::Future;
@@ -13,11 +13,11 @@ use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};
 use crate::token::Token;
 
-/// What [`TokenRegistry::get`] returns: a future that owns what it needs.
+/// The future that [`TokenRegistry::get`] returns. It owns all it needs.
 #[must_use = "futures do nothing unless polled"]
 pub struct KeyGet<K: Key>(Getting<K>);
 
-/// What is asked of a shard.
+/// The request to a shard.
 pub(super) enum Asking {
     Want,
     Refresh,
@@ -28,7 +28,7 @@ enum Getting<K: Key> {
     Ready(Outcome),
     /// Not polled yet.
     Asking(TokenRegistry<K>, K, Asking),
-    /// It does not keep the registry going.
+    /// It does not keep the registry alive.
     Waiting(oneshot::Receiver<Outcome>, WeakRegistry<K>, K),
     Over,
 }
@@ -44,7 +44,7 @@ impl<K: Key> KeyGet<K> {
     }
 }
 
-/// Nothing in it is pinned.
+/// No field is pinned.
 impl<K: Key> Unpin for KeyGet<K> {}
 
 impl<K: Key> Future for KeyGet<K> {
@@ -71,7 +71,7 @@ impl<K: Key> Future for KeyGet<K> {
                         return Poll::Pending;
                     };
                     let outcome = outcome.unwrap_or_else(|_| Err(TokenError::stopped()));
-                    // It may have been discarded between the answer and this poll.
+                    // The token may have been discarded between the answer and this poll.
                     match (&outcome, registry.upgrade()) {
                         (Ok(token), Some(registry)) if registry.is_discarded(&key, token) => {
                             self.0 = Getting::Asking(registry, key, Asking::Want);
@@ -79,7 +79,7 @@ impl<K: Key> Future for KeyGet<K> {
                         _ => return Poll::Ready(outcome),
                     }
                 }
-                // A future that is polled again after its end may do anything. This one stays pending.
+                // The contract of a future allows any behaviour after its end. This one stays pending.
                 Getting::Over => return Poll::Pending,
             }
         }

@@ -8,9 +8,9 @@ use crate::error::{SourceError, TokenError};
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
 
-/// What an application holds that needs one key's token and knows of no keys. A clone is a clone of the key.
+/// A handle for an application that needs one key's token and has no keys. A clone clones the key.
 ///
-/// It is a [`TokenSource`] too: the token of a key can be the credential of another source.
+/// It is also a [`TokenSource`]: the token of a key can be the credential of another source.
 pub struct KeyHandle<K: Key> {
     registry: TokenRegistry<K>,
     key: K,
@@ -82,14 +82,14 @@ impl<K: Key> Clone for KeyHandle<K> {
     }
 }
 
-/// Without the key, which may be a person's name.
+/// Without the key, because a key may be a person's name.
 impl<K: Key> fmt::Debug for KeyHandle<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyHandle").field("registry", &self.registry).finish_non_exhaustive()
     }
 }
 
-/// It names nothing of what it asks for ([`UNNAMED`]).
+/// It does not name the parts of its request ([`UNNAMED`]).
 impl<K: Key> TokenSource for KeyHandle<K> {
     async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
         self.get().await.map_err(SourceError::from)

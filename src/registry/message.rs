@@ -1,4 +1,4 @@
-//! What the handles of a registry tell its shards, and what subscribers are told.
+//! The messages of a registry's handles to its shards, and the messages to subscribers.
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};
 use crate::token::Token;
 
-/// The answer to a subscription to a key: sent exactly once for each.
+/// The answer to a subscription to a key. Each subscription gets exactly one.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct TokenReady<K> {
@@ -22,7 +22,7 @@ pub struct TokenReady<K> {
     pub key: K,
     /// The number that the subscription carried.
     pub ticket: u64,
-    /// A usable token, or why there is none.
+    /// A usable token, or the error.
     pub result: Result<Token, TokenError>,
 }
 
@@ -37,7 +37,7 @@ impl<K: 'static> Message for TokenReady<K> {
     type Result = ();
 }
 
-/// Without the key, which may be a person's name.
+/// Without the key, because a key may be a person's name.
 impl<K> fmt::Debug for TokenReady<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenReady")
@@ -47,30 +47,30 @@ impl<K> fmt::Debug for TokenReady<K> {
     }
 }
 
-/// What a shard is told.
+/// A message to a shard.
 pub(super) enum ToShard<K> {
-    /// Somebody needs this key's token.
+    /// A caller needs this key's token.
     Want {
         key: K,
         ticket: Ticket,
     },
-    /// Somebody stands in this key's [line](super::arrivals).
+    /// A caller has joined this key's [line](super::arrivals).
     Arrived {
         key: K,
     },
-    /// Somebody wants a new token for this key.
+    /// A caller wants a new token for this key.
     Refresh {
         key: K,
         ticket: Ticket,
     },
-    /// An API did not take this token of this key, and somebody waits for another one.
+    /// An API rejected this token of this key, and the reporter waits for another one.
     Replace {
         key: K,
         ticket: Ticket,
         token: Token,
         rejection: Rejection,
     },
-    /// An API did not take this token of this key, and it is not the one that readers find.
+    /// An API rejected this token of this key, and readers find another one.
     Invalidate {
         key: K,
         token: Token,
@@ -84,16 +84,16 @@ pub(super) enum ToShard<K> {
     Reported {
         key: K,
     },
-    /// A reader saw that this key's token is near its end, or past it.
+    /// A reader noticed that this key's token is near its end, or past it.
     NearEnd {
         key: K,
     },
-    /// Forget this key. Answered with whether it was there.
+    /// Remove this key. The answer says whether it was kept.
     Remove {
         key: K,
         done: oneshot::Sender<bool>,
     },
-    /// Forget the keys that it says no to. Answered with how many went.
+    /// Remove the keys for which the closure returns false. The answer is the number of removed keys.
     Retain {
         keeps: Box<dyn FnMut(&K) -> bool + Send>,
         done: oneshot::Sender<usize>,
@@ -105,19 +105,19 @@ pub(super) enum ToShard<K> {
     Totals {
         done: oneshot::Sender<RegistryStatus>,
     },
-    /// Callers who have gone away hold all the seats.
+    /// Callers who have gone away may hold all the seats.
     Purge,
     Shutdown {
         done: oneshot::Sender<()>,
-        /// Told when the shard has given up its calls.
+        /// Notified when the shard has given up its calls.
         quiet: Option<oneshot::Sender<()>>,
-        /// For the first shard: what the others tell.
+        /// For the first shard: the notifications of the other shards.
         others: Vec<oneshot::Receiver<()>>,
     },
 }
 
 impl<K> ToShard<K> {
-    /// The key that it is about.
+    /// The key of the message.
     pub(super) fn key(&self) -> Option<&K> {
         match self {
             Self::Want { key, .. }
@@ -153,8 +153,8 @@ impl Caller {
 }
 
 impl Hearer for Caller {
-    /// A caller who has gone away does not mind. The seat is free before the answer is there. Therefore a caller who asks
-    /// again at once finds it free.
+    /// The caller may have gone away. The seat is freed before the answer is stored. Therefore a caller that asks
+    /// again at once finds a free seat.
     fn hear(self: Box<Self>, outcome: &Outcome) -> bool {
         let Self { sender, seat } = *self;
         drop(seat);
@@ -171,7 +171,7 @@ impl Hearer for Caller {
     }
 }
 
-/// Who subscribed to a key.
+/// A subscriber to a key.
 pub(super) struct Subscriber<K: Send + 'static> {
     pub(super) key: K,
     pub(super) ticket: u64,
@@ -195,7 +195,7 @@ impl<K: Eq + Send + 'static> Hearer for Subscriber<K> {
         Some(BuildHasherDefault::<DefaultHasher>::default().hash_one((&self.recipient, self.ticket)))
     }
 
-    /// Both stand in the queue of the same key.
+    /// Both are in the queue of the same key.
     fn is_same(&self, other: &dyn Any) -> bool {
         let other = other.downcast_ref::<Self>();
         other.is_some_and(|other| other.ticket == self.ticket && other.recipient == self.recipient)

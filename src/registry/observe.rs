@@ -1,4 +1,4 @@
-//! What a registry says about itself beside its status: lines in the log, and numbers for a metrics recorder.
+//! The log lines of a registry, and its figures for a metrics recorder. Its status is elsewhere.
 
 #[cfg(feature = "metrics")]
 mod instruments;
@@ -17,7 +17,7 @@ use crate::panics::contain;
 pub(super) use crate::actor::Told;
 use journal::{Journal, Line};
 
-/// What the user calls a key in the log and in metrics.
+/// The user's name of a key for the log and for metrics.
 pub(super) type Label<K> = Arc<dyn Fn(&K) -> Option<String> + Send + Sync>;
 
 pub(super) struct Meters<K> {
@@ -39,20 +39,20 @@ impl<K> Meters<K> {
         }
     }
 
-    /// The gate has closed or opened. To be called with the gate's lock held, so that each change is seen in its order. The
-    /// line is written when the lock is free again: a logger is foreign code.
+    /// The gate has closed or opened. This is called with the gate's lock held, so that the changes are seen in
+    /// their order. The line is written after the lock is released, because a logger is foreign code.
     pub(super) fn gate_moved(&self, status: &GateStatus, now: Duration) -> Lines {
         self.journal.moved(status, now)
     }
 
-    /// So many keys and callers wait.
+    /// Writes the lines. `keys` and `waiters`: how many wait.
     pub(super) fn write(&self, lines: Lines, keys: usize, waiters: usize) {
         for line in lines.into_iter().flatten() {
             contain(|| line.write(&self.name, keys, waiters));
         }
     }
 
-    /// A turn in the life of a key's flight.
+    /// An event in the life of a key's flight.
     pub(super) fn note(&self, key: &K, note: &Note) {
         let is_end = matches!(note, Note::Landed { .. } | Note::Failed { .. });
         if !log::log_enabled!(target: journal::TARGET, log::Level::Debug) && !is_end {
@@ -65,7 +65,8 @@ impl<K> Meters<K> {
         contain(|| self.instruments.note(label, note));
     }
 
-    /// A call to the source has ended. `is_asked`: the auth server was asked, and not another process's token taken.
+    /// A call to the source has ended. `is_asked`: the auth server was called. Otherwise another process's token
+    /// was used.
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     pub(super) fn call_ended(&self, key: &K, ending: &Ending, is_asked: bool, took: Duration) {
         #[cfg(feature = "metrics")]
@@ -76,20 +77,20 @@ impl<K> Meters<K> {
         let _ = (key, ending, is_asked, took);
     }
 
-    /// How things stand after a round of a shard.
+    /// The state after a round of a shard.
     #[cfg(feature = "metrics")]
     pub(super) fn observe(&self, status: &RegistryStatus, overloads: u64, told: &mut Told, now: Duration) {
         contain(|| self.instruments.observe(status, overloads, self.journal.closed_for(now), told));
     }
 
-    /// What the user says of a key is foreign code.
+    /// The user's closure for names is foreign code.
     fn label(&self, key: &K) -> Option<String> {
         let label = self.label.as_ref()?;
         contain(|| label(key)).flatten()
     }
 }
 
-/// Of the endpoint, and of clients.
+/// One line for the endpoint, and one for clients.
 pub(super) type Lines = [Option<Line>; 2];
 
 #[cfg(feature = "metrics")]

@@ -1,4 +1,4 @@
-//! What a registry says about itself.
+//! The status of a registry.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use crate::duration;
 use crate::error::TokenError;
 use crate::flight::Counters;
 
-/// What a registry is doing, and what it has done, for all its keys together. Serialised, times are seconds.
+/// The present state and the counters of a registry, for all its keys together. In serialised form, times are in
+/// seconds.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct RegistryStatus {
     /// Keys that it keeps.
     pub keys: usize,
-    /// Of these, keys that are waited for, or whose token is being fetched.
+    /// Of these, keys with a waiter or a call.
     pub busy_keys: usize,
     /// Callers and subscribers that wait.
     pub waiters: usize,
@@ -24,32 +25,32 @@ pub struct RegistryStatus {
     pub max_calls: usize,
     /// Keys that wait for their turn to call the source.
     pub queued: usize,
-    /// How long the auth server is left alone, because calls for several keys have failed. `None`: it is not. Zero: one
-    /// call tries it now.
+    /// How long the auth server is not called, because calls for several keys have failed. `None`: the gate is
+    /// open. Zero: one call tests the auth server now.
     #[serde(serialize_with = "duration::some_seconds")]
     pub closed: Option<Duration>,
-    /// The error that closed it.
+    /// The error that closed the gate.
     pub closed_by: Option<TokenError>,
-    /// How often it was closed.
+    /// How often the gate was closed.
     pub closures: u64,
-    /// Clients that the auth server refuses, and whose keys are left alone.
+    /// Clients that the auth server refuses. Their keys make no calls.
     pub closed_clients: usize,
     /// How often a client was closed.
     pub client_closures: u64,
-    /// Keys that were evicted for want of room.
+    /// Keys that were evicted because there was no more room.
     pub evicted: u64,
-    /// Keys that went because nobody had asked for them for so long.
+    /// Keys that were evicted because they were not used for the idle time.
     pub idled: u64,
     /// Requests that found every key busy.
     pub too_many_keys: u64,
-    /// Answers that found their subscriber stopped.
+    /// Answers whose subscriber had stopped.
     pub lost: u64,
-    /// What the keys have counted, together, those that have gone included.
+    /// The sum of the counters of all keys, including removed ones.
     pub counters: Counters,
 }
 
 impl RegistryStatus {
-    /// With what another shard says. Most is the same for all shards.
+    /// Adds another shard's status. Most values are the same for all shards.
     pub(super) fn with(self, other: Self) -> Self {
         let mut counters = other.counters;
         counters.add(&Counters::default(), &self.counters);

@@ -1,10 +1,10 @@
-//! Tokens that were discarded for keys that are not kept. They are discarded for good when their key is made.
+//! Discarded tokens of keys that are not kept. They are discarded in the key when the key is made.
 
 use std::collections::VecDeque;
 
 use crate::token::Token;
 
-/// So many are remembered. The oldest is forgotten.
+/// The maximum number of remembered tokens. The oldest is forgotten.
 const MOST: usize = 256;
 
 pub(super) struct Unkept<K>(VecDeque<(K, Token)>);

@@ -1,4 +1,4 @@
-//! What the end of a call says: of the auth server, of a client, or of one key.
+//! The meaning of the end of a call: for the auth server, for a client, or for one key.
 
 use super::gate::Ending;
 use crate::error::{BuildError, SourceError};
@@ -6,11 +6,11 @@ use crate::error::{BuildError, SourceError};
 use crate::oauth::OAuthError;
 use crate::token::Token;
 
-/// A refusal concerns its key, unless it names the client. Without an answer that concerns a key, the auth server is in
-/// trouble.
+/// A refusal concerns its key, unless it names the client. If there is no answer that concerns a key, the auth
+/// server has a problem.
 pub(super) fn ending(result: &Result<Token, SourceError>) -> Ending {
     let Err(error) = result else { return Ending::Served };
-    // The fault is in the program, and the auth server was not asked.
+    // The fault is in the program, and the auth server was not called.
     if error.is_panic() || error.cause::<BuildError>().is_some() {
         return Ending::Abandoned;
     }

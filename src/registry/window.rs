@@ -1,7 +1,8 @@
-//! What a reader of a key finds in the map itself: the token, and the moments until which it need not look further.
+//! The value of a key that a reader finds in the map itself: the token, and the moments until which no further
+//! check is needed.
 //!
-//! Of a hundred thousand keys each is far away in memory. So a reader takes as few steps as it can: the map, the window,
-//! the token. Whenever another token is shown, another window takes the place of this one.
+//! With a hundred thousand keys each key is far away in memory. Therefore a reader takes as few steps as possible:
+//! the map, the window, the token. When another token is published, a new window replaces this one.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::token::Token;
 #[derive(Debug)]
 pub(super) struct Window {
     used: AtomicU8,
-    /// On the boot clock, in nanoseconds: from here on a reader looks into the cell. Once it is zero, it stays zero.
+    /// On the boot clock, in nanoseconds: from this moment on a reader looks into the cell. Once it is zero, it
+    /// stays zero.
     boot: AtomicU64,
     /// The same on the wall clock, since 1970.
     wall: u64,
@@ -24,32 +26,32 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Used since the hand of the eviction came by.
+    /// The key was used since the eviction last checked it.
     pub(super) const SINCE_HAND: u8 = 1;
-    /// Used since the last look for idle keys.
+    /// The key was used since the last search for idle keys.
     pub(super) const SINCE_SWEEP: u8 = 2;
     const USED: u8 = Self::SINCE_HAND | Self::SINCE_SWEEP;
 
-    /// A window through which nobody sees anything.
+    /// A window without a visible token.
     pub(super) fn blind(cell: Arc<Cell>) -> Self {
         Self { used: AtomicU8::new(Self::USED), boot: AtomicU64::new(0), wall: 0, token: None, cell }
     }
 
-    /// Takes the place of another one.
+    /// The replacement of another window.
     fn instead_of(other: &Self, Calm { token, boot, wall }: Calm) -> Self {
         let used = AtomicU8::new(other.used.load(Ordering::Relaxed));
         Self { used, boot: AtomicU64::new(boot), wall, token: Some(token), cell: Arc::clone(&other.cell) }
     }
 
-    /// Nobody sees anything through it any more.
+    /// Hides the token in this window for ever.
     fn blind_out(&self) {
         self.boot.store(0, Ordering::Relaxed);
     }
 
-    /// The token, if it is usable. `now` is a moment less than a second ago. Where that second matters, the cell is asked.
+    /// The token, if it is usable. `now` is a moment less than a second ago. If this second matters, the cell decides.
     ///
-    /// The moments are this very token's, and no later moment ever stands beside it. Therefore it is enough to look at
-    /// them before the token is taken.
+    /// The moments belong to this very token, and never become later. Therefore it is enough to check them before
+    /// the token is cloned.
     #[inline]
     pub(super) fn read(&self, now: Nanos) -> Read {
         let is_calm = now.boot < self.boot.load(Ordering::Relaxed) && now.wall < self.wall;
@@ -59,7 +61,7 @@ impl Window {
         }
     }
 
-    /// Relaxed is enough: a use that is seen late may cost a call, and nothing else.
+    /// Relaxed is enough: a use that is seen late costs at most one call.
     #[inline]
     pub(super) fn note_use(&self) {
         if self.used.load(Ordering::Relaxed) != Self::USED {
@@ -67,13 +69,13 @@ impl Window {
         }
     }
 
-    /// Whether it was used since this was asked last.
+    /// Whether the key was used since the last call with this mark.
     pub(super) fn was_used(&self, since: u8) -> bool {
         self.used.fetch_and(!since, Ordering::Relaxed) & since != 0
     }
 }
 
-/// The window of a key stands before the slot of its cell.
+/// The front of a key's slot: its window in the map.
 pub(super) struct Frame<'a, K> {
     pub(super) cells: &'a Cells<K>,
     pub(super) key: &'a K,
@@ -81,7 +83,8 @@ pub(super) struct Frame<'a, K> {
 }
 
 impl<K: Hash + Eq + Clone> Front<Single> for Frame<'_, K> {
-    /// The key may have gone meanwhile, and come back with another cell: then there is nothing to do.
+    /// The key may have been removed meanwhile, and may have come back with another cell. Then there is nothing to
+    /// do.
     fn show(&self, published: Option<&Published<Single>>) {
         let windows = self.cells.windows();
         let Some(window) = windows.get(self.key).filter(|it| std::ptr::eq(&raw const *it.cell, self.cell))

@@ -1,25 +1,25 @@
-//! When the evidence of several keys closes what they share: the endpoint, or a client.
+//! The rule when failures of several keys close the thing that they share: the endpoint, or a client.
 //!
-//! One key's failures prove nothing of the others. Two different keys that fail with no success between do.
+//! One key's failures prove nothing about the others. Two different keys that fail with no success in between do.
 //!
-//! **In doubt.** A key is in doubt if it has failed a probe since the last success, or is in its own trouble. When the gate
-//! is half open, everybody else may probe at once, and a key in doubt only after `others_first`. If a key in doubt fails
-//! again, that is nothing new: the gate stays half open, and only `others_first` moves. Therefore a broken key closes the
-//! gate once with its probe and never again, whoever else asks is let through, and a key that is alone has its probe after a
-//! pause.
+//! **In doubt.** A key is in doubt if it has failed a probe since the last success, or is in its own trouble. When
+//! the gate is half open, all other keys may probe at once, and a key in doubt only after `others_first`. If a key
+//! in doubt fails again, nothing new is known: the gate stays half open, and only `others_first` moves. Therefore a
+//! broken key closes the gate once with its probe and not again. All other keys that ask are let through. A key
+//! that is alone gets its probe after a pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::{doubled, part};
 
-/// How many keys are remembered that failed since the last success. The oldest is forgotten.
+/// The maximum number of remembered keys that failed since the last success. The oldest is forgotten.
 const SUSPECTS: usize = 16;
 
-/// So many different keys in their own trouble are no longer trouble of their own, if nobody succeeds between.
+/// If this many different keys in their own trouble fail with no success in between, their failures count again.
 const CROWD: usize = 8;
 
-/// How long it is closed.
+/// The times for which it is closed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pauses {
     pub(super) first: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Pauses {
     pub(super) jitter: f64,
 }
 
-/// What a call knows of the time when it was sent.
+/// The state at the time when a call was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Sent {
     pub(super) successes: u64,
@@ -40,10 +40,10 @@ pub(super) struct Failed<E> {
     pub(super) key: u64,
     pub(super) sent: Sent,
     pub(super) error: E,
-    /// It is closed for at least so long.
+    /// The minimum time for which it is closed.
     pub(super) least: Duration,
     pub(super) now: Duration,
-    /// 0.0 to 1.0.
+    /// A random number, 0.0 to 1.0.
     pub(super) dice: f64,
 }
 
@@ -59,17 +59,17 @@ pub(super) enum Pass {
 #[derive(Clone, Debug)]
 pub(super) struct Breaker<E> {
     pauses: Pauses,
-    /// How many keys in their own trouble are remembered.
+    /// The maximum number of remembered keys in their own trouble.
     memory: usize,
     pub(super) successes: u64,
     /// The keys that failed since the last success, newest last.
     pub(super) suspects: VecDeque<Suspect>,
-    /// The last key that was told to slow down since the last success.
+    /// The last key that got a 429 since the last success.
     pub(super) limited: Option<u64>,
     /// The keys in their own trouble, newest last.
     pub(super) troubled: VecDeque<Troubled>,
     pub(super) shut: Option<Shut<E>>,
-    /// How often it was closed since it was open.
+    /// How often it was closed since it was last open.
     pub(super) streak: u32,
     pub(super) closures: u64,
     probes: u64,
@@ -85,16 +85,16 @@ pub(super) struct Suspect {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Troubled {
     pub(super) key: u64,
-    /// How many successes there had been when it failed last since it is remembered.
+    /// The number of successes at its last remembered failure.
     pub(super) failed: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Shut<E> {
     pub(super) error: E,
-    /// Closed before, half open from then on.
+    /// Closed before this moment, half open from this moment on.
     pub(super) until: Duration,
-    /// Before, keys in doubt leave the probe to others.
+    /// Before this moment, keys in doubt leave the probe to other keys.
     pub(super) others_first: Duration,
     pub(super) probe: Option<u64>,
 }
@@ -129,12 +129,12 @@ impl<E: Clone> Breaker<E> {
         self.shut.as_ref().is_some_and(|shut| shut.probe.is_none())
     }
 
-    /// Whether there is nothing to remember.
+    /// Whether its state is the initial one.
     pub(super) fn is_blank(&self) -> bool {
         self.shut.is_none() && self.suspects.is_empty() && self.troubled.is_empty()
     }
 
-    /// A call begins that [`pass`](Self::pass) let through. If it is half open, the call is the probe.
+    /// A call begins that [`pass`](Self::pass) let through. If it is half open, this call is the probe.
     pub(super) fn begin(&mut self) -> Sent {
         let mut sent = Sent { successes: self.successes, probe: None };
         if let Some(shut) = &mut self.shut {
@@ -145,7 +145,7 @@ impl<E: Clone> Breaker<E> {
         sent
     }
 
-    /// A call was answered. True if that opens it.
+    /// A call succeeded. Returns true if that opens it.
     pub(super) fn succeeded(&mut self, key: u64, sent: Sent) -> bool {
         self.successes += 1;
         self.limited = None;
@@ -163,12 +163,12 @@ impl<E: Clone> Breaker<E> {
         opens
     }
 
-    /// A call failed. True if that closes it.
+    /// A call failed. Returns true if that closes it.
     pub(super) fn failed(&mut self, failed: Failed<E>) -> bool {
         if self.is_probe(failed.sent) {
             return self.probe_failed(failed);
         }
-        // A success has ended since this call was sent: then the call says nothing of what they share.
+        // A success has ended since this call was sent. Then the failure proves nothing about the shared thing.
         if self.shut.is_some() || failed.sent.successes != self.successes {
             return false;
         }
@@ -183,7 +183,7 @@ impl<E: Clone> Breaker<E> {
         is_enough && self.close(failed)
     }
 
-    /// A key was told to slow down. True if that closes it.
+    /// A key got a 429. Returns true if that closes it.
     pub(super) fn told_to_slow_down(&mut self, failed: Failed<E>) -> bool {
         if self.is_probe(failed.sent) {
             return self.probe_failed(failed);
@@ -196,7 +196,7 @@ impl<E: Clone> Breaker<E> {
         is_second && self.close(failed)
     }
 
-    /// A call ended in a way that says nothing. True if it was the probe.
+    /// A call ended without a result. Returns true if it was the probe.
     pub(super) fn says_nothing(&mut self, sent: Sent) -> bool {
         let was_probe = self.is_probe(sent);
         if was_probe && let Some(shut) = &mut self.shut {

@@ -1,21 +1,21 @@
-//! The breakers of clients whose secret is refused. A client that nobody refuses is not remembered.
+//! The breakers of clients whose credentials are refused. A client without refusals is not remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::breaker::{Breaker, Failed, Pass, Pauses, Sent};
 
-/// How many clients are remembered. One that is closed is forgotten only when all are closed.
+/// The maximum number of remembered clients. A closed client is forgotten only if all are closed.
 pub(super) const CLIENTS: usize = 1_024;
 
-/// How many keys in their own trouble are remembered of each client.
+/// The maximum number of remembered keys in their own trouble per client.
 const TROUBLED: usize = 16;
 
 #[derive(Clone, Debug)]
 pub(super) struct Clients<E> {
     pauses: Pauses,
     pub(super) known: BTreeMap<u64, Client<E>>,
-    /// Whether it is shut, its age, the client: the first one is forgotten first.
+    /// Whether it is shut, its age, and the client. The first one is forgotten first.
     ages: BTreeSet<(bool, u64, u64)>,
     next_age: u64,
     pub(super) closures: u64,
@@ -28,11 +28,11 @@ pub(super) struct Client<E> {
     is_shut: bool,
 }
 
-/// What a refusal has changed.
+/// The changes by a refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) closes: bool,
-    /// This client is not remembered any more.
+    /// This client is no longer remembered.
     pub(super) forgotten: Option<u64>,
 }
 
@@ -72,7 +72,7 @@ impl<E: Clone> Clients<E> {
         self.known.get_mut(&client).map(|known| known.breaker.begin()).unwrap_or_default()
     }
 
-    /// True if that opens the client.
+    /// Returns true if that opens the client.
     pub(super) fn succeeded(&mut self, client: u64, key: u64, sent: Sent) -> bool {
         let opens = self.known.get_mut(&client).is_some_and(|known| known.breaker.succeeded(key, sent));
         self.settle(client);
@@ -107,7 +107,7 @@ impl<E: Clone> Clients<E> {
         Some(oldest)
     }
 
-    /// Keeps the order in which clients are forgotten, and forgets one of which there is nothing to remember.
+    /// Keeps the order in which clients are forgotten, and forgets a client in the initial state.
     fn settle(&mut self, client: u64) {
         let Some(entry) = self.known.get_mut(&client) else { return };
         let place = (entry.is_shut, entry.age, client);

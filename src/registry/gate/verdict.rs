@@ -1,4 +1,4 @@
-//! What an ending says of the endpoint and of a client, and who is told.
+//! The meaning of a call's end for the endpoint and for a client, and the keys that are told.
 
 use std::mem;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use super::{Condemned, Decided, Gate, Number, Permit, Refusal, rank};
 /// A new length of a call counts for one eighth in the usual one.
 const USUAL: u32 = 8;
 
-/// What an ending says of the endpoint.
+/// The meaning of an end for the endpoint.
 impl<T: Copy, E: Clone> Gate<T, E> {
     pub(super) fn endpoint_answered(&mut self, permit: &Permit) {
         self.endpoint.succeeded(permit.key, permit.to_endpoint);
         self.limit = self.settings.calls.max(1).min(self.limit + 1);
     }
 
-    /// Calls that were under way together are told together: they cut the limit once.
+    /// Calls that were under way together count once: they cut the limit once.
     pub(super) fn slow_down(&mut self, permit: &Permit) {
         if permit.cuts == self.cuts {
             self.cuts += 1;
@@ -73,7 +73,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         });
     }
 
-    /// How long one of this group waits that joins now. Zero while nothing is known.
+    /// How long a key of this group would wait if it joined now. Zero while nothing is known.
     pub(super) fn expected(&self, group: u64, now: Duration) -> Duration {
         let Some(usual) = self.usual else { return Duration::ZERO };
         let (all, own) = self.line.before(group);
@@ -87,7 +87,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     }
 }
 
-/// What an ending says of a client, and who waits for its probe.
+/// The meaning of an end for a client, and the keys that wait for its probe.
 impl<T: Copy, E: Clone> Gate<T, E> {
     pub(super) fn client_refused(&mut self, permit: &Permit, error: E, now: Duration) {
         let mut failed = self.failure(permit, error.clone(), None, now);
@@ -113,7 +113,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
     }
 
-    /// The first of a client's keys, of those with a smaller number.
+    /// The first of a client's keys with a smaller number.
     pub(super) fn oldest_of(&self, client: u64, before: u64) -> Option<u64> {
         RANKS.into_iter().find_map(|rank| {
             let (.., number) = self.by_client.range((client, rank, 0)..(client, rank, before)).next()?;
@@ -136,7 +136,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
     }
 
-    /// A client that is half open without a probe has its first key in line, if one waits.
+    /// Puts the first waiting key of a client in line, if the client is half open without a probe.
     pub(super) fn send_one_to_probe(&mut self, client: u64) {
         if self.clients.wants_probe(client)
             && let Some(number) = self.oldest_of(client, self.next_number)

@@ -1,5 +1,5 @@
-//! A registry's life for a metrics recorder (feature `metrics`). The names are part of the crate's interface; the
-//! [guide in the crate's documentation](crate#metrics) lists them.
+//! The metrics of a registry (feature `metrics`). The names are part of the crate's interface. The [crate's
+//! documentation](crate#metrics) lists them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use crate::duration::millis;
 use crate::flight::Note;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Those that change all the time are looked up once; those of a call or a flight, once a call or flight.
+/// Metrics that change continuously are looked up once. Metrics of a call or a flight are looked up once per call
+/// or flight.
 pub(in crate::registry) struct Instruments {
     registry: Arc<str>,
     gauges: [Gauge; GAUGES.len()],
-    /// What each shard counts for itself.
+    /// The counters of each shard.
     of_shards: Totals,
-    /// What is counted for all shards, and what the recorder has been told of it.
+    /// The counters of all shards, and the values that the recorder has already received.
     of_all: [(Counter, AtomicU64); OF_ALL.len()],
 }
 
@@ -89,7 +90,7 @@ impl Instruments {
         counter!("tokenflight_registry_calls_total", labels).increment(1);
     }
 
-    /// How all stands, as one of the shards sees it. `overloads`: callers who found all seats taken.
+    /// The state of the registry, as one of the shards sees it. `overloads`: callers that found all seats taken.
     pub(super) fn observe(
         &self,
         now: &RegistryStatus,
@@ -108,7 +109,7 @@ impl Instruments {
             now.closed_clients,
         ];
         for (gauge, value) in self.gauges.iter().zip(gauges) {
-            #[allow(clippy::cast_precision_loss)] // nobody has 2^52 keys
+            #[allow(clippy::cast_precision_loss)] // there are never 2^52 keys
             gauge.set(value as f64);
         }
         self.of_shards.tell(told, &now.counters, now.lost);
@@ -122,7 +123,7 @@ impl Instruments {
             millis(closed_for),
         ];
         for ((counter, told), total) in self.of_all.iter().zip(of_all) {
-            // Each step of the maximum is told by the one shard that has made it.
+            // Each increase of the maximum is reported by the one shard that has made it.
             let before = told.fetch_max(total, Ordering::Relaxed);
             if total > before {
                 counter.increment(total - before);
@@ -135,7 +136,7 @@ impl Instruments {
     }
 }
 
-/// The same total, of a registry.
+/// The name of the same total of a registry.
 fn of_registry(name: &str) -> String {
     name.replacen("tokenflight_", "tokenflight_registry_", 1)
 }

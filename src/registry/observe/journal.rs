@@ -1,8 +1,9 @@
-//! A registry's log. No line at INFO or above names a key, or quotes an error that may name one.
+//! A registry's log. No line at INFO or above names a key, or quotes an error that may contain a key.
 //!
-//! An outage of the auth server is one WARN when it begins and one INFO when it is over, however many keys wait. An auth
-//! server that lets calls through now and then does not fill the log: within a minute there is one WARN, and the next one
-//! tells how many outages were left out. Clients that are refused are the same, with an ERROR. All else is `debug`.
+//! An outage of the auth server is one WARN when it begins and one INFO when it is over, for any number of keys. An
+//! auth server that answers only now and then does not fill the log: within a minute there is one WARN, and the
+//! next one says how many outages were left out. Refused clients are logged in the same way, with an ERROR. All
+//! other lines are `debug`.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use crate::flight::Note;
 use crate::oauth::OAuthError;
 use crate::sync::{Mutex, lock};
 
-/// What log filters know it by, whatever file a line comes from.
+/// The target for log filters. All lines have the same target, whatever file they come from.
 pub(super) const TARGET: &str = "tokenflight";
 
 /// The time between two lines about the same trouble.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Remembers which troubles go on.
+/// Remembers which troubles are not over.
 #[derive(Debug, Default)]
 pub(super) struct Journal(Mutex<Troubles>);
 
@@ -35,17 +36,17 @@ struct Troubles {
 #[derive(Debug, Default)]
 struct Trouble {
     since: Option<Duration>,
-    /// Whether the log says that it began.
+    /// Whether the log says that the trouble has begun.
     is_told: bool,
     /// When the log said so last.
     told: Option<Duration>,
-    /// How often it began since, without a line.
+    /// How often the trouble has begun since then, without a line.
     untold: u32,
-    /// How long it has lasted before, all in all.
+    /// The total duration of earlier troubles.
     lasted: Duration,
 }
 
-/// What is to be written once the gate's lock is free.
+/// The lines to write after the gate's lock is released.
 #[derive(Debug)]
 pub(in crate::registry) enum Line {
     Closed { error: SourceError, pause: Duration, is_told: bool, untold: u32 },
@@ -67,7 +68,7 @@ impl Trouble {
         (true, std::mem::take(&mut self.untold))
     }
 
-    /// How long it has lasted.
+    /// The duration of the trouble.
     fn end(&mut self, now: Duration) -> Option<Duration> {
         let lasted = now.saturating_sub(self.since.take()?);
         self.lasted = self.lasted.saturating_add(lasted);
@@ -101,7 +102,7 @@ impl Journal {
         [of_endpoint, of_clients]
     }
 
-    /// How long the auth server has been left alone, all in all.
+    /// The total time without calls to the auth server.
     #[cfg(feature = "metrics")]
     pub(super) fn closed_for(&self, now: Duration) -> Duration {
         let endpoint = &lock(&self.0).endpoint;
@@ -119,7 +120,7 @@ impl Line {
                     waiting_keys = keys, waiters = waiters, pause_ms = millis(pause), untold = untold;
                     "registry {name:?}: an outage of the auth server begins ({}): {keys} keys wait, {waiters} callers; trying again after {pause:?}{}",
                     kind(&error), Untold(untold));
-                // What the auth server says may name a key.
+                // The auth server's text may contain a key.
                 log::debug!(target: TARGET, registry = name; "registry {name:?}: the outage began with: {error}");
             }
             Self::Open { lasted, is_told } => {
@@ -141,7 +142,7 @@ impl Line {
     }
 }
 
-/// The end of a line that stands for others too.
+/// The end of a line that stands for other lines too.
 struct Untold(u32);
 
 impl std::fmt::Display for Untold {
@@ -153,7 +154,7 @@ impl std::fmt::Display for Untold {
     }
 }
 
-/// What kind of failure it was, in words of ours alone.
+/// The kind of failure, in this crate's words only.
 fn kind(error: &SourceError) -> String {
     #[cfg(feature = "oauth2")]
     if let Some(said) = error.cause::<OAuthError>() {

@@ -1,4 +1,4 @@
-//! A key that is waited for, or flies: its machine, and its call.
+//! A busy key: it has a waiter or a flight. Its machine, and its call.
 
 use std::fmt;
 use std::future::Future;
@@ -21,16 +21,16 @@ use crate::token::Token;
 #[derive(Debug)]
 pub(super) struct Busy {
     pub(super) machine: Machine<Ticket>,
-    /// When the running fetch was sent: its token's life counts from here.
+    /// When the running fetch was sent. The token's life counts from this moment.
     pub(super) sent: Timestamp,
     pub(super) call: Option<Call>,
-    /// What the gate was asked, and has not answered.
+    /// The request to the gate that is not answered yet.
     pub(super) asked: Option<Number>,
-    /// The gate's leave for the call that is running, or about to run.
+    /// The gate's permit for the call that is running, or about to run.
     pub(super) permit: Option<Permit>,
     pub(super) looks: Looks,
     pub(super) took: Option<Duration>,
-    /// Whether the shard tells its crowd, chunk by chunk.
+    /// Whether the shard is telling its crowd, chunk by chunk.
     pub(super) is_telling: bool,
 }
 
@@ -48,8 +48,8 @@ impl Busy {
         }
     }
 
-    /// What is kept of it, if it has nothing to do. While a look is under way, or the next one is not due, it stays: its
-    /// machine would forget that.
+    /// The small record of the key, if it is idle. While a look is under way, or the next look is not due, the key
+    /// stays busy, because its record would lose that.
     pub(super) fn rest(&mut self, now: Timestamp) -> Option<Resting> {
         if self.is_telling || self.looks.next_at().is_some_and(|next| next > now.boot) {
             return None;
@@ -57,20 +57,20 @@ impl Busy {
         self.machine.rest(now)
     }
 
-    /// When something happens by itself.
+    /// The moment of the next event by itself.
     pub(super) fn next_wake(&mut self, now: Timestamp) -> Option<Duration> {
         let look = self.looks.next_at().filter(|next| *next < Duration::MAX);
         [self.machine.next_wake(now), look].into_iter().flatten().min()
     }
 }
 
-/// The call to the source that is under way. It lives here, and not among the futures that the shard polls: given up, it
-/// is gone at once, so that no two calls for a key ever overlap.
+/// The call to the source that is under way. It lives here, and not among the futures that the shard polls.
+/// Therefore a call that is given up is dropped at once, and two calls for a key never overlap.
 #[derive(Clone)]
 pub(super) struct Call {
     /// When it is given up.
     pub(super) deadline: Option<Duration>,
-    /// Whether the auth server was asked.
+    /// Whether the auth server was called.
     pub(super) asked: Asked,
     running: Arc<Mutex<Running>>,
 }
@@ -86,13 +86,13 @@ impl Call {
         Self { deadline, asked, running: Arc::new(Mutex::new(running)) }
     }
 
-    /// It ends without a result.
+    /// The call ends without a result.
     pub(super) fn give_up(&self) {
         let (fetching, poller) = {
             let mut running = lock(&self.running);
             (running.fetching.take(), mem::replace(&mut running.poller, Waker::noop().clone()))
         };
-        // Foreign code: never under the lock.
+        // Foreign code never runs under the lock.
         drop(fetching);
         poller.wake();
     }
@@ -103,7 +103,8 @@ impl Future for Call {
     type Output = Option<Result<Token, SourceError>>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        // The shard alone polls and gives up, on one thread. So the future can be taken out while it is polled.
+        // Only the shard polls and gives up, on one thread. Therefore the future can be taken out while it is
+        // polled.
         let Some(mut fetching) = lock(&self.running).fetching.take() else { return Poll::Ready(None) };
         let Poll::Ready(result) = Pin::new(&mut fetching).poll(task) else {
             let mut running = lock(&self.running);

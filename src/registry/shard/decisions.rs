@@ -1,4 +1,4 @@
-//! What the gate has decided for the keys of a shard, and what comes of it.
+//! The gate's decisions for the keys of a shard, and their effects.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::flight::{Event, Refusal};
 use crate::sync::Ordering;
 use crate::sync::lock;
 
-/// What the gate has decided for a key. Without a number: the answer to the question itself.
+/// The gate's decision for a key. Without a number: the answer to the request itself.
 pub(super) struct Decision {
     pub(super) who: Who,
     pub(super) number: Option<Number>,
@@ -20,14 +20,15 @@ pub(super) struct Decision {
 }
 
 impl<K: Key> Shard<K> {
-    /// Gives the gate back its leave.
+    /// Returns the permit to the gate.
     pub(super) fn end_call(&mut self, permit: Option<Permit>, ending: Ending, now: Timestamp) {
         if let Some(permit) = permit {
             self.common.end_call(permit, ending, now.boot);
         }
     }
 
-    /// Acts on what the gate has decided: for keys of this shard at once, for others their shards hear it.
+    /// Acts on the gate's decisions: for keys of this shard at once. Decisions for other keys are sent to their
+    /// shards.
     pub(super) fn hear(&mut self, now: Timestamp) {
         loop {
             self.sort(now);
@@ -48,7 +49,7 @@ impl<K: Key> Shard<K> {
                     };
                     self.step(who.entry, entry, [event], now);
                 }
-                // It does not want this call any more: the answer and its withdrawal have crossed.
+                // The key no longer wants this call: the answer and its withdrawal have crossed.
                 _ => {
                     self.end_call(how.ok(), Ending::Abandoned, now);
                     self.entries.put(who.entry, entry);
@@ -57,7 +58,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Takes what the gate has decided since, and sends each to its shard.
+    /// Takes the gate's new decisions, and sends each to its shard.
     fn sort(&mut self, now: Timestamp) {
         let common = Arc::clone(&self.common);
         let mut gate = lock(&common.gate);

@@ -1,8 +1,8 @@
-//! A shard's keys, and which of them goes when there is no more room.
+//! A shard's keys, and the choice of the key to evict when there is no more room.
 //!
-//! The order of eviction is that of SIEVE: a hand goes from the oldest key to the newest. A key that was used since the
-//! hand came by last is passed over, the first that was not goes. Keys that are waited for, or fly, are not in the line
-//! at all: nothing can evict them.
+//! The order of eviction is SIEVE: the keys are checked from the oldest to the newest. A key that was used since
+//! its last check stays. The first key that was not used is evicted. Busy keys are not in the line. Therefore they
+//! are never evicted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use super::super::cell::Cell;
 use super::busy::Busy;
 use crate::flight::Resting;
 
-/// One key, as its shard keeps it.
+/// One key in its shard.
 #[derive(Debug)]
 pub(super) struct Entry<K> {
     pub(super) key: K,
     pub(super) hash: u64,
     pub(super) cell: Arc<Cell>,
-    /// Tells this key from one that had its number before.
+    /// Distinguishes this key from earlier keys with the same number.
     pub(super) generation: u32,
     pub(super) state: State,
     /// The earliest alarm that is set for it.
     pub(super) wake: Option<Duration>,
-    /// Looks in a row that found it unused.
+    /// The number of searches in a row that found it unused.
     pub(super) idle: u8,
     /// How long its last flight took.
     pub(super) took: Option<Duration>,
@@ -33,12 +33,12 @@ pub(super) struct Entry<K> {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // most keys are at rest, and each entry is boxed
 pub(super) enum State {
-    /// Nobody waits, and no flight is under way.
+    /// No waiter, and no flight.
     Resting(Resting),
     Busy(Box<Busy>),
 }
 
-/// Numbered places, and the line of those at rest.
+/// Numbered places, and the line of the resting keys.
 #[derive(Debug)]
 pub(super) struct Entries<K> {
     places: Vec<Option<Box<Entry<K>>>>,
@@ -68,7 +68,7 @@ impl<K> Entries<K> {
         self.numbers() - 1
     }
 
-    /// A new key, which nobody has asked for yet.
+    /// A new key that was not used yet.
     pub(super) fn new_entry(&mut self, key: K, hash: u64, cell: Arc<Cell>) -> Box<Entry<K>> {
         self.generations = self.generations.wrapping_add(1);
         Box::new(Entry {
@@ -85,8 +85,8 @@ impl<K> Entries<K> {
         })
     }
 
-    /// Takes it out while something is done with it. It [comes back](Self::put), or its number [is
-    /// free](Self::release).
+    /// Takes the key out while it is processed. It [comes back](Self::put), or its number [is
+    /// freed](Self::release).
     pub(super) fn take(&mut self, number: u32) -> Option<Box<Entry<K>>> {
         let entry = self.places.get_mut(number as usize)?.take()?;
         if matches!(entry.state, State::Resting(_)) {
@@ -122,11 +122,12 @@ impl<K> Entries<K> {
         self.places.get_mut(number as usize)?.as_deref_mut()
     }
 
-    /// The key that goes next, in whose own line nobody stands. It is out of this line, and its number is not free yet.
+    /// The next key to evict, among those without callers in their own lines. It is taken out of this line, and its
+    /// number is not freed yet.
     pub(super) fn pick(&mut self, was_used: impl Fn(&K) -> bool) -> Option<(u32, Box<Entry<K>>)> {
         let mut number = self.hand.or(self.oldest)?;
-        // Each that is passed over has its mark wiped. So the second time round one is found, unless readers mark all of
-        // them again meanwhile; a third time there is none.
+        // The mark of each key that stays is cleared. Therefore the second pass finds a key, unless readers mark
+        // all keys again meanwhile. There is no third pass.
         for _ in 0..=self.places.len().saturating_mul(2) {
             let entry = self.get(number)?;
             let next = entry.newer.or(self.oldest)?;

@@ -1,4 +1,4 @@
-//! A shard's inbox: what each message is for a key's machine.
+//! A shard's inbox: it turns each message into an event of a key's machine.
 
 use actix::{Context, Handler};
 use tokio::sync::oneshot;
@@ -13,10 +13,10 @@ use crate::flight::Event;
 use crate::panics::contain;
 use crate::sync::{Ordering, lock};
 
-/// What a message needs of its key.
+/// The part of the key that a message needs.
 #[derive(Clone, Copy)]
 pub(super) enum Needs {
-    /// To remember something.
+    /// Only its memory.
     Memory,
     /// Its token.
     Token,
@@ -34,7 +34,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
     fn handle(&mut self, message: ToShard<K>, ctx: &mut Context<Self>) {
         self.events += 1;
         if !self.leaving.is_empty() && !matches!(message, ToShard::Shutdown { .. }) {
-            // Dropped, it answers.
+            // Dropping it answers the caller.
             return self.rest(ctx);
         }
         match message {
@@ -42,7 +42,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
                 Some((number, entry)) => self.on(number, entry, wants(ticket)),
                 None => self.refuse(ticket),
             },
-            // A line that is closed has answered.
+            // A closed line has answered its callers.
             ToShard::Arrived { key } => {
                 if let Some((number, entry)) = self.find(&key) {
                     self.receive(number, entry);
@@ -63,12 +63,12 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             ToShard::Invalidate { key, token } => self.if_kept(&key, Event::Invalidate(token)),
             ToShard::Reported { key } => self.if_kept(&key, Event::Tick),
             ToShard::NearEnd { key } => self.if_kept(&key, Event::NearEnd),
-            // A key that is not kept is made: it remembers the token that must not be handed out.
+            // A key that is not kept is made: it remembers the token that must not be given out.
             ToShard::Discard { key, token } => {
                 if let Some((number, entry)) = self.find_or_make(&key, Needs::Memory) {
-                    // The report lies on its desk.
+                    // The report is on the key's desk.
                     self.on(number, entry, Event::Tick);
-                    // There may be one key too many, and then it went at once.
+                    // If there was one key too many, this key was removed at once.
                     if self.common.cells.get(&key).is_none() {
                         self.common.cells.remember_discarded(key, token);
                     }
@@ -89,7 +89,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
 }
 
 impl<K: Key> Shard<K> {
-    /// Whether it may be busy, and then its place is taken. What is answered without a flight makes no key busy.
+    /// Whether the key may become busy. If so, its place is taken. An answer without a flight makes no key busy.
     pub(super) fn has_room_for(&mut self, state: Option<&State>, needs: Needs) -> bool {
         let is_busy_anyway = matches!(state, Some(State::Busy(_)));
         let needs_none = match (state, needs) {
@@ -104,7 +104,7 @@ impl<K: Key> Shard<K> {
         self.has_place_ready
     }
 
-    /// Receives the first of those who stand in the key's line.
+    /// Receives the first callers in the key's line.
     pub(super) fn receive(&mut self, number: u32, entry: Box<Entry<K>>) {
         self.common.cells.note_use(&entry.key);
         let (arrived, more) = entry.cell.arrivals.next();
@@ -123,14 +123,14 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Where all keys are busy that may be, no flight starts for it: the machine knows.
+    /// If all busy places are taken, no flight starts for this event: the machine knows this.
     fn if_kept(&mut self, key: &K, event: Event<Ticket>) {
         if let Some((number, entry)) = self.find(key) {
             self.on(number, entry, event);
         }
     }
 
-    /// Whoever waits for it is told that it is gone.
+    /// Removes the key. Its waiters get an error.
     fn remove(&mut self, number: u32, mut entry: Box<Entry<K>>) {
         if matches!(entry.state, State::Busy(_)) {
             self.on(number, entry, Event::Stop);
@@ -147,7 +147,7 @@ impl<K: Key> Shard<K> {
     fn retain(&mut self, mut keeps: Box<dyn FnMut(&K) -> bool + Send>) -> usize {
         let mut gone = 0;
         for number in 0..self.entries.numbers() {
-            // The closure is foreign code: where it panics, the key is kept.
+            // The closure is foreign code. If it panics, the key is kept.
             let goes = self
                 .entries
                 .get(number)
@@ -160,7 +160,7 @@ impl<K: Key> Shard<K> {
         gone
     }
 
-    /// A key that is not kept has the status of one that nobody has asked for.
+    /// A key that is not kept has the status of a key that was never used.
     fn status(&mut self, key: &K) -> Status {
         let now = self.now();
         let Some((number, mut entry)) = self.find(key) else {
@@ -170,7 +170,7 @@ impl<K: Key> Shard<K> {
         let mut busy = self.wake(&mut entry, now);
         let mut status = Status::of(&busy.machine, now);
         status.last_refresh = busy.took.or(entry.took);
-        // A key that is busy is counted as busy, and comes to rest by an event alone.
+        // A busy key is counted as busy, and only an event brings it to rest.
         let resting = if was_busy { None } else { busy.rest(now) };
         entry.state = resting.map_or(State::Busy(busy), State::Resting);
         self.entries.put(number, entry);
@@ -210,7 +210,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Tells a metrics recorder how things stand.
+    /// Reports the present state to a metrics recorder.
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     pub(super) fn observe(&mut self) {
         #[cfg(feature = "metrics")]
@@ -233,7 +233,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Takes out those who have gone away.
+    /// Removes waiters that have gone away.
     fn purge(&mut self) {
         for number in 0..self.entries.numbers() {
             if let Some(State::Busy(busy)) = self.entries.get_mut(number).map(|entry| &mut entry.state) {

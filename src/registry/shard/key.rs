@@ -1,4 +1,4 @@
-//! One key of a shard, while an event is performed.
+//! One key of a shard, while it performs an event.
 
 use crate::actor::{Shell, Ticket, stamped};
 use crate::clock::Timestamp;
@@ -54,7 +54,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
         self.shard.works.push(Work::Call { who, id, call });
     }
 
-    /// A call that is given up at its own end says that the auth server does not answer.
+    /// If a call is given up at its own end, the auth server does not answer.
     fn abort(&mut self) {
         let now = self.shard.now();
         if let Some(call) = self.busy.call.take() {
@@ -82,7 +82,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
     fn ask(&mut self, is_urgent: bool, now: Timestamp) {
         let (key, common) = (&self.entry.key, &self.shard.common);
         let who = self.shard.who(self.number, self.entry);
-        // What the source says of a key is foreign code. A key of which it says nothing is a group and a client by itself.
+        // The source's methods for a key are foreign code. If they return nothing, the key is its own group and client.
         let number = |group: Option<Option<Group>>| group.flatten().map_or(self.entry.hash, Group::number);
         let ask = Ask {
             who,
@@ -123,7 +123,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
 }
 
 impl<K: Key> OneKey<'_, K> {
-    /// A report that may start no flight costs no call. But another process may have fetched a newer token.
+    /// A report that may start no flight causes no call. But another process may have fetched a newer token.
     fn look(&mut self, now: Timestamp) {
         let common = &self.shard.common;
         let Some(token) = self
@@ -147,7 +147,7 @@ impl<K: Key> OneKey<'_, K> {
 }
 
 impl<K: Key> Shard<K> {
-    /// A token as it is kept here.
+    /// A token as this registry keeps it.
     pub(super) fn stamped(&self, token: Token, sent: Timestamp) -> Token {
         stamped(token, sent, self.common.cells.clock(), &self.common.policy)
     }

@@ -12,7 +12,7 @@ use crate::policy::Margins;
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: u32 = 7;
 
-/// A time that is set by hand.
+/// A clock that is set by hand.
 #[derive(Debug)]
 struct Hand(Mutex<Timestamp>);
 
@@ -56,7 +56,7 @@ impl Kept {
         now.wall += wall;
     }
 
-    /// What is read at a moment that is old by so much.
+    /// The result of a read at a moment that is `old` ago.
     fn read(&self, old: Duration) -> Option<(String, bool)> {
         let mut now = self.hand.now();
         now.boot -= old;
@@ -153,7 +153,7 @@ fn another_window_is_as_much_used_as_the_one_before() {
     assert!(kept.cells.was_used(&KEY, Window::SINCE_HAND) && kept.cells.was_used(&KEY, Window::SINCE_SWEEP));
 }
 
-/// Of those who read at a moment when the one is calm and the other is over, nobody gets the other.
+/// Readers read at a moment when one token is calm and the other is over. None of them gets the other one.
 #[test]
 fn a_reader_never_takes_a_new_token_for_as_good_as_the_old_one() {
     let kept = kept();
@@ -188,7 +188,7 @@ fn a_reader_never_takes_a_new_token_for_as_good_as_the_old_one() {
     });
 }
 
-/// What is discarded while readers read: nobody who begins to read afterwards gets it.
+/// A token is discarded while readers read. No reader that begins afterwards gets it.
 #[test]
 fn nobody_who_reads_after_a_discard_gets_the_token() {
     for round in 0..200 {

@@ -1,8 +1,8 @@
-//! Two keys' machines before one gate, the real ones, in every order of events: what a shard does with both.
+//! Two real machines of two keys at one gate, in every order of events: a shard's actions for both.
 //!
-//! The first key's shard is the one that asks the gate. The second key's shard is another one: what the gate decides for it
-//! comes later, so that an answer and its withdrawal may cross. One caller waits for a key at a time. Removing a key is what
-//! a removal, an eviction and a shutdown do to its machine.
+//! The first key's shard asks the gate. The second key belongs to another shard: the gate's decisions for it arrive
+//! later, so that an answer and its withdrawal may cross. One caller waits for a key at a time. The removal of a
+//! key stands for a removal, an eviction and a shutdown.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -23,7 +23,7 @@ const KEYS: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// What the auth server answers. That it hangs is the absence of an answer.
+/// The answers of the auth server. The absence of an answer means that it hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reply {
     Token,
@@ -37,13 +37,13 @@ enum Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Want(usize),
-    /// A reader sees that the token is near its end.
+    /// A reader notices that the token is near its end.
     NearEnd(usize),
     Answer(usize, Reply),
     Remove(usize),
-    /// The second key's shard hears what the gate has decided.
+    /// The second key's shard gets the gate's decision.
     Deliver,
-    /// A second passes, and alarms ring that are due.
+    /// A second passes, and due alarms ring.
     Second,
 }
 
@@ -55,12 +55,12 @@ struct World {
     /// Keys that may be removed.
     goes: &'static [usize],
     replies: &'static [Reply],
-    /// What is to be seen.
+    /// The events that must be seen.
     sights: &'static [&'static str],
     seen: Mutex<BTreeSet<&'static str>>,
 }
 
-/// One who waits.
+/// A waiter.
 #[derive(Clone, Copy, Debug)]
 struct Seat(u64);
 
@@ -83,7 +83,7 @@ impl Caller for Seat {
     fn decide(&mut self, _: &Outcome) {}
 }
 
-/// A key as its shard keeps it.
+/// A key in its shard.
 #[derive(Clone)]
 struct OneKey {
     machine: Machine<Seat>,
@@ -92,11 +92,11 @@ struct OneKey {
     permit: Option<Permit>,
     asked: Option<Number>,
     waits: Option<u64>,
-    /// So often the other key was let through since this one has stood in line with somebody who waits.
+    /// How often the other key was let through since this one is in line with a waiter.
     overtaken: u8,
-    /// The server has said that it is not to be asked for this key before.
+    /// Before this moment the server must not be called for this key.
     not_before: Duration,
-    /// It was told so in its last call, and the other key's last call has failed.
+    /// The server said so in this key's last call, and the other key's last call has failed.
     failed: bool,
 }
 
@@ -107,7 +107,7 @@ struct Call {
     deadline: Duration,
 }
 
-/// What the gate has decided for a key.
+/// The gate's decision for a key.
 #[derive(Clone, Debug)]
 struct Decision {
     who: (usize, u32),
@@ -118,7 +118,7 @@ struct Decision {
 #[derive(Clone)]
 struct State {
     policy: Arc<RefreshPolicy>,
-    /// Of the tokens that the source gives out.
+    /// The lifetime of the source's tokens.
     lifetime: Duration,
     keys: [OneKey; KEYS],
     gate: Gate<(usize, u32)>,
@@ -128,13 +128,13 @@ struct State {
     seats: u64,
     breach: Option<&'static str>,
     seen: Vec<&'static str>,
-    /// What all of it comes to.
+    /// The key of the whole state.
     outline: Option<Arc<Outline>>,
 }
 
 static CLOCK: LazyLock<Arc<dyn Clock>> = LazyLock::new(|| Arc::new(SystemClock));
 
-/// With so many attempts.
+/// The policies by their number of attempts.
 static POLICIES: LazyLock<[Arc<RefreshPolicy>; 2]> = LazyLock::new(|| [policy(1), policy(2)]);
 
 fn policy(attempts: u32) -> Arc<RefreshPolicy> {
@@ -190,7 +190,7 @@ impl State {
         }
     }
 
-    /// What a shard does with an event.
+    /// A shard's handling of an event.
     fn on(&mut self, key: usize, event: Event<Seat>) {
         let mut decided = VecDeque::new();
         self.step(key, event, &mut decided);
@@ -286,7 +286,7 @@ impl State {
         decided.push_back(Decision { who, number: None, how });
     }
 
-    /// Another key that stands in line with somebody who waits was passed by.
+    /// Another key with a waiter was in line, and was passed over.
     fn note_grant(&mut self, key: usize, how: &Result<Permit, Refusal>) {
         let other = 1 - key;
         let is_in_line =
@@ -302,7 +302,7 @@ impl State {
         }
     }
 
-    /// Acts on what the gate has decided, until it decides nothing more.
+    /// Acts on the gate's decisions, until there are no more.
     fn hear(&mut self, mut decided: VecDeque<Decision>) {
         loop {
             while let Some(Decided { who, number, how }) = self.gate.next_decided(self.now.boot) {
@@ -381,7 +381,7 @@ impl State {
         of_key.generation += 1;
         let is_clean = of_key.permit.is_none() && of_key.asked.is_none() && of_key.call.is_none();
         self.require(is_clean, "a key that goes gives all back");
-        // The server's word is forgotten with the key.
+        // The server's `Retry-After` is forgotten with the key.
         self.keys[key].not_before = Duration::ZERO;
     }
 
@@ -422,12 +422,13 @@ impl State {
         self.mail.is_empty() && self.keys.iter().all(|key| key.machine.is_idle() && key.waits.is_none())
     }
 
-    /// Nobody asks any more, and the source answers in this way, or hangs: all are told, and all is given back.
+    /// No caller asks any more, and the source answers in this way, or hangs. Then all are told, and all slots are
+    /// given back.
     fn comes_to_rest(&self, reply: Option<Reply>) -> bool {
         let mut state = self.clone();
         for _ in 0..64 {
             if state.breach.is_some() {
-                return true; // reported where the way leads
+                return true; // reported when that state is visited
             }
             if state.is_at_rest() {
                 return state.gate.running == 0 && state.gate.waiting.is_empty();
@@ -484,7 +485,7 @@ impl State {
     }
 }
 
-/// What decides how a state goes on.
+/// The part of the state that decides how it continues.
 #[derive(PartialEq, Eq, Hash)]
 struct Outline {
     keys: [Vec<u64>; KEYS],
@@ -524,7 +525,7 @@ impl Model for World {
             return;
         }
         if state.mail.len() == 2 {
-            // A bound of the model: a shard hears what it is sent.
+            // A bound of the model: a shard handles its messages first.
             return actions.push(Action::Deliver);
         }
         for key in 0..KEYS {

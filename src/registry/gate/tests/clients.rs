@@ -139,7 +139,7 @@ fn who_waits_for_a_probe_gets_it_when_the_one_before_is_given_up() {
         shell.ask(Ask { group: 7, ..ask(key) });
     }
     shell.pass(secs(5));
-    // All slots are taken: none of them is the probe yet.
+    // All slots are taken: none of these keys is the probe yet.
     for key in [13, 14, 15] {
         shell.ask(of_client(key, 1));
     }
@@ -170,7 +170,7 @@ fn a_candidate_that_withdraws_leaves_the_probe_to_one_who_was_parked() {
     shell.ask(of_client(15, 1));
     shell.ask(ask(51));
     shell.ask(ask(52));
-    // 14 and 15 are parked. The slot that the probe leaves goes to key 52, which waits longer than nobody.
+    // 14 and 15 are parked. The probe's slot goes to key 52, the only key in a line.
     let parked = shell.gate.waiting.values().filter(|waiting| waiting.is_parked).count();
     assert_eq!(parked, 2);
     shell.gate.ended(shell.flying.remove(&13).unwrap(), Ending::Abandoned, shell.now);

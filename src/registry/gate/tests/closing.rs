@@ -1,4 +1,4 @@
-//! When the endpoint is closed, for how long, and who probes.
+//! When the endpoint is closed, for how long, and which key probes.
 
 use super::*;
 

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// An auth server, and keys that ask it.
+/// An auth server, and keys that call it.
 struct World {
     shell: Shell,
-    /// When, in which order, whose call ends.
+    /// The time, the order, and the key of each call's end.
     ends: BTreeSet<(Duration, u64)>,
     calls: usize,
     begun: usize,
 }
 
-/// How long a key's call takes from this time on, and how it ends.
+/// The duration and the result of a key's call that begins at this time.
 type Server = dyn Fn(u64, Duration) -> (Duration, Ending<shell::Error>);
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// Lets all calls end that end by then.
+    /// Lets all calls end that are due by then.
     fn run_until(&mut self, time: Duration, server: &Server) {
         while let Some((at, who)) = self.ends.first().copied().filter(|(at, _)| *at <= time) {
             self.ends.remove(&(at, who));
@@ -75,7 +75,7 @@ fn a_minute_of_outage_costs_fewer_than_fifty_calls_however_many_keys_ask() {
 const FAST: u64 = 1;
 const SLOW: u64 = 2;
 
-/// One tenant fails at once, one after ten seconds, the others are served.
+/// One tenant fails at once, one after ten seconds, and the others are served.
 fn two_broken(who: u64, _: Duration) -> (Duration, Ending<shell::Error>) {
     match who {
         FAST => (ms(20), failed()),
@@ -152,7 +152,7 @@ fn a_broken_tenant_that_asks_all_the_time_does_not_hold_it_shut_after_an_outage(
             }
         }
         let opened = opened.expect("it opens");
-        // The pause that ran, a slow broken key's probe, and the turn of the next.
+        // The running pause, a slow broken key's probe, and the turn of the next key.
         assert!(opened < secs(22), "{opened:?}");
         assert!(world.shell.is_open(), "and stays open");
     }
@@ -172,7 +172,7 @@ fn when_the_server_comes_back_ten_thousand_keys_are_served_sixteen_at_a_time() {
             (0..10).for_each(|key| world.ask(ask(step * 10 % 10_000 + key), &server));
             continue;
         }
-        // Whoever was refused asks again when the pause is over, all at once.
+        // All refused keys ask again when the pause is over, all at once.
         left.extend(std::mem::take(&mut world.shell.refused).into_keys());
         if !world.shell.is_closed() {
             for key in std::mem::take(&mut left) {

@@ -1,4 +1,4 @@
-//! Random histories: whatever happens in whatever order, the shell's laws hold, and nobody waits beside a free slot.
+//! Random histories: in any order of events the shell's laws hold, and no key waits while a slot is free for it.
 
 use std::collections::BTreeMap;
 
@@ -96,8 +96,8 @@ impl History {
         }
     }
 
-    /// Who waits has a reason: no slot, its group's share, a probe of the endpoint, one of its client, or another key of
-    /// its client that is in line to probe.
+    /// A key that waits has a reason: no slot, its group's share, a probe of the endpoint, a probe of its client,
+    /// or another key of its client that is in line to probe.
     #[track_caller]
     fn nobody_waits_without_a_reason(&self) {
         let status = self.shell.gate.status();

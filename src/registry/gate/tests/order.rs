@@ -1,4 +1,4 @@
-//! Who is next: limits, lines, groups, patience.
+//! The order of the keys: limits, lines, groups, patience.
 
 use super::*;
 

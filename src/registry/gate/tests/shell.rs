@@ -1,4 +1,4 @@
-//! A caller of the gate that does what its text asks for, and checks what must hold at any time.
+//! A caller of the gate that fulfils its obligations, and checks what must hold at any time.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ pub(super) type Error = &'static str;
 
 pub(super) const FAILED: Error = "503";
 
-/// What a key was told. `Waits` becomes one of the others later.
+/// The answer to a key. `Waits` becomes one of the others later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Granted,
@@ -24,7 +24,7 @@ pub(super) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A key that is a group and a client of its own. Somebody waits for it, for ever.
+/// A key that is its own group and its own client. A caller waits for it for ever.
 pub(super) fn ask(key: u64) -> Ask<u64> {
     Ask { who: key, key, group: key, client: key, urgent: true, patience: Duration::MAX }
 }
@@ -43,7 +43,7 @@ pub(super) struct Shell {
     pub(super) refused: BTreeMap<u64, Refusal<Error>>,
     per_group: usize,
     groups: BTreeMap<u64, usize>,
-    /// Answers to those who waited: each of them once.
+    /// Answers to waiting keys. Each key gets exactly one.
     pub(super) answers: usize,
 }
 
