@@ -1,4 +1,4 @@
-//! From settings to a running registry.
+//! Makes a running registry from settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::sync::{AtomicUsize, Mutex};
 settings! {
     #![serde(default)]
 
-    /// How much a registry holds, and how many calls it makes at once.
+    /// The limits of a registry: its keys, and its calls at once.
     ///
-    /// In a file it is a table; unknown keys are refused.
+    /// In a file the limits are a table. Unknown keys are refused.
     ///
     /// ```
     /// use tokenflight::registry::RegistryLimits;
@@ -63,33 +63,35 @@ impl Default for RegistryLimits {
 }
 
 impl RegistryLimits {
-    /// How many keys are kept. At least 1, default 10,000. When one more comes, the key that was used least goes.
+    /// The number of keys that are kept. At least 1, default 10,000. When one more comes, a key that was not used
+    /// recently is evicted.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
     }
 
-    /// How many keys may be waited for, or fly, at once. These are never evicted. At least 1, at most `max_keys`, which is
-    /// the default. One more is answered [`is_too_many_keys`](crate::TokenError::is_too_many_keys).
+    /// The number of keys that may be busy at once: with a waiter or a flight. Busy keys are never evicted. At
+    /// least 1, at most `max_keys`, which is the default. One more is answered with an error that
+    /// [`is_too_many_keys`](crate::TokenError::is_too_many_keys).
     pub fn max_busy_keys(mut self, keys: usize) -> Self {
         self.max_busy_keys = Some(keys);
         self
     }
 
-    /// How many may wait, for all keys together. At least 1, default 262,144. (For one key, the policy has
+    /// The number of waiters, for all keys together. At least 1, default 262,144. (For one key, the policy has
     /// [`max_waiters`](RefreshPolicy::max_waiters).)
     pub fn max_waiters(mut self, waiters: usize) -> Self {
         self.max_waiters = waiters;
         self
     }
 
-    /// A key that nobody has asked for in so long a time goes, up to a quarter of it later. Longer than zero, default 1 h.
+    /// A key that was not used for this time is evicted, up to a quarter of it later. Longer than zero, default 1 h.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = time;
         self
     }
 
-    /// How many calls to the source are under way at once. At least 1, default 16.
+    /// The number of calls to the source at once. At least 1, default 16.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;
         self
@@ -166,43 +168,45 @@ impl<K: Key> TokenRegistryBuilder<K> {
         }
     }
 
-    /// When to refresh, how often to try, how long to wait: for each key. Default: [`RefreshPolicy::default`].
+    /// The refresh policy for each key. Default: [`RefreshPolicy::default`].
     ///
-    /// A registry does not refresh [in the background](RefreshPolicy::background): a key that nobody asks for is to go.
+    /// A registry does not refresh [in the background](RefreshPolicy::background), because a key that is not used
+    /// must be evicted.
     pub fn policy(mut self, policy: RefreshPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// What it is called in the log, in metrics, and in the name of its thread. Without a NUL. Default: "tokens".
+    /// The registry's name in the log, in metrics, and in the name of its thread. Without a NUL. Default: "tokens".
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// What a key is called in the log at `debug`, and in the metrics of calls and refreshes (label `key`). Keys for which
-    /// it gives the same name are counted together; `None` gives a key no name. It runs at the end of each call and flight.
+    /// The name of a key in the log at `debug`, and in the metrics of calls and refreshes (label `key`). Keys with
+    /// the same name are counted together. `None` gives a key no name. The closure runs at the end of each call and
+    /// flight.
     ///
-    /// Default: no key is named anywhere. A recorder keeps each name that it has seen for ever. So name classes of keys, or
-    /// the few that matter, and no keys that somebody outside can make up.
+    /// Default: no key is named. A recorder keeps each name for ever. Therefore name classes of keys, or a few
+    /// important keys, and no keys that a client outside of the program can choose.
     pub fn key_label(mut self, label: impl Fn(&K) -> Option<String> + Send + Sync + 'static) -> Self {
         self.label = Some(Arc::new(label));
         self
     }
 
-    /// Where it reads the time. Default: [`SystemClock`].
+    /// The clock. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// What its jitter starts from, for a test that repeats itself. Default: random.
+    /// The seed of the jitter, for a test that must be repeatable. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// All limits at once, as from a file. Default: [`RegistryLimits::default`].
+    /// All limits at once, for example from a file. Default: [`RegistryLimits::default`].
     pub fn limits(mut self, limits: RegistryLimits) -> Self {
         self.limits = limits;
         self
@@ -244,8 +248,8 @@ impl<K: Key> TokenRegistryBuilder<K> {
         self
     }
 
-    /// How many calls all processes of a fleet make at once, beside this one's own
-    /// [`max_calls`](RegistryLimits::max_calls): see [`FleetCalls`](super::FleetCalls). Default: each process by itself.
+    /// The number of calls at once of all processes of a fleet, in addition to this process's own
+    /// [`max_calls`](RegistryLimits::max_calls): see [`FleetCalls`](super::FleetCalls). Default: no common limit.
     #[cfg(feature = "shared")]
     pub fn calls_of_fleet(mut self, calls: super::FleetCalls) -> Self {
         self.fleet = Some(calls);
@@ -255,8 +259,9 @@ impl<K: Key> TokenRegistryBuilder<K> {
     /// Starts it on this thread's arbiter, in one shard.
     ///
     /// # Errors
-    /// An impossible policy or limit, named; no arbiter on this thread: see [`spawn_thread`](Self::spawn_thread). With
-    /// feature `test-util` also: tokio's time is paused, and the clock goes on.
+    /// An impossible policy or limit (the error names it), or no arbiter on this thread: see
+    /// [`spawn_thread`](Self::spawn_thread). With feature `test-util` also: tokio's time is paused, and the clock
+    /// is not.
     pub fn start(self) -> Result<TokenRegistry<K>, BuildError> {
         let arbiter = Arbiter::try_current().ok_or_else(no_arbiter)?;
         one_time(&*self.clock)?;
@@ -266,7 +271,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
     /// Starts it on these arbiters, a shard on each.
     ///
     /// # Errors
-    /// An impossible policy or limit, named; no arbiter, or one that has stopped.
+    /// An impossible policy or limit (the error names it); no arbiter, or a stopped one.
     pub fn start_on<'a>(
         self,
         arbiters: impl IntoIterator<Item = &'a ArbiterHandle>,
@@ -287,11 +292,11 @@ impl<K: Key> TokenRegistryBuilder<K> {
         Ok(TokenRegistry(Arc::new(Inner { common, doors })))
     }
 
-    /// Starts it on a thread and an actix System of its own, in one shard, from wherever this is called: plain tokio, or no
-    /// runtime at all. The thread ends with the registry.
+    /// Starts it on its own thread with its own actix System, in one shard. The caller may be plain tokio, or have
+    /// no runtime at all. The thread ends with the registry.
     ///
     /// # Errors
-    /// An impossible policy or limit, named; no thread is available.
+    /// An impossible policy or limit (the error names it), or no thread is available.
     pub fn spawn_thread(self) -> Result<TokenRegistry<K>, BuildError> {
         let Built { common, shards } = self.build(1)?;
         let name = Arc::clone(&common.name);
@@ -327,7 +332,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
         let mut gate = Gate::new(gate, dice.u64(..));
         #[cfg(feature = "shared")]
         if fleet.is_some() {
-            // No call before the store has been asked.
+            // No call before the store was asked.
             gate.lend(Some(super::gate::Lent::default()));
         }
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
@@ -352,7 +357,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
             number,
             heard,
             seed: dice.u64(..),
-            // The first shard has it.
+            // The first shard gets it.
             #[cfg(feature = "shared")]
             course: (number == 0).then(|| super::fleet::Course::new(&common)).flatten(),
         };
@@ -361,7 +366,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
     }
 }
 
-/// What a registry is started from.
+/// The parts from which a registry is started.
 struct Built<K> {
     common: Arc<Common<K>>,
     shards: Vec<Start>,

@@ -1,7 +1,8 @@
-//! A limit of calls for all processes of a fleet: slots in a store that they share.
+//! A limit of calls for all processes of a fleet: slots in a store that the processes share.
 //!
-//! A process asks the store for as many slots as it has calls for, and its gate lets so many calls through. All slots of a
-//! process have one lease, and one command keeps them all. `docs/registry.md` has the rules with their reasons.
+//! A process asks the store for as many slots as it has calls for, and its gate lets that many calls through. All
+//! slots of a process have one lease, and one command renews all of them. `docs/registry.md` has the rules with
+//! their reasons.
 
 mod course;
 
@@ -20,7 +21,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 pub(super) use course::Course;
 
-/// How many calls all processes of a fleet make at once: for
+/// The number of calls at once of all processes of a fleet: for
 /// [`calls_of_fleet`](super::TokenRegistryBuilder::calls_of_fleet).
 ///
 /// Each process takes slots from the store while it has calls for them, and gives them back. Where processes want more than
@@ -28,10 +29,10 @@ pub(super) use course::Course;
 /// that dies holds its slots until its lease ends. A process costs the store about one command a second while its calls
 /// change or have to wait, one a third of the lease while they do not, and none while it makes no calls.
 ///
-/// While the store does not answer, each process keeps to its own [`max_calls`](super::TokenRegistryBuilder::max_calls)
-/// alone, and one WARN says so. The store gives efficiency, not mutual exclusion: a process that is suspended past its
-/// lease's end, or a store that forgets, can lead to more calls for a moment. Slots are not sealed: whoever can write to the
-/// store can keep them from the fleet.
+/// While the store does not answer, each process uses only its own
+/// [`max_calls`](super::TokenRegistryBuilder::max_calls), and one WARN says so. The store gives efficiency, not
+/// mutual exclusion: a process that is suspended past its lease's end, or a store that loses data, can cause more
+/// calls for a moment. Slots are not sealed. Therefore a writer to the store can withhold them from the fleet.
 pub struct FleetCalls {
     store: Box<dyn Slots>,
     name: String,
@@ -39,19 +40,19 @@ pub struct FleetCalls {
     lease: Duration,
 }
 
-/// Far more than any fleet has, and far fewer than a store that computes with floating-point numbers can count.
+/// Far more than any fleet has, and far fewer than a store with floating-point numbers can count.
 const MOST_CALLS: usize = 1_000_000;
 
 impl FleetCalls {
-    /// `store`: where the processes meet. `name`: what they call the auth server, the same in all of them; 1 to 64 letters,
-    /// digits, `-`, `_` or `.`. `calls`: how many run at once in the whole fleet, from 1 to 1,000,000, the same in all
-    /// of them.
+    /// `store`: the store that the processes share. `name`: the name of the auth server, the same in all processes;
+    /// 1 to 64 letters, digits, `-`, `_` or `.`. `calls`: the number of calls at once in the whole fleet, from 1 to
+    /// 1,000,000, the same in all processes.
     pub fn new(store: impl SharedStore, name: impl Into<String>, calls: usize) -> Self {
         Self { store: Box::new(store), name: name.into(), calls, lease: Duration::from_secs(10) }
     }
 
-    /// How long a process holds its slots without a sign of life: after that, those of a process that has died are free. 1 s
-    /// to 60 s, default 10 s.
+    /// How long a process holds its slots without renewing them. After this time the slots of a dead process are
+    /// free. 1 s to 60 s, default 10 s.
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = time;
         self
@@ -105,7 +106,7 @@ impl fmt::Debug for FleetCalls {
     }
 }
 
-/// What a registry knows of its fleet's slots. The course writes; whoever asks the gate reads.
+/// The registry's state of its fleet's slots. The course writes it. Callers of the gate read it.
 pub(super) struct Fleet {
     store: Box<dyn Slots>,
     key: SharedKey,
@@ -114,18 +115,18 @@ pub(super) struct Fleet {
     owner: String,
     /// Wakes the course.
     stirs: Notify,
-    /// The store may know of this process.
+    /// The store may have an entry of this process.
     has_asked: AtomicBool,
-    /// How many slots are this process's; none bounds it while the store does not answer.
+    /// How many slots this process has. There is no such limit while the store does not answer.
     held: AtomicUsize,
-    /// It wants more than it has, and has said so.
+    /// The process wants more than it has, and has said so.
     is_short: AtomicBool,
-    /// It gives some back as soon as their calls have ended.
+    /// The process gives some slots back as soon as their calls have ended.
     gives_back: AtomicBool,
 }
 
 impl Fleet {
-    /// The gate stands so. To be called whenever that may have changed.
+    /// Records the gate's state. Must be called whenever that may have changed.
     pub(super) fn note(&self, (running, demand): (usize, usize)) {
         let held = self.held.load(Ordering::Relaxed);
         let wants_more = demand > held && !self.is_short.load(Ordering::Relaxed);
@@ -136,7 +137,7 @@ impl Fleet {
     }
 
     async fn ask(&self, wanted: usize, most: usize) -> Result<SlotAnswer, StoreError> {
-        /// For one answer.
+        /// The time limit of one answer.
         const LIMIT: Duration = Duration::from_secs(2);
         let (owner, slots, time) = (self.owner.clone(), self.slots, self.lease);
         let ask = SlotAsk { owner, wanted, most, slots, time };
@@ -151,7 +152,7 @@ impl Fleet {
         }
     }
 
-    /// `None`: there will be no news, and the next ask is due by time.
+    /// `None`: there will be no news, and the next request comes at its time.
     async fn watch(&self, limit: Duration) -> Option<News> {
         let watching = ContainedFor::new(self.store.watch(&self.key));
         tokio::time::timeout(limit, watching).await.ok().flatten().and_then(Result::ok)
@@ -160,7 +161,7 @@ impl Fleet {
 
 type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// What is needed of a store.
+/// The operations of a store that are needed here.
 trait Slots: Send + Sync {
     fn keeps_slots(&self) -> bool;
     fn slots<'a>(&'a self, key: &'a SharedKey, ask: &'a SlotAsk) -> Answering<'a, SlotAnswer>;
@@ -173,7 +174,7 @@ impl<S: SharedStore> Slots for S {
     }
 
     fn slots<'a>(&'a self, key: &'a SharedKey, ask: &'a SlotAsk) -> Answering<'a, SlotAnswer> {
-        // The call itself is foreign code, too: it runs when this is polled.
+        // The call itself is foreign code too: it runs when this future is polled.
         Box::pin(async move { SharedStore::slots(self, key, ask).await })
     }
 

@@ -1,16 +1,16 @@
-//! Which keys may call the auth server now. No I/O, no clock, no timer: times come in, decisions go out.
+//! The keys that may call the auth server now. No I/O, no clock, no timer: times are inputs, decisions are outputs.
 //!
-//! What the caller has to do:
+//! The obligations of the caller:
 //!
-//! 1. After each of [`ask`](Gate::ask), [`withdraw`](Gate::withdraw), [`hurry`](Gate::hurry) and [`ended`](Gate::ended) call
-//!    [`next_decided`](Gate::next_decided) until it returns `None`, and tell each key. Time alone decides nothing, so no
-//!    timer is needed.
-//! 2. Give each [`Permit`] back by [`ended`](Gate::ended), also one whose key does not want it any more: its decision and
+//! 1. After each [`ask`](Gate::ask), [`withdraw`](Gate::withdraw), [`hurry`](Gate::hurry) and
+//!    [`ended`](Gate::ended) call [`next_decided`](Gate::next_decided) until it returns `None`, and tell each key.
+//!    Time alone decides nothing, so no timer is needed.
+//! 2. Return each [`Permit`] by [`ended`](Gate::ended), even if its key no longer wants it, because a decision and
 //!    its withdrawal may cross. Then the call was [abandoned](Ending::Abandoned).
-//! 3. Let a key that is refused ask again at the refusal's `until`, and not before.
+//! 3. A refused key may ask again at the refusal's `until`, and not before.
 //!
-//! `line.rs` says in which order keys are served, `breaker.rs` when the endpoint or a client is closed. `docs/registry.md`
-//! has the rules with their reasons.
+//! `line.rs` has the order of the keys, `breaker.rs` the rule when the endpoint or a client is closed.
+//! `docs/registry.md` has the rules with their reasons.
 
 mod breaker;
 mod clients;
@@ -34,10 +34,10 @@ pub(crate) use words::{
     Answer, Ask, Decided, Ending, GateSettings, GateStatus, Lent, Number, Permit, Refusal,
 };
 
-/// How many keys in their own trouble are remembered.
+/// The maximum number of remembered keys in their own trouble.
 const TROUBLED: usize = 256;
 
-/// The gate before one auth server, for all keys. See the module's text for what its caller has to do.
+/// The gate before one auth server, for all keys. The module's text has the obligations of its caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate<T, E = SourceError> {
     settings: GateSettings,
@@ -45,17 +45,17 @@ pub(crate) struct Gate<T, E = SourceError> {
     endpoint: Breaker<E>,
     clients: Clients<E>,
     line: Line,
-    /// Everybody who waits, by number: oldest first.
+    /// All waiting keys, by number: oldest first.
     waiting: BTreeMap<u64, Waiting<T>>,
     /// The same, by client.
     by_client: BTreeSet<(u64, Rank, u64)>,
-    /// How many of them are waited for.
+    /// How many of them have waiters.
     urgent: usize,
     condemned: VecDeque<Condemned<E>>,
     next_number: u64,
     running: usize,
     limit: usize,
-    /// What the fleet lends this process. `None`: its own limit alone counts.
+    /// The slots that the fleet lends this process. `None`: only its own limit counts.
     lent: Option<Lent>,
     cuts: u64,
     usual: Option<Duration>,
@@ -64,21 +64,22 @@ pub(crate) struct Gate<T, E = SourceError> {
 #[derive(Clone, Copy, Debug)]
 struct Waiting<T> {
     ask: Ask<T>,
-    /// Waits for the end of its client's probe, and stands in no line.
+    /// It waits for the end of its client's probe, and is in no line.
     is_parked: bool,
 }
 
-/// All who waited when something was closed. They are told one by one, so that nobody holds the lock for all of them.
+/// All keys that waited when an endpoint or a client was closed. They are told one by one, so that the lock is
+/// never held for all of them.
 #[derive(Clone, Debug)]
 struct Condemned<E> {
-    /// Of this client; of all clients.
+    /// The keys of this client, or of all clients.
     client: Option<u64>,
-    /// Those with a smaller number.
+    /// The keys with a smaller number.
     before: u64,
     refusal: Refusal<E>,
 }
 
-/// What a key that is first in line may do.
+/// The options of the first key in line.
 enum Way<E> {
     Free,
     WaitsForEndpoint,
@@ -113,7 +114,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     pub(crate) fn ask(&mut self, ask: Ask<T>, now: Duration) -> Answer<E> {
         match self.way(&ask, now) {
             Way::Refused(refusal) => return Answer::Refused(refusal),
-            // Who is first in line goes before.
+            // The first key in line goes before.
             Way::Free
                 if self.has_slot(now) && self.line.first().is_none() && self.line.has_room(ask.group) =>
             {
@@ -134,12 +135,12 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         Answer::Waits(Number(number))
     }
 
-    /// It does not want a call any more. A number that was decided is ignored.
+    /// The key no longer wants a call. A number that was decided is ignored.
     pub(crate) fn withdraw(&mut self, number: Number) {
         self.leave(number.0);
     }
 
-    /// Somebody waits for this key's token now. A number that was decided is ignored.
+    /// A caller waits for this key's token now. A number that was decided is ignored.
     pub(crate) fn hurry(&mut self, Number(number): Number) {
         let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| !waiting.ask.urgent) else {
             return;
@@ -156,7 +157,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         self.send_one_to_probe(ask.client);
     }
 
-    /// A call has ended. The permit is consumed, so that nobody gives it back twice.
+    /// A call has ended. The permit is consumed, so that it cannot be returned twice.
     #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn ended(&mut self, permit: Permit, how: Ending<E>, now: Duration) {
         self.running = self.running.saturating_sub(1);
@@ -197,7 +198,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
     }
 
-    /// The next key that waited and is granted a call, or refused one.
+    /// The next waiting key whose call is granted or refused.
     pub(crate) fn next_decided(&mut self, now: Duration) -> Option<Decided<T, E>> {
         if let Some(refused) = self.next_condemned() {
             return Some(refused);
@@ -216,7 +217,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
                     Err(refusal)
                 }
                 Way::Free => {
-                    // The call begins before the place is given up, so that its group's turn is over.
+                    // The call begins before the place is removed, so that its group's turn is over.
                     let permit = self.grant(&ask, now);
                     self.leave(number);
                     Ok(permit)
@@ -227,8 +228,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         None
     }
 
-    /// From now on so many calls may run at once here; `None`: as many as the own limit says. Calls that are under way go
-    /// on.
+    /// Sets the number of calls at once here. `None`: the own limit. Calls under way continue.
     #[cfg(feature = "shared")]
     pub(crate) fn lend(&mut self, lent: Option<Lent>) {
         self.lent = lent;
@@ -259,8 +259,8 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
     }
 
-    /// The status in numbers: calls, limit, those who wait, whether it is closed, closed clients, closures of the endpoint and
-    /// of clients.
+    /// The status in numbers: calls, limit, waiting keys, whether it is closed, closed clients, closures of the
+    /// endpoint and of clients.
     #[cfg(feature = "metrics")]
     pub(crate) fn figures(&self) -> [u64; 7] {
         let counts = [self.running, self.limit, self.waiting.len()].map(|count| count as u64);

@@ -1,9 +1,9 @@
 //! A shard: the actor that drives the machines of some of a registry's keys, with one timer.
 //!
-//! A key at rest is a small record. An event wakes its machine, which decides; the shard performs the effects as a
-//! [`TokenActor`](crate::TokenActor) does ([`Shell`]), and lets the machine rest again if it has nothing to do. This file
-//! has the actor and what an event does. [`entries`] has the keys and their eviction, [`busy`] a machine and its call,
-//! [`inbox`] the messages, [`rounds`] what the shard does by itself: calls that end, alarms, crowds.
+//! A key at rest is a small record. An event wakes its machine, which decides. The shard performs the effects as a
+//! [`TokenActor`](crate::TokenActor) does ([`Shell`]), and makes an idle machine rest again. This file has the
+//! actor and the handling of an event. [`entries`] has the keys and their eviction, [`busy`] a machine and its
+//! call, [`inbox`] the messages, [`rounds`] the shard's own work: ended calls, alarms, crowds.
 
 mod busy;
 mod decisions;
@@ -45,43 +45,44 @@ pub(super) struct Shard<K: Key> {
     number: usize,
     common: Arc<Common<K>>,
     entries: Entries<K>,
-    /// Its keys that are waited for, or fly.
+    /// Its keys with a waiter or a flight.
     busy: usize,
-    /// A place among them was taken for the event that comes next.
+    /// A busy place was taken for the next event.
     has_place_ready: bool,
-    /// When something happens by itself, with the number and the generation of its key. Some are of no use any more.
+    /// The moments of events that happen by themselves, with the number and the generation of the key. Some are
+    /// obsolete.
     alarms: BinaryHeap<Reverse<(Duration, u32, u32)>>,
     alarm: Option<Alarm>,
     /// Calls and looks that are under way.
     works: FuturesUnordered<Work>,
-    /// What the gate has decided for keys of this shard.
+    /// The gate's decisions for keys of this shard.
     decided: VecDeque<Decision>,
-    /// The same, as other shards have heard it.
+    /// The same decisions, from other shards.
     heard: UnboundedReceiver<Heard>,
     /// Keys whose crowds are being told.
     telling: VecDeque<Who>,
-    /// Keys in whose lines more stand than are received at once.
+    /// Keys whose lines have more callers than are received at once.
     crowds: VecDeque<Who>,
     delivery: Delivery,
     effects: Vec<Effect<Ticket>>,
     dice: fastrand::Rng,
-    /// What its keys have counted.
+    /// The counters of its keys.
     totals: Counters,
-    /// Where the look for idle keys goes on, and when the next one begins.
+    /// Where the search for idle keys continues, and when the next one begins.
     sweep: Option<u32>,
     next_sweep: Duration,
     leaving: Vec<oneshot::Sender<()>>,
     has_parted: bool,
     #[cfg(feature = "metrics")]
     told: super::observe::Told,
-    /// Has the fleet's slots. The first shard's.
+    /// The fleet's slots. Only the first shard has them.
     #[cfg(feature = "shared")]
     course: Option<super::fleet::Course>,
     /// Events since the last pause for the arbiter's other tasks.
     events: usize,
 }
 
-/// What a shard is made of. If its arbiter has stopped, this is dropped, and no shard begins.
+/// The parts of a shard. If its arbiter has stopped, this is dropped, and no shard begins.
 pub(super) struct Start {
     pub(super) number: usize,
     pub(super) heard: UnboundedReceiver<Heard>,
@@ -90,7 +91,7 @@ pub(super) struct Start {
     pub(super) course: Option<super::fleet::Course>,
 }
 
-/// What a key of a registry can be.
+/// The requirements on a key of a registry.
 ///
 /// Its `Clone`, `Eq`, `Hash` and `Drop` run under the registry's locks. They must not call the registry.
 pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
@@ -134,7 +135,7 @@ impl<K: Key> Shard<K> {
         self.common.cells.clock().now()
     }
 
-    /// Performs an event for a key, and whatever the gate decides because of it.
+    /// Performs an event for a key, and all decisions of the gate that follow.
     fn on(&mut self, number: u32, entry: Box<Entry<K>>, event: Event<Ticket>) {
         let now = self.now();
         self.step(number, entry, [event], now);
@@ -168,18 +169,19 @@ impl<K: Key> Shard<K> {
         entry.state = resting.map_or(State::Busy(busy), State::Resting);
         match (has_place, is_busy) {
             (true, false) => self.give_place_back(),
-            // It is counted, whatever has made it busy.
+            // It is counted, for any reason why it is busy.
             (false, true) => self.take_place_beyond_the_limit(),
             _ => {}
         }
         self.entries.put(number, entry);
-        // Shards that made keys at the same time, or found none that could go, have made one too many.
+        // Several shards may have made keys at the same time, or may have found none to evict. Then there is one
+        // key too many.
         if !is_busy && self.common.is_too_full() {
             self.evict();
         }
     }
 
-    /// A place among the keys that may be busy: the one that this event has taken already, or another.
+    /// A place among the busy keys: the one that was already taken for this event, or another.
     fn take_place(&mut self) -> bool {
         mem::take(&mut self.has_place_ready) || self.find_place()
     }
@@ -211,13 +213,13 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// A key that nobody has asked for.
+    /// The machine of a key that was not used yet.
     fn fresh(&mut self, now: Timestamp) -> Box<Busy> {
         let machine = Machine::new(Arc::clone(&self.common.policy), self.dice.u64(..));
         Box::new(Busy::new(machine.behind_a_gate(), now))
     }
 
-    /// Tells the first of those whose outcome is known. The rest is told in rounds.
+    /// Tells the first waiters whose outcome is known. The rest are told in rounds.
     fn tell(&mut self, number: u32, entry: &Entry<K>, busy: &mut Busy) {
         if !busy.is_telling && self.delivery.tell_chunk(&mut busy.machine) {
             busy.is_telling = true;
@@ -237,7 +239,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// An entry for this key, which is made if there is none. `None` if there is no room.
+    /// An entry for this key. It is made if there is none. `None` if there is no room.
     fn find_or_make(&mut self, key: &K, needs: Needs) -> Option<(u32, Box<Entry<K>>)> {
         let found = self.find(key);
         if !self.has_room_for(found.as_ref().map(|(_, entry)| &entry.state), needs) {
@@ -265,7 +267,7 @@ impl<K: Key> Shard<K> {
         self.entries.take(number).map(|entry| (number, entry))
     }
 
-    /// Lets one key go that nobody waits for. Returns whether there was one.
+    /// Evicts one key without waiters. Returns whether there was one.
     fn evict(&mut self) -> bool {
         let cells = &self.common.cells;
         let picked = self.entries.pick(|key| cells.was_used(key, Window::SINCE_HAND));
@@ -275,13 +277,13 @@ impl<K: Key> Shard<K> {
         true
     }
 
-    /// A key is no longer kept. Nobody waits for it.
+    /// Forgets a key. It has no waiters.
     fn forget(&mut self, number: u32, entry: &Entry<K>) {
         self.common.cells.close(&entry.key, &entry.cell);
         self.entries.release(number);
     }
 
-    /// None of this shard's keys can go. Another shard may have one: any of them is asked.
+    /// This shard can evict none of its keys. Another shard may have one: any of them is asked.
     fn ask_for_room(&mut self) {
         let shards = self.common.doors.len();
         if shards < 2 {
@@ -299,8 +301,8 @@ impl<K: Key> Shard<K> {
         crate::panics::contain(|| ticket.tell(&Err(error)));
     }
 
-    /// Actix hands over whatever the mailbox holds in one go. So now and then the shard waits for a moment, in which the
-    /// arbiter's other tasks run.
+    /// Actix delivers all messages in the mailbox in one turn. Therefore the shard pauses from time to time, and
+    /// the arbiter's other tasks run.
     fn rest(&mut self, ctx: &mut Context<Self>) {
         if self.events >= CHUNK {
             self.events = 0;
@@ -324,15 +326,16 @@ impl<K: Key> Actor for Shard<K> {
         }
     }
 
-    /// Also when its arbiter stops: what it holds at the gate, and the room of its keys, is for the other shards.
+    /// Also when its arbiter stops: its permits at the gate, and the places of its keys, are returned for the other
+    /// shards.
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         self.part_from_others();
         self.observe();
     }
 }
 
-/// However it ends: readers find no token, those who have an outcome are told, and each ticket of the others answers as
-/// it drops.
+/// However the shard ends: readers find no token, waiters with an outcome are told, and each ticket of the other
+/// waiters answers when it is dropped.
 impl<K: Key> Drop for Shard<K> {
     fn drop(&mut self) {
         for who in mem::take(&mut self.telling) {
@@ -345,7 +348,7 @@ impl<K: Key> Drop for Shard<K> {
                 self.common.cells.close(&entry.key, &entry.cell);
             }
         }
-        // A key that was in hand when foreign code panicked is not among them.
+        // A key that was being processed when foreign code panicked is not among them.
         self.common.cells.close_all(|hash| self.common.shard_of(hash) == self.number);
         for done in self.leaving.drain(..) {
             let _ = done.send(());
@@ -359,5 +362,5 @@ impl<K: Key> fmt::Debug for Shard<K> {
     }
 }
 
-/// Who tells the shards of a registry.
+/// The address for messages to a shard of a registry.
 pub(super) type Door<K> = actix::Addr<Shard<K>>;

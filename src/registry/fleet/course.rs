@@ -16,22 +16,22 @@ use crate::backoff::doubled;
 use crate::store::{News, SlotAnswer, StoreError};
 use crate::sync::{Ordering, lock};
 
-/// The least time between two asks.
+/// The minimum time between two requests.
 const GAP: Duration = Duration::from_millis(100);
-/// So long a process holds slots for which others wait who have none.
+/// How long a process holds slots for which processes without a slot wait.
 const TURN: Duration = Duration::from_secs(1);
-/// How often it asks while something changes.
+/// The time between two requests while something changes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ends with what holds it: then the slots are given back.
+/// When its owner is dropped, the slots are given back.
 pub(in crate::registry) struct Course {
     fleet: Arc<Fleet>,
-    /// Until it begins.
+    /// Present until the course begins.
     own_limit: Option<OwnLimit>,
     task: Option<JoinHandle<()>>,
 }
 
-/// When it is dropped, the gate goes by its own limit: when the task ends, however it does so, and when it never begins.
+/// When this is dropped, the gate uses its own limit: when the task ends in any way, and when it never begins.
 struct OwnLimit(Box<dyn Fn() + Send>);
 
 impl Drop for OwnLimit {
@@ -64,11 +64,11 @@ impl Course {
 }
 
 impl Course {
-    /// Gives the slots back, once no more calls are made here: what waits for this may end the process. At most 2 s.
+    /// Gives the slots back when no more calls are made here: the process may end after this. At most 2 s.
     pub(in crate::registry) async fn end(mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
-            // It asks no more after this.
+            // It sends no more requests after this.
             let _ = task.await;
         }
         if self.fleet.has_asked.swap(false, Ordering::Relaxed) {
@@ -84,7 +84,7 @@ impl Drop for Course {
         if let Some(task) = &self.task {
             task.abort();
         }
-        // If this fails, or nothing runs any more, the lease ends.
+        // If this fails, or no task runs any more, the lease ends.
         let fleet = Arc::clone(&self.fleet);
         if fleet.has_asked.swap(false, Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -104,12 +104,12 @@ struct Run<K: Key> {
     fleet: Arc<Fleet>,
     common: Arc<Common<K>>,
     last: SlotAnswer,
-    /// Since when it has held slots without giving all back.
+    /// Since when it has held slots without giving all of them back.
     since: Option<Duration>,
     news: Option<News>,
-    /// What it has said that it wants.
+    /// The number that it has requested.
     wanted: usize,
-    /// The next ask is due at once, and not when the lease is to be renewed.
+    /// The next request is due at once, and not when the lease must be renewed.
     is_changing: bool,
     renew_at: Duration,
     failures: u32,
@@ -133,7 +133,7 @@ impl<K: Key> Run<K> {
     async fn go_on(mut self) {
         loop {
             let (running, demand) = lock(&self.common.gate).demand();
-            // In an outage it asks all the same: nothing would stir it when the store is back.
+            // In an outage it still asks, because nothing would wake it when the store is back.
             if demand == 0 && self.last.held == 0 && self.failures == 0 {
                 self.fleet.stirs.notified().await;
                 continue;
@@ -144,7 +144,7 @@ impl<K: Key> Run<K> {
                 self.wait(TICK.min(until_renewal)).await;
                 continue;
             }
-            // New calls keep to `cap`; those that run may be more.
+            // New calls keep to `cap`. The running calls may be more.
             let cap = self.cap(demand);
             let sent = self.now();
             let wait = match self.fleet.ask(demand, cap.max(running)).await {
@@ -159,7 +159,7 @@ impl<K: Key> Run<K> {
         self.common.cells.clock().now().boot
     }
 
-    /// How many calls may run here, as others want slots too.
+    /// The maximum number of calls here, because other processes want slots too.
     fn cap(&self, demand: usize) -> usize {
         let SlotAnswer { held, share, others_want, .. } = self.last;
         if !others_want {
@@ -188,11 +188,11 @@ impl<K: Key> Run<K> {
         self.fleet.gives_back.store(answer.held > cap, Ordering::Relaxed);
         self.fleet.held.store(answer.held, Ordering::Relaxed);
         self.lend(answer.held.min(cap), is_short, sent);
-        // An answer to the listening that does not come must not cost the lease.
+        // If the answer to the subscription does not come, the lease must not be lost.
         let next = sent.saturating_add(TICK.min(self.fleet.lease / 3));
         self.listen(is_short, next.saturating_sub(self.now())).await;
         if gave_all_back {
-            // The others come first.
+            // The other processes come first.
             self.news = None;
             return GAP * 2 + Duration::from_millis(fastrand::u64(..100));
         }
@@ -201,7 +201,7 @@ impl<K: Key> Run<K> {
         next.saturating_sub(self.now()).max(GAP)
     }
 
-    /// News is listened to while slots are missing. Without it there is the next tick.
+    /// Subscribes to the news while slots are missing. Without news there is the next tick.
     async fn listen(&mut self, is_short: bool, limit: Duration) {
         if !is_short {
             self.news = None;
@@ -210,7 +210,7 @@ impl<K: Key> Run<K> {
         }
     }
 
-    /// Without the store each process goes by its own limit.
+    /// Without the store each process uses its own limit.
     fn failed(&mut self, error: &StoreError) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
         if self.failures == 0 {
@@ -231,7 +231,7 @@ impl<K: Key> Run<K> {
         self.common.lend(Some(Lent { slots, until, is_short }));
     }
 
-    /// Until the time is over, or something stirs; never less than the gap.
+    /// Waits until the time is over, or a change wakes it, and at least for the minimum time.
     async fn wait(&mut self, time: Duration) {
         tokio::time::sleep(GAP.min(time)).await;
         let rest = tokio::time::sleep(time.saturating_sub(GAP));
@@ -249,10 +249,11 @@ impl<K: Key> Run<K> {
     }
 }
 
-/// News that is for this process. All who wait hear of a slot, and only few can have it: about two of them ask. The others
-/// go on to wait, or all would ask for each slot. If none has asked, the first whose tick comes has the slot.
+/// Waits for news that concern this process. All waiting processes get the news of a free slot, and only few can
+/// have it: about two of them ask. The others continue to wait. Otherwise all would ask for each slot. If none has
+/// asked, the first process at its next tick gets the slot.
 async fn heard(news: &mut News, waiting: usize) {
-    /// Of those who wait, on average.
+    /// The average number of waiting processes that ask.
     const ASK: usize = 2;
     loop {
         news.next().await;
@@ -263,7 +264,7 @@ async fn heard(news: &mut News, waiting: usize) {
 }
 
 impl<K: Key> Common<K> {
-    /// The gate goes by these slots from now on. What it decides because of that is sent to the shards.
+    /// Sets the gate's limit to these slots. The gate's decisions that follow are sent to the shards.
     pub(in crate::registry) fn lend(&self, slots: Option<Lent>) {
         let now = self.cells.clock().now().boot;
         let mut gate = lock(&self.gate);

@@ -1,12 +1,12 @@
-//! Who waits: two lines, each oldest first, in which groups are served in turn.
+//! The waiting keys: two lines, each oldest first, in which groups are served in turn.
 //!
-//! A group has a *turn* in a line exactly while one of its keys waits there and the group is below its limit. Therefore the
-//! first turn is always one that can be served, and a group at its limit costs nothing to pass over. A group that is served
-//! goes to the end of the turns: between two of its calls every other group with a turn has one.
+//! A group has a *turn* in a line exactly while one of its keys waits there and the group is below its limit.
+//! Therefore the first turn can always be served, and a group at its limit costs no time. A group that is served
+//! goes to the end of the turns. Therefore, between two of its calls, every other group with a turn has one call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which line. Keys with waiters go first.
+/// The line of a key. Keys with waiters come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Rank {
     Urgent,
@@ -18,11 +18,11 @@ pub(super) const RANKS: [Rank; 2] = [Rank::Urgent, Rank::Ahead];
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     per_group: usize,
-    /// Those who wait or have calls under way.
+    /// The groups with waiting keys or calls under way.
     pub(super) groups: BTreeMap<u64, Group>,
     /// Rank, group, number.
     pub(super) places: BTreeSet<(Rank, u64, u64)>,
-    /// Which group is next: a stamp that ascends, to the group.
+    /// The next group: an ascending stamp, and the group.
     pub(super) turns: BTreeMap<(Rank, u64), u64>,
     next_turn: u64,
     /// How many keys wait, by rank.
@@ -57,7 +57,7 @@ impl Line {
         }
     }
 
-    /// From now on a group may have so many calls at once; at least one.
+    /// Sets the maximum number of calls at once of a group. It is at least one.
     #[cfg(feature = "shared")]
     pub(super) fn limit_groups(&mut self, per_group: usize) {
         let per_group = per_group.max(1);
@@ -92,7 +92,7 @@ impl Line {
         }
     }
 
-    /// Who is next, if there is a free slot.
+    /// The next key, if there is a free slot.
     pub(super) fn first(&self) -> Option<u64> {
         let ((rank, _), group) = self.turns.first_key_value()?;
         let (.., number) = self.places.range((*rank, *group, 0)..).next()?;
@@ -107,7 +107,7 @@ impl Line {
     pub(super) fn begin(&mut self, group: u64, rank: Rank) {
         let entry = self.groups.entry(group).or_default();
         entry.running += 1;
-        // It has had its turn.
+        // The group has had its turn.
         if let Some(turn) = entry.turns[rank as usize].take() {
             self.turns.remove(&(rank, turn));
         }
@@ -122,9 +122,10 @@ impl Line {
         }
     }
 
-    /// How many urgent calls begin before one of this group that joins now, and how many of them are its own group's.
+    /// How many urgent calls begin before a call of this group that joins now, and how many of them are its own
+    /// group's.
     ///
-    /// Groups are served in turn. Therefore no other group has more calls before it than its own group has, and one.
+    /// Groups are served in turn. Therefore no other group has more calls before it than its own group plus one.
     pub(super) fn before(&self, group: u64) -> (usize, usize) {
         let urgent = Rank::Urgent as usize;
         let own = self.groups.get(&group).map_or(0, |group| group.waiting[urgent]);

@@ -1,7 +1,7 @@
 //! The gate under a model checker: three keys of two clients and two groups, in every order of events.
 //!
-//! States are compared by what decides the future, not by numbers that only ascend. Therefore histories of any length have
-//! finitely many states, and all of them are visited.
+//! States are compared by the parts that decide the future, and not by ascending numbers. Therefore histories of
+//! any length have finitely many states, and all of them are visited.
 
 mod machines;
 
@@ -35,7 +35,7 @@ struct World {
     ends: [&'static [How]; KEYS],
     with_ahead: bool,
     with_withdrawals: bool,
-    /// The sights that are to be seen.
+    /// The events that must be seen.
     sights: &'static [&'static str],
 }
 
@@ -59,25 +59,25 @@ struct State {
     seen: Option<&'static str>,
 }
 
-/// What the laws need to know, kept apart from the gate.
+/// The laws' own records, separate from the gate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Books {
     /// A success has ended since this key's call was sent.
     is_stale: [bool; KEYS],
-    /// Failed since the last success, by a call that was sent since, and is not in its own trouble.
+    /// The key failed since the last success, by a call that was sent since then, and is not in its own trouble.
     counts: [bool; KEYS],
     in_trouble: [bool; KEYS],
     limited: [bool; KEYS],
     /// Refused since the last success of its client.
     refused: [bool; KEYS],
-    /// Has failed in any way since its own last success.
+    /// The key has failed in any way since its own last success.
     is_faulty: [bool; KEYS],
     /// How often it closed the endpoint since the last success.
     closed: [u8; KEYS],
     probe: Option<usize>,
 }
 
-/// What decides how a state goes on.
+/// The part of the state that decides how it continues.
 #[derive(PartialEq, Eq, Hash)]
 struct Outline {
     gate: GateOutline,
@@ -96,7 +96,7 @@ struct GateOutline {
     limit: usize,
 }
 
-/// With the permits that are out.
+/// The same, with the permits that were given out.
 fn outline_of_gate<'a, T: Copy, E: Clone>(
     gate: &Gate<T, E>,
     now: Duration,
@@ -329,7 +329,7 @@ impl State {
                 books.refused[key] = true;
             }
         }
-        // Failures as a probe count for trouble too: they are in `closed`.
+        // Failures as a probe count for trouble too. They are in `closed`.
         for other in 0..KEYS {
             books.in_trouble[other] |= books.counts[other];
         }
@@ -361,7 +361,7 @@ impl State {
         self.check_rest();
     }
 
-    /// What holds when all decisions are made.
+    /// The conditions that hold when all decisions are made.
     fn check_rest(&mut self) {
         let calls = self.flying.iter().flatten().count();
         self.require(self.gate.running == calls, "no permit is lost");

@@ -1,4 +1,4 @@
-//! What goes into the gate and what comes out.
+//! The inputs and outputs of the gate.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ pub(crate) struct GateSettings {
     pub(crate) calls: usize,
     /// Calls at once for one group. At least 1. Half of `calls`.
     pub(crate) per_group: usize,
-    /// For how long the gate is closed first. It doubles with each probe that fails. 1 s.
+    /// The first time for which the gate is closed. It doubles with each probe that fails. 1 s.
     pub(crate) pause: Duration,
     /// The longest of these pauses. 10 s.
     pub(crate) max_pause: Duration,
-    /// For how long a client is closed first whose secret is refused. 5 s.
+    /// The first time for which a client with refused credentials is closed. 5 s.
     pub(crate) refusal_pause: Duration,
     /// The longest of these pauses. 60 s.
     pub(crate) max_refusal_pause: Duration,
-    /// A server's `Retry-After` counts up to here. 60 s.
+    /// The maximum of a server's `Retry-After`. 60 s.
     pub(crate) max_retry_after: Duration,
     /// A pause is shorter by up to this share. 0.0 to 1.0; 0.5.
     pub(crate) jitter: f64,
@@ -33,7 +33,7 @@ impl Default for GateSettings {
 }
 
 impl GateSettings {
-    /// The usual numbers, with so many calls at once.
+    /// The usual numbers, with this number of calls at once.
     pub(crate) fn with_calls(calls: usize) -> Self {
         let calls = calls.max(1);
         Self {
@@ -52,20 +52,20 @@ impl GateSettings {
 /// A key that wants to make a call. It asks once, and asks again only after its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Ask<T> {
-    /// Comes back with the answer.
+    /// Returned with the answer.
     pub(crate) who: T,
     pub(crate) key: u64,
-    /// Whose crowd it is part of: a tenant, or the key itself.
+    /// The group of the key: a tenant, or the key itself.
     pub(crate) group: u64,
     /// The client that proves its identity in this call.
     pub(crate) client: u64,
-    /// Whether somebody waits for this key's token.
+    /// Whether a caller waits for this key's token.
     pub(crate) urgent: bool,
-    /// For how long those who wait do so.
+    /// How long its waiters wait.
     pub(crate) patience: Duration,
 }
 
-/// A place among those who wait. It is given out once.
+/// A place in the lines. It is given out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Number(pub(super) u64);
 
@@ -78,17 +78,17 @@ pub(crate) struct Permit {
     pub(super) group: u64,
     pub(super) client: u64,
     pub(super) at: Duration,
-    /// How often the limit had been cut.
+    /// How often the limit had been cut when the call began.
     pub(super) cuts: u64,
     pub(super) to_endpoint: Sent,
     pub(super) as_client: Sent,
 }
 
-/// What the fleet lends this process. By default nothing, and the store has not been asked.
+/// The slots that the fleet lends this process. By default none, and the store was not asked yet.
 #[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(not(feature = "shared"), allow(dead_code))] // only a fleet lends
+#[cfg_attr(not(feature = "shared"), allow(dead_code))] // used only by a fleet
 pub(crate) struct Lent {
-    /// So many calls at once.
+    /// The number of calls at once.
     pub(crate) slots: usize,
     /// On the boot clock.
     pub(crate) until: Duration,
@@ -96,7 +96,7 @@ pub(crate) struct Lent {
     pub(crate) is_short: bool,
 }
 
-/// What a key that asks is told at once.
+/// The immediate answer to a key that asks.
 #[derive(Debug)]
 pub(crate) enum Answer<E = SourceError> {
     Granted(Permit),
@@ -105,7 +105,7 @@ pub(crate) enum Answer<E = SourceError> {
     Refused(Refusal<E>),
 }
 
-/// The answer to one who waited.
+/// The answer to a waiting key.
 #[derive(Debug)]
 pub(crate) struct Decided<T, E = SourceError> {
     pub(crate) who: T,
@@ -113,18 +113,18 @@ pub(crate) struct Decided<T, E = SourceError> {
     pub(crate) how: Result<Permit, Refusal<E>>,
 }
 
-/// Why a key may not make its call. Times are on the boot clock.
+/// The reason why a key may not make its call. Times are on the boot clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal<E = SourceError> {
     /// The endpoint fails.
     Closed { error: E, until: Duration },
     /// The server refuses this client.
     ClientClosed { error: E, until: Duration },
-    /// Those who wait would give up before its turn comes.
+    /// Its waiters would give up before its turn.
     TooLong { expected: Duration, patience: Duration },
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Ending<E = SourceError> {
     Served,
@@ -136,7 +136,7 @@ pub(crate) enum Ending<E = SourceError> {
         retry_after: Option<Duration>,
     },
     /// 429.
-    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))] // only OAuth's errors say so
+    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))] // used only by OAuth's errors
     TooMany {
         error: E,
         retry_after: Option<Duration>,
@@ -144,22 +144,22 @@ pub(crate) enum Ending<E = SourceError> {
     /// `invalid_client`.
     #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))]
     ClientRefused(E),
-    /// The caller gave the call up. That says nothing.
+    /// The caller gave the call up. This proves nothing.
     Abandoned,
 }
 
-/// How the gate stands, for status and metrics.
+/// The state of the gate, for status and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GateStatus<E = SourceError> {
     /// Calls under way.
     pub(crate) calls: usize,
     /// How many may be under way now.
     pub(crate) limit: usize,
-    /// Keys that wait for a call, and are waited for.
+    /// Keys with waiters that wait for a call.
     pub(crate) urgent: usize,
     /// Keys that wait to refresh ahead.
     pub(crate) ahead: usize,
-    /// The error that closed the gate, and until when. A time that has passed: half open.
+    /// The error that closed the gate, and the end of the closure. A time in the past means half open.
     pub(crate) closed: Option<(E, Duration)>,
     /// How often the gate was closed.
     pub(crate) closures: u64,

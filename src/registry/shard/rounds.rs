@@ -1,5 +1,5 @@
-//! What a shard does by itself: it takes the results of calls, hears the gate, wakes keys at their time, tells crowds,
-//! and looks for keys that nobody uses.
+//! The shard's own work: it takes the results of calls and the gate's decisions, wakes keys at their time, tells
+//! crowds, and searches for unused keys.
 
 use std::fmt;
 use std::future::Future;
@@ -30,17 +30,17 @@ use crate::queue::CHUNK;
 use crate::sync::Ordering;
 use crate::token::Token;
 
-/// Something that goes on outside the shard.
+/// Work that goes on outside the shard.
 pub(super) enum Work {
     /// A call to the source.
     Call { who: Who, id: u64, call: Call },
-    /// A look at what other processes have fetched.
+    /// A look for a token that another process has fetched.
     Look { who: Who, began: Timestamp, look: Contained<Option<Token>> },
 }
 
-/// What has come of it.
+/// The result of the work.
 pub(super) enum Done {
-    /// `None`: it was given up.
+    /// `None`: the call was given up.
     Call {
         who: Who,
         id: u64,
@@ -74,7 +74,7 @@ impl Future for Work {
             }
             Self::Look { who, began, look } => {
                 let (who, began) = (*who, *began);
-                // A look that panics has found nothing.
+                // A panic of `look` means that no token was found.
                 Pin::new(look).poll(task).map(|found| Done::Look { who, began, found: found.flatten() })
             }
         }
@@ -111,23 +111,24 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         shard.observe();
         shard.leave(ctx);
         shard.rest(ctx);
-        // While a pause is due, there may be messages that nobody has seen.
+        // While a pause is due, there may be unhandled messages.
         if !ctx.connected() && !ctx.waiting() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl<K: Key> Shard<K> {
-    /// Each part has a share of the time, so that none starves another.
+    /// Each part has a share of the time, so that no part starves another.
     fn round(&mut self, task: &mut TaskContext<'_>) {
         self.take_decisions(task);
         self.ring();
         self.tell_on();
-        // These start calls, and nobody polls a call before it was polled here. So this comes after them.
+        // The parts above start calls, and a new call is not polled before it is polled here. Therefore this comes
+        // after them.
         self.take_results(task);
         self.receive_on();
         self.set_timer(task);
         if self.has_more() {
-            // The other tasks of the arbiter have their turn, and then there is another round.
+            // The other tasks of the arbiter run now, and then there is another round.
             self.events = CHUNK;
         }
     }
@@ -155,7 +156,7 @@ impl<K: Key> Shard<K> {
             return self.entries.put(who.entry, entry);
         };
         let (sent, permit) = (busy.sent, busy.permit.take());
-        // What somebody else has fetched, or the store has said, says nothing of the auth server.
+        // Another process's token, or a statement of the store, proves nothing about the auth server.
         let is_asked = busy.call.take().is_none_or(|call| call.asked.is_asked());
         let now = self.now();
         let ending = if is_asked { ending(&result) } else { Ending::Abandoned };
@@ -175,7 +176,7 @@ impl<K: Key> Shard<K> {
         self.on(who.entry, entry, event);
     }
 
-    /// What the gate has decided when another shard gave something back.
+    /// Takes the gate's decisions after another shard has returned something.
     fn take_decisions(&mut self, task: &mut TaskContext<'_>) {
         let (now, share) = (self.now(), self.share());
         while self.events < share
@@ -190,7 +191,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Wakes the keys whose time has come.
+    /// Wakes the keys whose alarms are due.
     fn ring(&mut self) {
         let (now, share) = (self.now(), self.share());
         while self.events < share
@@ -210,8 +211,8 @@ impl<K: Key> Shard<K> {
         self.sweep(now);
     }
 
-    /// Ringing for nothing is harmless. So the alarm rings at the latest after a minute, because tokio's time stands still
-    /// while the machine sleeps.
+    /// An early ring is harmless. Therefore the alarm rings after a minute at the latest, because tokio's time
+    /// stands still while the machine sleeps.
     fn set_timer(&mut self, task: &mut TaskContext<'_>) {
         const LONGEST: Duration = Duration::from_secs(60);
         let now = self.now();
@@ -229,7 +230,7 @@ impl<K: Key> Shard<K> {
             if alarm.sleep.as_mut().poll(task).is_pending() {
                 return;
             }
-            // It rang. What is due by now is found in the next round; what is not is set anew.
+            // It rang. The next round finds the due events, and sets the alarm anew for the others.
             self.alarm = None;
             if at <= self.now().boot {
                 self.events = CHUNK;
@@ -238,7 +239,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Tells the next of one crowd. Then it is the next crowd's turn.
+    /// Tells the next waiters of one crowd. Then it is the next crowd's turn.
     fn tell_on(&mut self) {
         let Some(who) = self.telling.pop_front() else { return };
         let Some(mut entry) = self.entries.take_same(who.entry, who.generation) else { return };
@@ -246,11 +247,12 @@ impl<K: Key> Shard<K> {
             return self.entries.put(who.entry, entry);
         };
         busy.is_telling = false;
-        // Also for what was discarded meanwhile: reports on the desk come first.
+        // Also for tokens that were discarded meanwhile: the reports on the desk come first.
         self.on(who.entry, entry, Event::Tick);
     }
 
-    /// Receives the next of one crowd. Then it is the next crowd's turn. A call that it starts is polled in the next round.
+    /// Receives the next callers of one crowd. Then it is the next crowd's turn. A call that it starts is polled in
+    /// the next round.
     fn receive_on(&mut self) {
         let Some(who) = self.crowds.pop_front() else { return };
         if let Some(entry) = self.entries.take_same(who.entry, who.generation) {
@@ -259,9 +261,10 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Looks for keys that nobody has used for the idle time: a part in each round, all of them four times in that time.
+    /// Searches for keys that were not used for the idle time: a part in each round, all of them four times in that
+    /// time.
     fn sweep(&mut self, now: Timestamp) {
-        /// So often unused in a row, a key goes.
+        /// A key that was unused in this many searches in a row is evicted.
         const TIMES: u8 = 4;
         if self.sweep.is_none() && now.boot < self.next_sweep {
             return;
@@ -290,8 +293,8 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// From here on the gate decides nothing for this shard: what it was asked is withdrawn, and what it has let through is
-    /// given back. The keys are kept until they are dropped, with all who wait.
+    /// From here on the gate decides nothing for this shard: its requests are withdrawn, and its permits are
+    /// returned. The keys are kept until they are dropped, with all their waiters.
     pub(super) fn part_from_others(&mut self) {
         self.heard.close();
         let mut keys = Vec::new();
@@ -322,8 +325,8 @@ impl<K: Key> Shard<K> {
         !self.telling.is_empty() || !self.crowds.is_empty() || self.events >= CHUNK
     }
 
-    /// Lets the source end what must not be cut off. The first shard does it for all, once the others have given up their
-    /// calls. Of one that is gone there is none.
+    /// Lets the source finish work that must not be interrupted. The first shard does this for all shards, after
+    /// the others have given up their calls. A shard that is gone has no calls.
     pub(super) fn part(&mut self, others: Vec<oneshot::Receiver<()>>, ctx: &mut Context<Self>) {
         if self.number != 0 {
             self.has_parted = true;
@@ -340,7 +343,7 @@ impl<K: Key> Shard<K> {
         let course = self.course.take();
         let end = async move {
             let ended = tokio::time::timeout(LONGEST_PARTING, after_all).await;
-            // What must not be cut off may have been a call.
+            // Work that must not be interrupted may have been a call.
             #[cfg(feature = "shared")]
             if let Some(course) = course {
                 course.end().await;
@@ -357,7 +360,7 @@ impl<K: Key> Shard<K> {
         }));
     }
 
-    /// Stops, once everybody has been told, and the source has come to its end.
+    /// Stops when all waiters have been told and the source has finished.
     pub(super) fn leave(&mut self, ctx: &mut Context<Self>) {
         if self.has_parted && self.telling.is_empty() && !self.leaving.is_empty() {
             for done in self.leaving.drain(..) {

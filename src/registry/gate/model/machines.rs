@@ -422,8 +422,7 @@ impl State {
         self.mail.is_empty() && self.keys.iter().all(|key| key.machine.is_idle() && key.waits.is_none())
     }
 
-    /// No caller asks any more, and the source answers in this way, or hangs. Then all are told, and all slots are
-    /// given back.
+    /// Without further callers, and with this reply or none, all waiters are told and all slots are given back.
     fn comes_to_rest(&self, reply: Option<Reply>) -> bool {
         let mut state = self.clone();
         for _ in 0..64 {
