@@ -21,8 +21,8 @@ use crate::source::{AwsWebIdentityBuilder, GithubAppBuilder, VaultBuilder};
 use crate::source::{AzureArcBuilder, AzureImdsBuilder, GcpMetadataBuilder, JsonEndpointBuilder};
 use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 
-/// The settings of any source, so that a file decides where a program's tokens come from. `kind` says which source it is; the
-/// other keys are the settings of that source's builder.
+/// The settings of any source. With them a file decides where a program's tokens come from. `kind` selects the
+/// source. The other keys are the settings of that source's builder.
 ///
 /// | `kind` | source | feature |
 /// |---|---|---|
@@ -35,7 +35,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `client_credentials` | `ClientCredentials` | `oauth2` |
 /// | `token_exchange` | `TokenExchange`; `subject` and `actor` are tables of this kind too | `oauth2` |
 /// | `jwt_bearer` | `JwtBearer`; `assertion` is a table of this kind too | `oauth2` |
-/// | `refresh_token` | `RefreshToken`; `vault` says where the refresh token is kept | `oauth2` |
+/// | `refresh_token` | `RefreshToken`; `vault` is the place where the refresh token is kept | `oauth2` |
 /// | `aws_web_identity` | `Metadata::aws_web_identity` | `oauth2` |
 /// | `github_app` | `GithubApp` | `oauth2` |
 /// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
@@ -46,11 +46,11 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 ///
 /// # Links
 ///
-/// A table in the table of another source is a link of a chain. Each OAuth grant takes `client_assertion` as a link too: the
-/// proof of the client's identity. A link keeps its token, and fetches a new one only when its own has ended, as an actor of
-/// its own would; at most one call of it is under way. It makes no second attempt: the flight of the whole chain does. When a
-/// server refuses what it was sent, the links before it fetch new tokens at the next flight. An error names the links on the
-/// way to the one that failed.
+/// A table in the table of another source is a link of a chain. Each OAuth grant accepts `client_assertion` as a
+/// link too: the proof of the client's identity. A link keeps its token, and fetches a new one only when its token
+/// has ended, like a separate actor. At most one call of a link is under way. A link makes no second attempt. Only
+/// the flight of the whole chain does. If a server refuses a request, the links before it fetch new tokens at the
+/// next flight. An error names the links on the way to the one that failed.
 ///
 /// ```
 /// # #[cfg(feature = "oauth2")] {
@@ -73,10 +73,11 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 ///
 /// # The vault of a refresh token
 ///
-/// `vault` is `{ kind = "file", path = ".." }`, or with feature `redis` `{ kind = "redis", name = "..", keys = [..] }` and the
-/// settings of a `RedisStoreBuilder` beside them. `login` is the first refresh token, as a value, `{ file = ".." }` or
-/// `{ env = ".." }`: what is in the vault goes before it, so leave it out once there is a login. `grace` and `after_crash`
-/// (`"needs_login"` or `"try_once"`) are as in code.
+/// `vault` is `{ kind = "file", path = ".." }`, or with feature `redis`
+/// `{ kind = "redis", name = "..", keys = [..] }` and the settings of a `RedisStoreBuilder` beside them. `login` is
+/// the first refresh token, as a value, `{ file = ".." }` or `{ env = ".." }`. A record in the vault has priority
+/// over it. Therefore leave `login` out once there is a login. `grace` and `after_crash` (`"needs_login"` or
+/// `"try_once"`) are as in code.
 ///
 /// ```
 /// use tokenflight::source::SourceSettings;

@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::oauth::{Client, ClientBuilder, GrantSettings, client_and_grant};
 use crate::source::{BoxSource, VaultBuilder};
 
-/// The settings of client and grant. They stand in one table.
+/// The settings of client and grant, in one table.
 #[derive(Clone, Debug)]
 pub(super) struct Granted {
     client: ClientBuilder,
@@ -23,7 +23,7 @@ impl<'de> Deserialize<'de> for Granted {
 }
 
 impl Granted {
-    /// The client, whose proof of identity may be a link.
+    /// The client. Its proof of identity may be a link.
     pub(super) fn client(
         self,
         assertion: Option<Box<SourceSettings>>,
@@ -48,13 +48,13 @@ fn added(name: &'static str, settings: SourceSettings, links: &mut Vec<Kept>) ->
     Ok(link)
 }
 
-/// Of the client credentials grant.
+/// The settings of the client credentials grant.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Plain {
     client_assertion: Option<Box<SourceSettings>>,
 }
 
-/// Of a token exchange.
+/// The settings of a token exchange.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Exchange {
     client_assertion: Option<Box<SourceSettings>>,
@@ -65,14 +65,14 @@ pub(super) struct Exchange {
     requested_token_type: Option<String>,
 }
 
-/// Of the JWT bearer grant.
+/// The settings of the JWT bearer grant.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Assertion {
     client_assertion: Option<Box<SourceSettings>>,
     assertion: Box<SourceSettings>,
 }
 
-/// Of a login to Vault.
+/// The settings of a login to Vault.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Jwt {
     jwt: Option<Box<SourceSettings>>,

@@ -1,4 +1,4 @@
-//! A link of a chain, which keeps its token: what an actor of its own is to a link in code.
+//! A link of a chain, which keeps its token, like a separate actor for a link in code.
 
 use std::fmt;
 use std::future::Future;
@@ -14,8 +14,9 @@ use crate::policy::RefreshPolicy;
 use crate::source::{BoxSource, FetchContext, Given, Reason, TokenSource};
 use crate::token::Token;
 
-/// The token of a source, fetched again only when it has ended or was refused. At most one call is under way, and those who
-/// came meanwhile share its outcome. It makes no second attempt by itself: the flight of the source behind it does.
+/// The token of a source. It is fetched again only when it has ended or was refused. At most one call is under way,
+/// and callers that come meanwhile share its outcome. The link makes no second attempt. Only the flight of the
+/// source behind it does.
 #[derive(Clone)]
 pub(super) struct Kept(Arc<Inner>);
 
@@ -25,7 +26,7 @@ struct Inner {
     policy: RefreshPolicy,
     /// How many calls have ended.
     ended: AtomicU64,
-    /// Held for a whole call.
+    /// Held during a whole call.
     state: Mutex<State>,
 }
 
@@ -34,12 +35,12 @@ struct State {
     held: Option<Token>,
     /// The server behind it refused the token in `held`.
     is_refused: bool,
-    /// Of the call that ended last.
+    /// The failure of the call that ended last.
     failure: Option<SourceError>,
 }
 
 impl Kept {
-    /// The link that stands in this setting.
+    /// The link in this setting.
     pub(super) fn link(name: &'static str, settings: SourceSettings) -> Result<Self, BuildError> {
         let source = settings.build().map_err(|error| {
             BuildError::new(name, format!("is a source with a setting that cannot work: {error}"))
@@ -48,10 +49,11 @@ impl Kept {
         Ok(Self(Arc::new(Inner { source, policy: RefreshPolicy::default(), ended, state })))
     }
 
-    /// The server behind this link refused a request with these tokens. Whether the link's token was at fault is not known, so
-    /// the next flight tries to bring a new one. A token that has been replaced meanwhile does not matter any more.
+    /// The server behind this link refused a request with these tokens. It is not known whether the link's token
+    /// was the reason. Therefore the next flight tries to get a new one. A token that has been replaced meanwhile
+    /// does not matter any more.
     fn refused(&self, tokens: &[Token]) {
-        // A call that is under way brings a new token by itself.
+        // A call that is under way gets a new token anyway.
         if let Ok(mut state) = self.0.state.try_lock() {
             let is_held =
                 state.held.as_ref().is_some_and(|held| tokens.iter().any(|token| token.is_same(held)));
@@ -59,7 +61,7 @@ impl Kept {
         }
     }
 
-    /// The token, or an error when 9/10 of the time for the attempt are over.
+    /// The token, or an error after 9/10 of the time for the attempt.
     async fn in_time(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let Some(left) = cx.time_left() else { return self.0.token(cx).await };
         let limit = left * 9 / 10;
@@ -80,7 +82,7 @@ impl Inner {
         {
             return Ok(token.clone());
         }
-        // A call that was under way when this one came is its own too.
+        // If a call was under way when this one came, its outcome is shared.
         if self.ended.load(Ordering::Acquire) != ended
             && let Some(failure) = &state.failure
         {
@@ -89,7 +91,7 @@ impl Inner {
         let outcome = self.call(&state, cx, now).await;
         match &outcome {
             Ok(token) => *state = State { held: Some(token.clone()), ..State::default() },
-            // One refusal is worth one try: the token in hand may be good all the same.
+            // After one refusal there is one try. If it fails, the present token may still be accepted.
             Err(failure) => {
                 state.is_refused = false;
                 state.failure = Some(failure.clone());
@@ -119,15 +121,15 @@ impl Inner {
         Ok(token)
     }
 
-    /// Whether there is time to use it. As an actor hands it out.
+    /// Whether enough of its life is left, by the rule of an actor.
     fn is_usable(&self, token: &Token, now: Timestamp) -> bool {
         token.remaining_at(now) > self.policy.margins_of(token, 0.0).min_validity
     }
 }
 
 impl TokenSource for Kept {
-    /// The token that is kept, or a new one. Whoever depends on it waits for at most 9/10 of the time that is left for the
-    /// attempt: then there is time for an error that names this link.
+    /// The kept token, or a new one. A source that depends on it waits for at most 9/10 of the time that is left
+    /// for the attempt. Then there is time for an error that names this link.
     async fn fetch(&self, mut cx: FetchContext) -> Result<Token, SourceError> {
         let given = cx.take_given();
         let outcome = self.in_time(cx).await;
@@ -160,14 +162,15 @@ impl fmt::Debug for Kept {
     }
 }
 
-/// A source with links: when its server refuses, the links whose tokens it was sent bring new ones at the next flight.
+/// A source with links. If its server refuses a request, the links whose tokens were sent fetch new ones at the
+/// next flight.
 #[derive(Debug)]
 struct Chain<S> {
     source: S,
     links: Vec<Kept>,
 }
 
-/// The source, whose links are told of a refusal.
+/// The source, which reports a refusal to its links.
 pub(super) fn chain(source: impl TokenSource, links: Vec<Kept>) -> BoxSource {
     if links.is_empty() { BoxSource::new(source) } else { BoxSource::new(Chain { source, links }) }
 }

@@ -19,7 +19,7 @@ pub(super) struct Linked<B, L> {
     pub(super) links: L,
 }
 
-/// Of a JSON endpoint: the headers that hold a token.
+/// The headers of a JSON endpoint that hold a token.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Headers {
     authorization: Option<Box<SourceSettings>>,
@@ -27,7 +27,7 @@ pub(super) struct Headers {
     header_token: BTreeMap<String, SourceSettings>,
 }
 
-/// A table of links. What stands in its place is not quoted.
+/// A table of links. A wrong value in its place is not quoted.
 fn by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SourceSettings>, D::Error> {
     Deserialize::deserialize(OnlyTable(deserializer))
 }

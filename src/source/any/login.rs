@@ -1,4 +1,4 @@
-//! The refresh token grant, with the place of its login in the table.
+//! The refresh token grant. Its table has the place of the login too.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(super) struct Login {
     after_crash: Option<AfterCrash>,
 }
 
-/// Where the rotating refresh token is kept.
+/// The place where the rotating refresh token is kept.
 #[derive(Clone, Debug)]
 struct Place(Kind);
 
@@ -94,7 +94,7 @@ fn at_fault(error: &BuildError) -> BuildError {
     BuildError::new("vault", format!("has a setting that cannot work: {error}"))
 }
 
-/// What the refresh token grant has beside its vault.
+/// The settings of the refresh token grant, beside its vault.
 struct Rules {
     first: Option<SecretOrigin>,
     grace: Option<Duration>,
