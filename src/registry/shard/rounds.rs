@@ -122,8 +122,7 @@ impl<K: Key> Shard<K> {
         self.take_decisions(task);
         self.ring();
         self.tell_on();
-        // The parts above start calls, and a new call is not polled before it is polled here. Therefore this comes
-        // after them.
+        // The parts above start calls. A new call is first polled here. Therefore this comes after them.
         self.take_results(task);
         self.receive_on();
         self.set_timer(task);
