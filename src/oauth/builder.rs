@@ -153,6 +153,26 @@ impl ClientBuilder {
         (self.client_id.clone(), url.or_else(|| self.issuer.clone()).unwrap_or_default())
     }
 
+    /// Whether it takes long to [build](Self::build): it reads files, or makes an HTTP client of its own, which reads the
+    /// certificates of the system.
+    #[cfg(feature = "registry")]
+    pub(super) fn blocks(&self) -> bool {
+        let files = [
+            &self.private_key_file,
+            &self.key_certificate_file,
+            &self.assertion_file,
+            &self.certificate_file,
+            &self.certificate_key_file,
+        ];
+        files.into_iter().any(Option::is_some)
+            || self.certificate.is_some()
+            || matches!(self.client_secret, Some(SecretOrigin::File(_)))
+            || matches!(self.dpop, Some(DpopSetting::File { .. }))
+            || self.http.is_some()
+            || self.proxy.is_some()
+            || self.connect_timeout.is_some()
+    }
+
     /// The client's secret. A line break at its end is cut off with a WARN.
     ///
     /// [`auth_method`](Self::auth_method) decides how it is sent.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
 
@@ -36,6 +37,16 @@ pub enum AnyClient {
     Client(Client),
     /// The settings of a client that is built for each request.
     Settings(Box<ClientBuilder>),
+}
+
+impl AnyClient {
+    /// Whether it takes long to build.
+    fn blocks(&self) -> bool {
+        match self {
+            Self::Client(_) => false,
+            Self::Settings(settings) => settings.blocks(),
+        }
+    }
 }
 
 impl From<Client> for AnyClient {
@@ -70,11 +81,11 @@ impl<G, C> GrantBuilder<G, C> {
     /// The same request by another client: with its own id and secret, or at a tenant's own server. For use in
     /// [`for_key`](Self::for_key).
     ///
-    /// You may pass the settings of a client with a token URL: such a client costs nothing to build, and it uses
-    /// the connections that all clients share. (A client with settings for the [HTTP client](ClientBuilder::http)
-    /// or with a [certificate](ClientBuilder::certificate) has its own connections.) If the server is found by
-    /// discovery, or tokens are bound to a key, keep the built [`Client`], because it remembers what it has learnt
-    /// about its server.
+    /// The settings of a client at a token URL may be given as they are. The client is built once for each call: one with a
+    /// secret costs nothing, and its connections are those that all clients share. One with files, with settings for the
+    /// [HTTP client](ClientBuilder::http) or with a [certificate](ClientBuilder::certificate) is built on a thread for work
+    /// that blocks; the latter two have connections of their own. Where the server is found by discovery, or tokens are
+    /// bound to a key, keep the built [`Client`], which remembers what it has learnt of its server.
     pub fn by_client<D>(self, client: D) -> GrantBuilder<G, D> {
         let (_, settings, grant) = self.into_parts();
         GrantBuilder::of_parts(client, settings, grant)
@@ -177,16 +188,40 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
     }
 
     fn source(&self, key: &K) -> Result<GrantSource<G>, BuildError> {
-        let request = self.request(key);
-        let (_, server) = request.parts().0.names();
-        Ok(request.build()?.with_server_clock(self.clocks.of(&server)))
+        build(self.request(key), &self.clocks)
     }
+
+    /// The same where the thread must not block.
+    async fn made(&self, key: &K) -> Result<GrantSource<G>, SourceError> {
+        let request = self.request(key);
+        if !request.parts().0.blocks() {
+            return build(request, &self.clocks).map_err(SourceError::terminal);
+        }
+        let clocks = self.clocks.clone();
+        match tokio::task::spawn_blocking(move || build(request, &clocks)).await {
+            Ok(made) => made.map_err(SourceError::terminal),
+            Err(error) => match error.try_into_panic() {
+                // In a closure of the user's.
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => Err(SourceError::transient("the runtime shuts down")),
+            },
+        }
+    }
+}
+
+/// With what earlier calls have learnt of the server.
+fn build<G: Grant>(
+    request: GrantBuilder<G, AnyClient>,
+    clocks: &Clocks,
+) -> Result<GrantSource<G>, BuildError> {
+    let (_, server) = request.parts().0.names();
+    Ok(request.build()?.with_server_clock(clocks.of(&server)))
 }
 
 #[allow(private_bounds)] // The grants are this crate's own.
 impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G, K> {
     async fn fetch(&self, key: &K, cx: FetchContext) -> Result<Token, SourceError> {
-        self.source(key).map_err(SourceError::terminal)?.fetch(cx).await
+        self.made(key).await?.fetch(cx).await
     }
 
     fn group(&self, key: &K) -> Option<Group> {
@@ -225,12 +260,16 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
             Err(_) => token,
         }
     }
+
+    async fn one(&self, key: &K) -> Result<Option<BoxSource>, SourceError> {
+        self.made(key).await.map(|source| Some(BoxSource::new(source)))
+    }
 }
 
-/// The servers' clocks, by the servers' authorities. A client that is built for one request learns the clock for
-/// the next request.
-#[derive(Default)]
-struct Clocks(Mutex<HashMap<String, ServerClock>>);
+/// The servers' clocks, by the servers' authorities. A client that is built for one request learns it
+/// for the next.
+#[derive(Clone, Default)]
+struct Clocks(Arc<Mutex<HashMap<String, ServerClock>>>);
 
 impl Clocks {
     /// The maximum number of servers. A forgotten server costs one attempt.

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{FetchContext, Fetching, UNNAMED};
+use super::{BoxSource, FetchContext, Fetching, UNNAMED};
 use crate::error::SourceError;
 use crate::token::Token;
 
@@ -89,6 +89,17 @@ pub trait KeyedSource<K>: Send + Sync + 'static {
     fn rebind(&self, key: &K, token: Token) -> Token {
         let _ = key;
         token
+    }
+
+    /// The source of this key alone, for one call, where it costs something to make. Who asks for more than a token makes it
+    /// once. Default: none; the key is asked for by the other methods.
+    ///
+    /// # Errors
+    /// What [`fetch`](Self::fetch) would say of a source that cannot be made.
+    #[doc(hidden)]
+    fn one(&self, key: &K) -> impl Future<Output = Result<Option<BoxSource>, SourceError>> + Send {
+        let _ = key;
+        ready(Ok(None))
     }
 }
 

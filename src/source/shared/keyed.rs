@@ -19,7 +19,7 @@ use super::parts::Parts;
 use super::stats::SharedStats;
 use super::{Inner, Own, Settings, SharedSource};
 use crate::error::SourceError;
-use crate::source::{FetchContext, Group, KeyedSource, TokenSource};
+use crate::source::{BoxSource, FetchContext, Group, KeyedSource, TokenSource};
 use crate::store::{SharedKey, SharedStore};
 use crate::token::Token;
 
@@ -113,12 +113,16 @@ where
     St: SharedStore,
 {
     /// The shared source of one key.
-    fn of(&self, key: &K) -> Result<SharedSource<OneOf<K, S>, Arc<St>>, SourceError> {
-        let place = self.place(key)?;
+    async fn of(&self, key: &K) -> Result<SharedSource<OneOf<K, S>, Arc<St>>, SourceError> {
+        let source = match self.source.one(key).await? {
+            Some(source) => OneOf::Made(source),
+            None => OneOf::Asked(Arc::clone(&self.source), key.clone()),
+        };
+        let place = self.place(key, &source)?;
         let make = || Own { memory: Mutex::default(), patience: Some(Breaker::new(self.retry_store)) };
         let own = self.seen.lock().unwrap_or_else(PoisonError::into_inner).of(&place, make);
         Ok(SharedSource(Arc::new(Inner {
-            source: OneOf { source: Arc::clone(&self.source), key: key.clone() },
+            source,
             store: Arc::clone(&self.store),
             settings: Settings { key: place, ..self.settings.clone() },
             breaker: Arc::clone(&self.breaker),
@@ -127,9 +131,9 @@ where
         })))
     }
 
-    /// The place of the key's token in the store. The user's name for the key is a separate part.
-    fn place(&self, key: &K) -> Result<SharedKey, SourceError> {
-        let Parts { named, unshared, .. } = Parts::of(|part| self.source.identify(key, part));
+    /// Where its token stands in the store. The user's name for the key is a part of its own.
+    fn place(&self, key: &K, source: &OneOf<K, S>) -> Result<SharedKey, SourceError> {
+        let Parts { named, unshared, .. } = Parts::of(|part| source.identify(part));
         if let Some(why) = unshared {
             return Err(SourceError::terminal(format!("the source has tokens that {why}")));
         }
@@ -148,7 +152,7 @@ where
     St: SharedStore,
 {
     async fn fetch(&self, key: &K, cx: FetchContext) -> Result<Token, SourceError> {
-        self.of(key)?.fetch(cx).await
+        self.of(key).await?.fetch(cx).await
     }
 
     fn group(&self, key: &K) -> Option<Group> {
@@ -160,7 +164,7 @@ where
     }
 
     async fn look(&self, key: &K, cx: FetchContext) -> Option<Token> {
-        self.of(key).ok()?.look(cx).await
+        self.of(key).await.ok()?.look(cx).await
     }
 
     fn can_look(&self) -> bool {
@@ -190,30 +194,47 @@ impl<K, S, St> fmt::Debug for SharedKeys<K, S, St> {
     }
 }
 
-/// One key's part of a source for many keys.
-pub(super) struct OneOf<K, S> {
-    source: Arc<S>,
-    key: K,
+/// One key's part of the source of many.
+pub(super) enum OneOf<K, S> {
+    /// Made for one call.
+    Made(BoxSource),
+    /// Asked for the key.
+    Asked(Arc<S>, K),
 }
 
 impl<K: Send + Sync + 'static, S: KeyedSource<K>> TokenSource for OneOf<K, S> {
-    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
-        self.source.fetch(&self.key, cx)
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        match self {
+            Self::Made(source) => source.fetch(cx).await,
+            Self::Asked(source, key) => source.fetch(key, cx).await,
+        }
     }
 
-    fn finish(&self) -> impl Future<Output = ()> + Send {
-        self.source.finish()
+    async fn finish(&self) {
+        match self {
+            Self::Made(source) => source.finish().await,
+            Self::Asked(source, _) => source.finish().await,
+        }
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
-        self.source.identify(&self.key, part);
+        match self {
+            Self::Made(source) => source.identify(part),
+            Self::Asked(source, key) => source.identify(key, part),
+        }
     }
 
     fn credential(&self, part: &mut dyn FnMut(&[u8])) {
-        self.source.credential(&self.key, part);
+        match self {
+            Self::Made(source) => source.credential(part),
+            Self::Asked(source, key) => source.credential(key, part),
+        }
     }
 
     fn rebind(&self, token: Token) -> Token {
-        self.source.rebind(&self.key, token)
+        match self {
+            Self::Made(source) => source.rebind(token),
+            Self::Asked(source, key) => source.rebind(key, token),
+        }
     }
 }

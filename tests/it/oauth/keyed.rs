@@ -2,12 +2,14 @@
 
 use tokenflight::oauth::{ClientAuth, OAuthError};
 use tokenflight::registry::{Key, TokenRegistry};
-use tokenflight::source::{Group, KeyedSource};
+use tokenflight::source::{Group, KeyedSource, SharedSource, SharedSourceBuilder};
+use tokenflight::store::MemoryStore;
 use tokenflight::{BuildError, FetchContext, Reason};
 
 use super::loopback::{Loopback, Reply};
 use super::strict_server::Pair;
 use super::*;
+use crate::shared::world::seal_key;
 
 fn registry<K: Key>(source: impl KeyedSource<K>) -> TokenRegistry<K> {
     TokenRegistry::builder(source).policy(once()).start().unwrap()
@@ -177,4 +179,43 @@ async fn a_server_whose_clock_is_two_hours_ahead_costs_the_first_key_an_attempt_
     assert!(!error.is_terminal(), "the next attempt can help: {error}");
     source.fetch(&1, FetchContext::new(Reason::First)).await.unwrap();
     source.fetch(&2, FetchContext::new(Reason::First)).await.unwrap();
+}
+
+fn fleet() -> SharedSourceBuilder {
+    SharedSource::builder("tenants").key(seal_key("1", 1))
+}
+
+/// Each client that is built has an HTTP client of its own here, which shows where and how often that is done. A client that
+/// reads files is built at the same place.
+#[actix::test]
+async fn a_client_of_one_key_s_own_is_built_once_a_call_and_off_the_arbiter() {
+    let server = Loopback::start(|_, _| {
+        let token = serde_json::json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 3600 });
+        Reply::json(200, token)
+    });
+    let url = server.token_url();
+    let (builds, here) = (Arc::new(std::sync::Mutex::new(Vec::new())), std::thread::current().id());
+    let source = || {
+        let (url, builds) = (url.clone(), Arc::clone(&builds));
+        let base = Client::with_token_url(&url, "base").secret("hush").build().unwrap();
+        let source = base.client_credentials().for_key(move |tenant: &u32, request| {
+            let builds = Arc::clone(&builds);
+            request.by_client(Client::with_token_url(&url, tenant.to_string()).secret("hush").http(
+                move |http| {
+                    builds.lock().unwrap().push(std::thread::current().id());
+                    http
+                },
+            ))
+        });
+        source.unwrap()
+    };
+    let shared = fleet().build_keyed(source(), MemoryStore::new(), u32::to_string).unwrap();
+    let alone = registry(source());
+    let shared = registry(shared);
+    for (tokens, tenant) in [(&alone, 1), (&shared, 2)] {
+        tokens.get(&tenant).await.unwrap();
+        let builds = std::mem::take(&mut *builds.lock().unwrap());
+        assert_eq!(builds.len(), 1, "one call, one client");
+        assert_ne!(builds[0], here, "built on the arbiter");
+    }
 }
