@@ -9,6 +9,8 @@ use http::Method;
 use crate::clock::{Clock, Moved, SystemClock};
 use crate::error::SourceError;
 use crate::secret::Secret;
+#[cfg(feature = "registry")]
+use crate::secret::origin::LastSecret;
 use crate::source::{BoxSource, FetchContext, UNNAMED, UNSHARED};
 use crate::token::Token;
 use crate::transport::{Answer, Form, Held, Request, ServerClock, Transport};
@@ -94,12 +96,13 @@ impl Client {
         Self(Arc::new(Inner { identity, server, transport, proofs, server_clock: ServerClock::default() }))
     }
 
-    /// A client that was built just now begins with the known offset of its server's clock. A client with clones
-    /// knows the offset already.
+    /// A client that was built just now begins with what is known of its server's clock and of its secret. One that has
+    /// clones knows it.
     #[cfg(feature = "registry")]
-    pub(super) fn with_server_clock(mut self, clock: ServerClock) -> Self {
+    pub(super) fn with_known(mut self, clock: ServerClock, secret: &LastSecret) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.server_clock = clock;
+            inner.identity.remember_in(secret);
         }
         self
     }

@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 use crate::error::SourceError;
 use crate::secret::Secret;
 use crate::secret::files::FromFiles;
+#[cfg(feature = "registry")]
+use crate::secret::origin::LastSecret;
 use crate::secret::origin::SecretSource;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::form::encode_value;
@@ -209,7 +211,15 @@ impl ClientIdentity {
         Ok(sent)
     }
 
-    /// The source that makes its assertions.
+    /// Keeps the secret that a provider gave in this place.
+    #[cfg(feature = "registry")]
+    pub(super) fn remember_in(&mut self, place: &LastSecret) {
+        if let Proof::Secret(_, secret) = &mut self.proof {
+            secret.remember_in(place);
+        }
+    }
+
+    /// The source that signs for it.
     pub(super) fn link(&self) -> Option<&BoxSource> {
         match &self.proof {
             Proof::AssertionSource(source) => Some(source),
@@ -231,11 +241,7 @@ impl ClientIdentity {
     /// The credential of its proof, for callers that must distinguish two proofs.
     pub(super) fn credential(&self, now: SystemTime, part: &mut dyn FnMut(&[u8])) {
         match &self.proof {
-            Proof::Secret(_, secret) => {
-                if let Some(secret) = secret.last() {
-                    part(secret.expose().as_bytes());
-                }
-            }
+            Proof::Secret(_, secret) => secret.identify(part),
             Proof::Key(key) => part(key.last().thumbprint().as_bytes()),
             Proof::AssertionFile(file) => part(file.last().expose().as_bytes()),
             Proof::AssertionSource(source) => source.credential(part),

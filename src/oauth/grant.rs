@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{BuildError, SourceError};
 use crate::secret::Secret;
+#[cfg(feature = "registry")]
+use crate::secret::origin::LastSecret;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::{Token, TokenType};
 use crate::transport::Form;
@@ -319,8 +321,8 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
 #[cfg(feature = "registry")]
 impl<G> GrantSource<G> {
-    pub(super) fn with_server_clock(self, clock: ServerClock) -> Self {
-        Self { client: self.client.with_server_clock(clock), ..self }
+    pub(super) fn with_known(self, clock: ServerClock, secret: &LastSecret) -> Self {
+        Self { client: self.client.with_known(clock, secret), ..self }
     }
 }
 

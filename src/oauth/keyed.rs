@@ -5,11 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Uri;
 
 use crate::error::{BuildError, SourceError};
+use crate::secret::origin::LastSecret;
 use crate::source::{BoxSource, FetchContext, Group, KeyedSource, TokenSource, UNNAMED};
 use crate::token::Token;
 use crate::transport::ServerClock;
@@ -24,7 +25,7 @@ pub struct KeyedGrant<G, K> {
     base: GrantBuilder<G>,
     request: Request<G, K>,
     group: Option<Grouping<K>>,
-    clocks: Clocks,
+    known: Known,
 }
 
 type Request<G, K> = Box<dyn Fn(&K, GrantBuilder<G>) -> GrantBuilder<G, AnyClient> + Send + Sync>;
@@ -154,7 +155,7 @@ impl<G: Grant + Clone, C: IntoClient> GrantBuilder<G, C> {
             base: GrantBuilder::of_parts(client, settings, grant),
             request,
             group: None,
-            clocks: Clocks::default(),
+            known: Known::default(),
         })
     }
 }
@@ -188,17 +189,17 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
     }
 
     fn source(&self, key: &K) -> Result<GrantSource<G>, BuildError> {
-        build(self.request(key), &self.clocks)
+        build(self.request(key), &self.known)
     }
 
     /// The same where the thread must not block.
     async fn made(&self, key: &K) -> Result<GrantSource<G>, SourceError> {
         let request = self.request(key);
         if !request.parts().0.blocks() {
-            return build(request, &self.clocks).map_err(SourceError::terminal);
+            return build(request, &self.known).map_err(SourceError::terminal);
         }
-        let clocks = self.clocks.clone();
-        match tokio::task::spawn_blocking(move || build(request, &clocks)).await {
+        let known = self.known.clone();
+        match tokio::task::spawn_blocking(move || build(request, &known)).await {
             Ok(made) => made.map_err(SourceError::terminal),
             Err(error) => match error.try_into_panic() {
                 // In a closure of the user's.
@@ -209,13 +210,10 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
     }
 }
 
-/// With what earlier calls have learnt of the server.
-fn build<G: Grant>(
-    request: GrantBuilder<G, AnyClient>,
-    clocks: &Clocks,
-) -> Result<GrantSource<G>, BuildError> {
-    let (_, server) = request.parts().0.names();
-    Ok(request.build()?.with_server_clock(clocks.of(&server)))
+/// With what earlier calls have learnt of the server and of the client.
+fn build<G: Grant>(request: GrantBuilder<G, AnyClient>, known: &Known) -> Result<GrantSource<G>, BuildError> {
+    let names = request.parts().0.names();
+    Ok(request.build()?.with_known(known.clock(&names.1), &known.secret(&names)))
 }
 
 #[allow(private_bounds)] // The grants are this crate's own.
@@ -266,27 +264,41 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
     }
 }
 
-/// The servers' clocks, by the servers' authorities. A client that is built for one request learns it
-/// for the next.
+/// What clients that are built for one request learn for the next.
 #[derive(Clone, Default)]
-struct Clocks(Arc<Mutex<HashMap<String, ServerClock>>>);
+struct Known(Arc<Mutex<Learnt>>);
 
-impl Clocks {
-    /// The maximum number of servers. A forgotten server costs one attempt.
-    const MOST: usize = 1_000;
+#[derive(Default)]
+struct Learnt {
+    /// The servers' clocks, by the servers' authorities.
+    clocks: HashMap<String, ServerClock>,
+    /// The secrets that functions gave, by client and server. So a fleet knows a secret that was refused.
+    secrets: HashMap<Group, LastSecret>,
+}
 
-    fn of(&self, server: &str) -> ServerClock {
+impl Known {
+    fn clock(&self, server: &str) -> ServerClock {
         let uri = server.parse::<Uri>().ok();
         let authority = uri.as_ref().and_then(Uri::authority).map_or(server, |authority| authority.as_str());
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(clock) = known.get(authority) {
-            return clock.clone();
-        }
-        if known.len() >= Self::MOST {
-            known.clear();
-        }
-        known.entry(authority.to_owned()).or_default().clone()
+        of(&mut self.learnt().clocks, authority.to_owned())
     }
+
+    fn secret(&self, names: &(String, String)) -> LastSecret {
+        of(&mut self.learnt().secrets, Group::of(names))
+    }
+
+    fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of so many names. What is forgotten costs an attempt.
+fn of<N: Eq + Hash, T: Clone + Default>(known: &mut HashMap<N, T>, name: N) -> T {
+    const MOST: usize = 1_000;
+    if known.len() >= MOST && !known.contains_key(&name) {
+        known.clear();
+    }
+    known.entry(name).or_default().clone()
 }
 
 impl<G, K> fmt::Debug for KeyedGrant<G, K> {

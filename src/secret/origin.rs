@@ -75,7 +75,7 @@ impl SecretOrigin {
                 let files = FromFiles::new(vec![path], make);
                 SecretSource::File(files.map_err(|what| refused(format!("comes from a file: {what}")))?)
             }
-            Self::Provider(provider) => SecretSource::Provider { provider, last: Mutex::default() },
+            Self::Provider(provider) => SecretSource::Provider { provider, last: LastSecret::default() },
         })
     }
 }
@@ -84,7 +84,41 @@ impl SecretOrigin {
 pub(crate) enum SecretSource {
     Fixed(Secret),
     File(Arc<FromFiles<Secret>>),
-    Provider { provider: Provider, last: Mutex<Option<Secret>> },
+    Provider { provider: Provider, last: LastSecret },
+}
+
+/// What a provider gave last. A clone is the same place.
+#[derive(Clone)]
+pub(crate) struct LastSecret(Arc<Place>);
+
+struct Place {
+    secret: Mutex<Option<Secret>>,
+    /// Stands for the secret until it is known, so that nobody takes it for the one of another.
+    unknown: [u8; 16],
+}
+
+impl Default for LastSecret {
+    fn default() -> Self {
+        let unknown = fastrand::u128(..).to_be_bytes();
+        Self(Arc::new(Place { secret: Mutex::default(), unknown }))
+    }
+}
+
+impl LastSecret {
+    fn get(&self) -> Option<Secret> {
+        self.0.secret.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, secret: Secret) {
+        *self.0.secret.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+    }
+}
+
+/// Without the secret.
+impl fmt::Debug for LastSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastSecret([redacted])")
+    }
 }
 
 impl SecretSource {
@@ -99,7 +133,7 @@ impl SecretSource {
                 };
                 let text = Zeroizing::new(provider().await.map_err(|error| failed(&error))?);
                 let secret = Secret::new(checked(trim(&text)).map_err(|what| failed(&what))?);
-                *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.clone());
+                last.set(secret.clone());
                 Ok(secret)
             }
         }
@@ -110,7 +144,27 @@ impl SecretSource {
         match self {
             Self::Fixed(secret) => Some(secret.clone()),
             Self::File(files) => Some((*files.last()).clone()),
-            Self::Provider { last, .. } => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Provider { last, .. } => last.get(),
+        }
+    }
+
+    /// Names it for those who have to tell two secrets apart. One that is not known yet is like no other.
+    pub(crate) fn identify(&self, part: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Provider { last, .. } if last.get().is_none() => part(&last.0.unknown),
+            _ => {
+                if let Some(secret) = self.last() {
+                    part(secret.expose().as_bytes());
+                }
+            }
+        }
+    }
+
+    /// Keeps what a provider gave in this place, which outlives the source.
+    #[cfg(feature = "registry")]
+    pub(crate) fn remember_in(&mut self, place: &LastSecret) {
+        if let Self::Provider { last, .. } = self {
+            *last = place.clone();
         }
     }
 }
@@ -223,6 +277,25 @@ mod tests {
             let error = serde_json::from_str::<SecretOrigin>(wrong).unwrap_err().to_string();
             assert!(!error.contains("s3cret") && !error.contains("1.5"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_not_known_yet_is_like_no_other_and_is_not_shown() {
+        let open = || SecretOrigin::provider(|| async { Ok::<_, std::io::Error>("s3cret".to_owned()) });
+        let (one, other) = (open().open("client_secret").unwrap(), open().open("client_secret").unwrap());
+        let mark = |source: &SecretSource| {
+            let mut parts = Vec::new();
+            source.identify(&mut |part| parts.push(part.to_vec()));
+            parts
+        };
+        assert_eq!(mark(&one), mark(&one));
+        assert_ne!(mark(&one), mark(&other));
+        one.read("client_secret").await.unwrap();
+        other.read("client_secret").await.unwrap();
+        assert_eq!(mark(&one), mark(&other));
+        assert_eq!(mark(&one), [b"s3cret"]);
+        let SecretSource::Provider { last, .. } = &one else { unreachable!() };
+        assert_eq!(format!("{last:?}"), "LastSecret([redacted])");
     }
 
     #[tokio::test]

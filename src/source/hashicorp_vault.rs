@@ -251,8 +251,8 @@ impl TokenSource for Vault {
         match &self.login {
             Login::AppRole { role_id, secret_id } => {
                 part(role_id.as_bytes());
-                if let Some(secret) = secret_id.as_ref().and_then(SecretSource::last) {
-                    part(secret.expose().as_bytes());
+                if let Some(secret) = secret_id {
+                    secret.identify(part);
                 }
             }
             Login::Jwt { jwt, .. } => jwt.credential(part),

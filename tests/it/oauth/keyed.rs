@@ -219,3 +219,69 @@ async fn a_client_of_one_key_s_own_is_built_once_a_call_and_off_the_arbiter() {
         assert_ne!(builds[0], here, "built on the arbiter");
     }
 }
+
+/// A server that knows one secret, and how often it was sent another one.
+fn guarded() -> (Loopback, Arc<AtomicUsize>) {
+    use base64::Engine as _;
+
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&refused);
+    let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("app:right"));
+    let server = Loopback::start(move |_, question| {
+        if question.header("authorization") == Some(&right) {
+            let token =
+                serde_json::json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 3600 });
+            return Reply::json(200, token);
+        }
+        counter.fetch_add(1, Ordering::Relaxed);
+        Reply::json(401, serde_json::json!({ "error": "invalid_client" }))
+    });
+    (server, refused)
+}
+
+fn first() -> FetchContext {
+    FetchContext::new(Reason::First)
+}
+
+/// What a function gives is known when it was asked, and no sooner.
+#[actix::test]
+async fn the_wrong_secrets_of_functions_do_not_hold_up_the_right_one() {
+    let ((server, refused), store) = (guarded(), MemoryStore::new());
+    let member = |secret: &'static str| {
+        let settings = Client::with_token_url(server.token_url(), "app");
+        let client = settings.secret_fn(move || async move { Ok::<_, std::io::Error>(secret.to_owned()) });
+        let source = client.build().unwrap().client_credentials().build().unwrap();
+        fleet().build(source, store.clone()).unwrap()
+    };
+    for _ in 0..4 {
+        member("wrong").fetch(first()).await.unwrap_err();
+    }
+    member("right").fetch(first()).await.unwrap();
+    assert_eq!(refused.load(Ordering::Relaxed), 4, "each is the first call of a process");
+}
+
+#[actix::test]
+async fn a_client_s_wrong_secret_of_a_function_is_known_to_the_fleet_for_the_next_call() {
+    let ((server, refused), store) = (guarded(), MemoryStore::new());
+    let member = |secret: &'static str| {
+        let url = server.token_url();
+        let base = Client::with_token_url(&url, "base").secret("hush").build().unwrap();
+        let source = base.client_credentials().for_key(move |_: &u32, request| {
+            let client = Client::with_token_url(&url, "app");
+            request.by_client(
+                client.secret_fn(move || async move { Ok::<_, std::io::Error>(secret.to_owned()) }),
+            )
+        });
+        fleet().build_keyed(source.unwrap(), store.clone(), u32::to_string).unwrap()
+    };
+    let wrong = member("wrong");
+    for calls in [1, 2, 3, 4, 4, 4] {
+        wrong.fetch(&7, first()).await.unwrap_err();
+        assert_eq!(
+            refused.load(Ordering::Relaxed),
+            calls,
+            "the first one is of a secret that was not known before"
+        );
+    }
+    member("right").fetch(&7, first()).await.unwrap();
+}
