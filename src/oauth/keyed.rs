@@ -246,6 +246,11 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
         }
     }
 
+    /// By the client that the keys share. One of a key's own is known with the key.
+    fn identify_all(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.base.parts().0.identify(part);
+    }
+
     fn credential(&self, key: &K, part: &mut dyn FnMut(&[u8])) {
         if let Ok(source) = self.source(key) {
             source.credential(part);

@@ -91,6 +91,12 @@ pub trait KeyedSource<K>: Send + Sync + 'static {
         token
     }
 
+    /// What [`identify`](Self::identify) says of each key, for those who have no key yet. Default: nothing.
+    #[doc(hidden)]
+    fn identify_all(&self, part: &mut dyn FnMut(&str, &str)) {
+        let _ = part;
+    }
+
     /// The source of this key alone, for one call, where it costs something to make. Who asks for more than a token makes it
     /// once. Default: none; the key is asked for by the other methods.
     ///

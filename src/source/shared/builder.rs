@@ -253,10 +253,9 @@ impl SharedSourceBuilder {
         S: TokenSource,
         St: SharedStore,
     {
-        let Parts { mut named, unnamed, unshared } = Parts::of(|part| source.identify(part));
-        if let Some(why) = unshared {
-            return Err(BuildError::new("source", format!("has tokens that {why}")));
-        }
+        let parts = Parts::of(|part| source.identify(part));
+        check_shared(&parts)?;
+        let Parts { mut named, unnamed, .. } = parts;
         if let Some(unnamed) = unnamed.filter(|_| self.parts.is_empty()) {
             let message = format!(
                 "do not name {unnamed}, which may decide the token: say with `part` what is different about it \
@@ -307,6 +306,7 @@ impl SharedSourceBuilder {
         S: crate::source::KeyedSource<K>,
         St: SharedStore,
     {
+        check_shared(&Parts::of(|part| source.identify_all(part)))?;
         let parts: Vec<_> =
             self.parts.iter().map(|(part, value)| (part.clone(), Zeroizing::new(value.clone()))).collect();
         let all = [(String::from("keys"), Zeroizing::new(String::new()))];
@@ -354,6 +354,14 @@ impl SharedSourceBuilder {
             on_outage: self.on_outage,
             clock: Arc::clone(&self.clock),
         })
+    }
+}
+
+/// Refuses a source whose tokens are of no use to other processes.
+fn check_shared(parts: &Parts) -> Result<(), BuildError> {
+    match &parts.unshared {
+        Some(why) => Err(BuildError::new("source", format!("has tokens that {why}"))),
+        None => Ok(()),
     }
 }
 

@@ -179,6 +179,10 @@ where
         self.source.identify(key, part);
     }
 
+    fn identify_all(&self, part: &mut dyn FnMut(&str, &str)) {
+        self.source.identify_all(part);
+    }
+
     fn credential(&self, key: &K, part: &mut dyn FnMut(&[u8])) {
         self.source.credential(key, part);
     }

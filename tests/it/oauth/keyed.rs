@@ -285,3 +285,17 @@ async fn a_client_s_wrong_secret_of_a_function_is_known_to_the_fleet_for_the_nex
     }
     member("right").fetch(&7, first()).await.unwrap();
 }
+
+#[cfg(feature = "dpop")]
+#[test]
+fn tokens_that_are_bound_to_a_generated_key_are_no_tokens_for_a_fleet_s_keys() {
+    use tokenflight::oauth::DpopKey;
+
+    let client = Client::with_token_url("https://auth.example.com/token", "app").secret("hush");
+    let client = client.dpop(DpopKey::generate().unwrap()).build().unwrap();
+    let source = client.client_credentials().for_key(|key: &u32, request| request.scope(key.to_string()));
+    let error = fleet().build_keyed(source.unwrap(), MemoryStore::new(), u32::to_string).unwrap_err();
+    assert_eq!(error.field(), "source");
+    let text = error.to_string();
+    assert!(text.contains("`dpop`") && text.contains("DpopKey::from_pem_file"), "{text}");
+}
