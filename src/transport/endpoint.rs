@@ -1,5 +1,6 @@
 //! The address that a source calls. It is checked at configuration, and shown without its secrets.
 
+use http::Uri;
 use http::header::LOCATION;
 use reqwest::Url;
 
@@ -29,6 +30,10 @@ impl Endpoint {
                 "holds a user or password, which would end up in logs: give them by their own settings"
             }
             () if url.fragment().is_some() => "has a fragment (#...), which is never sent: remove it",
+            // Such as one in which a name in braces was not replaced. The HTTP client would refuse it at the first request.
+            () if url.as_str().parse::<Uri>().is_err() => {
+                "has a character in its host that no host has, or is longer than 65,534 bytes: write the name of the server"
+            }
             () => {
                 let shown = shown(&url);
                 return Ok(Self { field, url, shown });
@@ -108,6 +113,7 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_work_is_refused_with_its_reason() {
+        let long = format!("https://auth.example.com/{}", "s3cret".repeat(11_000));
         for (text, reason) in [
             ("", "absolute"),
             ("/token", "absolute"),
@@ -117,6 +123,9 @@ mod tests {
             ("https://user:s3cret@auth.example.com/token", "password"),
             ("https://s3cret@auth.example.com/token", "user"),
             ("https://auth.example.com/token#s3cret", "fragment"),
+            ("https://{tenant}.example.com/token", "host"),
+            ("https://auth`.example.com/token", "host"),
+            (&long, "65,534"),
         ] {
             let error = Endpoint::parse("token_url", text).map(|_| ()).expect_err(text);
             assert_eq!(error.field(), "token_url");
