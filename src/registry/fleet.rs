@@ -25,9 +25,11 @@ pub(super) use course::Course;
 /// [`calls_of_fleet`](super::TokenRegistryBuilder::calls_of_fleet).
 ///
 /// Each process takes slots from the store while it has calls for them, and gives them back. Where processes want more than
-/// there are, each has the same share; where there are fewer slots than processes, they take turns of a second. A process
-/// that dies holds its slots until its lease ends. A process costs the store about one command a second while its calls
-/// change or have to wait, one a third of the lease while they do not, and none while it makes no calls.
+/// there are, each has the same share; where there are fewer slots than processes, they take turns of a second. A registry
+/// that is shut down gives its slots back, and so does one whose last handle is dropped, when its last call has ended. One
+/// whose arbiter stops, or a process that dies, may hold them until the lease ends. A process costs the store about one
+/// command a second while its calls change or have to wait, one a third of the lease while they do not, and none while it
+/// makes no calls.
 ///
 /// While the store does not answer, each process uses only its own
 /// [`max_calls`](super::TokenRegistryBuilder::max_calls), and one WARN says so. The store gives efficiency, not

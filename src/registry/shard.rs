@@ -319,7 +319,7 @@ impl<K: Key> Actor for Shard<K> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.spawn(Rounds);
+        ctx.spawn(Rounds::default());
         #[cfg(feature = "shared")]
         if let Some(course) = &mut self.course {
             course.begin(&self.common);

@@ -343,6 +343,70 @@ fn a_thread_of_its_own_gives_its_slots_back_before_its_shutdown_is_answered() {
     });
 }
 
+fn slots_of_calls() -> SharedKey {
+    SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap()
+}
+
+/// Asks for all slots as another process, which holds what it is given.
+async fn takes_free_slots(fleet: &Fleet, slots: usize) -> usize {
+    let ask = SlotAsk { owner: "another".to_owned(), wanted: slots, most: slots, slots, time: secs(10) };
+    fleet.store.slots(&slots_of_calls(), &ask).await.unwrap().held
+}
+
+#[test]
+fn a_thread_of_its_own_gives_its_slots_back_when_the_last_handle_has_gone() {
+    let fleet = Fleet::another();
+    fleet.source.of(1).hold();
+    let calls = FleetCalls::new(fleet.store.clone(), "auth", 1);
+    let builder = TokenRegistry::<u32>::builder(fleet.source.clone()).policy(plain()).calls_of_fleet(calls);
+    let tokens = builder.spawn_thread().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let caller = tokio::spawn(tokens.get(&1));
+        while fleet.source.running() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(takes_free_slots(&fleet, 1).await, 0);
+        let mut news = fleet.store.watch(&slots_of_calls()).await.unwrap();
+        drop(tokens);
+        fleet.source.of(1).release();
+        assert!(caller.await.unwrap().is_ok());
+        // The store's clock stands still: no lease ends.
+        tokio::time::timeout(secs(5), news.next()).await.expect("the slot is free");
+        assert_eq!(takes_free_slots(&fleet, 1).await, 1);
+    });
+}
+
+#[actix::test]
+async fn the_slots_are_kept_until_the_last_shard_without_a_handle_has_made_its_calls() {
+    const SLOTS: usize = 12;
+    tokio::time::pause();
+    // Which shard is the last to have a call is random.
+    for _ in 0..8 {
+        let fleet = Fleet::another();
+        let keys = 0..SLOTS as u32;
+        keys.clone().for_each(|key| fleet.source.of(key).hold());
+        let calls = FleetCalls::new(fleet.store.clone(), "auth", SLOTS);
+        let builder = TokenRegistry::builder(fleet.source.clone()).policy(plain()).clock(fleet.clock.clone());
+        let arbiter = actix_rt::Arbiter::current();
+        let tokens = builder.calls_of_fleet(calls).start_on([&arbiter, &arbiter]).unwrap();
+        let callers = asks(&tokens, keys.clone());
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(fleet.source.running(), SLOTS);
+        drop(tokens);
+        for key in keys {
+            fleet.source.of(key).release();
+            tokio::time::sleep(secs(2)).await;
+            let free = takes_free_slots(&fleet, SLOTS).await;
+            assert!(free + fleet.source.running() <= SLOTS, "{free} free, {} run", fleet.source.running());
+        }
+        for caller in callers {
+            assert!(caller.await.unwrap().is_ok());
+        }
+        assert_eq!(takes_free_slots(&fleet, SLOTS).await, SLOTS);
+    }
+}
+
 #[actix::test]
 async fn a_process_that_is_shut_down_while_it_asks_or_has_no_slot_is_forgotten() {
     let fleet = Fleet::begin();

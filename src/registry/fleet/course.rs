@@ -64,7 +64,16 @@ impl Course {
 }
 
 impl Course {
-    /// Gives the slots back when no more calls are made here: the process may end after this. At most 2 s.
+    /// The registry's last handle has gone. Calls that are still made for those who wait keep their slots: the other shards
+    /// end first.
+    pub(in crate::registry) async fn leave<K: Key>(self, common: Arc<Common<K>>) {
+        for other in common.doors.iter().skip(1) {
+            other.closed().await;
+        }
+        self.end().await;
+    }
+
+    /// Gives the slots back, once no more calls are made here: what waits for this may end the process. At most 2 s.
     pub(in crate::registry) async fn end(mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
@@ -78,7 +87,7 @@ impl Course {
     }
 }
 
-/// Without a shutdown, nobody waits for this.
+/// Where an arbiter has stopped, nobody waits for this.
 impl Drop for Course {
     fn drop(&mut self) {
         if let Some(task) = &self.task {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+#[cfg(feature = "shared")]
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -94,15 +96,19 @@ pub(super) struct Alarm {
     sleep: Pin<Box<Sleep>>,
 }
 
-/// Runs as long as the shard has an address, or something to do.
-#[derive(Debug)]
-pub(super) struct Rounds;
+/// Runs as long as the shard has an address, or something to do. The last of it is to give the fleet's slots back.
+#[derive(Default)]
+pub(super) struct Rounds {
+    #[cfg(feature = "shared")]
+    leaving: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
 
 impl<K: Key> ActorFuture<Shard<K>> for Rounds {
     type Output = ();
 
+    #[cfg_attr(not(feature = "shared"), allow(unused_mut))]
     fn poll(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         shard: &mut Shard<K>,
         ctx: &mut Context<Shard<K>>,
         task: &mut TaskContext<'_>,
@@ -111,8 +117,19 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         shard.observe();
         shard.leave(ctx);
         shard.rest(ctx);
-        // While a pause is due, there may be unhandled messages.
-        if !ctx.connected() && !ctx.waiting() && shard.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+        // While a pause is due, there may be messages that nobody has seen.
+        if ctx.connected() || ctx.waiting() || !shard.is_idle() {
+            return Poll::Pending;
+        }
+        #[cfg(feature = "shared")]
+        if let Some(course) = shard.course.take() {
+            self.leaving = Some(Box::pin(course.leave(Arc::clone(&shard.common))));
+        }
+        #[cfg(feature = "shared")]
+        if let Some(leaving) = &mut self.leaving {
+            return leaving.as_mut().poll(task);
+        }
+        Poll::Ready(())
     }
 }
 
