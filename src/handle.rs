@@ -183,6 +183,11 @@ impl TokenHandle {
         &self.0.shared.evidence
     }
 
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn is_discarded(&self, token: &Token) -> bool {
+        self.0.shared.slot.is_discarded(token)
+    }
+
     /// [`rejected`](Self::rejected), without waiting for the outcome.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, token: &Token, rejection: Rejection) {

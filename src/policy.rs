@@ -236,7 +236,7 @@ impl RefreshPolicy {
     /// token seconds late.
     ///
     /// Default: a tenth of the token's lifetime, at most 2 s. A value that you set is cut to half the lifetime.
-    /// Zero: a token is replaced at once.
+    /// Zero: a token is replaced at once. The middlewares wait at most 30 s for a token to settle.
     pub fn settle(mut self, time: Duration) -> Self {
         self.settle = Some(time);
         self

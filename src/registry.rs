@@ -111,7 +111,7 @@ impl<K: Key> TokenRegistry<K> {
         WeakRegistry(Arc::downgrade(&self.0))
     }
 
-    fn is_discarded(&self, key: &K, token: &Token) -> bool {
+    pub(crate) fn is_discarded(&self, key: &K, token: &Token) -> bool {
         self.0.common.cells.is_discarded(key, token)
     }
 

@@ -97,9 +97,11 @@ async fn run(settings: Settings, demo: Option<usize>) -> Result<(), Box<dyn Erro
     let figures = PrometheusBuilder::new().install_recorder()?;
     let builder = TokenActor::builder(settings.token.build()?).policy(settings.policy).name("orders");
     let tokens = builder.start()?;
-    let auth = settings.auth.builder(&tokens).allow(&settings.api).build()?;
+    let api = settings.api.trim_end_matches('/').to_owned();
+    let auth =
+        settings.auth.builder(&tokens).allow(&api).build().map_err(|error| format!("`api`: {error}"))?;
     let client = reqwest::Client::builder().redirect(same_origin_redirects()).build()?;
-    let service = Service { tokens: tokens.clone(), auth, client, api: settings.api, figures };
+    let service = Service { tokens: tokens.clone(), auth, client, api, figures };
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(service.clone()))

@@ -102,11 +102,23 @@ fn each_error_has_its_verdict() {
         ("Bearer error=invalid_request", Verdict::NotOurs),
         ("Basic realm=a", Verdict::NotOurs),
         ("Negotiate", Verdict::NotOurs),
+        ("Digest realm=a, nonce=b", Verdict::NotOurs),
+        // Other names of the same thing.
+        (r#"OAuth realm="x", error="invalid_token""#, Verdict::InvalidToken),
+        ("OAuth realm='TwitchTV', error='invalid_token'", Verdict::Unsaid),
+        ("Token", Verdict::Unsaid),
+        ("JWT realm=api", Verdict::Unsaid),
+        ("Basic realm=a, OAuth2 realm=b", Verdict::Unsaid),
+        // An API with two schemes lists both.
+        ("Token, Bearer error=insufficient_scope", Verdict::NotOurs),
         ("Bearer error=insufficient_claims", Verdict::NotOurs),
         ("Bearer error=insufficient_claims, claims=e30", Verdict::Claims("{}".to_owned())),
         ("Bearer error=insufficient_claims, claims=\"e30=\"", Verdict::Claims("{}".to_owned())),
         ("Bearer error=insufficient_claims, claims=\"{}\"", Verdict::Claims("{}".to_owned())),
         ("Bearer error=insufficient_claims, claims=bm90IGFuIG9iamVjdA", Verdict::NotOurs),
+        ("Bearer error=insufficient_claims, claims=\"{not json}\"", Verdict::NotOurs),
+        ("Bearer error=insufficient_claims, claims=e25vdCBqc29ufQ", Verdict::NotOurs),
+        ("Bearer error=insufficient_claims, claims=\"[]\"", Verdict::NotOurs),
         ("Bearer error=insufficient_user_authentication", step_up(None, None)),
         (
             r#"Bearer error="insufficient_user_authentication", acr_values="a b", max_age="5""#,
@@ -120,6 +132,15 @@ fn each_error_has_its_verdict() {
     assert_eq!(Verdict::of(&HeaderMap::new(), "Bearer"), Verdict::Unsaid);
     let both = headers(&["Bearer error=invalid_token", "DPoP error=use_dpop_nonce"]);
     assert_eq!(Verdict::of(&both, "DPoP"), Verdict::WantsNonce);
+    for (bearer, expected) in [
+        ("Bearer error=insufficient_user_authentication, acr_values=mfa", step_up(Some("mfa"), None)),
+        ("Bearer error=insufficient_scope", Verdict::NotOurs),
+        ("Bearer error=invalid_token", Verdict::InvalidToken),
+        ("Bearer realm=api", Verdict::Unsaid),
+    ] {
+        let both = headers(&["DPoP algs=ES256", bearer]);
+        assert_eq!(Verdict::of(&both, "DPoP"), expected, "{bearer}");
+    }
 }
 
 #[test]

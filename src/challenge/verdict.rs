@@ -8,6 +8,7 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use http::HeaderMap;
+use serde_json::{Map, Value};
 
 use super::{Challenge, challenges};
 
@@ -15,6 +16,9 @@ use super::{Challenge, challenges};
 const LONGEST_CLAIMS: usize = 8 * 1024;
 /// A longer list of authentication contexts is cut, because the list is part of an error's text.
 const LONGEST_ACR_VALUES: usize = 256;
+
+/// Schemes of APIs that expect a token, under the names that some of them use for `Bearer`.
+const OTHER_NAMES: [&str; 5] = ["dpop", "oauth", "oauth2", "token", "jwt"];
 
 /// The statement of a 401 about the token.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,11 +58,15 @@ impl Verdict {
             return Self::Unsaid;
         }
         let scheme = scheme.to_ascii_lowercase();
-        let of = |scheme: &str| {
-            let ours = challenges.iter().filter(|challenge| challenge.scheme == scheme);
-            ours.min_by_key(|challenge| challenge.param("error").is_none()).map(Self::of_challenge)
+        let of = |scheme: &&str| {
+            let named = challenges.iter().filter(|challenge| challenge.scheme == *scheme);
+            named.min_by_key(|challenge| challenge.param("error").is_none())
         };
-        [scheme.as_str(), "bearer", "dpop"].into_iter().find_map(of).unwrap_or(Self::NotOurs)
+        // A challenge with an error says more than one that only names a scheme: an API with two schemes lists both.
+        let own = [scheme.as_str(), "bearer"];
+        let with_error = own.iter().filter_map(of).find(|challenge| challenge.param("error").is_some());
+        let any = || own.iter().chain(&OTHER_NAMES).find_map(of);
+        with_error.or_else(any).map_or(Self::NotOurs, Self::of_challenge)
     }
 
     fn of_challenge(challenge: &Challenge) -> Self {
@@ -105,7 +113,7 @@ impl std::error::Error for StepUp {}
 fn claims(text: &str) -> Option<String> {
     const CONFIG: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let is_object = |text: &str| text.trim_start().starts_with('{') && text.trim_end().ends_with('}');
+    let is_object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
     if text.len() > LONGEST_CLAIMS {
         return None;
     }

@@ -28,7 +28,7 @@ impl ResponseError for TokenError {
         let mut answer = HttpResponse::build(status);
         if let Some(left) = self.retry_after().filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
             // Rounded up: a client that comes back a moment too early would get the same error.
-            let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            let seconds = left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0));
             answer.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
         }
         answer.body("no credentials for an upstream service\n")
@@ -46,9 +46,12 @@ mod tests {
     fn an_answer_says_when_to_come_back_and_nothing_of_the_inside() {
         let down = SourceError::transient("https://auth.internal/token: connection refused");
         let down = TokenError::flight_failed(down, 3, Duration::from_millis(1_200));
+        let far = SourceError::transient("down");
+        let far = TokenError::flight_failed(far, 1, Duration::MAX);
         let refused = TokenError::flight_failed(SourceError::terminal("invalid_client"), 1, Duration::ZERO);
         for (error, status, retry_after) in [
             (down, 503, Some("2")),
+            (far, 503, Some("18446744073709551615")),
             (refused, 502, None),
             (TokenError::stopped(), 503, None),
             (TokenError::overloaded(1), 503, None),

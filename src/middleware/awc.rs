@@ -22,7 +22,7 @@ use ::awc::error::SendRequestError;
 use ::awc::http::header as header_02;
 use ::awc::{ClientRequest, FrozenClientRequest, SendClientRequest};
 use bytes::Bytes;
-use http::header::{DATE, WWW_AUTHENTICATE};
+use http::header::{AGE, DATE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use zeroize::Zeroizing;
 
@@ -105,7 +105,7 @@ impl SendWith for FrozenClientRequest {
             let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
             let mut headers = HeaderMap::new();
             if status == StatusCode::UNAUTHORIZED || passage.is_bound() {
-                let names = [WWW_AUTHENTICATE.as_str(), DATE.as_str(), "dpop-nonce"];
+                let names = [WWW_AUTHENTICATE.as_str(), DATE.as_str(), AGE.as_str(), "dpop-nonce"];
                 copy(response.headers(), &names, &mut headers);
             }
             let answer = Answer { status, headers: &headers, grpc: Grpc::No, is_redirected: false };

@@ -71,9 +71,16 @@ impl<T: Target + Clone> Passage<T> {
         self.token.apply(method, &self.uri(), headers)
     }
 
-    /// Only a proof of possession uses it.
+    /// Only a proof of possession uses it. A path is completed by its origin.
     fn uri(&self) -> Cow<'_, Uri> {
-        if self.token.is_bound() { self.target.uri() } else { Cow::Owned(Uri::default()) }
+        if !self.token.is_bound() {
+            return Cow::Owned(Uri::default());
+        }
+        let uri = self.target.uri();
+        if uri.authority().is_some() {
+            return uri;
+        }
+        Cow::Owned(Uri::try_from(format!("{}{}", self.origin.name, uri.path())).unwrap_or_default())
     }
 
     #[cfg(feature = "http")]
@@ -130,11 +137,11 @@ impl<T: Target + Clone> Passage<T> {
             }
             Decision::SameTokenAgain => {
                 self.so_far.was_repeated = true;
-                self.again("noisy")
+                self.repeat("noisy").await
             }
             Decision::NewProof => {
                 self.so_far.was_proved = true;
-                self.again("nonce")
+                self.repeat("nonce").await
             }
             Decision::Claims { claims, replay: false } => {
                 self.report(Why::Claims, false, Some(claims));
@@ -199,6 +206,16 @@ impl<T: Target + Clone> Passage<T> {
             }
         }
         Ok(current)
+    }
+
+    /// Sends the request again with the same token. A token that was discarded meanwhile is not sent again.
+    async fn repeat(&mut self, why: &'static str) -> Next {
+        let tokens = &self.auth.0.tokens;
+        if tokens.is_discarded(&self.token) {
+            let Ok(token) = tokens.get().await else { return Next::Pass };
+            self.token = token;
+        }
+        self.again(why)
     }
 
     fn again(&self, why: &'static str) -> Next {

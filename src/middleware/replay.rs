@@ -175,7 +175,7 @@ pub(super) fn decide(judgement: Judgement, so_far: SoFar, noisy: bool, learned: 
 }
 
 /// The longest wait for a token to settle, for any setting.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How long to wait before a request is sent again. `same`: the report has returned the same token. An API may not
 /// know a token yet that is younger than `settle`.

@@ -57,6 +57,14 @@ impl Tokens {
         }
     }
 
+    pub(super) fn is_discarded(&self, token: &Token) -> bool {
+        match &self.0 {
+            Whose::Actor(handle) => handle.is_discarded(token),
+            #[cfg(feature = "registry")]
+            Whose::Key(key) => key.is_discarded(token),
+        }
+    }
+
     pub(super) fn evidence(&self) -> &Evidence {
         match &self.0 {
             Whose::Actor(handle) => handle.evidence(),
@@ -111,6 +119,7 @@ trait OneKey: Send + Sync {
     fn get(&self) -> Waiting<'_>;
     fn rejected(&self, token: Token, rejection: Rejection) -> Waiting<'_>;
     fn report(&self, token: &Token, rejection: Rejection);
+    fn is_discarded(&self, token: &Token) -> bool;
     fn evidence(&self) -> &Evidence;
 }
 
@@ -136,6 +145,10 @@ impl<K: Key> OneKey for WithEvidence<K> {
 
     fn report(&self, token: &Token, rejection: Rejection) {
         self.handle.registry().report(self.handle.key(), token, rejection);
+    }
+
+    fn is_discarded(&self, token: &Token) -> bool {
+        self.handle.registry().is_discarded(self.handle.key(), token)
     }
 
     fn evidence(&self) -> &Evidence {

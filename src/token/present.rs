@@ -17,7 +17,6 @@ impl Token {
     /// Existing headers under these two names are replaced, so that no proof of another token remains. A proof is
     /// valid for one request to this method and URI. Therefore call this function again for each request, also for
     /// a repeated one.
-    /// repeated one.
     ///
     /// For a bearer token the cost is that of [`authorization`](Self::authorization), and one insertion.
     ///

@@ -2,14 +2,21 @@
 #![cfg(feature = "dpop")]
 
 use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::Value;
 use tokenflight::middleware::BearerAuth;
+use tokenflight::middleware::tower::KeptBody;
 use tokenflight::oauth::{Client, DpopKey};
 use tokenflight::testing::{Asked, FakeAuthServer, Reply};
 use tokenflight::{TokenActor, TokenHandle};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, ServiceExt};
 
 use crate::{ADAPTORS, Adaptor, Call, Payload, Told, plain};
 
@@ -37,7 +44,34 @@ async fn stage() -> Stage {
 }
 
 fn proof(asked: &Asked) -> Value {
-    let proof = asked.header("dpop").expect("a proof");
+    payload(asked.header("dpop").expect("a proof"))
+}
+
+type Seen = Arc<Mutex<Vec<http::HeaderMap>>>;
+type Answering =
+    BoxCloneSyncService<http::Request<KeptBody<Full<Bytes>>>, http::Response<Full<Bytes>>, Infallible>;
+
+/// A service that asks for a nonce once. `first` runs before its first answer.
+fn asks_for_a_nonce(first: impl Fn() + Send + Sync + 'static) -> (Seen, Answering) {
+    let seen = Seen::default();
+    let (noted, first) = (Arc::clone(&seen), Arc::new(first));
+    let service = tower::service_fn(move |request: http::Request<_>| {
+        let mut noted = noted.lock().unwrap();
+        noted.push(request.headers().clone());
+        let answer = http::Response::builder();
+        let answer = if noted.len() == 1 {
+            first();
+            let challenge = r#"DPoP error="use_dpop_nonce""#;
+            answer.status(401).header("WWW-Authenticate", challenge).header("DPoP-Nonce", "n1")
+        } else {
+            answer
+        };
+        std::future::ready(Ok(answer.body(Full::default()).unwrap()))
+    });
+    (seen, BoxCloneSyncService::new(service))
+}
+
+fn payload(proof: &str) -> Value {
     let payload = URL_SAFE_NO_PAD.decode(proof.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }
@@ -110,5 +144,52 @@ async fn a_redirect_is_an_error() {
         let told = adaptor.send(&stage.auth, Call::get(&stage.url)).await;
         assert!(matches!(&told, Told::Other(error) if error.contains("turn its redirects off")), "{told:?}");
         assert!(other.asked().iter().all(|asked| !asked.head.contains("token-1")));
+    }
+}
+
+/// A layer sees only the path where the client below it completes the URI, as with tonic.
+#[actix::test]
+async fn a_proof_for_a_path_names_the_origin_of_the_client_below() {
+    let stage = stage().await;
+    let auth = BearerAuth::builder(&stage.tokens).relative_to("https://api.example.com").build().unwrap();
+    let (seen, service) = asks_for_a_nonce(|| ());
+    let request = http::Request::get("/orders?page=2").body(Full::<Bytes>::default()).unwrap();
+    let answer = auth.layer(service).oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    for headers in &*seen {
+        assert_eq!(payload(headers["dpop"].to_str().unwrap())["htu"], "https://api.example.com/orders");
+    }
+}
+
+#[actix::test]
+async fn a_token_that_was_discarded_meanwhile_is_not_sent_again() {
+    let stage = stage().await;
+    let auth = BearerAuth::builder(&stage.tokens).allow("https://api.example.com").build().unwrap();
+    let tokens = stage.tokens.clone();
+    let (seen, service) = asks_for_a_nonce(move || tokens.discard(&tokens.current().unwrap()));
+    let request = http::Request::get("https://api.example.com/").body(Full::<Bytes>::default()).unwrap();
+    auth.layer(service).oneshot(request).await.unwrap();
+    let seen = seen.lock().unwrap();
+    let shown: Vec<_> = seen.iter().map(|headers| headers["authorization"].to_str().unwrap()).collect();
+    assert_eq!(shown, ["DPoP token-1", "DPoP token-2"]);
+}
+
+/// A gateway's cache gives an answer of an hour ago, and says how old it is.
+#[actix::test]
+async fn the_age_of_an_answer_is_added_to_its_date() {
+    for adaptor in ADAPTORS {
+        let stage = stage().await;
+        let hour = std::time::Duration::from_secs(3_600);
+        let date = httpdate::fmt_http_date(std::time::SystemTime::now() - hour);
+        let old = Reply::json(200, "").with_header("Date", date).with_header("Age", "3600");
+        stage.api.then(old).then(Reply::json(200, ""));
+        for _ in 0..2 {
+            adaptor.send(&stage.auth, Call::get(&stage.url)).await;
+        }
+        let asked = stage.api.asked();
+        let times: Vec<_> = asked.iter().map(|asked| proof(asked)["iat"].as_u64().unwrap()).collect();
+        assert!(times[0].abs_diff(times[1]) < 60, "{adaptor:?}: {times:?}");
     }
 }
