@@ -1,11 +1,11 @@
-//! What it costs to put a token on a request: a bearer token beside `authorization()` and an insertion, and a `DPoP` proof
-//! beside the bare signature of aws-lc.
+//! The cost of putting a token on a request: a bearer token beside `authorization()` and an insertion, and a `DPoP`
+//! proof beside the bare signature of aws-lc.
 //!
 //! ```sh
 //! cargo bench --features dpop --bench dpop
 //! ```
 //!
-//! The token has 900 bytes. The bare signature is that of a text as long as a proof's.
+//! The token has 900 bytes. The bare signature is that of a text of a proof's length.
 #![allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // it measures
 
 #[path = "common/asked.rs"]

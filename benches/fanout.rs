@@ -1,11 +1,11 @@
-//! What it costs to wake everybody, from the source's answer to the last of them, beside the barest ways to do it.
+//! The cost of waking all waiters, from the source's answer to the last one, beside the simplest ways to do it.
 //!
 //! ```sh
 //! cargo bench --bench fanout
 //! ```
 //!
-//! All on one arbiter. Tasks that wait on a handle stand beside tasks that wait on a `Shared` future or on a
-//! oneshot each; subscriptions stand beside a loop of `do_send` over as many recipients.
+//! All on one arbiter. Tasks that wait on a handle are compared with tasks that wait on a `Shared` future or on a
+//! oneshot each. Subscriptions are compared with a loop of `do_send` over the same number of recipients.
 #![allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // it measures
 
 #[path = "common/asked.rs"]

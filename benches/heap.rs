@@ -1,10 +1,10 @@
-//! What reading allocates, and what waiting takes of the heap.
+//! The allocations of a read, and the heap memory of waiters.
 //!
 //! ```sh
 //! cargo bench --bench heap
 //! ```
 //!
-//! A program of its own, so that counting slows down no other figure.
+//! A separate program, so that counting slows down no other measurement.
 #![allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // it measures
 
 #[path = "common/asked.rs"]

@@ -1,10 +1,10 @@
-//! What it costs to read a fresh token, beside the barest ways to keep one.
+//! The cost of reading a fresh token, beside the simplest ways to keep one.
 //!
 //! ```sh
 //! cargo bench --bench hot_path
 //! ```
 //!
-//! The token has 900 bytes. Each of the bare ways keeps it in an `Arc` beside the `Instant` at which it ends.
+//! The token has 900 bytes. Each of the simple ways keeps it in an `Arc` beside the `Instant` at which it ends.
 #![allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // it measures
 
 #[path = "common/asked.rs"]

@@ -1,10 +1,10 @@
-//! How often an actor that nobody asks wakes its thread, beside a System that is empty.
+//! How often an idle actor wakes its thread, compared with an empty System.
 //!
 //! ```sh
 //! cargo bench --bench idle
 //! ```
 //!
-//! Both have a thread of their own. The kernel counts how often each gives up its processor.
+//! Both have their own thread. The kernel counts how often each gives up its processor.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {

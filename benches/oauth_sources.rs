@@ -1,11 +1,12 @@
-//! What a thousand sources cost: of one `oauth::Client`, and each with a client of its own.
+//! The cost of a thousand sources: of one `oauth::Client`, and each with its own client.
 //!
 //! ```sh
 //! cargo bench --bench oauth_sources
 //! ```
 //!
-//! A process of its own measures each row, so that no row uses the memory that another has given back. Before a row is
-//! measured, a first source of the same kind is built: it brings what the process has once (TLS, the shared HTTP client).
+//! A separate process measures each row, so that no row uses memory that another row has freed. Before a row is
+//! measured, a first source of the same kind is built: it makes the parts that exist once per process (TLS, the
+//! shared HTTP client).
 #![allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // it measures
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A request by awc, whose token has been revoked: it is replaced, and the request sent again.
+//! A request by awc whose token was revoked: the token is replaced, and the request is sent again.
 //!
 //! `cargo run --example awc_client --features awc`. The auth server and the API run in this process, on loopback.
 

@@ -1,5 +1,5 @@
-//! A source of your own, with errors that say whether trying again can help, and the flight's life in the
-//! log: `RUST_LOG=debug cargo run --example custom_source`
+//! Your own source, with errors that say whether another attempt can help, and the flight in the log:
+//! `RUST_LOG=debug cargo run --example custom_source`
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! Tokens that are bound to a key (`DPoP`, RFC 9449): whoever steals one cannot use it.
+//! Tokens that are bound to a key (`DPoP`, RFC 9449): a thief of a token cannot use it.
 //!
 //! `cargo run --example dpop --features dpop`
 //!
-//! The authorization server and the API run in this process, on loopback. Both want a nonce in each proof, and take no proof
-//! twice.
+//! The authorization server and the API run in this process, on loopback. Both require a nonce in each proof, and
+//! accept no proof twice.
 
 use std::collections::HashSet;
 use std::error::Error;

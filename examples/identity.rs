@@ -1,5 +1,5 @@
-//! Where the token comes from is decided by a file of settings: `cargo run --example identity -- settings.json`.
-//! Without an argument it makes a file with a token, and takes the token from there.
+//! A settings file selects the source of the token: `cargo run --example identity -- settings.json`. Without an
+//! argument the example makes a file with a token, and reads the token from there.
 
 use std::error::Error;
 

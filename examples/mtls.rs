@@ -1,9 +1,10 @@
-//! A client that proves its identity by a certificate (RFC 8705), which is replaced on disk while the service runs.
+//! A client that proves its identity by a certificate (RFC 8705), which is replaced on the disc while the service
+//! runs.
 //!
 //! `cargo run --example mtls`
 //!
-//! The authorization server runs in this process, on loopback, with TLS. It makes its own certificate and the client's, and
-//! tells in each token which certificate it has seen.
+//! The authorization server runs in this process, on loopback, with TLS. It makes its own certificate and the
+//! client's. Each token contains the certificate that the server has received.
 
 use std::error::Error;
 use std::path::Path;

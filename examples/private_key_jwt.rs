@@ -1,5 +1,5 @@
-//! A client without a secret: it signs each request with its private key (RFC 7523), and the key is replaced on disk while
-//! the service runs.
+//! A client without a secret: it signs each request with its private key (RFC 7523), and the key is replaced on the
+//! disc while the service runs.
 //!
 //! `cargo run --example private_key_jwt`
 //!

@@ -1,11 +1,12 @@
-//! A program that acts for a user who has logged in once, by a refresh token that rotates. It keeps the login in a file.
+//! A program that acts for a user who has logged in once, with a rotating refresh token. It keeps the login in a file.
 //!
 //! `cargo run --example refresh_token`
 //!
-//! The program starts itself, kills the child with -9 in the middle of its rotations, and starts it again: each time the
-//! child says where the login stands, and goes on. The authorization server runs in the first process, on loopback: it
-//! accepts each refresh token once, and counts those that come twice. (A token that was on its way when its process died
-//! may come again, inside the grace of 30 s that the server gives and the program knows.)
+//! The program starts itself, kills the child with -9 during its rotations, and starts it again. Each time the
+//! child reports the state of the login, and continues. The authorization server runs in the first process, on
+//! loopback. It accepts each refresh token once, and counts those that come twice. (A refresh token that was being
+//! sent when its process died may come again, inside the grace period of 30 s, which the server allows and the
+//! program knows.)
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -1,5 +1,5 @@
-//! A service calls an API on behalf of a user: it exchanges the user's token for one that the API accepts (RFC 8693). The
-//! user's token is a link of its own, with an actor of its own: only the link that has expired is fetched again.
+//! A service calls an API on behalf of a user: it exchanges the user's token for one that the API accepts (RFC
+//! 8693). The user's token is a separate link, with its own actor: only the link that has expired is fetched again.
 //!
 //! `cargo run --example token_exchange`
 //!

@@ -1,4 +1,4 @@
-//! A gRPC call by tonic, whose token has been revoked: it is replaced, and the call made again.
+//! A gRPC call by tonic whose token was revoked: the token is replaced, and the call is made again.
 //!
 //! `cargo run --example tonic_client --features tower`. Server and client run in this process, on loopback.
 

@@ -1,4 +1,4 @@
-//! A figure beside what is asked of it.
+//! A figure beside its required value.
 
 pub(crate) fn asked(what: &str, figure: f64, at_most: f64) {
     let verdict = if figure <= at_most { "holds" } else { "MISSED" };

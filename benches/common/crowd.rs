@@ -1,4 +1,4 @@
-//! A crowd that waits, in tasks or behind recipients, and the moment at which the last of it has been told.
+//! A crowd that waits, in tasks or behind recipients, and the moment at which its last member was told.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Does one thing so many times: `instructions current 100000`. `benches/instructions` counts what that takes.
+//! Repeats one operation: `instructions current 100000`. `benches/instructions` counts its instructions.
 //!
 //! It is compiled against two revisions of the crate, so it uses only what both have.
 #![allow(clippy::disallowed_methods)] // it measures

@@ -1,7 +1,7 @@
 //! Several ways to do the same thing, measured in turns.
 //!
-//! Each round runs each row once, forwards and backwards by turns, so that whatever else the machine does meets
-//! all of them alike. What counts is a row's median, and its ratio to another row of the same run.
+//! Each round runs each row once, forwards and backwards by turns, so that other load of the machine affects all
+//! rows equally. The result is a row's median, and its ratio to another row of the same run.
 
 type Run<'a> = Box<dyn FnMut() -> f64 + 'a>;
 

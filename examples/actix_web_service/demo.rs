@@ -1,5 +1,5 @@
-//! What the demo needs beside the service: an auth server and an API on loopback, and somebody who asks. The API
-//! rejects the first token after half of the requests, as if it had been revoked.
+//! The parts of the demo beside the service: an auth server and an API on loopback, and a client. The API rejects
+//! the first token after half of the requests, as if it had been revoked.
 
 use std::error::Error;
 use std::net::SocketAddr;

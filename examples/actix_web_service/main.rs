@@ -1,9 +1,9 @@
-//! A service as it is deployed: settings from one TOML file and the environment, the source of its tokens chosen there,
-//! `/metrics`, `/ready`, `/live`, and SIGTERM that answers everybody.
+//! A service as in production: settings from one TOML file and the environment, which also select the source of the
+//! tokens, `/metrics`, `/ready`, `/live`, and a SIGTERM after which all callers are answered.
 //!
-//! `cargo run --example actix_web_service --features actix-web,metrics -- service.toml` serves, and
-//! `-- --demo 200` brings an auth server and an API of its own on loopback, asks itself 200 times, prints what that cost,
-//! and ends. `examples/actix_web_service/service.toml` shows the settings.
+//! `cargo run --example actix_web_service --features actix-web,metrics -- service.toml` serves. `-- --demo 200`
+//! starts an auth server and an API on loopback, sends 200 requests to itself, prints their cost, and ends.
+//! `examples/actix_web_service/service.toml` shows the settings.
 
 mod demo;
 

@@ -1,4 +1,4 @@
-//! This crate as a client of the conformance kit: what a user writes, driven by lines.
+//! This crate as a client of the conformance kit: a user's code, controlled by lines.
 
 use std::error::Error;
 use std::sync::{Arc, OnceLock};

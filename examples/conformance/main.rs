@@ -1,10 +1,11 @@
-//! A hostile authorization server and API, for any client in any language: who passes what.
+//! A hostile authorization server and API, for any client in any language.
 //!
-//! `cargo run --example conformance --features dpop -- run` plays all scenarios with this crate and prints a table.
-//! `... -- run -- node driver.mjs` plays them with another client, which speaks the line protocol of `docs/conformance.md`.
-//! `... -- serve "fifty calls"` starts the servers of one scenario for a client that is driven by hand.
+//! `cargo run --example conformance --features dpop -- run` runs all scenarios with this crate and prints a table.
+//! `... -- run -- node driver.mjs` runs them with another client, which uses the line protocol of
+//! `docs/conformance.md`. `... -- serve "fifty calls"` starts the servers of one scenario for a client that is used
+//! by hand.
 //!
-//! All servers are on loopback, on free ports, and end with the program. Each scenario has a limit in time.
+//! All servers are on loopback, on free ports, and end with the program. Each scenario has a time limit.
 
 mod client;
 mod report;

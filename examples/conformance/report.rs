@@ -1,4 +1,4 @@
-//! What is printed and written.
+//! The printed and written results.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! Plays the scenarios with a client that is a program.
+//! Runs the scenarios with a client that is a separate program.
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! The servers of one scenario, for a client that is driven by hand.
+//! The servers of one scenario, for a client that is used by hand.
 
 use std::io;
 

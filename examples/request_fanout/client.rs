@@ -1,5 +1,4 @@
-//! The client's side of HTTP: who it is to the auth server, how it calls the API, and what went wrong in
-//! words.
+//! The HTTP client: its identity at the auth server, its calls of the API, and its error texts.
 
 use std::error::Error;
 use std::time::Duration;

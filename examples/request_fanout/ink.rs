@@ -1,4 +1,4 @@
-//! Colours, letters and words: what the pictures of the examples share.
+//! Colours, fonts and labels for the pictures of the examples.
 
 use std::error::Error;
 

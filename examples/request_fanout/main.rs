@@ -4,8 +4,8 @@
 //! cargo run --example request_fanout
 //! ```
 //!
-//! starts an auth server and a protected API in this process, on real sockets, and sends nine requests
-//! through a service that needs a token: one after another, then all at once, by three strategies.
+//! starts an auth server and a protected API in this process, on real sockets. Then it sends nine requests through
+//! a service that needs a token: one after another, then all at once, by three strategies.
 //!
 //! ```text
 //! auth server: built-in, answers after 100ms, tokens last 1h
@@ -20,11 +20,11 @@
 //! recipient  parallel           9   9           1           9  127.5 ms  127.9 ms  127.9 ms
 //! ```
 //!
-//! * `naive`: each request that finds no valid token fetches one (32 at a time, when there are many more).
+//! * `naive`: each request that finds no valid token fetches one (32 at a time, if there are many more).
 //! * `handle`: each request awaits `TokenHandle::get`.
 //! * `recipient`: each request is a ticket that waits for its `TokenReady`.
 //!
-//! The same as a picture, and as JSON; ten thousand requests; a token that expires under way:
+//! The same as a picture, and as JSON; ten thousand requests; a token that expires during the run:
 //!
 //! ```text
 //! cargo run --example request_fanout -- --timeline fanout.svg
@@ -40,9 +40,9 @@
 //!     --token-url https://auth.example/oauth/token --client-id orders --scope read
 //! ```
 //!
-//! What goes wrong ends in one line on stderr and an exit code: 1 for `--client-secret wrong`, `--fault html`,
-//! and the other faults in `--help`; 2 for an option that makes no sense. `RUST_LOG=tokenflight=debug` shows
-//! the flight's life, on stderr too.
+//! A failure ends in one line on stderr and an exit code: 1 for `--client-secret wrong`, `--fault html`, and the
+//! other faults in `--help`; 2 for an invalid option. `RUST_LOG=tokenflight=debug` shows the flight in the log, on
+//! stderr too.
 
 mod client;
 mod ink;

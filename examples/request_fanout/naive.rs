@@ -1,5 +1,5 @@
-//! What people write by hand: a token in a shared variable, and a request that finds none, or an expired
-//! one, fetches another. Right for one request at a time; with nine in parallel, nine calls.
+//! The usual hand-written code: a token in a shared variable. A request that finds no token, or an expired one,
+//! fetches another. This is right for one request at a time. Nine requests in parallel make nine calls.
 
 use std::cell::RefCell;
 use std::rc::Rc;

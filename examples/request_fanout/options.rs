@@ -1,4 +1,4 @@
-//! What the command line can say, and which of it makes no sense together.
+//! The options of the command line, and the combinations that are invalid.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

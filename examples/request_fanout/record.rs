@@ -1,4 +1,4 @@
-//! What happened when: to each request, and at the auth server.
+//! The times of the events: of each request, and at the auth server.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the runs came to: as a table, or as JSON.
+//! The results of the runs: as a table, or as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The parallel runs as a picture: a panel each, naive above ours; in a panel the calls to the auth server,
-//! and below them a bar for each request.
+//! The parallel runs as a picture: one panel each, naive above ours. A panel has the calls to the auth server, and
+//! below them a bar for each request.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Everything that the runs need: who asks, at which servers. The built-in ones are started and stopped here.
+//! The inputs of the runs: the clients and the servers. The built-in servers are started and stopped here.
 
 use std::rc::Rc;
 use std::sync::Arc;

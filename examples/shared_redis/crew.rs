@@ -1,4 +1,4 @@
-//! The worker processes, seen from the first one.
+//! The worker processes, from the first process's point of view.
 
 use std::io;
 use std::process::Stdio;

@@ -4,12 +4,12 @@
 //! cargo run --example shared_redis --features redis
 //! ```
 //!
-//! starts a redis-server, an auth server, and 16 worker processes with 4 arbiters each. Every arbiter has an
-//! actor with a connection of its own, and all of them want a token at the same moment: first with an empty
-//! Redis, then a new one. Each process is a line: how many of its actors were served and how fast, whether it
-//! was the one that called the auth server, how often it was woken by news and how often it had to look.
+//! starts a redis-server, an auth server, and 16 worker processes with 4 arbiters each. Every arbiter has an actor
+//! with its own connection. All actors need a token at the same moment: first with an empty Redis, then a new
+//! token. The output has one line per process: how many of its actors were served and how fast, whether it called
+//! the auth server, how often it was woken by news and how often it had to look.
 //!
-//! What goes wrong, and what it costs:
+//! The faults, and their costs:
 //!
 //! ```text
 //! cargo run --example shared_redis --features redis -- --kill-owner
@@ -20,9 +20,9 @@
 //! cargo run --example shared_redis --features redis -- --delete-tokens
 //! ```
 //!
-//! `--measure` counts the commands and bytes of a token life, and times the script that takes the lease.
-//! `--flood-news` publishes a million pieces of news while an actor waits, and times the other tasks of its arbiter.
-//! `--redis-url redis://host:6379` uses a Redis that is there already.
+//! `--measure` counts the commands and bytes per token life, and times the script that takes the lease.
+//! `--flood-news` publishes a million messages while an actor waits, and times the other tasks of its arbiter.
+//! `--redis-url redis://host:6379` uses a running Redis.
 
 mod auth;
 mod crew;

@@ -1,4 +1,4 @@
-//! What a token life costs Redis.
+//! The cost of a token life for Redis.
 
 use std::io;
 use std::time::Duration;

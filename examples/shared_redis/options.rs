@@ -1,4 +1,4 @@
-//! What the command line can say.
+//! The options of the command line.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is printed.
+//! The printed results.
 
 use crate::worker::Line;
 

@@ -1,4 +1,4 @@
-//! A redis-server of the example's own, or the one it was given.
+//! A redis-server that the example starts, or the given one.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,4 +1,4 @@
-//! A worker process: an actor on each arbiter, and orders from the first process by stdin.
+//! A worker process: an actor on each arbiter, and commands from the first process by stdin.
 
 use std::io::{self, Write};
 use std::time::Duration;

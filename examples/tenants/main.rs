@@ -1,13 +1,13 @@
-//! A service for 1,000 tenants, each with a client of its own at one auth server: one registry for all of them.
+//! A service for 1,000 tenants, each with its own client at one auth server: one registry for all of them.
 //!
 //! ```text
 //! cargo run --example tenants --features registry,actix-web
 //! cargo run --example tenants --features registry,actix-web -- --picture tenants.svg
 //! ```
 //!
-//! starts an auth server, an API and the service in this process, on loopback, and asks the service for seven seconds: first
-//! for all tenants at once, then for one after another. One tenant has a wrong secret, and the API rejects each token of
-//! another one. In the middle the auth server answers 503 for 1.4 seconds.
+//! starts an auth server, an API and the service in this process, on loopback. It sends requests to the service for
+//! seven seconds: first for all tenants at once, then for one after another. One tenant has a wrong secret, and the
+//! API rejects each token of another tenant. In the middle the auth server answers 503 for 1.4 seconds.
 //!
 //! ```text
 //! 1000 tenants, one registry. The auth server answers after 10 ms, and 503 from 3 s to 4.4 s.
@@ -23,9 +23,9 @@
 //! memory: 1134 bytes for a tenant that rests, with a token of 100 bytes
 //! ```
 //!
-//! The table shows what each kind of tenant has met, what the auth server has seen, and how the gate stood. The command
-//! ends with 1 if more calls were made at once than allowed, if the outage cost more than a few calls, or if a tenant
-//! without a fault was refused while the auth server was there.
+//! The table shows the results of each kind of tenant, the calls at the auth server, and the state of the gate. The
+//! command ends with 1 if more calls were made at once than allowed, if the outage cost more than a few calls, or
+//! if a tenant without a fault was refused while the auth server was available.
 
 #[path = "../request_fanout/ink.rs"]
 mod ink;

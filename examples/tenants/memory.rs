@@ -1,4 +1,4 @@
-//! What a tenant that rests takes, by the allocator's count.
+//! The memory of a resting tenant, by the allocator's count.
 
 use std::alloc::System;
 use std::error::Error;

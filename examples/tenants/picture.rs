@@ -1,4 +1,4 @@
-//! Two panels over the same time: the calls to the auth server, and how long each request to the service took.
+//! Two panels over the same time: the calls to the auth server, and the duration of each request to the service.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What was asked, what was answered, and what it cost.
+//! The requests, the answers, and their cost.
 
 use std::error::Error;
 use std::fmt::Write;

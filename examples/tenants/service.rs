@@ -1,4 +1,4 @@
-//! The service. Each handler asks the API with the token of the tenant that it works for.
+//! The service. Each handler calls the API with the token of its tenant.
 
 use std::error::Error;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! An actor of a service, with its tests: `cargo test --example testing_your_actors`, and `cargo run` for the actor alone.
 //!
-//! The actor fetches orders from an API with a token. `tests.rs` beside this file shows how each of its answers is tested.
+//! The actor fetches orders from an API with a token. `tests.rs` beside this file shows how to test each of its answers.
 
 use std::time::Duration;
 

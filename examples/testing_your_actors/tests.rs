@@ -1,4 +1,4 @@
-//! The tests of the actor. None waits for real, and none needs an auth server elsewhere.
+//! The tests of the actor. None waits in real time, and none needs an external auth server.
 
 use tokenflight::testing::{
     Answer, FakeAuthServer, ManualClock, Reply, ScriptedSource, errors, failing_handle, fixed_handle, paused,

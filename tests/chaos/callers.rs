@@ -1,4 +1,4 @@
-//! Who asks for tokens: impatient, suspicious, and on every kind of thread.
+//! The callers that ask for tokens: impatient, suspicious, and on every kind of thread.
 
 use std::pin::pin;
 use std::sync::Arc;

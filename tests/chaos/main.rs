@@ -1,27 +1,27 @@
-//! Chaos: everything at once, on real threads and sockets, for a while; and then the books must balance.
+//! Chaos: everything at once, on real threads and sockets, for a while. At the end the records must balance.
 //!
 //! ```text
 //! CHAOS_SECONDS=300 CHAOS_SEED=7 cargo test --all-features --test chaos
 //! ```
 //!
-//! `cargo test` alone leaves it out; `./tests/run` runs it for 20 seconds. `CHAOS_SEED` fixes the dice, not
-//! the threads: the same seed gives the same kind of trouble, not the same run.
+//! `cargo test` alone leaves it out; `./tests/run` runs it for 20 seconds. `CHAOS_SEED` fixes the random numbers,
+//! not the threads: the same seed gives the same kind of trouble, not the same run.
 //!
-//! * `server`: an auth server on a socket that hangs, resets, drips, refuses, and answers nonsense; tokens of
-//!   it last from no time at all to five seconds, and it repeats itself: one of the last two tokens again.
-//! * `stage`, `start`: actors on threads, arbiters, Systems of their own and under a `Supervisor`, each with a
-//!   source that watches over its own calls. They are shut down, abandoned, or lose arbiter or System, and
-//!   are started anew, with callers in flight.
-//! * `callers`, `subscribers`: on plain tokio threads and on arbiters, they get, ask, force, subscribe (some
-//!   twice, some with a patience of their own), replace, invalidate, discard, lose patience, and stop. Now and
-//!   then a crowd of 12,000 subscribes at once.
-//! * `tally`, `verdict`: the books. Every request and every ticket is answered, or was dropped by who sent it,
-//!   or its subscriber had stopped. No ticket is answered twice. No source is called twice at once. No token
-//!   is handed out that had expired. Nobody waits for longer
-//!   than agreed, but for the lateness of the machine itself, which is measured. No token is handed out to one who
-//!   asks after it was discarded. A good token that nobody has discarded is out of sight for a second at most.
+//! * `server`: an auth server on a socket that hangs, resets, drips, refuses, and gives invalid answers. Its tokens
+//!   last from no time at all to five seconds. It repeats itself: it gives one of the last two tokens again.
+//! * `stage`, `start`: actors on threads, arbiters, in separate Systems and under a `Supervisor`, each with a
+//!   source that checks its own calls. They are shut down, abandoned, or lose arbiter or System, and are started
+//!   again, with callers in flight.
+//! * `callers`, `subscribers`: on plain tokio threads and on arbiters, they get, ask, force, subscribe (some twice, some
+//!   with their own timeout), replace, invalidate, discard, time out, and stop. From time to time a crowd of 12,000
+//!   subscribes at once.
+//! * `tally`, `verdict`: the records. Every request and every ticket is answered, or was dropped by its sender, or
+//!   its subscriber had stopped. No ticket is answered twice. No source is called twice at once. No expired token
+//!   is handed out. No caller waits longer than agreed, except for the delay of the machine itself, which is
+//!   measured. No discarded token is handed out to a later caller. A usable token that was not discarded is
+//!   withheld for a second at most.
 //!
-//! It prints the books, and exits with 1 if one of these does not hold, with 2 if it hangs.
+//! It prints the records, and exits with 1 if one of these does not hold, with 2 if it hangs.
 
 mod callers;
 mod server;

@@ -1,4 +1,4 @@
-//! An auth server that can't be relied upon.
+//! An unreliable auth server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

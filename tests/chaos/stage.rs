@@ -1,4 +1,4 @@
-//! Where the actors come and go.
+//! The place where the actors start and end.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The ways to start an actor, and its source, which watches over its own calls.
+//! The ways to start an actor, and its source, which checks its own calls.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

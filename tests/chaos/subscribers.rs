@@ -1,4 +1,4 @@
-//! Actors that wait for `TokenReady`. Half of them stop now and then, and are replaced.
+//! Actors that wait for `TokenReady`. Half of them stop from time to time, and are replaced.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! The books: what was sent, and what became of it.
+//! The records: the requests, and their results.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;

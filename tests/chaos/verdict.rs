@@ -1,4 +1,4 @@
-//! Balances the books.
+//! Checks the records.
 
 use std::time::Duration;
 

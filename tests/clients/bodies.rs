@@ -1,4 +1,4 @@
-//! What is sent twice, and what is not.
+//! Which bodies are sent twice, and which are not.
 
 use tokenflight::middleware::BearerAuth;
 use tokenflight::testing::{FakeAuthServer, Reply};

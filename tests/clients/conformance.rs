@@ -1,4 +1,4 @@
-//! The conformance kit: this crate passes each scenario, and a client with the fault that a scenario is about fails it.
+//! The conformance kit: this crate passes each scenario, and a client with the fault of a scenario fails it.
 #![cfg(feature = "dpop")]
 
 #[path = "../../examples/conformance/client.rs"]

@@ -1,4 +1,5 @@
-//! Tokens that are bound to a key (RFC 9449): a new proof for each sending, one repetition for a nonce, no redirects.
+//! Tokens that are bound to a key (RFC 9449): a new proof per sending, one repeated request for a nonce, no
+//! redirects.
 #![cfg(feature = "dpop")]
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! What callers, servers and stacks may do that nobody expects.
+//! Unexpected behaviour of callers, servers and stacks.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

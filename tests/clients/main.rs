@@ -1,4 +1,4 @@
-//! The middlewares: each test of an adaptor goes through all of them, against real sockets.
+//! The middlewares: each test of an adaptor runs with all of them, on real sockets.
 // A test that computes a wrong time should panic.
 #![allow(clippy::unchecked_time_subtraction)]
 

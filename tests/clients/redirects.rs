@@ -1,4 +1,4 @@
-//! A token is seen by the origins that are allowed, and by nobody else.
+//! Only the allowed origins get a token.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

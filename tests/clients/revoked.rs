@@ -1,5 +1,5 @@
-//! A token that a real authorization server has revoked, at an API that asks that server about each token (RFC 7662): over
-//! HTTP, and over gRPC by tonic.
+//! A token that a real authorization server has revoked, and an API that introspects each token at that server (RFC
+//! 7662): over HTTP, and over gRPC by tonic.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

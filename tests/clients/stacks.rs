@@ -1,4 +1,4 @@
-//! The middlewares between others.
+//! The middlewares between other middlewares.
 
 use std::future::Ready;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What APIs say over hours, in virtual time, with the real actor: who is served, who fails, what the auth server is
-//! asked. Each request goes through the layer for tower.
+//! The answers of APIs over hours, in virtual time, with the real actor. The tests count the served requests, the
+//! failures, and the calls to the auth server. Each request goes through the layer for tower.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! AWS' web identity tokens, from each place where keys are found, and with the faults of the services.
+//! AWS' web identity tokens, with keys from each place, and with the faults of the services.
 
 use serde_json::json;
 use tokenflight::source::{AwsWebIdentity, AwsWebIdentityBuilder, Metadata, SourceSettings};

@@ -1,4 +1,4 @@
-//! Promises 10 and 12: everything has a limit, and a crowd does not keep the arbiter busy.
+//! Promises 10 and 12: everything has a limit, and a crowd does not block the arbiter's other tasks.
 
 use std::cell::Cell;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! Promise 3: nobody's cancellation hurts others. The actor owns the flight.
+//! Promise 3: a caller's cancellation does not affect others. The actor owns the flight.
 
 use futures_util::FutureExt;
 use tokenflight::GetToken;

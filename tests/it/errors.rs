@@ -1,4 +1,4 @@
-//! Errors and settings say what is wrong; nothing says a secret.
+//! Errors and settings name the fault, and none contains a secret.
 
 use std::error::Error;
 

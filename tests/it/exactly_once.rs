@@ -1,4 +1,4 @@
-//! Promise 2: each subscription gets one `TokenReady`, whatever happens.
+//! Promise 2: each subscription gets exactly one `TokenReady` in any case.
 
 use actix::prelude::*;
 use tokenflight::{Shutdown, Subscribe, TokenActor, TokenReady};

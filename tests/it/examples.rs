@@ -1,4 +1,4 @@
-//! The `request_fanout` example from outside: its figures, its errors, and what it lets out.
+//! The `request_fanout` example, run as a program: its figures, its errors, and that its output contains no secret.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! Helper programs: the exec credential protocol of Kubernetes, and what a program may do wrong.
+//! Helper programs: the exec credential protocol of Kubernetes, and the faults of a program.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The floors of the house: a file imports only lower floors, or what its line here names.
+//! The floors of the house: a file imports only from lower floors, or what its line here names.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Tokens of Vault: logins, renewals, and a login again, at a server with Vault's rules.
+//! Tokens of Vault: logins, renewals, and new logins, at a server with Vault's rules.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Random histories of the real actor, in virtual time: whatever callers, the source, the API and the clocks
-//! do, in whatever order, the promises hold.
+//! Random histories of the real actor, in virtual time: for any actions of callers, the source, the API and the
+//! clocks, in any order, the promises hold.
 //!
-//! What is expected is kept in [`books`], which know nothing of the machine: who asked and was told, what the
-//! source was asked and when it ended, which tokens live. `PROPTEST_CASES` widens the search.
+//! The expected results are in [`books`], which are independent of the machine: the callers that asked and were
+//! told, the calls to the source and their ends, the tokens that are alive. `PROPTEST_CASES` widens the search.
 
 mod books;
 mod spy;

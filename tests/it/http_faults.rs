@@ -1,4 +1,4 @@
-//! Whatever a server or the network does to the HTTP sources ends in one error that says what it was.
+//! Any fault of a server or the network ends in one error of the HTTP source that describes it.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the client credentials source sends and what it understands; and what the tests of both HTTP sources
-//! share.
+//! The requests of the client credentials source, and the answers that it understands; and helpers for the tests of
+//! both HTTP sources.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! The JSON source: what it sends, and where it finds the token and its end.
+//! The JSON source: its requests, and the places of the token and its end.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};

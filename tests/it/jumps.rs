@@ -1,4 +1,4 @@
-//! Promise 7, all round: the wall clock is set by a day and by a year, both ways, in every state.
+//! Promise 7, in every state: the wall clock is set by a day and by a year, forward and back.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Promise 9: short, odd and missing lifetimes are safe.
+//! Promise 9: short, unusual and missing lifetimes are safe.
 
 use std::time::Duration;
 

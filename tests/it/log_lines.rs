@@ -1,4 +1,4 @@
-//! What an operator reads with `RUST_LOG=warn`: that something is wrong, for how long, and that it is over.
+//! The lines for an operator with `RUST_LOG=warn`: that there is trouble, how long it lasts, and that it is over.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The promises of the crate, each with the tests that catch its breach. One binary, so that it links once.
+//! The promises of the crate, each with the tests that fail when it is broken. One binary, so that it links once.
 // A test that computes a wrong time should panic.
 #![allow(clippy::unchecked_time_subtraction)]
 

@@ -1,4 +1,4 @@
-//! The identities that clouds give to machines: each server's rules and faults.
+//! The identities of machines from clouds: each server's rules and faults.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a recorder is told of an actor's life.
+//! The metrics of an actor at a recorder.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The OAuth client and the JSON source: at real and strict authorization servers, and at odd servers with odd settings.
+//! The OAuth client and the JSON source: with real and strict authorization servers, and with unusual servers and
+//! settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What operators read: the page of log lines and metrics says what the source code says.
+//! The operators' documentation: the page of log lines and metrics agrees with the source code.
 
 use std::collections::{BTreeMap, BTreeSet};
 

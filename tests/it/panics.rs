@@ -1,4 +1,4 @@
-//! Promise 2 where code that is not ours panics: in a source, in a waker.
+//! Promise 2 when foreign code panics: in a source, in a waker.
 
 use std::future::Future;
 use std::panic::catch_unwind;

@@ -1,5 +1,5 @@
-//! What other token caches were seen to do under attack, one test a case. (Those that need an auth server are
-//! in `peers_http`.)
+//! Faults that other token caches showed under attack, one test per case. (Those that need an auth server are in
+//! `peers_http`.)
 
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};

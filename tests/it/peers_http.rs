@@ -1,4 +1,4 @@
-//! What other token caches were seen to do before an auth server that misbehaves, one test a case.
+//! Faults that other token caches showed with a misbehaving auth server, one test per case.
 
 use tokenflight::source::ClientCredentials;
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply};

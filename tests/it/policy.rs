@@ -1,4 +1,4 @@
-//! The settings: how they are read, and what the policy's numbers do to those who call.
+//! The settings: how they are read, and the effects of the policy's numbers on callers.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Promise 5: a 401 costs at most one refresh, and never an outage. What one report does; `storms` has the many.
+//! Promise 5: a 401 costs at most one refresh, and never an outage. The effects of one report; `storms` has many
+//! reports.
 
 use tokenflight::{Discard, GetToken, Invalidate, Reason, Replace, Token, TokenHandle};
 

@@ -1,4 +1,4 @@
-//! Promise 8 over HTTP: both forms of `Retry-After` arrive, and are waited. (RFC 9110 section 10.2.3.)
+//! Promise 8 over HTTP: both forms of `Retry-After` are read and respected. (RFC 9110 section 10.2.3.)
 
 use tokenflight::TokenActor;
 use tokenflight::clock::{Clock, SystemClock};

@@ -1,4 +1,4 @@
-//! Promise 11: every path, with every crate's log at trace and everything shown, and no secret in any of it.
+//! Promise 11: every path, with every crate's log at trace and all `Debug` output, contains no secret.
 
 use std::error::Error;
 use std::fmt::Debug;

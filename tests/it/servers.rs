@@ -1,4 +1,4 @@
-//! Real authorization servers in processes of their own: `oidc-provider` on node, and two on Python.
+//! Real authorization servers in separate processes: `oidc-provider` on node, and two on Python.
 
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Deref;

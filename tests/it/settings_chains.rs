@@ -1,4 +1,4 @@
-//! Chains that stand in one settings file: each link keeps its token, and is named by an error.
+//! Chains in one settings file: each link keeps its token, and an error names the link.
 
 use serde_json::{Value, json};
 use tokenflight::source::{BoxSource, SourceSettings};

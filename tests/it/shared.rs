@@ -1,5 +1,5 @@
-//! Many processes, one refresh. The suite of the store and that of the protocol run on each store: on the one
-//! in memory in virtual time, and on a real Redis that the test starts.
+//! Many processes, one refresh. The suite of the store and that of the protocol run on each store: on the store in
+//! memory in virtual time, and on a real Redis that the test starts.
 
 mod acceptance;
 mod fleet;

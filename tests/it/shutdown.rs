@@ -1,4 +1,4 @@
-//! Promise 2 at the end of things: shutdown in every state, the last handle, a System that stops, a restart.
+//! Promise 2 at the end of an actor: shutdown in every state, the last handle, a System that stops, a restart.
 
 use actix::prelude::*;
 use futures_util::FutureExt;

@@ -1,4 +1,4 @@
-//! Promise 1: at most one refresh is in flight per actor, whatever mix of messages and handle calls.
+//! Promise 1: at most one refresh is in flight per actor, for any mix of messages and handle calls.
 
 use tokenflight::{GetToken, Refresh};
 

@@ -1,4 +1,4 @@
-//! What a source is told, sources behind sources, and what a token keeps on its way from actor to actor.
+//! The inputs of a source, sources behind sources, and the properties that a token keeps from actor to actor.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Promise 5 in time: APIs that answer 401 in some rhythm, for an hour, and sources that repeat themselves. What the auth
-//! server is asked, who waits, and who is refused. Each client repeats a request once.
+//! Promise 5 over time: APIs that answer 401 in some rhythm, for an hour, and sources that repeat themselves. The
+//! tests count the calls to the auth server, the waits, and the refusals. Each client repeats a request once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

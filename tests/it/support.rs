@@ -1,4 +1,4 @@
-//! What the tests share: an actor in virtual time, and actors that count their answers.
+//! Helpers of the tests: an actor in virtual time, and actors that count their answers.
 
 use std::collections::BTreeMap;
 use std::process::Command;

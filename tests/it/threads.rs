@@ -1,4 +1,5 @@
-//! Across arbiters, from plain tokio, from no runtime at all; and when what started the actor has ended.
+//! Use across arbiters, from plain tokio, without a runtime; and after the end of the thread that started the
+//! actor.
 
 use actix::prelude::*;
 use futures_util::FutureExt;

@@ -1,4 +1,4 @@
-//! Promise 7: nothing expired is handed out, across suspend and wall-clock jumps.
+//! Promise 7: no expired token is handed out, across suspend and wall-clock jumps.
 
 use tokenflight::clock::Clock;
 

@@ -1,4 +1,4 @@
-//! Where a refresh token that rotates is kept. One suite runs on each vault.
+//! The vaults of rotating refresh tokens. One suite runs on each vault.
 
 mod acceptance;
 #[cfg(unix)]

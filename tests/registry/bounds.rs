@@ -1,4 +1,4 @@
-//! Promise 10: who waits, and how many keys are busy, has a limit with an error of its own.
+//! Promise 10: the waiters and the busy keys have limits, each with its own error.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Promise 16: no more keys are kept than there is room for. Which key goes costs a call, and never an error.
+//! Promise 16: the number of kept keys is limited. An eviction costs a call, and never an error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

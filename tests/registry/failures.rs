@@ -1,4 +1,4 @@
-//! Promises 4, 6 and 8: one failure for all who wait for a key, a good token stays, and an outage costs little.
+//! Promises 4, 6 and 8: one failure for all waiters of a key, a usable token stays, and an outage costs little.
 
 use tokenflight::testing::Answer;
 

@@ -1,4 +1,4 @@
-//! Promise 16: all keys together stand behind one gate.
+//! Promise 16: all keys together are behind one gate.
 
 use http::StatusCode;
 use tokenflight::SourceError;

@@ -1,8 +1,9 @@
 //! Random histories of eight keys in a registry of one to three shards, which has room for four and makes two calls at once.
 //!
-//! Keys are evicted, removed and asked for again; two keys are of one group; some histories are shut down in the middle. The
-//! checker holds the laws: each who waits is answered once, a key has one call at once, the gate and a group's share are
-//! never passed, nothing expired and nothing discarded is handed out, and whatever was taken is given back.
+//! Keys are evicted, removed and used again. Two keys are of one group. Some histories are shut down in the middle.
+//! The checker has the laws: each waiter is answered once, a key has one call at once, the limits of the gate and
+//! of a group are kept, no expired and no discarded token is handed out, and everything that was taken is given
+//! back.
 
 use std::cell::RefCell;
 use std::collections::HashSet;

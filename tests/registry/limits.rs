@@ -1,4 +1,4 @@
-//! Many keys: each behaves as a token by itself, and all of them together stay within their limits.
+//! Many keys: each behaves like a separate token, and all of them together stay within their limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

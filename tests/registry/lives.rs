@@ -1,4 +1,4 @@
-//! How a registry begins and ends: everybody is answered.
+//! The start and the end of a registry: all waiters are answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

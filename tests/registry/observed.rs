@@ -1,4 +1,4 @@
-//! What an operator sees of a registry: its lines in the log, and its numbers at a recorder.
+//! A registry for an operator: its lines in the log, and its figures at a recorder.
 
 use std::cell::RefCell;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Promise 5: a 401 costs at most one refresh for its key, also where the key's machine rests in between.
+//! Promise 5: a 401 costs at most one refresh for its key, also if the key's machine rests in between.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Promises 1 and 3: one flight for each key, and nobody's cancellation hurts others.
+//! Promises 1 and 3: one flight for each key, and a caller's cancellation does not affect others.
 
 use crate::support::*;
 

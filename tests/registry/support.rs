@@ -1,4 +1,4 @@
-//! What the tests share: a registry in virtual time, a script for each key, and an actor that counts its answers.
+//! Helpers of the tests: a registry in virtual time, a script for each key, and an actor that counts its answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};

@@ -1,4 +1,4 @@
-//! Promises 7 and 9: nothing expired is handed out, also where the clocks jump, and reads refresh ahead.
+//! Promises 7 and 9: no expired token is handed out, also if the clocks jump, and reads refresh ahead.
 
 use crate::support::*;
 

@@ -1,4 +1,4 @@
-//! The program that uses the crate, and is killed. Its orders come on its standard input.
+//! The program that uses the crate, and is killed. It gets its commands on its standard input.
 
 use std::io::BufRead;
 use std::time::Duration;

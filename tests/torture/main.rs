@@ -1,4 +1,5 @@
-//! Torture of the refresh token grant: real authorization servers, a proxy that loses and delays, and `kill -9`.
+//! A stress test of the refresh token grant: real authorization servers, a proxy that loses and delays, and
+//! `kill -9`.
 //!
 //! ```text
 //! ./tests/torture/run               # all of it: 100 kills a row, some twenty minutes
@@ -7,15 +8,17 @@
 //! TORTURE_KILLS=20 TORTURE_SEED=7 ./tests/torture/run
 //! ```
 //!
-//! * `servers`: `oidc-provider`, which rotates and ends a family at the first reuse, and `django-oauth-toolkit` with a grace of
-//!   30 s, whose clock is moved by 60 s after each kill, when all rest. And `redis-server`.
-//! * `proxy`: before the server. It loses requests, loses answers, delays both (answers by up to 10 s), and counts each
-//!   refresh token that it sees twice, inside the grace and outside of it.
+//! * `servers`: `oidc-provider`, which rotates and ends a family at the first reuse, and `django-oauth-toolkit`
+//!   with a grace period of 30 s, whose clock is moved by 60 s after each kill, when all processes are idle. And
+//!   `redis-server`.
+//! * `proxy`: in front of the server. It loses requests, loses answers, delays both (answers by up to 10 s), and
+//!   counts each refresh token that it receives twice, inside the grace period and outside of it.
 //! * `client`: the program that uses the crate. It rotates, with a pause of up to 200 ms after each token.
 //! * `fleet`: one such process, or 16 with one vault; and programs of other libraries (`peers`).
-//! * `scenario`: a row of the table: kills at random moments, and what has become of the login each time.
+//! * `scenario`: a row of the table: kills at random moments, and the state of the login after each of them.
 //!
-//! It prints a table, and exits with 1 if a law does not hold for this crate. The seed fixes the dice, not the threads.
+//! It prints a table, and exits with 1 if a law does not hold for this crate. The seed fixes the random numbers,
+//! not the threads.
 
 mod client;
 mod fleet;

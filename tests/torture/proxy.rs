@@ -1,4 +1,5 @@
-//! Stands before an authorization server, does harm to requests and answers, and keeps a book of refresh tokens.
+//! A proxy in front of an authorization server. It loses and delays requests and answers, and records the refresh
+//! tokens.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,4 +1,4 @@
-//! One row: a server, a program, its vault, kills, and what has become of the login.
+//! One row: a server, a program, its vault, kills, and the state of the login.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The real authorization servers, each in a process of its own.
+//! The real authorization servers, each in a separate process.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Clients with one fault each: what a scenario has to find.
+//! Clients with one fault each, which a scenario must find.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What is known from outside: who asked and was told, when the source was asked, which tokens live.
+//! The facts that are visible from outside: the callers that asked and were told, the calls to the source, the
+//! tokens that are alive.
 
 use std::collections::BTreeMap;
 use std::future::Future;

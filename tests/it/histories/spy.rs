@@ -1,4 +1,4 @@
-//! A source that does what the history says, and notes when it was asked and how each call ended.
+//! A source that follows the history, and records when it was called and how each call ended.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;

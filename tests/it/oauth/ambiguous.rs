@@ -1,4 +1,4 @@
-//! A request that may have spent the credential, and whose answer is not there: who is told what, and what is waited for.
+//! A request that may have used the credential, and whose answer is missing: the errors of the callers, and the waits.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};

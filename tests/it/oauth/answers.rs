@@ -1,4 +1,4 @@
-//! What a token endpoint answers where it means yes: types, scopes, markers, encodings.
+//! The successful answers of a token endpoint: types, scopes, markers, encodings.
 
 use log::LevelFilter;
 use tokenflight::testing::{FakeAuthServer, Reply};

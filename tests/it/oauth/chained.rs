@@ -1,4 +1,4 @@
-//! Sources behind sources: their ambiguous failures and their ends reach whoever depends on them.
+//! Sources behind sources: their ambiguous failures and their `finish` reach the sources that depend on them.
 
 use std::sync::Mutex;
 

@@ -1,4 +1,4 @@
-//! The issuer's document: what it has to say, and how often it is read.
+//! The issuer's document: its required contents, and how often it is read.
 
 use std::sync::Mutex;
 

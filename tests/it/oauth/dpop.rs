@@ -1,4 +1,4 @@
-//! Tokens that are bound to a key (RFC 9449): at a strict token endpoint, and at `oidc-provider` with an API beside it.
+//! Tokens that are bound to a key (RFC 9449): with a strict token endpoint, and with `oidc-provider` and an API.
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};

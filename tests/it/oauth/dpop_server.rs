@@ -1,5 +1,5 @@
-//! A token endpoint that takes nothing but good proofs (RFC 9449 section 4.3), each once, with a nonce that changes when it
-//! is told to. It shares no code with the library: signatures are verified by aws-lc.
+//! A token endpoint that accepts only valid proofs (RFC 9449 section 4.3), each once, with a nonce that changes on
+//! demand. It shares no code with the library: signatures are verified by aws-lc.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};

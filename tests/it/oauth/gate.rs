@@ -1,4 +1,4 @@
-//! Before a refresh token is sent, everything has gone well that can go wrong without it.
+//! All steps that can fail without the refresh token succeed before the refresh token is sent.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! A registry's keys at `oidc-provider`: one client, and a request of its own for each key.
+//! A registry's keys at `oidc-provider`: one client, and a separate request for each key.
 
 use tokenflight::oauth::{ClientAuth, OAuthError};
 use tokenflight::registry::{Key, TokenRegistry};

@@ -1,4 +1,4 @@
-//! Promise 14 with `kill -9`: a process dies at any moment, and another one goes on with its file.
+//! Promise 14 with `kill -9`: a process dies at any moment, and another one continues with its file.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

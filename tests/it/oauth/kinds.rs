@@ -1,4 +1,4 @@
-//! What these tests share: a source of either kind, and the log of a process of its own.
+//! Helpers of these tests: a source of either kind, and the log of a separate process.
 
 use log::LevelFilter;
 use tokenflight::source::{BoxSource, ClientCredentials, ClientCredentialsBuilder};

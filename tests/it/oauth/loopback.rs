@@ -1,4 +1,4 @@
-//! A server on loopback that computes its answers, on threads of its own.
+//! A server on loopback that computes its answers, on its own threads.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

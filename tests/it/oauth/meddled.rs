@@ -1,4 +1,4 @@
-//! Promise 14 where somebody meddles with the vault while a refresh token is on its way.
+//! Promise 14 when another program changes the vault during an exchange.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whatever else servers answer: an error or a token, never a panic, never a token that is none.
+//! Other answers of servers: each ends in an error or a token, never in a panic, and never in an invalid token.
 
 use tokenflight::testing::Reply;
 

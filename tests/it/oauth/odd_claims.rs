@@ -1,4 +1,4 @@
-//! What an API asks of the next token, as it comes: odd, long, secret, and for each grant.
+//! The requirements of an API on the next token: unusual, long, secret, and for each grant.
 
 use std::sync::Mutex;
 

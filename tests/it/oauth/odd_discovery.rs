@@ -1,4 +1,4 @@
-//! Discovery at odd servers: which document is believed, and which is not.
+//! Discovery with unusual servers: which documents are accepted, and which are refused.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Odd addresses, headers, clocks, answers and settings around tokens that are bound to a key.
+//! Unusual addresses, headers, clocks, answers and settings for tokens that are bound to a key.
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! A server that quotes what it was sent, or what it sends: in any encoding, neither error nor log shows it.
+//! A server that quotes the request, or its own answer: in any encoding, neither error nor log contains a secret.
 
 use std::fmt::Write as _;
 

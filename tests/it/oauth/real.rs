@@ -1,4 +1,4 @@
-//! Each way to prove a client's identity, at `oidc-provider`.
+//! Each proof of a client's identity, at `oidc-provider`.
 
 use tokenflight::oauth::{Algorithm, ClientAuth, OAuthError, Preset};
 use tokenflight::source::SignedJwt;

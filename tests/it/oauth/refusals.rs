@@ -1,4 +1,4 @@
-//! What a token endpoint answers where it means no.
+//! The refusals of a token endpoint.
 
 use tokenflight::oauth::OAuthError;
 use tokenflight::testing::{FakeAuthServer, Reply};

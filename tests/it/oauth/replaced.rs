@@ -1,4 +1,4 @@
-//! Secret, key and certificate are replaced on disk while eight workers fetch.
+//! Secret, key and certificate are replaced on the disc while eight workers fetch.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard};

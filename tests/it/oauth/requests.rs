@@ -1,4 +1,4 @@
-//! What the sources send, and over which connections.
+//! The requests of the sources, and their connections.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

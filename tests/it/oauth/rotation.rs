@@ -1,4 +1,4 @@
-//! Promise 14: a refresh token that may be used once is never used twice.
+//! Promise 14: a one-time refresh token is never used twice.
 
 use std::collections::BTreeMap;
 use std::path::Path;

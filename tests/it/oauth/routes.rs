@@ -1,4 +1,4 @@
-//! Where a request may go: never in clear to another machine, never through a proxy that could read it.
+//! The allowed routes of a request: never in clear to another machine, never through a proxy that could read it.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

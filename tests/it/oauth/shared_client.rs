@@ -1,4 +1,4 @@
-//! A thousand sources of one client share what the client knows.
+//! A thousand sources of one client share the client's knowledge.
 
 use futures_util::StreamExt as _;
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Promise 14 in a fleet: one process spends, all adopt, and the refresh token stays in its vault.
+//! Promise 14 in a fleet: one process uses the refresh token, all adopt the result, and the refresh token stays in
+//! its vault.
 
 use tokenflight::source::SharedSource;
 use tokenflight::vault::{FileVault, RedisVault, RefreshTokenStore};

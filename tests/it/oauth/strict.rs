@@ -1,4 +1,4 @@
-//! Assertions at servers that are as strict as their documentation, one for each preset.
+//! Assertions with servers that are as strict as their documentation, one for each preset.
 
 use serde_json::Value;
 use tokenflight::oauth::{OAuthError, Preset};

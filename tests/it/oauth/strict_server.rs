@@ -1,4 +1,4 @@
-//! A token endpoint that takes nothing but what its kind of server documents. It shares no code with the library: keys
+//! A token endpoint that accepts only what its kind of server documents. It shares no code with the library: keys
 //! come from `openssl`, and signatures are verified by aws-lc with the key as `openssl` writes it.
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
-//! The alerts and the dashboard on a real Prometheus. It scrapes the example service, and a small one in this process that
-//! has what the example lacks: a fleet, a login, an API that rejects.
+//! The alerts and the dashboard on a real Prometheus. It scrapes the example service, and a small one in this
+//! process that has the missing parts: a fleet, a login, an API that rejects.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a caller was told, and whether that is what was expected.
+//! The answer of a caller, compared with the expected one.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Plays a scenario on a real actor, and compares what is seen with what is expected.
+//! Runs a scenario on a real actor, and compares the observed results with the expected ones.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

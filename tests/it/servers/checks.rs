@@ -1,4 +1,4 @@
-//! Whether the servers hand over what the tests rely on, seen by plain requests.
+//! Checks by plain requests that the servers behave as the tests require.
 
 use super::*;
 

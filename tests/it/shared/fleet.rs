@@ -1,5 +1,5 @@
-//! A day of a fleet: a thousand processes, in virtual time, with the real actor, machine and protocol. The
-//! figures of `docs/fleet.md` are what this prints (`cargo test --all-features fleet -- --nocapture`).
+//! A day of a fleet: a thousand processes, in virtual time, with the real actor, machine and protocol. This test
+//! prints the figures of `docs/fleet.md` (`cargo test --all-features fleet -- --nocapture`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! A fleet with bad members, and a Redis to which somebody else writes.
+//! A fleet with misbehaving members, and a Redis to which another program writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

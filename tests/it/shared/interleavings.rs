@@ -1,7 +1,8 @@
-//! Every interleaving of small fleets: the protocol's own code, run again and again with other choices (docs/fleet.md).
+//! Every interleaving of small fleets: the protocol's own code runs again and again with other choices (docs/fleet.md).
 //!
-//! A choice is which process takes its next step in the store or is answered by the auth server, whether time passes, and
-//! whether something goes wrong. An [`Explorer`] visits all choices. The laws are checked in each run (`run.rs`).
+//! A choice is which process takes its next step in the store or gets an answer of the auth server, whether time
+//! passes, and whether a fault occurs. An [`Explorer`] visits all choices. The laws are checked in each run
+//! (`run.rs`).
 //!
 //! ```sh
 //! cargo test --all-features --test it shared::interleavings -- --nocapture             # seconds

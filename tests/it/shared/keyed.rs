@@ -1,5 +1,5 @@
-//! A fleet of registries: each key has one call a life for all processes, and the store's trouble is that of all keys
-//! together.
+//! A fleet of registries: each key has one call per token life for all processes, and an outage of the store
+//! concerns all keys together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! One auth call for many processes: actors, each with a store of its own, in front of one auth server.
+//! One auth call for many processes: actors, each with its own store, and one auth server.
 
 use std::sync::Arc;
 use std::time::Duration;

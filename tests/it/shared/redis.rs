@@ -1,4 +1,4 @@
-//! What only a real Redis shows: its faults, and what stands in it.
+//! Behaviour that needs a real Redis: its faults, and its contents.
 
 mod connections;
 mod credentials;

@@ -1,4 +1,4 @@
-//! Tokens at rest.
+//! Sealed tokens in the store.
 
 use tokenflight::source::{SealKey, SharedSource, SharedSourceBuilder};
 use tokenflight::store::{Ask, MemoryStore, SharedKey, SharedStore};

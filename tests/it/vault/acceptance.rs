@@ -1,4 +1,4 @@
-//! What every vault must do.
+//! The requirements on every vault.
 
 use futures_util::future::join_all;
 use tokenflight::TokenType;

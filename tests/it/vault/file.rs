@@ -1,4 +1,4 @@
-//! The file: who may open it, what is found in it, and what is left over beside it.
+//! The file: its permissions, its contents, and the files that remain beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};

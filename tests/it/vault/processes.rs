@@ -1,4 +1,5 @@
-//! Processes with one file: many at once, one that is killed, one without room, one that may not write.
+//! Processes with one file: many at once, one that is killed, one without disc space, one without the right to
+//! write.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

@@ -1,6 +1,6 @@
-//! The lobby and the slot under loom, which tries the interleavings of their threads: `./tests/loom/run`.
+//! The lobby and the slot under loom, which tests the interleavings of their threads: `./tests/loom/run`.
 //!
-//! The files are the library's own. What they take from `crate::sync` is loom's here, or a shim over it.
+//! The files are the library's own. Here `crate::sync` has loom's types, or shims over them.
 
 // Directories of `#[path]` begin at this file's own.
 #[allow(dead_code, unreachable_pub)] // the library's other files use the rest

@@ -1,4 +1,4 @@
-//! What models are made of: a clock that is set by hand, tokens, and a count of what was seen.
+//! The parts of the models: a clock that is set by hand, tokens, and a count of the seen interleavings.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Visits all choices, depth first: a world begins anew for each way through it.
+//! Visits all choices, depth first: each way starts with a new world.
 
 use super::gates::{Kind, Step};
 use super::shelf::Act;

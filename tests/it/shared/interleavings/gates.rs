@@ -1,4 +1,4 @@
-//! Gates: each step that a process takes in the world waits here until the explorer lets it go on.
+//! Gates: each step of a process in the world waits here until the explorer lets it continue.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! The store of a world: the one in memory, each operation behind a gate, and a writer who has no key.
+//! The store of a world: the one in memory, each operation behind a gate, and a writer without the key.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};

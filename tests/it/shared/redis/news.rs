@@ -1,4 +1,4 @@
-//! Subscriptions: there while somebody waits, gone after that, and not felt in a flood.
+//! Subscriptions: present while a caller waits, removed afterwards, and harmless in a flood.
 
 use std::process::{Command, Stdio};
 

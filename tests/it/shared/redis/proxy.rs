@@ -1,4 +1,4 @@
-//! What stands between a client and its Redis, and forgets or cuts connections.
+//! A proxy between a client and its Redis that drops or cuts connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

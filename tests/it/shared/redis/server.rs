@@ -1,4 +1,4 @@
-//! A redis-server of the test's own, on a free port.
+//! A redis-server that the test starts, on a free port.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,4 +1,4 @@
-//! Where Redis is more than one server: a cluster, and a master that sentinels watch.
+//! More than one Redis server: a cluster, and a master that sentinels watch.
 
 use tokenflight::clock::SystemClock;
 use tokenflight::source::SharedStats;

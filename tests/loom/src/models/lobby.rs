@@ -1,4 +1,4 @@
-//! Callers sit down, leave and move, while the actor ends their round.
+//! Callers join, leave and move, while the actor ends their round.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What observers see of a slot that changes.
+//! The values that observers see of a slot that changes.
 
 use std::sync::Arc;
 

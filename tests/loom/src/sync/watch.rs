@@ -1,4 +1,4 @@
-//! Stands for tokio's `watch` of `()`: a version that grows, and the wakers of those who wait for the next one.
+//! A shim for tokio's `watch` of `()`: a version that grows, and the wakers of those who wait for the next one.
 
 use std::future::poll_fn;
 use std::sync::Arc;

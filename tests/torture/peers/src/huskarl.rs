@@ -1,6 +1,6 @@
-//! What a user of huskarl writes: its source of tokens by a grant, over a store in a file, which says that a new token is
-//! there before the access token is used. Orders come on standard input, as `client.rs` has them; here each token counts
-//! as expired.
+//! The code of a huskarl user: its source of tokens by a grant, with a store in a file, which reports a new token
+//! before the access token is used. Commands come on standard input, as in `client.rs`. Here each token counts as
+//! expired.
 
 use std::io::BufRead;
 use std::path::PathBuf;
