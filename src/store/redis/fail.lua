@@ -1,7 +1,7 @@
--- Ends a refresh that failed, if the lease is still the caller's, and leaves behind what is known of the failure.
+-- Ends a refresh that failed, if the lease is still the caller's, and stores the record of the failure.
 -- KEYS: see mend.lua.
 --
--- ARGV[1] the lease's name   ARGV[2] the pause for everybody   ARGV[3] how many milliseconds it is kept; 0: none
+-- ARGV[1] the lease's name   ARGV[2] the pause for all processes   ARGV[3] how many milliseconds it is kept; 0: none
 -- ARGV[4] the name of the caller's credential   ARGV[5] its mark   ARGV[6] how many milliseconds it is kept; 0: none
 -- ARGV[7] the channel for the news
 -- Returns 1, or 0: the lease is not the caller's, and nothing was done.
@@ -16,7 +16,7 @@ if ARGV[3] ~= '0' then
 end
 
 if ARGV[6] ~= '0' then
-  -- The mark whose time is over first makes room.
+  -- The mark that ends first is dropped.
   local names = redis.call('HKEYS', KEYS[5])
   if #names >= 8 and not redis.call('HGET', KEYS[5], ARGV[4]) then
     local first, earliest
@@ -33,8 +33,8 @@ if ARGV[6] ~= '0' then
   redis.call('PEXPIRE', KEYS[5], math.max(redis.call('PTTL', KEYS[5]), tonumber(ARGV[6])))
 end
 
--- Last: whoever hears it finds all of the above done. A pause is news for everybody: they need not wait for a lease
--- that has ended.
+-- Last: a process that gets the news finds all of the above done. A pause is news for all processes: they need not
+-- wait for a lease that has ended.
 if ARGV[3] ~= '0' then
   redis.call('PUBLISH', ARGV[7], 'failed')
 else

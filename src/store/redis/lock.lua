@@ -1,9 +1,9 @@
--- Takes a lock, keeps it, or gives it back.
+-- Takes a lock, renews it, or gives it back.
 --
--- KEYS[1]: the lock. ARGV[1]: who asks. ARGV[2]: for how many milliseconds; 0 gives it back.
+-- KEYS[1]: the lock. ARGV[1]: the owner. ARGV[2]: its time in milliseconds; 0 gives it back.
 local held = redis.pcall('GET', KEYS[1])
 if type(held) == 'table' then
-  -- Something that no process of this crate has written.
+  -- A value that no process of this crate has written.
   redis.call('UNLINK', KEYS[1])
   held = false
 end

@@ -1,13 +1,13 @@
--- What each script begins with: the keys, the clock, and what no process can have written is taken away. Whoever may
--- write to Redis may have put anything in the place of anything.
+-- The beginning of each script: the keys, the clock, and the deletion of values that no process can have written. A writer
+-- to Redis may have replaced any value by any other.
 --
 -- KEYS[1] token   hash    id, fence, value; expires with the token
 -- KEYS[2] lease   string  "<owner>:<fence>:<value>"; expires with the lease
 -- KEYS[3] pause   string  a value; expires some time after the pause
--- KEYS[4] state   hash    fence: the greatest one that was given
+-- KEYS[4] state   hash    fence: the greatest one that was given out
 -- KEYS[5] marks   hash    by the names of credentials: "<milliseconds since 1970>:<value>", at most 8
 -- KEYS[6] waiting hash    by the names of processes that wait for the lease's end: the credential of each; at most 64
--- The values are sealed by the processes. Nothing here reads them.
+-- The processes seal the values. The scripts do not read them.
 
 local time = redis.call('TIME')
 -- Milliseconds stay exact in Lua's numbers for 280,000 years.
@@ -19,7 +19,7 @@ local function take_away(key)
   mended = mended + 1
 end
 
--- Nothing of another kind, and nothing larger than a process writes: `size` of it is at most `most`.
+-- Deletes a value of another kind, or one that is larger than a process writes: its `size` is at most `most`.
 local function expect(key, kind, size, most)
   local there = redis.call('TYPE', key).ok
   if there ~= 'none' and (there ~= kind or redis.call(size, key) > most) then
@@ -37,8 +37,8 @@ if redis.call('HSTRLEN', KEYS[1], 'value') > 131072 or redis.call('HSTRLEN', KEY
   take_away(KEYS[1])
 end
 
--- The fence that a hash holds, or 0. One that is no whole number, or more than an hour ahead of the clock, would stop
--- all who come after it: it is taken away, and what it stands with.
+-- The fence in a hash, or 0. A fence that is not a whole number, or more than an hour ahead of the clock, would block
+-- all later processes: it is deleted, together with its hash.
 local function fence_in(key)
   local length = redis.call('HSTRLEN', key, 'fence')
   if length == 0 then
@@ -55,15 +55,15 @@ end
 local newest = fence_in(KEYS[1])
 local last = fence_in(KEYS[4])
 
--- Whether the lease is the one that begins with this, "<owner>:<fence>:".
+-- Whether the lease begins with this, "<owner>:<fence>:".
 local function is_held_by(name)
   local held = redis.call('GET', KEYS[2])
   return held and string.sub(held, 1, #name) == name
 end
 
--- The lease has ended without a token. One of those who wait will have it, so not all of them are woken: four, and first
--- those who carry another credential than the one that failed. The others look when the lease that they saw has run
--- out. Where nobody has left a name, all who listen are woken.
+-- The lease has ended without a token. Only one of the waiting processes can get it, so not all of them are woken: four,
+-- and first those with another credential than the failed one. The others look when the lease that they saw has run out.
+-- If no process has stored its name, all listeners are woken.
 local function wake_some(channel, mark)
   local waiting = redis.call('HGETALL', KEYS[6])
   local names = {}

@@ -1,8 +1,8 @@
--- Puts a vault's value in the place of the one that is expected there, in one step. It has no end.
+-- Replaces the expected value of a vault by a new one, in one step. The value has no expiry.
 --
 -- KEYS[1] vault   string  a record, sealed by a process
--- ARGV[1] the SHA-1 of the expected value, or '' for none   ARGV[2] the value to put there
--- Returns {1}, or {0} and what is there. Two values are never the same bytes, for each is sealed with a random nonce.
+-- ARGV[1] the SHA-1 of the expected value, or '' for none   ARGV[2] the new value
+-- Returns {1}, or {0} and the present value. Two values are never the same bytes, because each is sealed with a random nonce.
 
 local there = redis.call('GET', KEYS[1])
 -- The answer to an earlier try was lost.
