@@ -12,7 +12,7 @@
 //!                                          ┌──────────── retry: backoff, Retry-After ◄───┐
 //!   idle ──── want, no usable token ──► fetching ──── failed, may try again ─────────────┘
 //!    ▲                                   │      └──── failed for good ──► cooldown ──► idle
-//!    └── publish, end, tell everybody ◄──┘ token                          (the known error at once)
+//!    └── publish, end, tell all ◄────────┘ token                          (the known error at once)
 //! ```
 
 mod callers;

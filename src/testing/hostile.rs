@@ -28,7 +28,7 @@
 //! )?;
 //! let servers = Hostile::start(&scenarios[0]).await?;
 //! assert_eq!(servers.configure().client_id, "hostile-client");
-//! // No client has called. Therefore the servers did not see what they must have seen.
+//! // No client has called. Therefore both counts are wrong.
 //! assert_eq!(servers.faults(), ["token_requests: 0, expected 1", "applied: 0, expected 1"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
