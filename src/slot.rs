@@ -1,8 +1,7 @@
 //! The published token: written by the actor and by handles, read by every handle without a lock.
 //!
 //! Readers load one atomic pointer. Writers take turns at a *desk*, a lock. Therefore a publication and a report
-//! cannot cross.
-//! `docs/reports.md` has the order of the steps.
+//! cannot cross. `docs/reports.md` has the order of the steps.
 
 mod desk;
 mod observers;

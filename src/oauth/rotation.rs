@@ -209,7 +209,6 @@ impl Rotation {
 
     /// Whether the server still accepts a token that was first sent at `since`. If the wall clock went back, no
     /// grace period applies.
-    /// any grace.
     fn has_grace(&self, since: SystemTime, now: Timestamp) -> bool {
         let age = now.wall.duration_since(since);
         age.is_ok_and(|age| age.saturating_add(GRACE_MARGIN) < self.rules.grace)
