@@ -1,13 +1,14 @@
-//! A million subscribers wait, and are answered. How long is another task on the same arbiter kept waiting?
+//! A million subscribers wait, and are answered. How long does another task on the same arbiter wait?
 //!
 //! ```sh
 //! cargo bench --bench responsiveness
 //! ```
 //!
-//! The other task does nothing but yield, and notes the longest time between two of its turns: while the
-//! subscriptions come in (from another thread), while they are answered, while a million of them time out, and while the
-//! actor has 300,000 questions for its status in its mailbox.
-//! By the wall clock, and by the thread's own processor time, which a busy machine does not change.
+//! The other task only yields, and records the longest time between two of its turns: while the subscriptions come
+//! in (from another thread), while they are answered, while a million of them time out, and while the actor has
+//! 300,000 status requests in its mailbox.
+//! It measures by the wall clock, and by the thread's own processor time, which does not depend on the machine's
+//! load.
 #![allow(clippy::disallowed_methods)] // it measures
 
 use std::sync::Arc;

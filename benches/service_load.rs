@@ -1,5 +1,6 @@
-//! A service that asks an API for each of its own requests, under load: without a token, with the header set by hand,
-//! and with the middleware. And the middleware alone while tokens end after 30 s, and all of them are revoked each 10 s.
+//! A service that calls an API for each of its own requests, under load: without a token, with a header that is set
+//! by hand, and with the middleware. And the middleware alone, while tokens end after 30 s and all of them are
+//! revoked each 10 s.
 //!
 //! ```sh
 //! cargo bench --bench service_load              # needs wrk (Debian: apt-get install wrk)

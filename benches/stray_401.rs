@@ -1,5 +1,6 @@
-//! One answer of an API in a thousand is a 401, at random; the others are fine. Eight workers call it without a pause, as
-//! the README's program does: get, call, and after a 401 replace and call once more. Who fails, and what does it cost?
+//! One answer of an API in a thousand is a 401, at random. The others are correct. Eight workers call it without a
+//! pause, as the README's program does: get, call, and after a 401 replace and call once more. Which calls fail,
+//! and what is the cost?
 //!
 //! ```sh
 //! cargo bench --bench stray_401                      # 10 s

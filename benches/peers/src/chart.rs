@@ -1,4 +1,4 @@
-//! The picture for the README: what a read costs, and what a source that fails is called.
+//! The picture for the README: the cost of a read, and the number of calls to a failing source.
 
 use std::error::Error;
 use std::path::Path;

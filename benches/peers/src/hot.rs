@@ -1,4 +1,4 @@
-//! Nanoseconds a read, of a token that is good for an hour.
+//! Nanoseconds per read of a token that is valid for an hour.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,4 @@
-//! tokenflight beside other crates that keep a token, and beside bare primitives, in one run.
+//! tokenflight, other crates that keep a token, and bare primitives, in one run.
 //!
 //! `cargo run --release` prints one table, as Markdown; with `--features servers`, also the peers that need a token
 //! server. `-- --quick` measures less, `-- --only TEXT` only rows with that in their names, and

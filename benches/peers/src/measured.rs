@@ -1,4 +1,4 @@
-//! All rows' figures: each the median of interleaved runs, so that a busy moment of the machine hits everybody.
+//! The figures of all rows: each is the median of interleaved runs, so that load of the machine affects all rows.
 
 use std::time::Duration;
 

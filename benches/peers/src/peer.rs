@@ -1,4 +1,4 @@
-//! What a crate has to be able to do to stand in the table.
+//! The requirements on a crate in the table.
 
 use std::future::Future;
 

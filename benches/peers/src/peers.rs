@@ -1,4 +1,4 @@
-//! The peers, one a file, so that a reader can check that each is driven as its documentation says.
+//! The peers, one per file, so that a reader can check that each is used as its documentation says.
 
 mod aliri;
 mod aws_expiring;

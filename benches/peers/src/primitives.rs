@@ -1,4 +1,4 @@
-//! Bare primitives, for what a read can cost at least: none of them fetches anything.
+//! Bare primitives, as a lower bound of the cost of a read. None of them fetches anything.
 
 use std::future::Future;
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! One line of the table.
+//! One row of the table.
 
 use std::future::Future;
 use std::hint::black_box;

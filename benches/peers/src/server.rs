@@ -1,4 +1,4 @@
-//! A token server on loopback, for the peers that take no source of one's own: one server, a path a source.
+//! A token server on loopback, for the peers that accept no source of the user: one server, one path per source.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,5 +1,5 @@
-//! Where every peer's tokens come from: a stand-in for an authorization server that takes its time, counts its
-//! calls, and fails when it is told to.
+//! The source of every peer's tokens: a stand-in for an authorization server that takes some time, counts its
+//! calls, and fails on demand.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! What happens when the token is gone: how long callers wait, and how often the source is called.
+//! The behaviour without a usable token: how long callers wait, and how often the source is called.
 //!
 //! All callers are tasks on one thread, an actix arbiter, as in a worker of an actix-web service. Time runs from
 //! the first caller's request to the last one's answer.

@@ -1,14 +1,17 @@
-//! `tests/scenarios/replay.json` beside what other crates do after a 401: one row, one answer a crate, as Markdown.
+//! `tests/scenarios/replay.json`, with the behaviour of other crates after a 401: one row per case, one column per
+//! crate, as Markdown.
 //!
-//! `cargo run --features servers --bin replay`. A scripted API on loopback gives the answers of a row. A crate passes a row if the
-//! API was shown the right tokens in the right order, the source was told the claims that the API asked for, and the caller was
-//! told the right status. What a crate leaves to its user is not asked, or done as its documentation says:
+//! `cargo run --features servers --bin replay`. A scripted API on loopback gives the answers of a row. A crate
+//! passes a row if the API got the right tokens in the right order, the source got the claims that the API
+//! required, and the caller got the right status. A rule that a crate leaves to its user is not tested, or done as
+//! its documentation says:
 //!
-//! - `azure_core` leaves it to a handler whether a challenge is answered. The handler here reads the error code, and answers those
-//!   challenges that a new token may answer. Where it refuses, the caller gets its error in place of the 401: that is no fault.
-//! - `huskarl` has a loop in its guide. A second column has the same loop with `invalidate` at each 401, which the guide calls a
-//!   common policy for APIs that send no challenge.
-//! - `google-cloud-auth` has headers, and nothing for a 401.
+//! - `azure_core` calls a handler that decides whether a challenge is answered. The handler here reads the error
+//!   code, and answers those challenges that a new token may satisfy. If it refuses, the caller gets its error in
+//!   place of the 401. This is no fault.
+//! - `huskarl` has a loop in its guide. A second column has the same loop with `invalidate` at each 401. The guide
+//!   calls this a common policy for APIs without a challenge.
+//! - `google-cloud-auth` has headers, and no function for a 401.
 
 use std::collections::VecDeque;
 use std::fmt;

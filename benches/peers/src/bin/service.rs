@@ -1,8 +1,8 @@
 //! A service that calls an API with a token, in release mode, for the comparison with its twin in Node.
 //!
-//! `service third-party` is the auth server and the API; `service token URL` the service with tokenflight;
-//! `service bare URL` the same without any token. Each prints its address and serves until it is ended. The
-//! handler is the one of the example `actix_web_service`, without its page of errors.
+//! `service third-party` is the auth server and the API. `service token URL` is the service with tokenflight.
+//! `service bare URL` is the same without a token. Each prints its address and serves until it is ended. The
+//! handler is the one of the example `actix_web_service`, without its error page.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! The cache below the AWS SDK's identities, driven as the lazy cache drives it.
+//! The cache below the AWS SDK's identities, used as the lazy cache uses it.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! The Azure SDK's bearer token policy: the whole way of a request, up to a transport that answers at once.
+//! The Azure SDK's bearer token policy: the whole path of a request, up to a transport that answers at once.
 
 use std::cell::Cell;
 use std::fmt;

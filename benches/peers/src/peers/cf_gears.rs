@@ -1,4 +1,4 @@
-//! cf-gears-toolkit-auth's token provider: a worker of its own, told to replace the token.
+//! cf-gears-toolkit-auth's token provider: a separate worker, which gets a command to replace the token.
 
 use toolkit_auth::{OAuthClientConfig, SecretString, TokenProvider};
 

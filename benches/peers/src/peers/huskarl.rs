@@ -1,4 +1,4 @@
-//! huskarl's cache over a source of our own.
+//! huskarl's cache with our own source.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! moka's `try_get_with`, each entry for as long as its token lasts.
+//! moka's `try_get_with`. Each entry lives as long as its token.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! reqsign's signer, over a provider and a signature that is only a header.
+//! reqsign's signer, with a provider and a signature that is only a header.
 
 use std::cell::Cell;
 use std::fmt;

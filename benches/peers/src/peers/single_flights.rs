@@ -1,4 +1,4 @@
-//! Two crates that coalesce calls and keep nothing.
+//! Two crates that coalesce calls and store nothing.
 
 use std::sync::Arc;
 

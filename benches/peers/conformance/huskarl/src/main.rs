@@ -1,8 +1,8 @@
-//! huskarl as a client of the conformance kit (`docs/conformance.md`), as its example `cached_client` and its guide "Making
-//! authenticated requests" have it: a token cache, one more acquisition where the error advises it, and after a 401 one more
-//! request, unless the challenge is about the scope.
+//! huskarl as a client of the conformance kit (`docs/conformance.md`), as in its example `cached_client` and its
+//! guide "Making authenticated requests": a token cache, one more acquisition if the error advises it, and after a
+//! 401 one more request, unless the challenge is about the scope.
 //!
-//! With `--invalidate` each 401 drops the token, which the guide calls a common policy for APIs without a proper challenge.
+//! With `--invalidate` each 401 drops the token. The guide calls this a common policy for APIs without a proper challenge.
 
 use std::error::Error;
 use std::sync::Arc;
