@@ -247,12 +247,41 @@ impl StdError for TokenError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildError {
     field: &'static str,
+    /// Empty: it is not known.
+    table: String,
     message: Cow<'static, str>,
 }
 
 impl BuildError {
     pub(crate) fn new(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { field, message: message.into() }
+        Self { field, table: String::new(), message: message.into() }
+    }
+
+    /// Says in which table of a settings file the setting stands. A table in which that one stands is put in front, with a
+    /// dot between them.
+    ///
+    /// ```
+    /// use tokenflight::source::SourceSettings;
+    ///
+    /// // What stands in the table `source` of a program's settings.
+    /// let settings = r#"{ "kind": "file", "path": "" }"#;
+    /// let source = serde_json::from_str::<SourceSettings>(settings)?;
+    /// let error = source.build().map_err(|error| error.within("source")).unwrap_err();
+    /// assert_eq!((error.table(), error.field()), (Some("source"), "path"));
+    /// assert!(error.to_string().starts_with("`source.path` "));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn within(mut self, table: &str) -> Self {
+        let dot = if self.table.is_empty() { "" } else { "." };
+        self.table = format!("{}{dot}{}", chain::printable(table), self.table);
+        self
+    }
+
+    /// The table of a settings file in which the setting stands, as far as it is known: of a link in a chain, the way to it
+    /// (`authorization.subject`). `None` for a setting that stands in no table, or in code.
+    pub fn table(&self) -> Option<&str> {
+        Some(self.table.as_str()).filter(|table| !table.is_empty())
     }
 
     /// The setting at fault, by the name of its setter.
@@ -263,7 +292,8 @@ impl BuildError {
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}", self.field, self.message)
+        let dot = if self.table.is_empty() { "" } else { "." };
+        write!(f, "`{}{dot}{}` {}", self.table, self.field, self.message)
     }
 }
 

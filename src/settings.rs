@@ -1,5 +1,7 @@
 //! Settings from files: only from a table, each setting by its name.
 
+pub(crate) mod table;
+
 use std::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -36,6 +38,12 @@ macro_rules! settings {
             impl<'de> serde::Deserialize<'de> for $name {
                 fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                     InFile::deserialize($crate::settings::OnlyTable(deserializer))
+                }
+            }
+
+            impl $crate::settings::table::Named for $name {
+                fn names() -> Vec<&'static str> {
+                    $crate::settings::table::names_in(|probe| InFile::deserialize(probe))
                 }
             }
         };

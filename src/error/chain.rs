@@ -57,7 +57,7 @@ fn says(text: &str, part: &str) -> bool {
 }
 
 /// Escapes line breaks, other control characters, and marks that change the direction of text.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let breaks_lines = |char| matches!(char, '\u{2028}' | '\u{2029}');
     let turns_text = |char| matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut line = String::with_capacity(text.len());

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::error::BuildError;
 use crate::secret::Secret;
-use crate::settings::{OnlyTable, one_or_more, secret_table};
+use crate::settings::table::{Entries, Named, names_in};
+use crate::settings::{one_or_more, secret_table};
 use crate::token::TokenType;
 use crate::transport::Form;
 
@@ -152,33 +153,25 @@ fn token_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Optio
     Ok(Some(TokenType::parse(&String::deserialize(deserializer)?)))
 }
 
+impl Named for GrantSettings {
+    fn names() -> Vec<&'static str> {
+        names_in(Self::deserialize)
+    }
+}
+
 /// Reads the settings of a client and of a grant from one table. Unknown keys are refused.
 pub(crate) fn client_and_grant<'de, C, D>(deserializer: D) -> Result<(C, GrantSettings), D::Error>
 where
-    C: serde::de::DeserializeOwned,
+    C: Named + serde::de::DeserializeOwned,
     D: serde::Deserializer<'de>,
 {
-    /// First its own keys are taken out of the table. Then only the client's keys are left.
-    #[derive(Deserialize)]
-    #[serde(bound = "C: serde::de::DeserializeOwned")]
-    struct Both<C> {
-        #[serde(flatten)]
-        grant: GrantSettings,
-        #[serde(flatten)]
-        client: Rest<C>,
-    }
-
-    struct Rest<C>(C);
-
-    impl<'de, C: serde::de::DeserializeOwned> Deserialize<'de> for Rest<C> {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let rest = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
-            let rest = serde_json::Value::Object(rest.into_iter().collect());
-            C::deserialize(rest).map(Rest).map_err(serde::de::Error::custom)
-        }
-    }
-
-    Both::deserialize(OnlyTable(deserializer)).map(|both| (both.client.0, both.grant))
+    let read = |mut table: Entries| {
+        let names = GrantSettings::names();
+        table.check(&[names.clone(), C::names()].concat(), "")?;
+        let grant = table.take(&names).read()?;
+        Ok::<_, String>((table.read()?, grant))
+    };
+    read(Entries::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ mod login;
 
 use std::fmt;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::BuildError;
-use crate::settings::OnlyTable;
+use crate::settings::table::{Entries, unknown_kind};
 #[cfg(feature = "oauth2")]
 use crate::source::{AwsWebIdentityBuilder, GithubAppBuilder, VaultBuilder};
 #[cfg(feature = "http")]
@@ -40,7 +41,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `github_app` | `GithubApp` | `oauth2` |
 /// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
 ///
-/// Unknown keys are refused. Neither `Debug` nor what this crate tells the parser shows a secret. But a parser's own error may
+/// Unknown keys are refused: the error says in which table, and which keys may stand there. Neither `Debug` nor what this crate tells the parser shows a secret. But a parser's own error may
 /// quote the file: that of `toml` shows the line at fault, and by `Debug` (which is what `main` prints of an error that it
 /// returns) all of it. So show its `message()`, or keep secrets out of the file: `{ file = ".." }`, `{ env = ".." }`.
 ///
@@ -95,8 +96,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 #[must_use = "it does nothing until it is built"]
 pub struct SourceSettings(Kind);
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // one for a program
 enum Kind {
     File(FileTokenBuilder),
@@ -125,11 +125,71 @@ enum Kind {
     Vault(linked::Linked<VaultBuilder, grants::Jwt>),
 }
 
+impl Kind {
+    /// The rest of the table, by what its `kind` says.
+    fn read(kind: &str, table: Entries) -> Result<Self, String> {
+        const KINDS: &[&str] = &[
+            "file",
+            "exec",
+            #[cfg(feature = "http")]
+            "json_endpoint",
+            #[cfg(feature = "http")]
+            "gcp_metadata",
+            #[cfg(feature = "http")]
+            "azure_imds",
+            #[cfg(feature = "http")]
+            "azure_arc",
+            #[cfg(feature = "oauth2")]
+            "client_credentials",
+            #[cfg(feature = "oauth2")]
+            "token_exchange",
+            #[cfg(feature = "oauth2")]
+            "jwt_bearer",
+            #[cfg(feature = "oauth2")]
+            "refresh_token",
+            #[cfg(feature = "oauth2")]
+            "aws_web_identity",
+            #[cfg(feature = "oauth2")]
+            "github_app",
+            #[cfg(feature = "oauth2")]
+            "vault",
+        ];
+        Ok(match kind {
+            "file" => Self::File(table.read_kind(kind)?),
+            "exec" => Self::Exec(table.read_kind(kind)?),
+            #[cfg(feature = "http")]
+            "json_endpoint" => Self::JsonEndpoint(table.read_kind(kind)?),
+            #[cfg(feature = "http")]
+            "gcp_metadata" => Self::GcpMetadata(table.read_kind(kind)?),
+            #[cfg(feature = "http")]
+            "azure_imds" => Self::AzureImds(table.read_kind(kind)?),
+            #[cfg(feature = "http")]
+            "azure_arc" => Self::AzureArc(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "client_credentials" => Self::ClientCredentials(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "token_exchange" => Self::TokenExchange(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "jwt_bearer" => Self::JwtBearer(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "refresh_token" => Self::RefreshToken(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "aws_web_identity" => Self::AwsWebIdentity(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "github_app" => Self::GithubApp(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
+            "vault" => Self::Vault(table.read_kind(kind)?),
+            _ => return Err(unknown_kind(kind, KINDS)),
+        })
+    }
+}
+
 impl SourceSettings {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting that cannot work; the error names it.
+    /// A setting that cannot work; the error names it, and of a link the way to its [table](BuildError::table).
+    /// [`BuildError::within`] adds the table in which a program found these settings.
     pub fn build(self) -> Result<BoxSource, BuildError> {
         Ok(match self.0 {
             Kind::File(settings) => BoxSource::new(settings.build()?),
@@ -162,7 +222,9 @@ impl SourceSettings {
 
 impl<'de> Deserialize<'de> for SourceSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Kind::deserialize(OnlyTable(deserializer)).map(Self)
+        let mut table = Entries::deserialize(deserializer)?;
+        let read = table.take_kind().and_then(|kind| Kind::read(&kind, table));
+        read.map(Self).map_err(D::Error::custom)
     }
 }
 

@@ -132,6 +132,126 @@ async fn an_unknown_key_is_refused_for_each_kind_by_its_name() {
     }
 }
 
+/// The list is that of the table in which the key stands: of its client, its grant and its links.
+#[test]
+fn an_unknown_key_is_refused_with_the_way_to_its_table_and_the_keys_that_may_stand_there() {
+    let exchange = json!({
+        "kind": "token_exchange", "token_url": "https://auth.example.com/token", "client_id": "app",
+        "auth_method": "none", "subject": { "kind": "file", "path": "/a" },
+    });
+    let chain = json!({ "kind": "json_endpoint", "url": "https://api.example.com/session", "authorization": exchange });
+    let wrong = |place: &str| {
+        let mut wrong = chain.clone();
+        *wrong.pointer_mut(place).unwrap() = json!("s3cret");
+        wrong
+    };
+    for (at, way, kind, allowed, others) in [
+        (
+            "",
+            "unknown",
+            "json_endpoint",
+            vec!["authorization", "header_token", "url", "timeout"],
+            vec!["scope", "path"],
+        ),
+        (
+            "/authorization",
+            "`authorization`: unknown",
+            "token_exchange",
+            vec![
+                "subject",
+                "actor",
+                "client_assertion",
+                "requested_token_type",
+                "scope",
+                "extra",
+                "client_id",
+                "timeout",
+            ],
+            vec!["url", "path", "vault", "assertion", "http"],
+        ),
+        (
+            "/authorization/subject",
+            "`authorization.subject`: unknown",
+            "file",
+            vec!["path", "reread", "token_type"],
+            vec!["url", "scope"],
+        ),
+    ] {
+        let mut wrong = chain.clone();
+        wrong.pointer_mut(at).unwrap()["wrnog"] = json!("s3cret");
+        let error = read(&wrong).unwrap_err();
+        assert!(error.starts_with(way), "{error}");
+        assert!(
+            error.contains(&format!("unknown field `wrnog` for kind `{kind}`, expected one of ")),
+            "{error}"
+        );
+        assert!(allowed.iter().all(|name| error.contains(&format!("`{name}`"))), "{error}");
+        assert!(!others.iter().any(|name| error.contains(&format!("`{name}`"))), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    for (at, way) in [
+        ("/url", "`url`: "),
+        ("/authorization", "`authorization`: "),
+        ("/authorization/subject", "`authorization.subject`: "),
+    ] {
+        let error = read(&wrong(at));
+        if at == "/url" {
+            // Text stands there rightly. What is wrong with it is found later.
+            assert_eq!(error.unwrap().build().unwrap_err().field(), "url");
+            continue;
+        }
+        let error = error.unwrap_err();
+        assert!(error.starts_with(way) && !error.contains("s3cret"), "{error}");
+    }
+    for (value, way) in
+        [(json!("soon"), "`authorization.timeout`: "), (json!(7), "`authorization.timeout`: ")]
+    {
+        let mut wrong = chain.clone();
+        wrong["authorization"]["timeout"] = value;
+        let error = read(&wrong).unwrap_err();
+        assert!(error.starts_with(way), "{error}");
+    }
+    let twice = r#"{ "kind": "client_credentials", "token_url": "https://auth.example.com/token", "client_id": "a", "client_id": "b" }"#;
+    let error = serde_json::from_str::<SourceSettings>(twice).unwrap_err().to_string();
+    assert!(error.contains("duplicate field `client_id`"), "{error}");
+    let twice = r#"{ "kind": "jwt_bearer", "token_url": "https://auth.example.com/token", "client_id": "a",
+        "assertion": { "kind": "file", "path": "a", "path": "b" } }"#;
+    let error = serde_json::from_str::<SourceSettings>(twice).unwrap_err().to_string();
+    assert!(error.contains("duplicate field `path`"), "{error}");
+}
+
+/// The same for a fault that is found when the source is built.
+#[test]
+fn a_setting_that_cannot_work_is_named_with_the_way_to_its_table() {
+    let exchange = json!({
+        "kind": "token_exchange", "token_url": "https://auth.example.com/token", "client_id": "app",
+        "auth_method": "none", "subject": { "kind": "file", "path": "/a" },
+    });
+    let chain = json!({
+        "kind": "json_endpoint", "url": "https://api.example.com/session", "authorization": exchange,
+        "header_token": { "X-Key": { "kind": "file", "path": "/a" } },
+    });
+    let login = json!({
+        "kind": "refresh_token", "token_url": "https://auth.example.com/token", "client_id": "app",
+        "auth_method": "none", "vault": { "kind": "file", "path": "/a" },
+    });
+    for (settings, at, value, way) in [
+        (&chain, "/url", json!(""), "`url`"),
+        (&chain, "/authorization/token_url", json!("ftp://x"), "`authorization.token_url`"),
+        (&chain, "/authorization/auth_method", json!("basic"), "`authorization.auth_method`"),
+        (&chain, "/authorization/subject/path", json!(""), "`authorization.subject.path`"),
+        (&chain, "/header_token/X-Key/path", json!(""), "`header_token.X-Key.path`"),
+        (&login, "/vault/path", json!(""), "`vault.path`"),
+        (&login, "/auth_method", json!("basic"), "`auth_method`"),
+    ] {
+        let mut wrong = settings.clone();
+        *wrong.pointer_mut(at).unwrap() = value;
+        let error = read(&wrong).unwrap().build().map(drop).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{way} ")), "{error}");
+        assert_eq!(Some(error.field()), at.rsplit('/').next(), "the setting itself");
+    }
+}
+
 #[test]
 fn what_names_no_source_is_refused_and_no_value_is_quoted() {
     for (wrong, wanted) in [
@@ -167,8 +287,7 @@ async fn the_links_of_a_chain_stand_in_its_table_and_their_faults_are_named() {
     let mut wrong = exchange.clone();
     wrong["subject"] = json!({ "kind": "file", "path": "" });
     let error = read(&wrong).unwrap().build().unwrap_err();
-    assert_eq!(error.field(), "subject");
-    assert!(error.to_string().contains("path"), "{error}");
+    assert_eq!((error.table(), error.field()), (Some("subject"), "path"), "{error}");
     wrong["subject"] = json!({ "kind": "file", "path": "a", "paht": "s3cret" });
     let error = read(&wrong).unwrap_err();
     assert!(error.contains("unknown field `paht`") && !error.contains("s3cret"), "{error}");

@@ -4,9 +4,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::SourceSettings;
 use super::kept::{Kept, chain};
-use super::linked::Linked;
+use super::linked::{Linked, named};
 use crate::error::BuildError;
 use crate::oauth::{Client, ClientBuilder, GrantSettings, client_and_grant};
+use crate::settings::table::Named;
 use crate::source::{BoxSource, VaultBuilder};
 
 /// The settings of client and grant, in one table.
@@ -42,7 +43,7 @@ impl Granted {
     }
 }
 
-fn added(name: &'static str, settings: SourceSettings, links: &mut Vec<Kept>) -> Result<Kept, BuildError> {
+fn added(name: &str, settings: SourceSettings, links: &mut Vec<Kept>) -> Result<Kept, BuildError> {
     let link = Kept::link(name, settings)?;
     links.push(link.clone());
     Ok(link)
@@ -76,6 +77,14 @@ pub(super) struct Assertion {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Jwt {
     jwt: Option<Box<SourceSettings>>,
+}
+
+named!(Plain, Exchange, Assertion, Jwt);
+
+impl Named for Granted {
+    fn names() -> Vec<&'static str> {
+        [GrantSettings::names(), ClientBuilder::names()].concat()
+    }
 }
 
 impl Linked<Granted, Plain> {

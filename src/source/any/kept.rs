@@ -41,10 +41,8 @@ struct State {
 
 impl Kept {
     /// The link in this setting.
-    pub(super) fn link(name: &'static str, settings: SourceSettings) -> Result<Self, BuildError> {
-        let source = settings.build().map_err(|error| {
-            BuildError::new(name, format!("is a source with a setting that cannot work: {error}"))
-        })?;
+    pub(super) fn link(name: &str, settings: SourceSettings) -> Result<Self, BuildError> {
+        let source = settings.build().map_err(|error| error.within(name))?;
         let (ended, state) = (AtomicU64::new(0), Mutex::default());
         Ok(Self(Arc::new(Inner { source, policy: RefreshPolicy::default(), ended, state })))
     }

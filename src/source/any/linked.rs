@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::SourceSettings;
 use super::kept::{Kept, chain};
 use crate::error::BuildError;
-use crate::settings::OnlyTable;
+use crate::settings::table::{Entries, Named};
 use crate::source::{BoxSource, JsonEndpointBuilder};
 
 /// The settings of a source, and those of its links, in one table.
@@ -29,7 +28,7 @@ pub(super) struct Headers {
 
 /// A table of links. A wrong value in its place is not quoted.
 fn by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SourceSettings>, D::Error> {
-    Deserialize::deserialize(OnlyTable(deserializer))
+    Entries::deserialize(deserializer)?.read().map_err(D::Error::custom)
 }
 
 impl Linked<JsonEndpointBuilder, Headers> {
@@ -41,7 +40,7 @@ impl Linked<JsonEndpointBuilder, Headers> {
             links.push(link);
         }
         for (name, settings) in self.links.header_token {
-            let link = Kept::link("header_token", settings)?;
+            let link = Kept::link(&format!("header_token.{name}"), settings)?;
             endpoint = endpoint.header_token(name, link.clone());
             links.push(link);
         }
@@ -49,29 +48,32 @@ impl Linked<JsonEndpointBuilder, Headers> {
     }
 }
 
-impl<'de, B: DeserializeOwned, L: DeserializeOwned> Deserialize<'de> for Linked<B, L> {
+impl<B: Named, L: Named> Named for Linked<B, L> {
+    fn names() -> Vec<&'static str> {
+        [L::names(), B::names()].concat()
+    }
+}
+
+impl<'de, B: DeserializeOwned, L: Named + DeserializeOwned> Deserialize<'de> for Linked<B, L> {
     /// The links take their keys out of the table first. Then only keys of the source itself are left.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(bound = "B: DeserializeOwned, L: DeserializeOwned")]
-        struct Both<B, L> {
-            #[serde(flatten)]
-            links: L,
-            #[serde(flatten)]
-            own: Rest<B>,
-        }
-
-        let Both { links, own: Rest(own) } = Both::<B, L>::deserialize(deserializer)?;
-        Ok(Self { own, links })
+        let mut table = Entries::deserialize(deserializer)?;
+        let links = table.take(&L::names()).read().map_err(D::Error::custom)?;
+        Ok(Self { own: table.read().map_err(D::Error::custom)?, links })
     }
 }
 
-struct Rest<B>(B);
-
-impl<'de, B: DeserializeOwned> Deserialize<'de> for Rest<B> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rest = BTreeMap::<String, Value>::deserialize(deserializer)?;
-        let rest = Value::Object(rest.into_iter().collect());
-        B::deserialize(rest).map(Self).map_err(D::Error::custom)
-    }
+/// The names of links are those of the fields.
+macro_rules! named {
+    ($($links:ident),*) => {
+        $(
+            impl crate::settings::table::Named for $links {
+                fn names() -> Vec<&'static str> {
+                    crate::settings::table::names_in(<Self as serde::Deserialize>::deserialize)
+                }
+            }
+        )*
+    };
 }
+pub(super) use named;
+named!(Headers);

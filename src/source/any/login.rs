@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::SourceSettings;
 use super::grants::Granted;
 use super::kept::{Kept, chain};
-use super::linked::Linked;
+use super::linked::{Linked, named};
 use crate::duration;
 use crate::error::BuildError;
 use crate::oauth::{Client, GrantSettings};
 use crate::secret::origin::SecretOrigin;
-use crate::settings::{OnlyTable, settings};
+use crate::settings::settings;
+use crate::settings::table::{Entries, unknown_kind};
 use crate::source::{AfterCrash, BoxSource};
 #[cfg(feature = "redis")]
 use crate::source::{SealKey, shared::seal};
@@ -39,8 +41,7 @@ pub(super) struct Login {
 #[derive(Clone, Debug)]
 struct Place(Kind);
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // one for a program
 enum Kind {
     File(FilePlace),
@@ -65,9 +66,31 @@ struct RedisPlace {
 
 impl<'de> Deserialize<'de> for Place {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Kind::deserialize(OnlyTable(deserializer)).map(Self)
+        let mut table = Entries::deserialize(deserializer)?;
+        let read = table.take_kind().and_then(|kind| Kind::read(&kind, table));
+        read.map(Self).map_err(D::Error::custom)
     }
 }
+
+impl Kind {
+    fn read(kind: &str, table: Entries) -> Result<Self, String> {
+        const KINDS: &[&str] = &[
+            "file",
+            #[cfg(feature = "redis")]
+            "redis",
+        ];
+        Ok(match kind {
+            "file" => Self::File(table.read_kind(kind)?),
+            #[cfg(feature = "redis")]
+            "redis" => Self::Redis(table.read_kind(kind)?),
+            _ => return Err(unknown_kind(kind, KINDS)),
+        })
+    }
+}
+
+named!(Login);
+#[cfg(feature = "redis")]
+named!(RedisPlace);
 
 impl Linked<Granted, Login> {
     pub(super) fn build(self) -> Result<BoxSource, BuildError> {
@@ -77,21 +100,17 @@ impl Linked<Granted, Login> {
         let (client, settings) = self.own.client(client_assertion, &mut links)?;
         match place {
             Kind::File(FilePlace { path }) => {
-                let vault = FileVault::new(path).map_err(|error| at_fault(&error))?;
+                let vault = FileVault::new(path).map_err(|error| error.within("vault"))?;
                 rules.source(&client, settings, vault, links)
             }
             #[cfg(feature = "redis")]
             Kind::Redis(Linked { own: store, links: RedisPlace { name, keys } }) => {
-                let store = store.build().map_err(|error| at_fault(&error))?;
-                let vault = RedisVault::new(&store, &name, keys).map_err(|error| at_fault(&error))?;
+                let store = store.build().map_err(|error| error.within("vault"))?;
+                let vault = RedisVault::new(&store, &name, keys).map_err(|error| error.within("vault"))?;
                 rules.source(&client, settings, vault, links)
             }
         }
     }
-}
-
-fn at_fault(error: &BuildError) -> BuildError {
-    BuildError::new("vault", format!("has a setting that cannot work: {error}"))
 }
 
 /// The settings of the refresh token grant, beside its vault.
