@@ -26,6 +26,20 @@
 //! same URL. Such a 401 is treated as a rejection, although reqwest has removed the token. It costs a report. With
 //! tokens that are bound to a key (`DPoP`), turn redirects off: a proof is valid for one URL.
 //!
+//! # Other middlewares
+//!
+//! With feature `reqwest-middleware`, the place in the chain counts. `BearerAuth` compares the URL of the answer with the URL
+//! that it was given, to know of redirects. So a middleware that changes the URL (a base URL, a version in the path, a
+//! signed query) has to stand **before** `BearerAuth`. If it stands after, each answer looks redirected: a 401 is the
+//! caller's, nothing is reported or sent again, and with `DPoP` each request is an error. It can also lead the token to an
+//! origin that is not on the list, which was compared with the URL before the change. A middleware that retries stands
+//! before it too: then each try has the token of its time. What reads only, such as tracing, may stand after. The order is:
+//!
+//! 1. What changes the URL.
+//! 2. What sends a request again.
+//! 3. `BearerAuth`.
+//! 4. What reads only.
+//!
 //! # Time limits
 //!
 //! A time limit of the client or of a request applies to each sending. The wait for a token is additional, and is

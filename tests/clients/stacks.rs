@@ -151,3 +151,34 @@ async fn a_retry_has_the_token_of_its_time() {
     assert_eq!(chain.get(api.url()).send().await.unwrap().status(), 200);
     assert_eq!(sent(&api), ["token-1", "token-2"]);
 }
+
+/// Puts a version in the query.
+struct Version;
+
+#[async_trait::async_trait]
+impl Middleware for Version {
+    async fn handle(
+        &self,
+        mut request: reqwest::Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        request.url_mut().set_query(Some("version=2"));
+        next.run(request, extensions).await
+    }
+}
+
+#[actix::test]
+async fn what_changes_the_url_stands_before_it_or_each_answer_looks_redirected() {
+    for (is_before, status, shown) in [(true, 200, vec!["token-1", "token-2"]), (false, 401, vec!["token-1"])]
+    {
+        let (api, tokens) = (FakeAuthServer::start().await.unwrap(), tokens());
+        let auth = auth(&tokens, &api);
+        let chain = ClientBuilder::new(client());
+        let chain =
+            if is_before { chain.with(Version).with(auth) } else { chain.with(auth).with(Version) }.build();
+        api.then(Reply::json(401, "")).then(Reply::json(200, ""));
+        assert_eq!(chain.get(api.url()).send().await.unwrap().status(), status, "before: {is_before}");
+        assert_eq!(sent(&api), shown);
+    }
+}

@@ -11,8 +11,10 @@ use super::{Execute, send};
 use crate::middleware::{BearerAuth, NoReplay, SendError};
 
 /// For `reqwest_middleware::ClientBuilder::with`. Add it after the middleware that retries, so that each try gets
-/// the current token. The errors of a chain hold a [`TokenError`](crate::TokenError), a
-/// [`PresentError`](crate::PresentError) or a [`StepUp`](crate::middleware::StepUp). Find them by `downcast_ref`.
+/// the current token, and after each middleware that changes the URL:
+/// [why](crate::middleware::reqwest#other-middlewares). The errors of a chain hold a
+/// [`TokenError`](crate::TokenError), a [`PresentError`](crate::PresentError) or a
+/// [`StepUp`](crate::middleware::StepUp). Find them by `downcast_ref`.
 #[async_trait::async_trait]
 impl Middleware for BearerAuth {
     async fn handle(
