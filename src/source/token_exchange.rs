@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::SourceError;
+use crate::error::{BuildError, SourceError};
 use crate::jwt::Claims;
 use crate::oauth::{Client, Grant, GrantBuilder, GrantSource, TokenResponse};
 use crate::source::{BoxSource, FetchContext, TokenSource};
@@ -78,10 +78,32 @@ impl Party {
     }
 }
 
+/// An absolute one.
+fn is_uri(text: &str) -> bool {
+    // The parser cuts white space off.
+    !text.contains(char::is_whitespace) && reqwest::Url::parse(text).is_ok()
+}
+
 impl Grant for TokenExchangeGrant {
     const TYPE: &'static str = "urn:ietf:params:oauth:grant-type:token-exchange";
     const PARAMETERS: &'static [&'static str] =
         &["subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type"];
+
+    fn check(&self, _client: &Client) -> Result<(), BuildError> {
+        let actor = self.actor.as_ref().map(|actor| &actor.token_type);
+        for (field, uri) in [
+            ("subject_token_type", Some(&self.subject.token_type)),
+            ("actor_token_type", actor),
+            ("requested_token_type", self.requested.as_ref()),
+        ] {
+            if uri.is_some_and(|uri| !is_uri(uri)) {
+                let message = "is no URI, and a token type is one (RFC 8693 section 3), such as \
+                               \"urn:ietf:params:oauth:token-type:jwt\"";
+                return Err(BuildError::new(field, message));
+            }
+        }
+        Ok(())
+    }
 
     async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Option<Duration>, SourceError> {
         let subject = self.subject.send("subject", form, cx).await?;

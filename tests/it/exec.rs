@@ -176,6 +176,7 @@ fn settings_are_checked_and_read_from_a_file() {
     let field = |builder: ExecCredentialBuilder| builder.build().unwrap_err().field().to_owned();
     assert_eq!(field(ExecCredential::builder(" ")), "command");
     assert_eq!(field(shell("a\0b")), "args");
+    assert_eq!(field(ExecCredential::builder("a\0b")), "command");
     assert_eq!(field(shell("a").env("A=B", "x")), "env");
     assert_eq!(field(shell("a").env("KUBERNETES_EXEC_INFO", "x")), "env");
     assert_eq!(field(shell("a").timeout(Duration::ZERO)), "timeout");

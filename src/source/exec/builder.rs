@@ -133,7 +133,10 @@ impl ExecCredentialBuilder {
             return Err(BuildError::new("command", "is empty: name the program to start"));
         }
         let has_zero = |text: &str| text.contains('\0');
-        if has_zero(&self.command) || self.args.iter().any(|arg| has_zero(arg.expose())) {
+        if has_zero(&self.command) {
+            return Err(BuildError::new("command", "has a zero byte in it, which no program's name has"));
+        }
+        if self.args.iter().any(|arg| has_zero(arg.expose())) {
             return Err(BuildError::new("args", "has a zero byte in it, which no argument can have"));
         }
         let is_bad = |name: &str| name.is_empty() || name.contains(['=', '\0']);

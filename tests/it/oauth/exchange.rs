@@ -148,3 +148,21 @@ async fn an_assertion_alone_is_enough_where_the_server_says_so() {
     let known = introspected(&provider, client.jwt_bearer(idp(&provider, "alice")).build().unwrap()).await;
     assert_eq!((&known["sub"], &known["client_id"]), (&"alice".into(), &"assertion-only".into()));
 }
+
+#[test]
+fn a_token_type_that_is_no_uri_is_refused_when_it_is_built() {
+    let client = Client::builder("https://auth.example.com/token", "app").secret("hush").build().unwrap();
+    let token = || source_fn(|_cx| async { Ok(Token::new("abc")) });
+    let exchange = || client.token_exchange(token()).actor(token());
+    exchange().subject_token_type("https://example.com/types/session").build().unwrap();
+    for wrong in ["", "jwt", "access_token", " urn:ietf:params:oauth:token-type:jwt", "urn:a b"] {
+        for (request, field) in [
+            (exchange().subject_token_type(wrong), "subject_token_type"),
+            (exchange().actor_token_type(wrong), "actor_token_type"),
+            (exchange().requested_token_type(wrong), "requested_token_type"),
+        ] {
+            let error = request.build().map(drop).unwrap_err();
+            assert_eq!(error.field(), field, "{wrong:?}: {error}");
+        }
+    }
+}
