@@ -290,9 +290,9 @@ impl AwsWebIdentityBuilder {
         let mut token = self.container_token_file.take().map(Bearer::File);
         if token.is_none() && is_from_environment {
             let file = set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| Bearer::File(path.into()));
-            let value =
-                || set("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|text| Bearer::Value(Secret::new(text)));
-            token = file.or_else(value);
+            let name = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+            let value = || set(name).map(|text| Bearer::of_variable(name, &text)).transpose();
+            token = file.map_or_else(value, |file| Ok(Some(file)))?;
         }
         Ok(Origin::Container { transport: transport.clone(), endpoint, token })
     }

@@ -115,14 +115,26 @@ impl Bearer {
         };
         let bytes = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| failed(&"it is not UTF-8"))?;
-        // A line break in the text would forge a header.
+        Self::read(text).map_err(|what| failed(&what))
+    }
+
+    /// Without the line break at the end. A line break in the text would forge a header.
+    fn read(text: &str) -> Result<Secret, &'static str> {
         match text.trim_end_matches(['\n', '\r']) {
-            "" => Err(failed(&"it is empty")),
-            text if text.contains(|char: char| char.is_control()) => {
-                Err(failed(&"it has a control character in it"))
-            }
+            "" => Err("it is empty"),
+            text if text.contains(|char: char| char.is_control()) => Err("it has a control character in it"),
+            text if !text.is_ascii() => Err("it has a character that is not ASCII"),
             text => Ok(Secret::new(text)),
         }
+    }
+
+    /// The text of an environment variable.
+    pub(super) fn of_variable(name: &str, text: &str) -> Result<Self, BuildError> {
+        let secret = Self::read(text).map_err(|what| {
+            let message = format!("is missing, and the environment variable {name} cannot be used: {what}");
+            BuildError::new("container_token_file", message)
+        });
+        secret.map(Self::Value)
     }
 }
 
@@ -268,4 +280,24 @@ pub(super) fn container_endpoint(url: &str) -> Result<Endpoint, BuildError> {
         "is http, and neither on this machine nor the agent of ECS or EKS (169.254.170.2, 169.254.170.23, fd00:ec2::23): the \
          keys would go in clear",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_a_variable_is_cut_or_refused_when_the_source_is_built() {
+        let read = |text: &str| Bearer::of_variable("NAME", text);
+        for text in ["s3cret", "s3cret\n", "s3cret\r\n"] {
+            let Ok(Bearer::Value(secret)) = read(text) else { panic!("{text:?}") };
+            assert_eq!(secret.expose(), "s3cret");
+        }
+        for text in ["\n", "s3\ncret", "s3\0cret", "s3cr\u{e9}t"] {
+            let error = read(text).map(drop).unwrap_err();
+            assert_eq!(error.field(), "container_token_file");
+            let text = error.to_string();
+            assert!(text.contains("NAME") && !text.contains("cret"), "{text}");
+        }
+    }
 }
