@@ -35,6 +35,8 @@ pub(crate) struct Slot<C: Copies = Replicas> {
     desk: Mutex<Desk>,
     /// Whether there are reports on the desk.
     has_reports: AtomicBool,
+    /// Whether a secret was ever discarded.
+    has_discarded: AtomicBool,
     /// The moment on the boot clock from which a report may have an effect, as the actor said last.
     reports_from: AtomicU64,
     /// Tells observers that the desk shows another secret.
@@ -108,6 +110,7 @@ impl<C: Copies> Slot<C> {
             published: ArcSwapOption::empty(),
             desk: Mutex::default(),
             has_reports: AtomicBool::new(false),
+            has_discarded: AtomicBool::new(false),
             reports_from: AtomicU64::new(0),
             observers: C::Observers::default(),
             clock,
@@ -177,14 +180,18 @@ impl<C: Copies> Slot<C> {
             changed = desk.show(None);
         }
         desk.remember_discarded(token);
+        self.has_discarded.store(true, Ordering::Release);
         self.lay(&mut desk, Report::Discard(token.clone()));
         drop(desk);
         self.tell_observers(changed);
     }
 
     /// Whether the token was discarded, also while a caller waited for it.
+    ///
+    /// First the secret is remembered. Then the flag is set. Then `discard` returns. Therefore a caller that knows of
+    /// the discard sees the flag. A crowd that is woken needs no lock for this, as long as nothing was discarded.
     pub(crate) fn is_discarded(&self, token: &Token) -> bool {
-        lock(&self.desk).is_discarded(token)
+        self.has_discarded.load(Ordering::Acquire) && lock(&self.desk).is_discarded(token)
     }
 
     /// Whether there are reports that the machine does not know yet.
