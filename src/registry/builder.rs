@@ -331,9 +331,9 @@ impl<K: Key> TokenRegistryBuilder<K> {
         #[cfg_attr(not(feature = "shared"), allow(unused_mut))]
         let mut gate = Gate::new(gate, dice.u64(..));
         #[cfg(feature = "shared")]
-        if fleet.is_some() {
-            // No call before the store was asked.
-            gate.lend(Some(super::gate::Lent::default()));
+        if let Some(fleet) = &fleet {
+            // No call before the store has been asked.
+            gate.join_fleet(fleet.slots());
         }
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let common = Arc::new(Common {

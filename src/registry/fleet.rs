@@ -128,7 +128,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Records the gate's state. Must be called whenever that may have changed.
+    /// How many there are, for all processes.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// The gate stands so. To be called whenever that may have changed.
     pub(super) fn note(&self, (running, demand): (usize, usize)) {
         let held = self.held.load(Ordering::Relaxed);
         let wants_more = demand > held && !self.is_short.load(Ordering::Relaxed);

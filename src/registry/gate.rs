@@ -232,17 +232,28 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     #[cfg(feature = "shared")]
     pub(crate) fn lend(&mut self, lent: Option<Lent>) {
         self.lent = lent;
-        // A group has the same part of what is lent as of the own limit.
-        let GateSettings { calls, per_group, .. } = self.settings;
-        let slots = lent.map_or(calls, |lent| lent.slots.min(calls));
-        self.line.limit_groups(per_group.saturating_mul(slots) / calls.max(1));
+        let part = lent.map_or(self.settings.per_group, |lent| self.part_of(lent.reach));
+        self.line.limit_groups(part);
     }
 
-    /// How many calls are under way, and how many could be.
+    /// There are so many slots in the fleet. None is lent yet, and no call is made before.
+    #[cfg(feature = "shared")]
+    pub(crate) fn join_fleet(&mut self, slots: usize) {
+        self.line.expect_for_groups(self.part_of(slots));
+        self.lend(Some(Lent::default()));
+    }
+
+    /// A group has the same part of so many slots as of the own limit.
+    #[cfg(feature = "shared")]
+    fn part_of(&self, slots: usize) -> usize {
+        let GateSettings { calls, per_group, .. } = self.settings;
+        per_group.saturating_mul(slots.min(calls)) / calls.max(1)
+    }
+
+    /// How many calls are under way, and how many could be if the fleet lent all its slots.
     #[cfg(feature = "shared")]
     pub(crate) fn demand(&self) -> (usize, usize) {
-        let all = self.running + self.waiting.len();
-        (self.running, all.min(self.limit).max(self.running))
+        (self.running, self.line.useful.min(self.limit).max(self.running))
     }
 
     pub(crate) fn status(&self) -> GateStatus<E> {

@@ -23,8 +23,9 @@ pub struct SlotAsk {
 pub struct SlotAnswer {
     /// How many slots the process has, for [`SlotAsk::time`] from its request.
     pub held: usize,
-    /// How many slots each process would hold if all processes that want some had the same number. Zero: there are
-    /// more such processes than slots.
+    /// So many nobody holds, after this.
+    pub free: usize,
+    /// How many each process would hold if all of those who want some held as many. Zero: there are more of them than slots.
     pub share: usize,
     /// How many processes want some, including this one.
     pub owners: usize,
@@ -50,11 +51,12 @@ pub(super) fn ask(of: &mut HashMap<String, OfOwner>, ask: &SlotAsk, now: Duratio
     let share = ask.slots / owners.max(1);
     let is_short = |owner: &OfOwner| owner.held < owner.wanted && owner.held < share.max(1);
     let others_want = of.values().any(is_short);
-    let held = ask.wanted.min(ask.most).min(ask.slots.saturating_sub(others));
+    let left = ask.slots.saturating_sub(others);
+    let held = ask.wanted.min(ask.most).min(left);
     if ask.wanted > 0 {
         let until = now.saturating_add(ask.time);
         of.insert(ask.owner.clone(), OfOwner { held, wanted: ask.wanted, until });
     }
-    let answer = SlotAnswer { held, share, owners, others_want };
+    let answer = SlotAnswer { held, free: left - held, share, owners, others_want };
     (answer, held < before && others_want)
 }

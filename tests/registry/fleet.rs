@@ -125,12 +125,42 @@ async fn a_group_whose_calls_hang_leaves_slots_of_the_fleet_to_the_others() {
     hang.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
+#[actix::test]
+async fn a_process_takes_no_slots_that_the_limit_of_a_group_keeps_from_use() {
+    let fleet = Fleet::begin();
+    fleet.source.group(0..40, "crowd");
+    (0..40).for_each(|key| fleet.source.of(key).hold());
+    let tokens = fleet.process_with(16, |builder| builder.max_calls(16).max_calls_per_group(8));
+    let crowd = asks(&tokens, 0..40);
+    tokio::time::sleep(secs(3)).await;
+    // All that its limit allows, and not half of that.
+    assert_eq!(fleet.source.running(), 8);
+    assert_eq!(takes_free_slots(&fleet, 16).await, 8);
+    crowd.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[actix::test]
+async fn a_group_has_its_part_of_what_is_within_a_process_s_reach() {
+    let fleet = Fleet::begin();
+    fleet.source.group(0..40, "crowd");
+    (0..41).for_each(|key| fleet.source.of(key).hold());
+    holds(&fleet, 8).await;
+    let tokens = fleet.process_with(16, |builder| builder.max_calls(16).max_calls_per_group(8));
+    let mut crowd = asks(&tokens, 0..40);
+    tokio::time::sleep(secs(1)).await;
+    // The other process holds 8 of 16.
+    assert_eq!(fleet.source.running(), 4);
+    crowd.extend(asks(&tokens, 40..41));
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(fleet.source.running(), 5);
+    crowd.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 /// Another process, which shows no sign of life any more.
 async fn holds(fleet: &Fleet, slots: usize) {
-    let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();
     let owner = "dead".to_owned();
     let ask = SlotAsk { owner, wanted: slots, most: slots, slots, time: secs(10) };
-    assert_eq!(fleet.store.slots(&key, &ask).await.unwrap().held, slots);
+    assert_eq!(fleet.store.slots(&slots_of_calls(), &ask).await.unwrap().held, slots);
 }
 
 #[actix::test]
@@ -316,9 +346,8 @@ async fn a_registry_whose_first_arbiter_has_stopped_keeps_to_its_own_limit() {
 
 /// How many slots another process is given.
 async fn free_slots(fleet: &Fleet, slots: usize) -> usize {
-    let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();
     let ask = SlotAsk { owner: "another".to_owned(), wanted: slots, most: slots, slots, time: secs(10) };
-    let answer = fleet.store.slots(&key, &ask).await.unwrap();
+    let answer = fleet.store.slots(&slots_of_calls(), &ask).await.unwrap();
     assert!(!answer.others_want);
     assert_eq!(answer.share, slots, "nobody else wants slots");
     answer.held
@@ -396,7 +425,7 @@ async fn the_slots_are_kept_until_the_last_shard_without_a_handle_has_made_its_c
         drop(tokens);
         for key in keys {
             fleet.source.of(key).release();
-            tokio::time::sleep(secs(2)).await;
+            tokio::time::sleep(millis(200)).await;
             let free = takes_free_slots(&fleet, SLOTS).await;
             assert!(free + fleet.source.running() <= SLOTS, "{free} free, {} run", fleet.source.running());
         }
@@ -426,9 +455,8 @@ async fn a_process_that_is_shut_down_while_it_asks_or_has_no_slot_is_forgotten()
     let caller = asks(&tokens, 1..2);
     tokio::time::sleep(secs(1)).await;
     tokens.shutdown().await;
-    let key = SharedKey::new("auth", [("slots", "of a registry's calls")]).unwrap();
     let ask = SlotAsk { owner: "dead".to_owned(), wanted: 2, most: 2, slots: 2, time: secs(10) };
-    assert_eq!(fleet.store.slots(&key, &ask).await.unwrap().share, 2);
+    assert_eq!(fleet.store.slots(&slots_of_calls(), &ask).await.unwrap().share, 2);
     drop(caller);
 }
 

@@ -196,8 +196,12 @@ impl<K: Key> Run<K> {
         self.fleet.is_short.store(is_short, Ordering::Relaxed);
         self.fleet.gives_back.store(answer.held > cap, Ordering::Relaxed);
         self.fleet.held.store(answer.held, Ordering::Relaxed);
-        self.lend(answer.held.min(cap), is_short, sent);
-        // If the answer to the subscription does not come, the lease must not be lost.
+        let slots = answer.held.min(cap);
+        // What is free is the others' who want it.
+        let free = if answer.others_want { 0 } else { answer.free };
+        let until = sent.saturating_add(self.fleet.lease);
+        self.common.lend(Some(Lent { slots, reach: slots.saturating_add(free), until, is_short }));
+        // An answer to the listening that does not come must not cost the lease.
         let next = sent.saturating_add(TICK.min(self.fleet.lease / 3));
         self.listen(is_short, next.saturating_sub(self.now())).await;
         if gave_all_back {
@@ -235,12 +239,7 @@ impl<K: Key> Run<K> {
         doubled(TICK, self.failures, LONGEST)
     }
 
-    fn lend(&self, slots: usize, is_short: bool, sent: Duration) {
-        let until = sent.saturating_add(self.fleet.lease);
-        self.common.lend(Some(Lent { slots, until, is_short }));
-    }
-
-    /// Waits until the time is over, or a change wakes it, and at least for the minimum time.
+    /// Until the time is over, or something stirs; never less than the gap.
     async fn wait(&mut self, time: Duration) {
         tokio::time::sleep(GAP.min(time)).await;
         let rest = tokio::time::sleep(time.saturating_sub(GAP));

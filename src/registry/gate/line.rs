@@ -18,7 +18,11 @@ pub(super) const RANKS: [Rank; 2] = [Rank::Urgent, Rank::Ahead];
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     per_group: usize,
-    /// The groups with waiting keys or calls under way.
+    /// How many calls a group may have at once at most, whatever [`limit_groups`](Self::limit_groups) says later.
+    most: usize,
+    /// How many calls could be under way if each group had as many as that.
+    pub(super) useful: usize,
+    /// Those who wait or have calls under way.
     pub(super) groups: BTreeMap<u64, Group>,
     /// Rank, group, number.
     pub(super) places: BTreeSet<(Rank, u64, u64)>,
@@ -36,6 +40,8 @@ pub(super) struct Group {
     pub(super) running: usize,
     waiting: [usize; 2],
     turns: [Option<u64>; 2],
+    /// Its part of all that are useful.
+    useful: usize,
 }
 
 impl Group {
@@ -48,6 +54,8 @@ impl Line {
     pub(super) fn new(per_group: usize) -> Self {
         Self {
             per_group: per_group.max(1),
+            most: per_group.max(1),
+            useful: 0,
             groups: BTreeMap::new(),
             places: BTreeSet::new(),
             turns: BTreeMap::new(),
@@ -68,6 +76,12 @@ impl Line {
         for group in groups {
             self.settle(group);
         }
+    }
+
+    /// A group will never have more calls at once than so many; at least one. To be said before anybody joins.
+    #[cfg(feature = "shared")]
+    pub(super) fn expect_for_groups(&mut self, most: usize) {
+        self.most = most.max(1);
     }
 
     pub(super) fn join(&mut self, rank: Rank, group: u64, number: u64) {
@@ -134,7 +148,7 @@ impl Line {
         (all, own)
     }
 
-    /// Gives the group the turns that it may have, takes the others from it, and forgets it when it is idle.
+    /// Gives the group the turns that it may have, takes the others from it, counts it, and forgets it when it is idle.
     fn settle(&mut self, group: u64) {
         let Some(entry) = self.groups.get_mut(&group) else { return };
         for rank in RANKS {
@@ -148,6 +162,9 @@ impl Line {
                 self.turns.remove(&(rank, turn));
             }
         }
+        let could_begin = entry.waiting.iter().sum::<usize>().min(self.most.saturating_sub(entry.running));
+        self.useful -= std::mem::replace(&mut entry.useful, entry.running + could_begin);
+        self.useful += entry.useful;
         if entry.is_idle() {
             self.groups.remove(&group);
         }

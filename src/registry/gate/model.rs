@@ -195,6 +195,12 @@ impl State {
         (0..KEYS).all(|other| GROUPS[other] != GROUPS[key] || self.flying[other].is_none())
     }
 
+    /// It has a call, or stands in a line.
+    fn is_useful(&self, key: usize) -> bool {
+        let is_in_line = |waiting: &Waiting<usize>| waiting.ask.who == key && !waiting.is_parked;
+        self.flying[key].is_some() || self.gate.waiting.values().any(is_in_line)
+    }
+
     fn breaks(&mut self, law: &'static str) {
         self.breach = self.breach.or(Some(law));
     }
@@ -367,6 +373,12 @@ impl State {
         self.require(self.gate.running == calls, "no permit is lost");
         self.require(self.gate.waiting.len() == self.waits.iter().flatten().count(), "no place is lost");
         self.require((1..=CALLS).contains(&self.gate.limit), "the limit stays in its bounds");
+        // A group may have one call.
+        let mut useful: Vec<u64> =
+            (0..KEYS).filter(|key| self.is_useful(*key)).map(|key| GROUPS[key]).collect();
+        useful.sort_unstable();
+        useful.dedup();
+        self.require(self.gate.line.useful == useful.len(), "calls that could be made are counted");
         for key in (0..KEYS).filter(|key| self.waits[*key].is_some()).collect::<Vec<_>>() {
             self.require(!self.is_closed(), "nobody waits while it is closed");
             self.require(!self.is_client_closed(CLIENTS[key]), "nobody waits for a closed client");

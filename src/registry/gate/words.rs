@@ -90,6 +90,8 @@ pub(crate) struct Permit {
 pub(crate) struct Lent {
     /// The number of calls at once.
     pub(crate) slots: usize,
+    /// So many could be this process's now: those, and those that nobody holds.
+    pub(crate) reach: usize,
     /// On the boot clock.
     pub(crate) until: Duration,
     /// The process wants more, and there are no more.

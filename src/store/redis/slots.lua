@@ -3,7 +3,7 @@
 -- KEYS[1] slots   hash   by the names of processes: "<held>:<wanted>:<milliseconds since 1970 of its end>"
 -- ARGV[1] the asker   ARGV[2] how many it could use   ARGV[3] how many it takes at most   ARGV[4] how many there are
 -- ARGV[5] for how many milliseconds   ARGV[6] the channel for the news
--- Returns {held, share, how many processes want some, 1 if others want}.
+-- Returns {held, how many are free after this, share, how many processes want some, 1 if others want}.
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,7 +42,8 @@ for _, other in ipairs(others) do
   end
 end
 
-local held = math.max(math.min(wanted, tonumber(ARGV[3]), slots - taken), 0)
+local left = math.max(slots - taken, 0)
+local held = math.min(wanted, tonumber(ARGV[3]), left)
 if wanted > 0 then
   redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:%.0f:%.0f', held, wanted, clock + ARGV[5]))
   redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[5])))
@@ -54,4 +55,4 @@ end
 if held < before and others_want == 1 then
   redis.call('PUBLISH', ARGV[6], 'slots')
 end
-return {held, share, owners, others_want}
+return {held, left - held, share, owners, others_want}

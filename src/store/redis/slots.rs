@@ -12,8 +12,10 @@ impl RedisStore {
         let mut script = self.0.scripts.slots.prepare_invoke();
         script.key(self.place(key, "slots")).arg(&ask.owner).arg(ask.wanted).arg(ask.most).arg(ask.slots);
         script.arg(millis(ask.time)).arg(self.channel(key));
-        let (held, share, owners, others_want) = self.run::<(usize, usize, usize, u8)>(script).await?;
-        // For any answer of the store, a process uses at most the requested number.
-        Ok(SlotAnswer { held: held.min(ask.most), share, owners, others_want: others_want == 1 })
+        let answer = self.run::<(usize, usize, usize, usize, u8)>(script).await?;
+        let (held, free, share, owners, others_want) = answer;
+        // Whatever the store says, it gives nobody more than was asked for.
+        let held = held.min(ask.most);
+        Ok(SlotAnswer { held, free, share, owners, others_want: others_want == 1 })
     }
 }
