@@ -278,6 +278,13 @@ impl BuildError {
         self
     }
 
+    /// Says that the text comes from this variable of the environment.
+    #[cfg(feature = "http")]
+    pub(crate) fn of_variable(self, name: &str) -> Self {
+        let message = format!("{} (from the environment variable {name})", self.message);
+        Self { message: message.into(), ..self }
+    }
+
     /// The table of a settings file in which the setting stands, as far as it is known: of a link in a chain, the way to it
     /// (`authorization.subject`). `None` for a setting that stands in no table, or in code.
     pub fn table(&self) -> Option<&str> {

@@ -74,8 +74,7 @@ impl ExecCredential {
 
 impl TokenSource for ExecCredential {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let limit = cx.time_left().map_or(self.timeout, |left| left.min(self.timeout));
-        let output = self.program.run(limit).await?;
+        let output = self.program.run(self.timeout, cx.time_left()).await?;
         let mut redactor = self.redactor.clone();
         answer::hide(&mut redactor, &output.stdout);
         if !output.is_success {

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::Value;
+use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::middleware::BearerAuth;
 use tokenflight::middleware::tower::KeptBody;
 use tokenflight::oauth::{Client, DpopKey};
@@ -183,7 +184,7 @@ async fn the_age_of_an_answer_is_added_to_its_date() {
     for adaptor in ADAPTORS {
         let stage = stage().await;
         let hour = std::time::Duration::from_secs(3_600);
-        let date = httpdate::fmt_http_date(std::time::SystemTime::now() - hour);
+        let date = httpdate::fmt_http_date(SystemClock.now().wall - hour);
         let old = Reply::json(200, "").with_header("Date", date).with_header("Age", "3600");
         stage.api.then(old).then(Reply::json(200, ""));
         for _ in 0..2 {

@@ -322,6 +322,9 @@ fn settings_that_cannot_work_are_refused_by_name() {
         "role_session_name",
     );
     assert_field(aws().container_token_file(&file).build(), "container_token_file");
+    let role = aws().role(ARN, &file).region("eu-test-1");
+    assert_field(role.container_token_file(&file).build(), "container_token_file");
+    assert_field(aws().imds_url(here).role_session_name("app").build(), "role_session_name");
     assert_field(Metadata::aws_web_identity("").imds_url(here).build(), "audience");
     assert_field(Metadata::aws_web_identity("a".repeat(1_001)).imds_url(here).build(), "audience");
     let eleven = (0..10).fold(aws(), |aws, number| aws.audience(format!("api-{number}")));

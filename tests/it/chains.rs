@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::oauth::Client;
 use tokenflight::source::{BoxSource, FileToken, JsonEndpoint, Vault};
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply, fakes};
@@ -165,7 +166,7 @@ async fn a_refusal_of_a_link_is_one_for_those_behind_it_and_quotes_no_token() {
 
 /// A JWT of the system clock that lasts 600 s.
 fn jwt() -> String {
-    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let exp = SystemClock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
     let part = |json: String| URL_SAFE_NO_PAD.encode(json);
     format!("{}.{}.c2ln", part(r#"{"alg":"none"}"#.into()), part(format!(r#"{{"exp":{exp}}}"#)))
 }
@@ -181,7 +182,7 @@ async fn an_exchanged_token_lasts_no_longer_than_that_of_its_subject() {
     for (subject, stated, lasts) in [
         (of(plain.clone().with_lifetime(secs(600))), Some(3_600), 600),
         (of(plain.clone().with_lifetime(secs(600))), Some(60), 60),
-        (of(plain.clone().with_expires_at(SystemTime::now() + secs(600))), Some(3_600), 600),
+        (of(plain.clone().with_expires_at(SystemClock.now().wall + secs(600))), Some(3_600), 600),
         (kept(plain.clone().with_lifetime(secs(600))), Some(3_600), 600),
         (of(Token::new(jwt())), Some(3_600), 600),
         (of(Token::new(jwt()).with_lifetime(secs(50))), Some(3_600), 50),

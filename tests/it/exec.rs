@@ -126,6 +126,33 @@ async fn too_much_output_ends_the_program_at_once() {
     assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
 }
 
+/// A helper may leave a process behind, such as a cache, which holds its standard error open.
+#[actix::test]
+async fn a_process_that_a_program_leaves_behind_does_not_delay_its_token() {
+    let folder = Folder::new();
+    let pid = folder.path().join("pid");
+    let script = "sleep 600 >/dev/null & echo $! > \"$0\"; echo odd >&2; printf '{\"token\":\"abc\"}'";
+    let program = plain_shell(script).arg(pid.to_str().unwrap()).timeout(secs(60));
+    assert_eq!(run(program.clone()).await.unwrap().secret(), "abc");
+    let failing = plain_shell(&format!("{script}; exit 3")).arg(pid.to_str().unwrap()).timeout(secs(60));
+    let error = run(failing).await.unwrap_err().to_string();
+    assert!(error.contains("exit status: 3") && error.contains("odd"), "{error}");
+}
+
+#[actix::test]
+async fn an_error_names_the_limit_that_ran_out_and_the_folder_that_is_not_there() {
+    let slow = plain_shell("exec sleep 600").build().unwrap();
+    let cx = FetchContext::new(Reason::First);
+    let deadline = cx.clock().now().boot + Duration::from_millis(200);
+    let error = slow.fetch(cx.with_deadline(deadline)).await.unwrap_err().to_string();
+    assert!(
+        error.contains("(the time that was left for the attempt)") && !error.contains("`timeout`"),
+        "{error}"
+    );
+    let error = run(plain_shell("true").folder("/not/there")).await.unwrap_err();
+    assert!(error.is_terminal() && error.to_string().contains("`folder`"), "{error}");
+}
+
 /// Whether a process of this number runs. A zombie does not.
 fn runs(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -182,6 +209,9 @@ fn settings_are_checked_and_read_from_a_file() {
     assert_eq!(field(shell("a").timeout(Duration::ZERO)), "timeout");
     assert_eq!(field(shell("a").api_version("v1")), "api_version");
     assert_eq!(field(shell("a").cluster(serde_json::json!("x"))), "cluster");
+    assert_eq!(field(plain_shell("a").cluster(serde_json::json!({}))), "cluster");
+    assert_eq!(field(plain_shell("a").api_version("client.authentication.k8s.io/v1")), "api_version");
+    assert_eq!(field(shell("a").folder("")), "folder");
     let read = |text: &str| serde_json::from_str::<ExecCredentialBuilder>(text);
     let settings = r#"{"command":"helper","args":["--quiet"],"env":{"PASSWORD":"s3cret"},"format":"plain","timeout":"3s"}"#;
     let builder = read(settings).unwrap();

@@ -351,6 +351,9 @@ async fn an_error_of_a_metadata_server_says_what_it_was_asked_and_no_token() {
 #[test]
 fn settings_are_checked_and_read_from_a_file() {
     assert_field(Metadata::gcp().account("a/b").build(), "account");
+    assert_field(Metadata::gcp().account("..").build(), "account");
+    assert_field(Metadata::gcp().account(".").build(), "account");
+    assert_field(Metadata::gcp().audience(" ").build(), "audience");
     assert_field(Metadata::gcp().scope(" ").build(), "scope");
     assert_field(Metadata::gcp().audience("").build(), "audience");
     assert_field(Metadata::gcp().audience("a").scope("b").build(), "scope");
@@ -370,6 +373,17 @@ fn settings_are_checked_and_read_from_a_file() {
     assert_field(Metadata::azure_imds("a").client_id("b").object_id("c").build(), "object_id");
     assert_field(Metadata::azure_arc("a").folder("tokens").build(), "folder");
     assert_field(Metadata::azure_arc("a").base_url("http://10.0.0.1").build(), "base_url");
+
+    let secret = "http://user:s3cret@127.0.0.1:1";
+    let aws = Metadata::aws_web_identity("a").imds_url(secret).sts_url(secret).container_url(secret);
+    for shown in [
+        format!("{:?}", Metadata::gcp().base_url(secret)),
+        format!("{:?}", Metadata::azure_imds("a").base_url(secret)),
+        format!("{:?}", Metadata::azure_arc("a").base_url(secret)),
+        format!("{aws:?}"),
+    ] {
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
 
     let gcp = r#"{"account":"a@b.example","scope":"c","base_url":"http://127.0.0.1:1","timeout":"1s"}"#;
     serde_json::from_str::<GcpMetadataBuilder>(gcp).unwrap().build().unwrap();

@@ -147,6 +147,16 @@ impl ExecCredentialBuilder {
         if timeout.is_zero() {
             return Err(BuildError::new("timeout", "is zero: no program is that fast"));
         }
+        if self.folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(BuildError::new("folder", "is empty: leave it out for the folder of this process"));
+        }
+        if self.format == ExecFormat::Plain {
+            let unused = [("api_version", self.api_version.is_some()), ("cluster", self.cluster.is_some())];
+            if let Some((field, _)) = unused.into_iter().find(|(_, is_set)| *is_set) {
+                let message = "has no effect with `format = \"plain\"`: leave it out, or leave out `format`";
+                return Err(BuildError::new(field, message));
+            }
+        }
         let redactor = self.redactor();
         let api_version = self.api_version.take().unwrap_or_else(|| API_VERSION.to_owned());
         if self.format == ExecFormat::Kubernetes {

@@ -5,9 +5,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::{ExitStatus, Stdio};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -20,6 +19,9 @@ use crate::secret::Secret;
 
 /// In bytes, of the standard output. More is an error.
 const LONGEST_OUTPUT: usize = 64 * 1024;
+/// The longest wait for the standard error after the program's end: a process that the program has left behind may hold
+/// it open.
+const LATE: Duration = Duration::from_millis(100);
 /// In bytes, of the standard error. More is read and dropped, so that the program can continue.
 const LONGEST_ERROR: usize = 4 * 1024;
 
@@ -58,11 +60,16 @@ impl Program {
         }
     }
 
-    /// Starts the program and waits for its end, up to this limit.
-    pub(super) async fn run(&self, limit: Duration) -> Result<Output, SourceError> {
+    /// Starts the program and waits for its end: up to `timeout`, and for as much of it as is `left` for the attempt.
+    pub(super) async fn run(&self, timeout: Duration, left: Option<Duration>) -> Result<Output, SourceError> {
+        let (limit, name) = match left.filter(|left| *left < timeout) {
+            Some(left) => (left, "the time that was left for the attempt"),
+            None => (timeout, "`timeout`"),
+        };
+        let shown = Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         let mut running = Running(self.start()?);
         let Ok(ended) = tokio::time::timeout(limit, self.output(&mut running.0)).await else {
-            let message = format!("{} took longer than {limit:?} (`timeout`), and was killed", self.shown());
+            let message = format!("{} took longer than {shown:?} ({name}), and was killed", self.shown());
             return Err(SourceError::timed_out(message));
         };
         ended
@@ -78,6 +85,12 @@ impl Program {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
         if let Some(folder) = &self.folder {
+            if !folder.is_dir() {
+                let shown = crate::secret::path::shown(folder);
+                let message =
+                    format!("{} cannot be started in {shown}: it is no folder; check `folder`", self.shown());
+                return Err(SourceError::terminal(message));
+            }
             command.current_dir(folder);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -94,19 +107,32 @@ impl Program {
     }
 
     async fn output(&self, child: &mut Child) -> Result<Output, SourceError> {
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (stdout, stderr) =
-            both(read(stdout, LONGEST_OUTPUT, false), read(stderr, LONGEST_ERROR, true)).await;
-        let failed = |error: io::Error| {
-            SourceError::transient(format!("the output of {} cannot be read: {error}", self.shown()))
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (mut stdout, mut stderr) = (buffer(LONGEST_OUTPUT), buffer(LONGEST_ERROR));
+        let ended = {
+            let end = async {
+                let is_whole = read(out, &mut stdout, LONGEST_OUTPUT, false).await?;
+                if is_whole { child.wait().await.map(Some) } else { Ok(None) }
+            };
+            let mut errors = pin!(read(err, &mut stderr, LONGEST_ERROR, true));
+            let (ended, has_errors) = beside(end, errors.as_mut()).await;
+            if !has_errors && matches!(ended, Ok(Some(_))) {
+                let _ = tokio::time::timeout(LATE, errors).await;
+            }
+            ended
         };
-        let ((stdout, is_whole), (stderr, _)) = (stdout.map_err(failed)?, stderr.map_err(failed)?);
-        if !is_whole {
-            let message = format!("{} wrote more than {LONGEST_OUTPUT} bytes", self.shown());
-            return Err(SourceError::transient(message));
+        match ended {
+            Ok(Some(status)) => {
+                Ok(Output { is_success: status.success(), status: described(status), stdout, stderr })
+            }
+            Ok(None) => {
+                let message = format!("{} wrote more than {LONGEST_OUTPUT} bytes", self.shown());
+                Err(SourceError::transient(message))
+            }
+            Err(error) => {
+                Err(SourceError::transient(format!("the output of {} cannot be read: {error}", self.shown())))
+            }
         }
-        let status = child.wait().await.map_err(failed)?;
-        Ok(Output { is_success: status.success(), status: described(status), stdout, stderr })
     }
 }
 
@@ -115,54 +141,43 @@ fn described(status: ExitStatus) -> String {
     printable(&status.to_string(), 60)
 }
 
-/// Reads both outputs. If the standard output is too long, the rest is not awaited.
-async fn both(stdout: impl Future<Output = Read>, stderr: impl Future<Output = Read>) -> (Read, Read) {
-    let (mut stdout, mut stderr) = (pin!(stdout), pin!(stderr));
-    let (mut out, mut err) = (None, None);
+/// Polls `other` until `main` has ended. Returns whether `other` has ended too.
+async fn beside<T, U>(
+    main: impl Future<Output = T>,
+    mut other: Pin<&mut impl Future<Output = U>>,
+) -> (T, bool) {
+    let (mut main, mut has_ended) = (pin!(main), false);
     poll_fn(|task| {
-        if out.is_none()
-            && let Poll::Ready(read) = stdout.as_mut().poll(task)
-        {
-            out = Some(read);
-        }
-        if err.is_none()
-            && let Poll::Ready(read) = stderr.as_mut().poll(task)
-        {
-            err = Some(read);
-        }
-        let is_cut = matches!(&out, Some(Ok((_, false)) | Err(_)));
-        if is_cut && err.is_none() {
-            err = Some(Ok((Zeroizing::default(), false)));
-        }
-        match (out.take(), err.take()) {
-            (Some(out), Some(err)) => Poll::Ready((out, err)),
-            (some_out, some_err) => {
-                (out, err) = (some_out, some_err);
-                Poll::Pending
-            }
-        }
+        has_ended = has_ended || other.as_mut().poll(task).is_ready();
+        main.as_mut().poll(task).map(|ended| (ended, has_ended))
     })
     .await
 }
 
-type Read = io::Result<(Zeroizing<Vec<u8>>, bool)>;
+fn buffer(size: usize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(size))
+}
 
-/// Reads up to the limit. Returns the bytes, and whether they are all. If `drained`, the rest after the limit is
+/// Reads up to the limit into `kept`. Returns whether these are all bytes. If `drained`, the rest after the limit is
 /// read and dropped.
-async fn read(from: Option<impl AsyncRead + Unpin>, limit: usize, drained: bool) -> Read {
-    let (mut kept, mut is_whole) = (Zeroizing::new(Vec::with_capacity(limit)), true);
-    let Some(mut from) = from else { return Ok((kept, true)) };
-    let mut buffer = Zeroizing::new(vec![0; 4096]);
+async fn read(
+    from: Option<impl AsyncRead + Unpin>,
+    kept: &mut Zeroizing<Vec<u8>>,
+    limit: usize,
+    drained: bool,
+) -> io::Result<bool> {
+    let Some(mut from) = from else { return Ok(true) };
+    let (mut buffer, mut is_whole) = (Zeroizing::new(vec![0; 4096]), true);
     loop {
         let count = from.read(&mut buffer).await?;
         if count == 0 {
-            return Ok((kept, is_whole));
+            return Ok(is_whole);
         }
         let room = (limit - kept.len()).min(count);
         kept.extend_from_slice(&buffer[..room]);
         is_whole &= room == count;
         if !is_whole && !drained {
-            return Ok((kept, false));
+            return Ok(false);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! AWS: a JWT for the identity of an instance, a container or a pod.
 
 mod builder;
+mod environment;
 mod keys;
 pub(crate) mod sign;
 mod sts;

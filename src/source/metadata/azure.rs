@@ -35,7 +35,9 @@ pub struct AzureImds {
 settings! {
     /// The settings of [`AzureImds`], from code or by serde from a file. In a file `resource` is required, and
     /// durations are written like `"3s"`.
-    #[derive(Clone, Debug)]
+    ///
+    /// `Debug` hides the URL.
+    #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct AzureImdsBuilder {
         resource: String,
@@ -130,6 +132,18 @@ impl TokenSource for AzureImds {
         if !self.is_named {
             part(UNNAMED, "whose identity this machine has (`client_id` names it)");
         }
+    }
+}
+
+impl fmt::Debug for AzureImdsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AzureImdsBuilder")
+            .field("resource", &self.resource)
+            .field("client_id", &self.client_id)
+            .field("object_id", &self.object_id)
+            .field("resource_id", &self.resource_id)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

@@ -49,7 +49,9 @@ pub struct AzureArc {
 settings! {
     /// The settings of [`AzureArc`], from code or by serde from a file. In a file `resource` is required, and
     /// durations are written like `"3s"`.
-    #[derive(Clone, Debug)]
+    ///
+    /// `Debug` hides the URL.
+    #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct AzureArcBuilder {
         resource: String,
@@ -211,6 +213,15 @@ impl TokenSource for AzureArc {
         part("metadata", "azure_arc");
         self.server.identify(part);
         part(UNNAMED, "whose identity this machine has");
+    }
+}
+
+impl fmt::Debug for AzureArcBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AzureArcBuilder")
+            .field("resource", &self.resource)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

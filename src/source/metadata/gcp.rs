@@ -43,7 +43,9 @@ pub struct GcpMetadata {
 settings! {
     #![serde(default)]
     /// The settings of [`GcpMetadata`], from code or by serde from a file. Durations are written like `"3s"`.
-    #[derive(Clone, Debug, Default)]
+    ///
+    /// `Debug` hides the URL.
+    #[derive(Clone, Default)]
     #[must_use = "it does nothing until it is built"]
     pub struct GcpMetadataBuilder {
         account: Option<String>,
@@ -94,7 +96,9 @@ impl GcpMetadataBuilder {
     pub fn build(self) -> Result<GcpMetadata, BuildError> {
         let account = self.account.as_deref().unwrap_or("default");
         let is_email = |char: char| char.is_ascii_alphanumeric() || "@.-_+:".contains(char);
-        if account.is_empty() || !account.chars().all(is_email) {
+        // A name of dots alone would be folded away as a part of the path.
+        let is_dots = account.trim_matches('.').is_empty();
+        if is_dots || !account.chars().all(is_email) {
             let message =
                 "is no email address of a service account; leave it out for the machine's first one";
             return Err(BuildError::new("account", message));
@@ -107,7 +111,7 @@ impl GcpMetadataBuilder {
             (Some(_), Some(_)) => {
                 return Err(BuildError::new("scope", "excludes `audience`: an identity token has no scopes"));
             }
-            (Some(audience), None) if audience.is_empty() => {
+            (Some(audience), None) if audience.trim().is_empty() => {
                 return Err(BuildError::new("audience", "is empty: leave it out for an access token"));
             }
             (Some(audience), None) => ("identity", vec![("audience", audience.as_str()), ("format", "full")]),
@@ -168,6 +172,17 @@ impl TokenSource for GcpMetadata {
         if !self.is_named {
             part(UNNAMED, "whose identity this machine has (`account` names it)");
         }
+    }
+}
+
+impl fmt::Debug for GcpMetadataBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcpMetadataBuilder")
+            .field("account", &self.account)
+            .field("scope", &self.scope)
+            .field("audience", &self.audience)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

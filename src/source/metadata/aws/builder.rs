@@ -1,9 +1,10 @@
 //! The settings of AWS' web identity tokens.
 
-use std::env;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::environment::{Stated, path};
 use super::keys::{Bearer, Origin, container_endpoint, is_name};
 use super::sts::Sts;
 use super::{AwsWebIdentity, SHORTEST, is_region};
@@ -24,7 +25,9 @@ const CONTAINER: &str = "http://169.254.170.2";
 settings! {
     /// The settings of [`AwsWebIdentity`], from code or by serde from a file. In a file `audience` is required, a
     /// string or a list, and durations are written like `"15m"`.
-    #[derive(Clone, Debug)]
+    ///
+    /// `Debug` hides the URLs.
+    #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct AwsWebIdentityBuilder {
         #[serde(deserialize_with = "one_or_more")]
@@ -166,13 +169,14 @@ impl AwsWebIdentityBuilder {
         let transport = Transport::new(HttpClient::new(HttpSettings::default())?, limits)?;
         let is_named = self.role_arn.is_some();
         let origin = self.origin(&transport)?;
-        let region = self.region.take().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+        let region = Stated::find("region", self.region.take(), &["AWS_REGION", "AWS_DEFAULT_REGION"])?;
         let sts = match region {
-            Some(region) if is_region(&region) => {
-                Some(Sts::new(transport.clone(), self.sts_url.as_deref(), &region)?)
+            Some(region) if is_region(&region.text) => {
+                Some(Sts::new(transport.clone(), self.sts_url.as_deref(), &region.text)?)
             }
-            Some(_) => {
-                return Err(BuildError::new("region", "is no name of a region, such as \"eu-central-1\""));
+            Some(region) => {
+                let error = BuildError::new("region", "is no name of a region, such as \"eu-central-1\"");
+                return Err(region.refused(error));
             }
             None if matches!(origin, Origin::Instance { .. }) => {
                 // The address is checked now. The name is resolved later.
@@ -227,18 +231,30 @@ impl AwsWebIdentityBuilder {
             return Err(BuildError::new(second, message));
         }
         let is_from_environment = first.is_none();
+        let (mut arn, mut container) =
+            (self.role_arn.take().map(Stated::set), self.container_url.take().map(Stated::set));
         if is_from_environment {
-            self.role_arn = set("AWS_ROLE_ARN").filter(|_| set("AWS_WEB_IDENTITY_TOKEN_FILE").is_some());
-            if self.role_arn.is_some() {
-                self.web_identity_token_file = set("AWS_WEB_IDENTITY_TOKEN_FILE").map(Into::into);
-            } else {
-                self.container_url = container_in_environment();
+            self.web_identity_token_file = path("AWS_WEB_IDENTITY_TOKEN_FILE");
+            if self.web_identity_token_file.is_some() {
+                arn = Stated::variable("role_arn", "AWS_ROLE_ARN")?;
+            }
+            if arn.is_none() {
+                self.web_identity_token_file = None;
+                container = container_in_environment()?;
             }
         }
-        if self.role_arn.is_some() || self.web_identity_token_file.is_some() {
-            return self.role_origin();
+        if arn.is_some() || self.web_identity_token_file.is_some() {
+            if self.container_token_file.is_some() {
+                let message = "has no effect beside a role: leave it out, or name a `container_url`";
+                return Err(BuildError::new("container_token_file", message));
+            }
+            return self.role_origin(arn);
         }
-        match self.container_url.take() {
+        if self.role_session_name.is_some() {
+            let message = "has no effect without a role: leave it out, or name a `role_arn`";
+            return Err(BuildError::new("role_session_name", message));
+        }
+        match container {
             Some(url) => self.container_origin(&url, transport, is_from_environment),
             None if self.container_token_file.is_some() => {
                 Err(BuildError::new("container_token_file", "needs a `container_url` beside it"))
@@ -251,19 +267,22 @@ impl AwsWebIdentityBuilder {
         }
     }
 
-    fn role_origin(&mut self) -> Result<Origin, BuildError> {
-        let (Some(arn), Some(path)) = (self.role_arn.take(), self.web_identity_token_file.take()) else {
+    fn role_origin(&mut self, arn: Option<Stated>) -> Result<Origin, BuildError> {
+        let (Some(arn), Some(path)) = (arn, self.web_identity_token_file.take()) else {
             let message = "and `web_identity_token_file` belong together: one of them is missing";
             return Err(BuildError::new("role_arn", message));
         };
-        if !arn.starts_with("arn:") || arn.contains(|char: char| char.is_whitespace() || char.is_control()) {
-            return Err(BuildError::new("role_arn", "is no ARN of a role (arn:aws:iam::ACCOUNT:role/NAME)"));
+        let has_space = arn.text.contains(|char: char| char.is_whitespace() || char.is_control());
+        if !arn.text.starts_with("arn:") || has_space {
+            let message = "is no ARN of a role (arn:aws:iam::ACCOUNT:role/NAME)";
+            return Err(arn.refused(BuildError::new("role_arn", message)));
         }
-        let name = self.role_session_name.take().or_else(|| set("AWS_ROLE_SESSION_NAME"));
-        let session_name = name.unwrap_or_else(|| "tokenflight".to_owned());
-        if !(2..=64).contains(&session_name.len()) || !is_name(&session_name) {
+        let name = self.role_session_name.take();
+        let name = Stated::find("role_session_name", name, &["AWS_ROLE_SESSION_NAME"])?;
+        let name = name.unwrap_or_else(|| Stated::set("tokenflight".to_owned()));
+        if !(2..=64).contains(&name.text.len()) || !is_name(&name.text) {
             let message = "is not 2 to 64 letters, digits and `+=,.@_-`, which is what AWS takes";
-            return Err(BuildError::new("role_session_name", message));
+            return Err(name.refused(BuildError::new("role_session_name", message)));
         }
         let shown = crate::secret::path::shown(&path);
         let file = FromFiles::new(vec![path], move |parts| {
@@ -276,34 +295,46 @@ impl AwsWebIdentityBuilder {
         });
         let file = file
             .map_err(|what| BuildError::new("web_identity_token_file", format!("cannot be used: {what}")))?;
-        Ok(Origin::Role { arn, session_name, file })
+        Ok(Origin::Role { arn: arn.text, session_name: name.text, file })
     }
 
     fn container_origin(
         &mut self,
-        url: &str,
+        url: &Stated,
         transport: &Transport,
         is_from_environment: bool,
     ) -> Result<Origin, BuildError> {
-        let endpoint = container_endpoint(url)?;
+        let endpoint = container_endpoint(&url.text).map_err(|error| url.refused(error))?;
         transport.check(&endpoint)?;
         let mut token = self.container_token_file.take().map(Bearer::File);
         if token.is_none() && is_from_environment {
-            let file = set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| Bearer::File(path.into()));
+            token = path("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(Bearer::File);
+        }
+        if token.is_none() && is_from_environment {
             let name = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
-            let value = || set(name).map(|text| Bearer::of_variable(name, &text)).transpose();
-            token = file.map_or_else(value, |file| Ok(Some(file)))?;
+            let text = Stated::variable("container_token_file", name)?;
+            token = text.map(|stated| Bearer::of_variable(name, &stated.text)).transpose()?;
         }
         Ok(Origin::Container { transport: transport.clone(), endpoint, token })
     }
 }
 
-/// An environment variable that is neither missing nor empty.
-fn set(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.trim().is_empty())
+fn container_in_environment() -> Result<Option<Stated>, BuildError> {
+    let relative = Stated::variable("container_url", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")?;
+    match relative {
+        Some(path) => Ok(Some(Stated { text: format!("{CONTAINER}{}", path.text), ..path })),
+        None => Stated::variable("container_url", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    }
 }
 
-fn container_in_environment() -> Option<String> {
-    let relative = set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
-    relative.or_else(|| set("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+impl fmt::Debug for AwsWebIdentityBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsWebIdentityBuilder")
+            .field("audience", &self.audience)
+            .field("lifetime", &self.lifetime)
+            .field("region", &self.region)
+            .field("role_arn", &self.role_arn)
+            .field("role_session_name", &self.role_session_name)
+            .finish_non_exhaustive()
+    }
 }
