@@ -408,12 +408,13 @@ fn a_thread_of_its_own_gives_its_slots_back_when_the_last_handle_has_gone() {
 
 #[actix::test]
 async fn the_slots_are_kept_until_the_last_shard_without_a_handle_has_made_its_calls() {
-    const SLOTS: usize = 12;
+    const KEYS: u32 = 12;
+    const SLOTS: usize = KEYS as usize;
     tokio::time::pause();
     // Which shard is the last to have a call is random.
     for _ in 0..8 {
         let fleet = Fleet::another();
-        let keys = 0..SLOTS as u32;
+        let keys = 0..KEYS;
         keys.clone().for_each(|key| fleet.source.of(key).hold());
         let calls = FleetCalls::new(fleet.store.clone(), "auth", SLOTS);
         let builder = TokenRegistry::builder(fleet.source.clone()).policy(plain()).clock(fleet.clock.clone());
