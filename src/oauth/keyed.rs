@@ -168,7 +168,7 @@ impl<G, K> KeyedGrant<G, K> {
     /// use tokenflight::oauth::Client;
     ///
     /// let client = Client::builder("https://auth.example.com/token", "my-app").secret("s3cret").build()?;
-    /// A key is a tenant and a scope. One tenant's many scopes do not hold up the other tenants.
+    /// // A key is a tenant and a scope. One tenant's many scopes do not delay the other tenants.
     /// let source = client
     ///     .client_credentials()
     ///     .for_key(|(tenant, scope): &(u32, String), request| request.audience(tenant.to_string()).scope(scope))?

@@ -57,7 +57,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// # #[cfg(feature = "oauth2")] {
 /// use tokenflight::source::SourceSettings;
 ///
-/// A token of Kubernetes, in exchange for one of the pool, in exchange for one of the service account.
+/// // A token of Kubernetes, in exchange for one of the pool, in exchange for one of the service account.
 /// let settings = r#"{
 ///     "kind": "json_endpoint", "method": "POST", "url": "https://iam.example.com/robot:generateAccessToken",
 ///     "token_pointer": "/accessToken", "expires_at_pointer": "/expireTime",

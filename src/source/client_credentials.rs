@@ -19,7 +19,7 @@ use crate::transport::Form;
 ///     .build()?;
 /// assert!(!format!("{source:?}").contains("s3cret"));
 ///
-/// Settings are checked here, not at the first request, and the error names the one at fault.
+/// // Settings are checked here, not at the first request, and the error names the one at fault.
 /// let error = ClientCredentials::builder("auth.example.com", "my-app", "s3cret").build().unwrap_err();
 /// assert_eq!(error.field(), "token_url");
 /// # Ok::<(), tokenflight::BuildError>(())

@@ -40,7 +40,7 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 ///     .build()?;
 /// assert!(!format!("{source:?}").contains("s3cret"));
 ///
-/// Settings are checked here, and the error names the one at fault.
+/// // Settings are checked here, and the error names the one at fault.
 /// let error = JsonEndpoint::get("http://localhost:3000/").token_pointer("newToken").build().unwrap_err();
 /// assert_eq!(error.field(), "token_pointer");
 /// # Ok::<(), tokenflight::BuildError>(())
