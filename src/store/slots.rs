@@ -41,10 +41,9 @@ pub(super) struct OfOwner {
     pub(super) until: Duration,
 }
 
-/// The rule, as in `slots.lua`: slots of other processes stay theirs. Returns the answer, and whether other
-/// processes must look.
+/// The rule, as in `slots.lua`: slots of other processes stay theirs. Processes whose lease has ended are not in `of` any more.
+/// Returns the answer, and whether other processes must look.
 pub(super) fn ask(of: &mut HashMap<String, OfOwner>, ask: &SlotAsk, now: Duration) -> (SlotAnswer, bool) {
-    of.retain(|_, owner| owner.until > now);
     let before = of.remove(&ask.owner).map_or(0, |owner| owner.held);
     let others: usize = of.values().map(|owner| owner.held).sum();
     let owners = of.len() + usize::from(ask.wanted > 0);
