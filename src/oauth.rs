@@ -46,7 +46,7 @@
 //! | leaves out `expires_in` | the policy's `missing_lifetime`; a JWT's `exp` is used |
 //! | writes `scope` as a list, or with commas | the scopes in it |
 //! | grants fewer scopes than requested | WARN; an error with [`GrantBuilder::require_scopes`] |
-//! | writes an `error` beside a token that is `false`, `0`, `""`, `[]`, `{}` or `null` | a success |
+//! | writes an `error` beside a token that is `false`, `0`, `""`, `[]`, `{}` or `null`, also as a text, or `none`, `ok`, `success`, `no_error` | a success |
 //! | answers 200 with an `error` | the same as a 400 |
 //! | writes white space or `Bearer ` around the token | cut off |
 //! | begins the JSON with a byte order mark, or states another content type | accepted |
@@ -74,6 +74,8 @@ mod keyed;
 mod params;
 mod response;
 pub(crate) mod rotation;
+#[cfg(all(test, feature = "test-util"))]
+mod tests;
 
 pub use assertion::{Audience, Preset};
 pub use builder::ClientBuilder;

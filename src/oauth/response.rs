@@ -69,7 +69,10 @@ fn success(
     key: Option<&DpopKey>,
 ) -> Result<TokenResponse, SourceError> {
     if has_error(document) {
-        return Err(refused(answer, StatusCode::BAD_REQUEST, Some(document), key.is_some()));
+        let error = refused(answer, StatusCode::BAD_REQUEST, Some(document), key.is_some());
+        // A new refresh token says that the server has used the old one.
+        let is_used = filled(document, "/refresh_token").is_some();
+        return Err(if is_used { error.that(Reach::Used) } else { error });
     }
     let token = token(answer, document, expected, key)?;
     let issued_token_type = filled(document, "/issued_token_type").map(Into::into);
@@ -231,11 +234,13 @@ fn jwt_lifetime(secret: &str, answer: &Answer) -> Option<Duration> {
     Some(end.duration_since(begin.unwrap_or_else(|| answer.server_time())).unwrap_or_default())
 }
 
-/// Whether there is an `error` that is not empty.
+/// Whether there is an `error` that says that something has failed.
 fn has_error(document: &Document) -> bool {
+    /// The words by which some servers say that nothing has failed.
+    const NO_ERROR: &[&str] = &["", "0", "false", "no_error", "none", "null", "ok", "success"];
     match document.get("/error") {
         None | Some(Value::Bool(false)) => false,
-        Some(Value::String(text)) => !text.trim().is_empty(),
+        Some(Value::String(text)) => !NO_ERROR.contains(&text.trim().to_ascii_lowercase().as_str()),
         Some(Value::Number(number)) => number.as_f64() != Some(0.0),
         Some(Value::Array(items)) => !items.is_empty(),
         Some(Value::Object(fields)) => !fields.is_empty(),

@@ -1,0 +1,117 @@
+//! The meaning of a token endpoint's answer for a refresh token, and for a client that another attempt may help.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{Client, ClientAuth};
+use crate::clock::{Clock, SystemClock};
+use crate::error::SourceError;
+use crate::jwt::Claims;
+use crate::source::{AfterCrash, FetchContext, NeedsLogin, Reason, RefreshToken, TokenSource, source_fn};
+use crate::testing::{FakeAuthServer, Reply};
+use crate::token::Token;
+use crate::vault::{MemoryVault, RefreshTokenStore, State};
+
+const LONG_SECRET: &str = "a secret of more than thirty-two characters";
+const TWO_HOURS: Duration = Duration::from_secs(7_200);
+
+async fn fetch(source: &impl TokenSource) -> Result<Token, SourceError> {
+    source.fetch(FetchContext::new(Reason::First)).await
+}
+
+fn client(server: &FakeAuthServer) -> Client {
+    Client::builder(server.url(), "app").secret("s3cret").build().unwrap()
+}
+
+fn rotating(client: &Client, vault: &MemoryVault) -> RefreshToken<MemoryVault> {
+    client.refresh_token(vault.clone()).login("r1").after_crash(AfterCrash::NeedsLogin).build().unwrap()
+}
+
+async fn stored(vault: &MemoryVault) -> (String, State) {
+    let stored = vault.load().await.unwrap().unwrap();
+    (stored.record().refresh_token().to_owned(), stored.record().state().clone())
+}
+
+/// The refresh tokens that the server has received.
+fn received(server: &FakeAuthServer) -> Vec<String> {
+    let bodies = server.asked().into_iter().map(|asked| asked.body);
+    bodies.map(|body| field(&body, "refresh_token").unwrap()).collect()
+}
+
+fn field(body: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(body.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// An answer of a server whose clock is two hours ahead.
+fn ahead(status: u16, body: &Value) -> Reply {
+    let date = httpdate::fmt_http_date(SystemClock.now().wall + TWO_HOURS);
+    Reply::json(status, body.to_string()).with_header("Date", date)
+}
+
+fn good() -> Reply {
+    Reply::json(200, json!({ "access_token": "a9", "expires_in": 600 }).to_string())
+}
+
+#[tokio::test]
+async fn a_new_refresh_token_beside_an_error_is_kept() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let vault = MemoryVault::new();
+    let source = rotating(&client(&server), &vault);
+    let answer = json!({ "access_token": "a2", "refresh_token": "r2", "error": "partial" });
+    server.then(Reply::json(200, answer.to_string())).then(good());
+    let error = fetch(&source).await.unwrap_err();
+    assert!(error.to_string().contains("partial"), "{error}");
+    assert_eq!(stored(&vault).await, ("r2".to_owned(), State::Idle));
+    assert_eq!(fetch(&source).await.unwrap().secret(), "a9");
+    assert_eq!(received(&server), ["r1", "r2"]);
+}
+
+#[tokio::test]
+async fn an_error_that_says_that_nothing_has_failed_is_no_error() {
+    let server = FakeAuthServer::start().await.unwrap();
+    for error in ["none", " None ", "0", "false", "null", "ok", "success", "no_error"] {
+        let vault = MemoryVault::new();
+        let source = rotating(&client(&server), &vault);
+        let answer = json!({ "access_token": "a2", "refresh_token": "r2", "error": error });
+        server.then(Reply::json(200, answer.to_string()));
+        assert_eq!(fetch(&source).await.expect(error).secret(), "a2");
+        assert_eq!(stored(&vault).await, ("r2".to_owned(), State::Idle));
+    }
+}
+
+/// When the JWT was signed, by its own account.
+fn signed_at(jwt: &str) -> SystemTime {
+    Claims::of(jwt).unwrap().moment("iat").unwrap()
+}
+
+fn is_ahead(time: SystemTime) -> bool {
+    time > SystemClock.now().wall + TWO_HOURS / 2
+}
+
+/// A client whose provider gives another secret each time, after `same` equal ones. Then it fails.
+fn changing(server: &FakeAuthServer, same: usize, most: usize) -> (Client, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let client = Client::builder(server.url(), "app").secret_fn(move || {
+        let call = counted.fetch_add(1, Ordering::Relaxed);
+        let secret = format!("s3cret-{}", call.saturating_sub(same));
+        async move { if call < most { Ok(secret) } else { Err(std::io::Error::other("sealed")) } }
+    });
+    (client.build().unwrap(), calls)
+}
+
+/// A source of assertions that shows the time by which it signs.
+fn signing() -> impl TokenSource {
+    source_fn(|cx: FetchContext| async move {
+        let time = cx.clock().now().wall.duration_since(UNIX_EPOCH).unwrap();
+        Ok(Token::new(time.as_secs().to_string()))
+    })
+}
+
+fn boxed(source: impl TokenSource) -> crate::source::BoxSource {
+    crate::source::BoxSource::new(source)
+}
