@@ -280,10 +280,12 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
         || crate::transport::may_pass(status)
         || (code.is_empty() && answer.retry_after().is_some());
     let sentence = answer.sentence("").trim_end().to_owned() + &described + way_out;
-    // A code inside a 429 or a 5xx is ignored, because a proxy may have written it.
+    // A code inside a 408, a 429 or a 5xx is ignored, because a proxy may have written it. A proxy writes a 408 or a 504
+    // while the server may still be at work.
     let reach = match status.as_u16() {
         425 | 429 | 503 => Reach::Unused,
-        400..500 if document.and_then(code_in).is_some() => Reach::Refused,
+        408 => Reach::Lost,
+        400..500 if document.and_then(code_in).is_some_and(is_code) => Reach::Refused,
         _ => Reach::Lost,
     };
     let error = match told {
@@ -314,6 +316,11 @@ const STANDARD: &[&str] = &[
 
 fn code_in(document: &Document) -> Option<&str> {
     document.text("/error").map(str::trim).filter(|code| !code.is_empty())
+}
+
+/// Whether the text has the form of a code. A proxy writes the name of the status instead: `Conflict`, `Not Found`.
+fn is_code(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte))
 }
 
 /// The server's error in the form of the standard.

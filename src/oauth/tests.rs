@@ -83,6 +83,37 @@ async fn an_error_that_says_that_nothing_has_failed_is_no_error() {
     }
 }
 
+#[tokio::test]
+async fn what_a_proxy_writes_says_nothing_of_the_refresh_token() {
+    let server = FakeAuthServer::start().await.unwrap();
+    for (status, error) in [
+        (408, "Request Timeout"),
+        (408, "invalid_request"),
+        (404, "Not Found"),
+        (409, "Conflict"),
+        (499, "Client Closed Request"),
+        (403, "<html>"),
+        (400, "Bad Request"),
+    ] {
+        let vault = MemoryVault::new();
+        let source = rotating(&client(&server), &vault);
+        let before = server.asked().len();
+        server.then(Reply::json(status, json!({ "error": error }).to_string()));
+        let first = fetch(&source).await.unwrap_err();
+        assert!(first.is_ambiguous(), "{status} {error}: {first}");
+        let second = fetch(&source).await.unwrap_err();
+        assert!(second.cause::<NeedsLogin>().is_some(), "{status} {error}: {second}");
+        assert_eq!(server.asked().len(), before + 1, "{status} {error}: it was sent again");
+    }
+    for code in ["invalid_scope", "interaction_required", "e4.x-1"] {
+        let vault = MemoryVault::new();
+        let source = rotating(&client(&server), &vault);
+        server.then(Reply::json(400, json!({ "error": code }).to_string()));
+        fetch(&source).await.unwrap_err();
+        assert_eq!(stored(&vault).await, ("r1".to_owned(), State::Idle), "{code}");
+    }
+}
+
 /// When the JWT was signed, by its own account.
 fn signed_at(jwt: &str) -> SystemTime {
     Claims::of(jwt).unwrap().moment("iat").unwrap()
