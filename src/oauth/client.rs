@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Method;
 
 use crate::clock::{Clock, Moved, SystemClock};
-use crate::error::SourceError;
+use crate::error::{Reach, SourceError};
 use crate::secret::Secret;
 #[cfg(feature = "registry")]
 use crate::secret::origin::LastSecret;
@@ -45,6 +45,16 @@ pub(crate) struct Once {
     pub(crate) limit: Duration,
     /// The body is sent when its gate is opened.
     pub(crate) held: Held,
+}
+
+/// What was known when a request was sent.
+struct Before {
+    /// The server's clock.
+    offset: i64,
+    /// The proof of the client.
+    sent: Sent,
+    /// Whether the request contains a time, besides the proof of the client.
+    is_dated: bool,
 }
 
 /// How the server was named.
@@ -144,24 +154,36 @@ impl Client {
         is_dated: bool,
         cx: &FetchContext,
     ) -> Result<TokenResponse, SourceError> {
-        let Inner { identity, transport, server_clock, .. } = &*self.0;
-        let offset = server_clock.offset();
+        let offset = self.0.server_clock.offset();
         let key = self.dpop_key();
-        let (answer, sent) = self.send(transport, grant, parameters, cx, key, None).await?;
+        let (answer, sent) = self.send(&self.0.transport, grant, parameters, cx, key, None).await?;
         match response::read(answer, expected, key) {
-            Err(error) if error.is_terminal() => {
-                let is_refused = error.cause::<OAuthError>().is_none_or(|error| {
-                    let timed =
-                        ["invalid_client", "unauthorized_client", "invalid_grant", "invalid_dpop_proof"];
-                    timed.contains(&error.code.as_str())
-                });
-                let is_timed = is_dated || key.is_some() || identity.auth(None).is_timed();
-                let was_late = is_timed && server_clock.is_far_from(offset);
-                let may_help = is_refused && (was_late || identity.has_changed(&sent).await);
-                Err(if may_help { error.into_transient() } else { error })
+            Err(error) => {
+                let before = Before { offset, sent, is_dated: is_dated || key.is_some() };
+                Err(self.judged(error, &before).await)
             }
             outcome => outcome,
         }
+    }
+
+    /// Another attempt may help if the server's clock is known better now, or if the proof has been replaced since.
+    async fn judged(&self, error: SourceError, before: &Before) -> SourceError {
+        const TIMED: &[&str] = &[
+            "invalid_client",
+            "unauthorized_client",
+            "invalid_grant",
+            // RFC 8693 section 2.2.2: a subject's token that is not valid.
+            "invalid_request",
+            "invalid_dpop_proof",
+        ];
+        let Inner { identity, server_clock, .. } = &*self.0;
+        let is_refused = error.cause::<OAuthError>().is_none_or(|error| TIMED.contains(&error.code.as_str()));
+        if !error.is_terminal() || !is_refused {
+            return error;
+        }
+        let is_timed = before.is_dated || identity.is_timed();
+        let was_late = is_timed && server_clock.is_far_from(before.offset);
+        if was_late || identity.has_changed(&before.sent).await { error.into_transient() } else { error }
     }
 
     /// The same for a one-time credential. The caller's own time does not limit the wait for the answer. A new
@@ -177,9 +199,18 @@ impl Client {
         once: Once,
     ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
         let transport = self.0.transport.patient(once.limit);
-        match self.send(&transport, grant, parameters, cx, key, Some(once.held)).await {
-            Ok((answer, _)) => response::read_all(answer, expected, key),
-            Err(error) => (None, Err(error)),
+        let offset = self.0.server_clock.offset();
+        let (answer, sent) = match self.send(&transport, grant, parameters, cx, key, Some(once.held)).await {
+            Ok(answered) => answered,
+            Err(error) => return (None, Err(error)),
+        };
+        match response::read_all(answer, expected, key) {
+            // The refusal of the credential itself is final.
+            (refresh_token, Err(error)) if error.reach() == Reach::Refused && !is_invalid_grant(&error) => {
+                let before = Before { offset, sent, is_dated: key.is_some() };
+                (refresh_token, Err(self.judged(error, &before).await))
+            }
+            outcome => outcome,
         }
     }
 
@@ -202,8 +233,9 @@ impl Client {
         server.check(grant, auth, self.0.identity.algorithm(auth), proof_algorithm)?;
         let mut is_repeated = false;
         loop {
-            let now = self.dated(cx).clock().now().wall;
-            let (mut request, sent) = self.request(grant, parameters, &server, now, cx, held.take()).await?;
+            let dated = self.dated(cx);
+            let now = dated.clock().now().wall;
+            let (mut request, sent) = self.request(grant, parameters, &server, &dated, held.take()).await?;
             let proofs = self.0.proofs.as_ref().zip(key);
             let proof = proofs
                 .map(|(proofs, key)| proofs.prove(key, &mut request, &server.token_endpoint, now))
@@ -220,20 +252,19 @@ impl Client {
         }
     }
 
-    /// A request with a proof of the identity that is made for this request.
+    /// A request with a proof of the identity that is made for this request. `cx` has the server's clock.
     async fn request(
         &self,
         grant: &str,
         parameters: &Form,
         server: &Server,
-        now: SystemTime,
         cx: &FetchContext,
         held: Option<Held>,
     ) -> Result<(Request, Sent), SourceError> {
         let mut request = Request::new(Method::POST);
         let mut form = Form::default();
         form.plain("grant_type", grant);
-        let sent = self.0.identity.prove(&mut request, &mut form, server, now, cx).await?;
+        let sent = self.0.identity.prove(&mut request, &mut form, server, cx).await?;
         form.extend(parameters);
         let request = match held {
             Some(held) => request.with_held_form(&form, held),
@@ -314,12 +345,16 @@ impl Client {
         };
         let cx = FetchContext::new(crate::source::Reason::First);
         let (mut request, mut form) = (Request::new(Method::POST), Form::default());
-        let now = cx.clock().now().wall;
-        self.0.identity.prove(&mut request, &mut form, server, now, &cx).await?;
+        self.0.identity.prove(&mut request, &mut form, server, &cx).await?;
         let redactor = request.with_form(&form).redactor;
         let answer = self.0.transport.parse_response(&server.token_endpoint, &redactor, response).await?;
         response::read(answer, expected, None)
     }
+}
+
+/// Whether the server no longer accepts the credential.
+fn is_invalid_grant(error: &SourceError) -> bool {
+    error.cause::<OAuthError>().is_some_and(|error| error.code == "invalid_grant")
 }
 
 impl fmt::Debug for Client {

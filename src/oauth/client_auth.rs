@@ -158,15 +158,21 @@ impl ClientIdentity {
         }
     }
 
-    /// Puts the proof into a request. `now` is the time by the server's clock, as far as it is known.
+    /// Whether its proof contains a time, by the server's clock.
+    pub(super) fn is_timed(&self) -> bool {
+        // The source may sign its token itself.
+        matches!(self.proof, Proof::AssertionSource(_)) || self.auth(None).is_timed()
+    }
+
+    /// Puts the proof into a request. `cx` has the server's clock, as far as it is known.
     pub(super) async fn prove(
         &self,
         request: &mut Request,
         form: &mut Form,
         server: &Server,
-        now: SystemTime,
         cx: &FetchContext,
     ) -> Result<Sent, SourceError> {
+        let now = cx.clock().now().wall;
         let auth = self.auth(Some(server));
         let sent = match &self.proof {
             Proof::Secret(_, secret) => {
@@ -227,10 +233,14 @@ impl ClientIdentity {
         }
     }
 
-    /// Whether the proof differs from the sent one, because its file has changed since.
+    /// Whether the proof differs from the sent one, because its file or its provider gives another one now.
     pub(super) async fn has_changed(&self, sent: &Sent) -> bool {
         let now = match &self.proof {
-            Proof::Secret(_, secret @ SecretSource::File(_)) => secret.read("client_secret").await.ok(),
+            Proof::Secret(_, SecretSource::Fixed(_)) => return false,
+            Proof::Secret(_, secret) => match secret.read("client_secret").await {
+                Ok(secret) => Some(secret),
+                Err(_) => return false,
+            },
             Proof::Key(key @ KeySource::Files(_)) => Some(Secret::new(key.read().await.thumbprint())),
             Proof::AssertionFile(file) => Some((*file.read().await).clone()),
             _ => return false,

@@ -123,6 +123,37 @@ fn is_ahead(time: SystemTime) -> bool {
     time > SystemClock.now().wall + TWO_HOURS / 2
 }
 
+#[tokio::test]
+async fn a_refresh_token_survives_a_wrong_clock_of_the_client() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let client = Client::builder(server.url(), "app").secret(LONG_SECRET);
+    let client = client.auth_method(ClientAuth::ClientSecretJwt).build().unwrap();
+    let vault = MemoryVault::new();
+    let source = rotating(&client, &vault);
+    server.then(ahead(401, &json!({ "error": "invalid_client" }))).then(good());
+    let error = fetch(&source).await.unwrap_err();
+    assert!(!error.is_terminal() && !error.is_ambiguous(), "{error}");
+    assert_eq!(stored(&vault).await, ("r1".to_owned(), State::Idle));
+    assert_eq!(fetch(&source).await.unwrap().secret(), "a9");
+    let jwt = |asked: usize| field(&server.asked()[asked].body, "client_assertion").unwrap();
+    assert!(!is_ahead(signed_at(&jwt(0))) && is_ahead(signed_at(&jwt(1))));
+    // The clock is known by now.
+    server.then(ahead(401, &json!({ "error": "invalid_client" })));
+    assert!(fetch(&rotating(&client, &MemoryVault::new())).await.unwrap_err().is_terminal());
+}
+
+#[tokio::test]
+async fn a_wrong_clock_does_not_excuse_a_refused_refresh_token() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let client = Client::builder(server.url(), "app").secret(LONG_SECRET);
+    let client = client.auth_method(ClientAuth::ClientSecretJwt).build().unwrap();
+    let vault = MemoryVault::new();
+    server.then(ahead(400, &json!({ "error": "invalid_grant" })));
+    let error = fetch(&rotating(&client, &vault)).await.unwrap_err();
+    assert!(error.cause::<NeedsLogin>().is_some(), "{error}");
+    assert!(matches!(stored(&vault).await.1, State::Dead { .. }));
+}
+
 /// A client whose provider gives another secret each time, after `same` equal ones. Then it fails.
 fn changing(server: &FakeAuthServer, same: usize, most: usize) -> (Client, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -135,12 +166,61 @@ fn changing(server: &FakeAuthServer, same: usize, most: usize) -> (Client, Arc<A
     (client.build().unwrap(), calls)
 }
 
+#[tokio::test]
+async fn a_secret_that_was_replaced_meanwhile_is_tried_once_more() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let refused = || Reply::json(401, json!({ "error": "invalid_client" }).to_string());
+    for (same, most, may_help) in [(0, 9, true), (9, 9, false), (0, 1, false)] {
+        let what = format!("{same} of {most}");
+        let vault = MemoryVault::new();
+        let source = rotating(&changing(&server, same, most).0, &vault);
+        server.then(refused());
+        let error = fetch(&source).await.unwrap_err();
+        assert_eq!(error.is_terminal(), !may_help, "{what}: {error}");
+        assert_eq!(stored(&vault).await, ("r1".to_owned(), State::Idle), "{what}");
+
+        let source = changing(&server, same, most).0.client_credentials().build().unwrap();
+        server.then(refused());
+        let error = fetch(&source).await.unwrap_err();
+        assert_eq!(error.is_terminal(), !may_help, "{what}: {error}");
+    }
+}
+
 /// A source of assertions that shows the time by which it signs.
 fn signing() -> impl TokenSource {
     source_fn(|cx: FetchContext| async move {
         let time = cx.clock().now().wall.duration_since(UNIX_EPOCH).unwrap();
         Ok(Token::new(time.as_secs().to_string()))
     })
+}
+
+#[tokio::test]
+async fn a_source_that_signs_for_a_client_has_the_server_s_clock() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let assertion = Client::builder(server.url(), "app").assertion(signing()).build().unwrap();
+    let exchanged = json!({
+        "access_token": "a9",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    });
+    let sources = [
+        ("client_assertion", "invalid_client", assertion.client_credentials().build().map(boxed)),
+        ("subject_token", "invalid_request", client(&server).token_exchange(signing()).build().map(boxed)),
+        ("subject_token", "invalid_grant", client(&server).token_exchange(signing()).build().map(boxed)),
+        ("assertion", "invalid_grant", client(&server).jwt_bearer(signing()).build().map(boxed)),
+    ];
+    for (name, code, source) in sources {
+        let (source, asked) = (source.unwrap(), server.asked().len());
+        server.then(ahead(400, &json!({ "error": code })));
+        server.then(Reply::json(200, exchanged.to_string()));
+        let error = fetch(&source).await.unwrap_err();
+        assert!(!error.is_terminal(), "{name} {code}: {error}");
+        assert_eq!(fetch(&source).await.unwrap().secret(), "a9", "{name} {code}");
+        let time = |at: usize| {
+            let seconds = field(&server.asked()[asked + at].body, name).unwrap().parse().unwrap();
+            UNIX_EPOCH + Duration::from_secs(seconds)
+        };
+        assert!(!is_ahead(time(0)) && is_ahead(time(1)), "{name} {code}");
+    }
 }
 
 fn boxed(source: impl TokenSource) -> crate::source::BoxSource {

@@ -88,6 +88,8 @@ impl Grant for TokenExchangeGrant {
     const TYPE: &'static str = "urn:ietf:params:oauth:grant-type:token-exchange";
     const PARAMETERS: &'static [&'static str] =
         &["subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type"];
+    // The source of the subject may sign its token itself.
+    const IS_DATED: bool = true;
 
     fn check(&self, _client: &Client) -> Result<(), BuildError> {
         let actor = self.actor.as_ref().map(|actor| &actor.token_type);
