@@ -54,6 +54,28 @@ impl Document {
         walk(&self.0, each);
     }
 
+    /// The same for each string, and for each number that is long enough to be a secret.
+    #[cfg(feature = "http")]
+    pub(crate) fn values(&self, each: &mut dyn FnMut(Zeroizing<String>)) {
+        /// In characters.
+        const SHORTEST: usize = 4;
+        fn walk(value: &Value, each: &mut dyn FnMut(Zeroizing<String>)) {
+            match value {
+                Value::String(text) => each(Zeroizing::new(text.clone())),
+                Value::Number(number) => {
+                    let digits = Zeroizing::new(number.to_string());
+                    if digits.len() >= SHORTEST {
+                        each(digits);
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|item| walk(item, each)),
+                Value::Object(fields) => fields.values().for_each(|field| walk(field, each)),
+                Value::Null | Value::Bool(_) => {}
+            }
+        }
+        walk(&self.0, each);
+    }
+
     /// The value at this pointer. A `null` counts as nothing.
     pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
         self.0.pointer(pointer).filter(|value| !value.is_null())

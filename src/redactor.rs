@@ -23,7 +23,12 @@ impl Redactor {
         self.secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
     }
 
-    /// The same for JSON, and for each value in it, because a server may repeat one of them.
+    /// Hides every text: more was sent than can be searched.
+    pub(crate) fn hide_all(&mut self) {
+        self.hides_all = true;
+    }
+
+    /// The same as [`hide`](Self::hide) for JSON, and for each value in it, because a server may repeat one of them.
     #[cfg(feature = "oauth2")]
     pub(crate) fn hide_json(&mut self, text: &str) {
         const MOST: usize = 64;

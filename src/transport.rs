@@ -139,7 +139,8 @@ impl Transport {
     ) -> Result<Answer, SourceError> {
         let limit = self.limit(time_left);
         let is_unsent = request.is_unsent();
-        let Request { method, headers, body, redactor, .. } = request;
+        let Request { method, headers, body, mut redactor, .. } = request;
+        endpoint.hide_query(&mut redactor);
         let client = self.http.client(endpoint.url()).await?;
         let mut request = client.request(method, endpoint.url().clone());
         request = request.timeout(limit.time).headers(headers);

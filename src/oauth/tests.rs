@@ -226,3 +226,14 @@ async fn a_source_that_signs_for_a_client_has_the_server_s_clock() {
 fn boxed(source: impl TokenSource) -> crate::source::BoxSource {
     crate::source::BoxSource::new(source)
 }
+
+#[tokio::test]
+async fn the_query_of_the_token_url_is_not_quoted() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let client = Client::with_token_url(format!("{}?key=s3cret-key-1", server.url()), "app").secret("other");
+    let source = client.build().unwrap().client_credentials().build().unwrap();
+    let words = json!({ "error": "invalid_client", "error_description": "no key s3cret-key-1" });
+    server.then(Reply::json(401, words.to_string()));
+    let error = fetch(&source).await.unwrap_err().to_string();
+    assert!(error.contains("invalid_client") && !error.contains("s3cret"), "{error}");
+}

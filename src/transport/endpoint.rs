@@ -3,7 +3,9 @@
 use http::Uri;
 use http::header::LOCATION;
 use reqwest::Url;
+use zeroize::Zeroizing;
 
+use super::Redactor;
 use crate::error::BuildError;
 use crate::host::Host;
 
@@ -13,6 +15,8 @@ pub(crate) struct Endpoint {
     field: &'static str,
     url: Url,
     shown: String,
+    /// The query is made by this crate of settings that are not secret.
+    has_own_query: bool,
 }
 
 impl Endpoint {
@@ -36,7 +40,7 @@ impl Endpoint {
             }
             () => {
                 let shown = shown(&url);
-                return Ok(Self { field, url, shown });
+                return Ok(Self { field, url, shown, has_own_query: false });
             }
         };
         Err(BuildError::new(field, refusal))
@@ -53,7 +57,7 @@ impl Endpoint {
         if base.contains(['?', '#']) {
             return Err(BuildError::new(field, format!("has a query or a fragment: give {parts}")));
         }
-        Self::parse(field, &format!("{base}{path}"))
+        Ok(Self { has_own_query: true, ..Self::parse(field, &format!("{base}{path}"))? })
     }
 
     pub(crate) fn url(&self) -> &Url {
@@ -63,6 +67,19 @@ impl Endpoint {
     /// Scheme, host, port and path.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Hides the values in a query from the settings: some servers expect a key there.
+    pub(super) fn hide_query(&self, redactor: &mut Redactor) {
+        let Some(query) = self.url.query().filter(|_| !self.has_own_query) else { return };
+        for (name, value) in self.url.query_pairs() {
+            // `?key` is a value without a name.
+            redactor.hide(Zeroizing::new(if value.is_empty() { name } else { value }.into_owned()));
+        }
+        for pair in query.split('&') {
+            let value = pair.split_once('=').map_or(pair, |(_, value)| value);
+            redactor.hide(Zeroizing::new(value.to_owned()));
+        }
     }
 
     /// Credentials go in clear only inside this machine, or if the user allows it.

@@ -66,7 +66,9 @@ pub(super) fn hide(redactor: &mut Redactor, stdout: &[u8]) {
             }
         });
     }
-    texts.truncate(MOST);
+    if texts.len() > MOST {
+        return redactor.hide_all();
+    }
     for text in texts {
         redactor.hide(text);
     }
@@ -230,5 +232,18 @@ mod tests {
         assert_eq!(remaining(r#"{"token":"a","expires_in":"soon"}"#), None);
         assert!(flaw(plain(br#"{"token":"a","token_type":"mac"}"#)).contains(r#""mac""#));
         assert!(flaw(plain(b"{}")).contains("without an `access_token`"));
+    }
+
+    #[test]
+    fn of_an_output_with_many_texts_nothing_is_quoted() {
+        let texts: Vec<String> = (0..70).map(|number| format!("s3cret-{number}")).collect();
+        let mut redactor = Redactor::default();
+        hide(&mut redactor, serde_json::to_string(&texts).unwrap().as_bytes());
+        for text in ["s3cret-1", "s3cret-69", "a harmless line"] {
+            assert_eq!(redactor.quoted(text, 80), None, "{text}");
+        }
+        let mut redactor = Redactor::default();
+        hide(&mut redactor, br#"["s3cret-1"]"#);
+        assert_eq!(redactor.quoted("a harmless line", 80).as_deref(), Some("a harmless line"));
     }
 }

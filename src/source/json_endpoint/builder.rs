@@ -294,7 +294,7 @@ impl JsonEndpointBuilder {
             redactor.hide(Zeroizing::new(value.expose().to_owned()));
         }
         if let Some(body) = &self.body_json {
-            body.strings(&mut |text| redactor.hide(Zeroizing::new(text.to_owned())));
+            body.values(&mut |text| redactor.hide(text));
         }
         redactor
     }

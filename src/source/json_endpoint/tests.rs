@@ -1,0 +1,52 @@
+//! What a server quotes of a request, and the explanations that are shown.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::{JsonEndpoint, JsonEndpointBuilder};
+use crate::source::{FetchContext, Reason, TokenSource, source_fn};
+use crate::testing::{FakeAuthServer, Reply};
+use crate::token::Token;
+
+async fn failure(source: &JsonEndpoint) -> String {
+    source.fetch(FetchContext::new(Reason::First)).await.unwrap_err().to_string()
+}
+
+/// The error after the server has said this.
+async fn told(server: &FakeAuthServer, builder: JsonEndpointBuilder, words: &str) -> String {
+    server.then(Reply::json(400, json!({ "message": words }).to_string()));
+    failure(&builder.build().unwrap()).await
+}
+
+#[tokio::test]
+async fn nothing_of_the_address_the_headers_and_the_body_is_quoted() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let post = || JsonEndpoint::post(server.url());
+    let at = |query: &str| JsonEndpoint::post(format!("{}?{query}", server.url()));
+    let basic = format!("Basic {}", STANDARD.encode("robot-7:s3cret-pass"));
+    let made = basic.clone();
+    for (builder, words) in [
+        (at("key=s3cret-key-1"), "the key s3cret-key-1 is disabled"),
+        (at("v=2&key=s3%2Bcr%65t"), "the key s3+cret is disabled"),
+        (at("v=2&key=s3%2Bcr%65t"), "the query v=2&key=s3%2Bcr%65t is odd"),
+        (at("s3cret-key-2"), "no such thing: s3cret-key-2"),
+        (post().header("Authorization", &basic), "the password s3cret-pass is wrong"),
+        (post().header("Authorization", &basic), "robot-7:s3cret-pass is wrong"),
+        (
+            post().header_fn("Authorization", move || Ok::<_, std::fmt::Error>(made.clone())),
+            "no s3cret-pass here",
+        ),
+        (post().header("Cookie", "theme=dark; sid=s3cret99"), "the session s3cret99 is over"),
+        (post().header("Cookie", "a=1,b=s3cret98;c=2"), "the session s3cret98 is over"),
+        (post().header("Authorization", "Token token=\"s3cret97\""), "no token s3cret97"),
+        (post().body_json(json!({ "user": [{ "pin": 48_151_623 }] })), "the pin 48151623 is wrong"),
+    ] {
+        let error = told(&server, builder, words).await;
+        assert!(error.contains("answered 400") && !error.contains(words), "{error}");
+    }
+    for builder in [at("key=s3cret-key-1"), post().header("Cookie", "theme=dark; sid=s3cret99")] {
+        let error = told(&server, builder, "the account is closed").await;
+        assert!(error.contains("the account is closed"), "{error}");
+    }
+}
