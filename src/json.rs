@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime};
 #[cfg(feature = "http")]
 use bytes::Bytes;
 use serde_json::Value;
-use zeroize::Zeroize;
-#[cfg(feature = "http")]
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 #[cfg(feature = "http")]
 use crate::error::BuildError;
@@ -22,7 +20,13 @@ pub(crate) struct Document(Value);
 impl Document {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         // Some servers begin with a byte order mark (RFC 8259 section 8.1 lets a parser ignore it).
-        serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).map(Self)
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let value = match std::str::from_utf8(bytes) {
+            Ok(text) => serde_json::from_str(text),
+            // Some servers write a name or an explanation in another encoding. The rest can be read nevertheless.
+            Err(_) => serde_json::from_str(&Zeroizing::new(String::from_utf8_lossy(bytes).into_owned())),
+        };
+        value.map(Self)
     }
 
     #[cfg(feature = "http")]

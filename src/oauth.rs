@@ -50,6 +50,7 @@
 //! | answers 200 with an `error` | the same as a 400 |
 //! | writes white space or `Bearer ` around the token | cut off |
 //! | begins the JSON with a byte order mark, or states another content type | accepted |
+//! | writes a byte that is no UTF-8 into the JSON | replaced by `U+FFFD` |
 //! | writes its error in another field (`message`, `error.message`, `detail`) | quoted, if it contains no secret |
 //! | writes `Retry-After` with a fraction | rounded up |
 //! | answers 403 or another refusal without an OAuth code, but with `Retry-After` | transient |

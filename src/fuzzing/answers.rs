@@ -42,7 +42,8 @@ pub fn token_answer(data: &[u8]) {
     let status = response.status();
     let bytes = response.body();
     let body: Option<Value> =
-        serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).ok();
+        serde_json::from_str(&String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)))
+            .ok();
     let outcome = CLIENT_CREDENTIALS.parse_response(response).now_or_never().expect("it is all here");
     match outcome {
         Ok(token) => {
@@ -72,7 +73,8 @@ pub fn json_answer(data: &[u8]) {
         let body = response.body().strip_prefix(b"\xef\xbb\xbf").unwrap_or(response.body()).to_vec();
         match endpoint.parse_response(response).now_or_never().expect("it is all here") {
             Ok(token) => {
-                let body: Value = serde_json::from_slice(&body).expect("a token comes from JSON");
+                let body: Value =
+                    serde_json::from_str(&String::from_utf8_lossy(&body)).expect("a token comes from JSON");
                 let written = body.pointer("/data/0/token").and_then(Value::as_str);
                 assert_eq!(written.map(str::trim), Some(token.secret()));
                 assert_lasts(&token);

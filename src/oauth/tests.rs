@@ -228,6 +228,25 @@ fn boxed(source: impl TokenSource) -> crate::source::BoxSource {
 }
 
 #[tokio::test]
+async fn one_byte_that_is_no_utf_8_does_not_cost_a_login() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let vault = MemoryVault::new();
+    let source = rotating(&client(&server), &vault);
+    let latin = |status: u16, body: &[u8]| Reply::Http {
+        status: status.to_string(),
+        headers: Vec::new(),
+        body: body.to_vec(),
+    };
+    server.then(latin(400, b"{\"error\":\"slow_down\",\"error_description\":\"sp\xe4ter\"}"));
+    let error = fetch(&source).await.unwrap_err();
+    assert!(error.to_string().contains("slow_down (sp?ter)"), "{error}");
+    assert_eq!(stored(&vault).await, ("r1".to_owned(), State::Idle));
+    server.then(latin(200, b"{\"access_token\":\"a2\",\"refresh_token\":\"r2\",\"name\":\"M\xfcller\"}"));
+    assert_eq!(fetch(&source).await.unwrap().secret(), "a2");
+    assert_eq!(stored(&vault).await, ("r2".to_owned(), State::Idle));
+}
+
+#[tokio::test]
 async fn the_query_of_the_token_url_is_not_quoted() {
     let server = FakeAuthServer::start().await.unwrap();
     let client = Client::with_token_url(format!("{}?key=s3cret-key-1", server.url()), "app").secret("other");

@@ -50,3 +50,20 @@ async fn nothing_of_the_address_the_headers_and_the_body_is_quoted() {
         assert!(error.contains("the account is closed"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn one_byte_that_is_no_utf_8_does_not_make_an_answer_unreadable() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = JsonEndpoint::post(server.url()).build().unwrap();
+    let latin = |status: &str, body: &[u8]| Reply::Http {
+        status: status.to_owned(),
+        headers: vec![("Content-Type".to_owned(), "application/json;charset=ISO-8859-1".to_owned())],
+        body: body.to_vec(),
+    };
+    server.then(latin("200", b"{\"name\":\"M\xfcller\",\"access_token\":\"abc\"}"));
+    assert_eq!(source.fetch(FetchContext::new(Reason::First)).await.unwrap().secret(), "abc");
+    server.then(latin("400", b"{\"message\":\"sp\xe4ter\"}"));
+    let error = failure(&source).await;
+    assert!(error.contains("sp?ter"), "{error}");
+    assert!(matches!(crate::json::Document::parse(b"\xff{}").map(|_| Value::Null), Err(_)));
+}
