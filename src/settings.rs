@@ -4,7 +4,7 @@ pub(crate) mod table;
 
 use std::fmt;
 
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 /// Declares a type whose settings can be read from a file.
 ///
@@ -108,23 +108,49 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
 pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<std::collections::BTreeMap<String, crate::secret::Secret>, D::Error> {
-    serde::Deserialize::deserialize(OnlyTable(deserializer))
+    Deserialize::deserialize(OnlyTable(deserializer))
+}
+
+/// A text. An environment variable of digits arrives as a number. A wrong value in its place is not quoted.
+#[cfg(feature = "oauth2")]
+pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    crate::secret::Secret::deserialize(deserializer).map(|text| text.expose().to_owned())
+}
+
+/// The same for a setting that may be missing.
+#[cfg(feature = "oauth2")]
+pub(crate) fn some_text_or_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let text = Option::<crate::secret::Secret>::deserialize(deserializer)?;
+    Ok(text.map(|text| text.expose().to_owned()))
 }
 
 /// A list of strings, or a single string. A wrong value in its place is not quoted.
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
-pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn one_or_more<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
+    enum OneOrMore<T> {
+        One(T),
+        More(Vec<T>),
     }
-    match serde::Deserialize::deserialize(deserializer) {
+    match OneOrMore::deserialize(deserializer) {
         Ok(OneOrMore::One(one)) => Ok(vec![one]),
         Ok(OneOrMore::More(more)) => Ok(more),
         Err(_) => Err(Error::custom("expected a string, or a list of strings")),
     }
+}
+
+/// The same, where a number counts as its digits.
+#[cfg(feature = "oauth2")]
+pub(crate) fn texts_or_numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts: Vec<crate::secret::Secret> = one_or_more(deserializer)?;
+    Ok(texts.iter().map(|text| text.expose().to_owned()).collect())
 }
 
 fn refused<E: Error>(found: &str) -> E {

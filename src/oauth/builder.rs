@@ -9,7 +9,7 @@ use crate::duration;
 use crate::secret::Secret;
 use crate::secret::origin::SecretOrigin;
 use crate::secret::path::shown;
-use crate::settings::settings;
+use crate::settings::{settings, some_text_or_number, text_or_number};
 use crate::source::{BoxSource, TokenSource};
 use crate::transport::{Configure, http_setters};
 
@@ -68,6 +68,7 @@ settings! {
         token_url: Option<Secret>,
         #[serde(default)]
         issuer: Option<String>,
+        #[serde(deserialize_with = "text_or_number")]
         client_id: String,
         #[serde(default)]
         client_secret: Option<SecretOrigin>,
@@ -79,7 +80,7 @@ settings! {
         key: Option<PrivateKey>,
         #[serde(default)]
         private_key_file: Option<PathBuf>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "some_text_or_number")]
         key_id: Option<String>,
         #[serde(default)]
         algorithm: Option<Algorithm>,

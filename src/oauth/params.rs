@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::settings::table::{Entries, Named, names_in};
-use crate::settings::{one_or_more, secret_table};
+use crate::settings::{secret_table, some_text_or_number, texts_or_numbers};
 use crate::token::TokenType;
 use crate::transport::Form;
 
@@ -15,10 +15,11 @@ use crate::transport::Form;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct GrantSettings {
+    #[serde(deserialize_with = "some_text_or_number")]
     pub(super) scope: Option<String>,
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(deserialize_with = "texts_or_numbers")]
     pub(super) audience: Vec<String>,
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(deserialize_with = "texts_or_numbers")]
     pub(super) resource: Vec<String>,
     #[serde(deserialize_with = "secret_table")]
     pub(super) extra: BTreeMap<String, Secret>,

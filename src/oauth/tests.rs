@@ -1,5 +1,7 @@
 //! The meaning of a token endpoint's answer for a refresh token, and for a client that another attempt may help.
 
+mod settings;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

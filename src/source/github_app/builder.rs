@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::{GithubApp, body, to_bytes};
@@ -14,7 +13,7 @@ use crate::error::BuildError;
 use crate::oauth::{Algorithm, KeySource, PrivateKey};
 use crate::secret::Secret;
 use crate::secret::path::shown;
-use crate::settings::settings;
+use crate::settings::{settings, text_or_number};
 use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::token::TokenType;
 use crate::transport::{Configure, Endpoint, Pointer, ServerClock, Transport, http_setters};
@@ -216,11 +215,6 @@ fn check(key: &PrivateKey) -> Result<(), String> {
             other.as_str()
         )),
     }
-}
-
-/// The app's id is a number, and its client id is text.
-fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Secret::deserialize(deserializer).map(|text| text.expose().to_owned())
 }
 
 http_setters!(GithubAppBuilder);

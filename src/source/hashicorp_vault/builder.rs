@@ -13,7 +13,7 @@ use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::origin::SecretOrigin;
 use crate::secret::path::shown;
-use crate::settings::settings;
+use crate::settings::{settings, some_text_or_number};
 use crate::source::{BoxSource, FileToken, TokenSource};
 use crate::transport::{Configure, Endpoint, Transport, http_setters};
 
@@ -27,11 +27,11 @@ settings! {
     #[must_use = "it does nothing until it is built"]
     pub struct VaultBuilder {
         url: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "some_text_or_number")]
         role_id: Option<String>,
         #[serde(default)]
         secret_id: Option<SecretOrigin>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "some_text_or_number")]
         role: Option<String>,
         #[serde(default)]
         jwt_file: Option<PathBuf>,

@@ -12,7 +12,7 @@ use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::files::FromFiles;
-use crate::settings::{one_or_more, settings};
+use crate::settings::{settings, texts_or_numbers};
 use crate::source::metadata::{Server, TIMEOUT};
 use crate::transport::{HttpClient, HttpSettings, Limits, Transport};
 
@@ -30,7 +30,7 @@ settings! {
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct AwsWebIdentityBuilder {
-        #[serde(deserialize_with = "one_or_more")]
+        #[serde(deserialize_with = "texts_or_numbers")]
         audience: Vec<String>,
         #[serde(default, deserialize_with = "duration::some_duration")]
         lifetime: Option<Duration>,

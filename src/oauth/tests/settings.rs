@@ -1,0 +1,54 @@
+//! Settings that cannot work, or have no effect, and numbers in the place of a text.
+
+use serde_json::json;
+
+use crate::error::BuildError;
+use crate::oauth::{Algorithm, Certificate, Client, ClientAuth, ClientBuilder, Preset, PrivateKey};
+use crate::source::{SignedJwt, VaultBuilder};
+
+const KEY: &str = include_str!("../jws/tests/keys/p256.pem");
+const URL: &str = "https://auth.example.com/token";
+
+fn at(url: &str) -> ClientBuilder {
+    Client::builder(url, "app")
+}
+
+/// Refused for this setting, with these words.
+#[track_caller]
+fn refused(builder: ClientBuilder, field: &str, words: &str) {
+    let shown = format!("{builder:?}");
+    let error = builder.build().map(|_| ()).expect_err(&shown);
+    assert_eq!(error.field(), field, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+#[test]
+fn a_number_in_the_place_of_a_text_is_its_digits() {
+    let mut file = json!({ "token_url": URL, "client_id": 4711, "key_id": 7 });
+    let client: ClientBuilder = serde_json::from_value(file.clone()).unwrap();
+    let client = client.private_key(PrivateKey::from_pem(KEY).unwrap()).build().unwrap();
+    assert_eq!(client.id(), "4711");
+
+    file["scope"] = json!(5);
+    file["audience"] = json!(6);
+    file["resource"] = json!([7, "r"]);
+    let (_, settings) = crate::oauth::client_and_grant::<ClientBuilder, _>(file).unwrap();
+    let mut parts = Vec::new();
+    settings.identify(&mut |name, value| parts.push(format!("{name} {value}")));
+    assert_eq!(parts, ["asked_for scope=5&audience=6&resource=7&resource=r"]);
+
+    for field in ["role_id", "role"] {
+        let file = json!({ "url": "https://vault.example.com", field: 4711 });
+        let vault: VaultBuilder = serde_json::from_value(file).unwrap();
+        assert!(format!("{vault:?}").contains("\"4711\""), "{vault:?}");
+    }
+
+    for wrong in [json!(1.5), json!(true), json!(["s3cret"])] {
+        for field in ["client_id", "key_id", "scope"] {
+            let mut file = json!({ "token_url": URL, "client_id": "app" });
+            file[field] = wrong.clone();
+            let read = crate::oauth::client_and_grant::<ClientBuilder, _>(file).map(|_| ());
+            assert!(!read.unwrap_err().to_string().contains("s3cret"), "{field}");
+        }
+    }
+}
