@@ -84,6 +84,15 @@ impl Visitor<'_> for Text {
         Ok(Secret::new(number.to_string()))
     }
 
+    // A longer number.
+    fn visit_u128<E: de::Error>(self, number: u128) -> Result<Secret, E> {
+        Ok(Secret::new(number.to_string()))
+    }
+
+    fn visit_i128<E: de::Error>(self, number: i128) -> Result<Secret, E> {
+        Ok(Secret::new(number.to_string()))
+    }
+
     // The original text of a fraction is lost: 1.50 arrives as 1.5.
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
         Err(E::custom("invalid type: a number with a fraction, expected a string in quotes"))
@@ -107,6 +116,39 @@ mod tests {
         }
         for number in ["4711", "-4711"] {
             assert_eq!(serde_json::from_str::<Secret>(number).unwrap().expose(), number);
+        }
+    }
+
+    #[test]
+    fn a_long_number_is_a_secret_too_and_is_never_quoted() {
+        use serde::de::IntoDeserializer;
+        type Number<T> = <T as IntoDeserializer<'static, serde::de::value::Error>>::Deserializer;
+        let long = |number: u128| -> Number<u128> { number.into_deserializer() };
+        let low = |number: i128| -> Number<i128> { number.into_deserializer() };
+        const LONG: u128 = 4_711_471_147_114_711_471_147_114_711;
+        const LOW: i128 = -4_711_471_147_114_711_471_147_114_711;
+        assert_eq!(Secret::deserialize(long(LONG)).unwrap().expose(), LONG.to_string());
+        assert_eq!(Secret::deserialize(low(LOW)).unwrap().expose(), LOW.to_string());
+        #[cfg(feature = "oauth2")]
+        for origin in [
+            origin::SecretOrigin::deserialize(long(LONG)).unwrap(),
+            origin::SecretOrigin::deserialize(low(LOW)).unwrap(),
+        ] {
+            assert!(matches!(origin, origin::SecretOrigin::Value(_)));
+        }
+        crate::settings::settings! {
+            #[derive(Debug)]
+            struct Table {
+                #[serde(default)]
+                one: u8,
+            }
+        }
+        let errors = [
+            Table::deserialize(long(LONG)).map(|table| table.one).unwrap_err(),
+            Table::deserialize(low(LOW)).map(|table| table.one).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(!error.to_string().contains("4711"), "{error}");
         }
     }
 }

@@ -95,6 +95,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
         Err(refused("a number"))
     }
 
+    fn visit_i128<E: Error>(self, _: i128) -> Result<V::Value, E> {
+        Err(refused("a number"))
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<V::Value, E> {
+        Err(refused("a number"))
+    }
+
     fn visit_f64<E: Error>(self, _: f64) -> Result<V::Value, E> {
         Err(refused("a number"))
     }

@@ -224,6 +224,14 @@ impl<'de> Visitor<'de> for InFile {
         Text.visit_i64(number).map(SecretOrigin::Value)
     }
 
+    fn visit_u128<E: de::Error>(self, number: u128) -> Result<SecretOrigin, E> {
+        Text.visit_u128(number).map(SecretOrigin::Value)
+    }
+
+    fn visit_i128<E: de::Error>(self, number: i128) -> Result<SecretOrigin, E> {
+        Text.visit_i128(number).map(SecretOrigin::Value)
+    }
+
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<SecretOrigin, E> {
         Text.visit_f64(number).map(SecretOrigin::Value)
     }

@@ -53,6 +53,26 @@ impl<'de> Visitor<'de> for Form {
         }
     }
 
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<DpopSetting, E> {
+        Err(a_number())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<DpopSetting, E> {
+        Err(a_number())
+    }
+
+    fn visit_i128<E: de::Error>(self, _: i128) -> Result<DpopSetting, E> {
+        Err(a_number())
+    }
+
+    fn visit_u128<E: de::Error>(self, _: u128) -> Result<DpopSetting, E> {
+        Err(a_number())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<DpopSetting, E> {
+        Err(a_number())
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DpopSetting, A::Error> {
         let (mut key_file, mut algorithm) = (None, None);
         while let Some(name) = map.next_key::<String>()? {
@@ -67,4 +87,8 @@ impl<'de> Visitor<'de> for Form {
         let key_file = key_file.ok_or_else(|| de::Error::missing_field("key_file"))?;
         Ok(DpopSetting::File { key_file, algorithm })
     }
+}
+
+fn a_number<E: de::Error>() -> E {
+    E::custom(r#"found a number, expected for `dpop` "generate", or a table with `key_file`"#)
 }

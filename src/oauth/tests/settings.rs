@@ -52,3 +52,23 @@ fn a_number_in_the_place_of_a_text_is_its_digits() {
         }
     }
 }
+
+#[cfg(feature = "dpop")]
+#[test]
+fn a_number_in_the_place_of_a_dpop_key_is_not_quoted() {
+    use serde::de::{Deserialize, IntoDeserializer, value};
+    type Number<T> = <T as IntoDeserializer<'static, value::Error>>::Deserializer;
+    let long: Number<u128> = 4_711_471_147_114_711_471_147_114_711_u128.into_deserializer();
+    let low: Number<i128> = (-4_711_471_147_114_711_471_147_114_711_i128).into_deserializer();
+    let errors = [
+        crate::oauth::dpop::DpopSetting::deserialize(long).map(|_| ()).unwrap_err(),
+        crate::oauth::dpop::DpopSetting::deserialize(low).map(|_| ()).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(!error.to_string().contains("4711"), "{error}");
+    }
+    for number in [json!(4711), json!(-4711), json!(47.11)] {
+        let error = serde_json::from_value::<crate::oauth::dpop::DpopSetting>(number).unwrap_err();
+        assert!(!error.to_string().contains("47"), "{error}");
+    }
+}
