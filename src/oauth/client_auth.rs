@@ -19,6 +19,7 @@ use crate::secret::files::FromFiles;
 #[cfg(feature = "registry")]
 use crate::secret::origin::LastSecret;
 use crate::secret::origin::SecretSource;
+use crate::secret::path::shown;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::form::encode_value;
 use crate::transport::{Form, Request};
@@ -108,7 +109,10 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             CertificateOrigin::Pem(_) => f.write_str("Certificate([redacted])"),
-            CertificateOrigin::Files(paths) => f.debug_tuple("Certificate").field(paths).finish(),
+            CertificateOrigin::Files(paths) => {
+                let paths: Vec<_> = paths.iter().map(|path| shown(path)).collect();
+                f.debug_tuple("Certificate").field(&paths).finish()
+            }
         }
     }
 }

@@ -98,7 +98,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<T> fmt::Debug for FromFiles<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FromFiles").field(&self.paths).finish()
+        let paths: Vec<_> = self.paths.iter().map(|path| shown(path)).collect();
+        f.debug_tuple("FromFiles").field(&paths).finish()
     }
 }
 

@@ -53,6 +53,16 @@ fn a_number_in_the_place_of_a_text_is_its_digits() {
     }
 }
 
+#[test]
+fn a_key_in_the_place_of_a_path_is_not_shown() {
+    for shown in [
+        format!("{:?}", Certificate::from_files("c.pem", KEY)),
+        format!("{:?}", at(URL).certificate(Certificate::from_files(KEY, "k.pem"))),
+    ] {
+        assert!(!shown.contains("PRIVATE KEY") && shown.contains("not shown"), "{shown}");
+    }
+}
+
 #[cfg(feature = "dpop")]
 #[test]
 fn a_number_in_the_place_of_a_dpop_key_is_not_quoted() {
