@@ -102,10 +102,12 @@ impl JsonEndpointBuilder {
         }
     }
 
-    /// Adds a header. Its value is always treated as a secret. A second value for the same name replaces the first.
-    /// Default: `Accept: application/json`, and the body's `Content-Type`.
+    /// Adds a header. Its value is always treated as a secret. A second value for the same name, in any
+    /// case, replaces the first. Default: `Accept: application/json`, and the body's `Content-Type`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.header.insert(name.into(), Secret::new(value));
+        let name = name.into();
+        self.header.retain(|known, _| !known.eq_ignore_ascii_case(&name));
+        self.header.insert(name, Secret::new(value));
         self
     }
 
@@ -311,6 +313,10 @@ impl JsonEndpointBuilder {
             if name == ACCEPT_ENCODING {
                 let message =
                     "is \"accept-encoding\": answers are read as they are, so it is always \"identity\"";
+                return Err(BuildError::new("header", message));
+            }
+            if headers.contains_key(&name) {
+                let message = format!("has {:?} twice, in upper and in lower case: keep one", name.as_str());
                 return Err(BuildError::new("header", message));
             }
             headers.insert(name, value);

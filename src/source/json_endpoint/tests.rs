@@ -52,6 +52,22 @@ async fn nothing_of_the_address_the_headers_and_the_body_is_quoted() {
 }
 
 #[tokio::test]
+async fn a_header_has_one_name_in_any_case() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source =
+        JsonEndpoint::post(server.url()).header("X-Key", "one").header("x-key", "two").build().unwrap();
+    source.fetch(FetchContext::new(Reason::First)).await.unwrap();
+    assert_eq!(server.asked()[0].header("x-key"), Some("two"));
+
+    let file =
+        json!({ "method": "GET", "url": server.url(), "header": { "X-Key": "s3cret", "x-key": "s3cret" } });
+    let builder: JsonEndpointBuilder = serde_json::from_value(file).unwrap();
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.field(), "header");
+    assert!(error.to_string().contains("twice") && !error.to_string().contains("s3cret"), "{error}");
+}
+
+#[tokio::test]
 async fn one_byte_that_is_no_utf_8_does_not_make_an_answer_unreadable() {
     let server = FakeAuthServer::start().await.unwrap();
     let source = JsonEndpoint::post(server.url()).build().unwrap();
