@@ -208,8 +208,7 @@ impl ClientIdentity {
                 Sent(Some(assertion))
             }
             Proof::AssertionSource(source) => {
-                let token = source.fetch(cx.for_link()).await;
-                let token = token.map_err(|error| error.within("the client assertion"))?;
+                let token = source.token_for("the client assertion", cx).await?;
                 self.assert(form, token.secret());
                 Sent(Some(Secret::new(token.secret())))
             }

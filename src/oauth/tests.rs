@@ -249,6 +249,42 @@ async fn one_byte_that_is_no_utf_8_does_not_cost_a_login() {
 }
 
 #[tokio::test]
+async fn a_source_of_another_token_that_gives_none_sends_nothing() {
+    let server = FakeAuthServer::start().await.unwrap();
+    for odd in ["", "abc\n"] {
+        let link = || source_fn(move |_cx| async move { Ok(Token::new(odd)) });
+        let actor = client(&server).token_exchange(signing()).actor(link()).build();
+        let assertion = Client::builder(server.url(), "app").assertion(link()).build().unwrap();
+        for (name, source) in [
+            ("the subject", client(&server).token_exchange(link()).build().map(boxed)),
+            ("the actor", actor.map(boxed)),
+            ("the assertion", client(&server).jwt_bearer(link()).build().map(boxed)),
+            ("the client assertion", assertion.client_credentials().build().map(boxed)),
+        ] {
+            let error = fetch(&source.unwrap()).await.expect_err(name);
+            assert!(!error.is_terminal() && error.to_string().contains(name), "{name}: {error}");
+        }
+    }
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_line_break_is_no_part_of_a_refresh_token() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let vault = MemoryVault::new();
+    let grant = || client(&server).refresh_token(vault.clone());
+    for empty in ["", "\n", "\r\n"] {
+        assert_eq!(grant().login(empty).build().unwrap_err().field(), "login");
+    }
+    let source = grant().login("r1\n").build().unwrap();
+    fetch(&source).await.unwrap();
+    assert!(source.log_in("\n").await.is_err());
+    source.log_in("r7\r\n").await.unwrap();
+    fetch(&source).await.unwrap();
+    assert_eq!(received(&server), ["r1", "r7"]);
+}
+
+#[tokio::test]
 async fn the_query_of_the_token_url_is_not_quoted() {
     let server = FakeAuthServer::start().await.unwrap();
     let client = Client::with_token_url(format!("{}?key=s3cret-key-1", server.url()), "app").secret("other");

@@ -45,10 +45,7 @@ impl SecretOrigin {
         let refused = |message: String| BuildError::new(field, message);
         Ok(match self {
             Self::Value(secret) => {
-                let cut = trim(secret.expose());
-                if cut.len() < secret.expose().len() {
-                    log::warn!("`{field}` ends with a line break, which is cut off");
-                }
+                let cut = cut(field, secret.expose());
                 SecretSource::Fixed(Secret::new(checked(cut).map_err(|what| refused(what.to_owned()))?))
             }
             Self::Env(name) => {
@@ -167,6 +164,15 @@ impl SecretSource {
             *last = place.clone();
         }
     }
+}
+
+/// The text without a line break at its end. `field` names it in a WARN.
+pub(crate) fn cut<'a>(field: &str, text: &'a str) -> &'a str {
+    let cut = trim(text);
+    if cut.len() < text.len() {
+        log::warn!("`{field}` ends with a line break, which is cut off");
+    }
+    cut
 }
 
 /// Texts in files and in the environment often end with a line break that is not part of the secret.

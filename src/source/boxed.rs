@@ -72,6 +72,16 @@ impl BoxSource {
         Arc::clone(&self.0).look_erased(cx)
     }
 
+    /// Its token, for a request of another source that depends on it. `link` names this source in an error.
+    #[cfg(feature = "http")]
+    pub(crate) async fn token_for(&self, link: &str, cx: &FetchContext) -> Result<Token, SourceError> {
+        let token = self.fetch(cx.for_link()).await.map_err(|error| error.within(link))?;
+        match token.break_in_it() {
+            Some(flaw) => Err(SourceError::transient(format!("it {flaw}")).within(link)),
+            None => Ok(token),
+        }
+    }
+
     /// Finishes all sources on which one source depends. They run concurrently, and each panic affects only its own
     /// source.
     #[cfg(feature = "http")]

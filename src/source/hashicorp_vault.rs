@@ -184,8 +184,7 @@ impl Login {
                 (json!({ "role_id": role_id, "secret_id": secret.expose() }), Some(secret))
             }
             Self::Jwt { role, jwt } => {
-                let token = jwt.fetch(cx.for_link()).await;
-                let token = token.map_err(|error| error.within("the JWT of Vault's login"))?;
+                let token = jwt.token_for("the JWT of Vault's login", cx).await?;
                 request.redactor.hide(Zeroizing::new(token.secret().to_owned()));
                 (json!({ "role": role, "jwt": token.secret() }), None)
             }

@@ -43,8 +43,8 @@ impl Grant for JwtBearerGrant {
     const IS_DATED: bool = true;
 
     async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Option<Duration>, SourceError> {
-        let token = self.assertion.fetch(cx.for_link()).await;
-        form.secret("assertion", token.map_err(|error| error.within("the assertion of the grant"))?.secret());
+        let token = self.assertion.token_for("the assertion of the grant", cx).await?;
+        form.secret("assertion", token.secret());
         Ok(None)
     }
 

@@ -18,6 +18,7 @@ use crate::oauth::dpop::DpopKey;
 use crate::oauth::rotation::{Memory, Rules};
 use crate::oauth::{Client, Expected, GrantBuilder, GrantSettings};
 use crate::secret::Secret;
+use crate::secret::origin::cut;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::Form;
@@ -147,8 +148,10 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
     /// If the vault is emptied later, this source does not write the first refresh token again. But a restarted
     /// program with an empty vault cannot know that this token was used. Therefore, if the vault may lose its
     /// contents, leave this setting out and log in by `log_in`.
+    ///
+    /// A line break at the end of the refresh token is cut off with a WARN.
     pub fn login(mut self, refresh_token: impl Into<String>) -> Self {
-        self.grant.first = Some(Secret::new(refresh_token));
+        self.grant.first = Some(Secret::new(cut("login", Secret::new(refresh_token).expose())));
         self
     }
 
@@ -211,9 +214,15 @@ impl<V: RefreshTokenStore> RefreshToken<V> {
     /// new login. It waits for an exchange that is under way.
     ///
     /// # Errors
-    /// The vault cannot be written, or another process holds its lock for longer than 8 s.
+    /// The refresh token is empty, the vault cannot be written, or another process holds its lock for longer than 8 s.
     pub async fn log_in(&self, refresh_token: impl Into<String>) -> Result<(), VaultError> {
-        self.inner.log_in(Secret::new(refresh_token).expose()).await
+        let refresh_token = Secret::new(refresh_token);
+        match cut("log_in", refresh_token.expose()) {
+            "" => Err(VaultError::unavailable(
+                "nothing was written: `log_in` was called with an empty refresh token",
+            )),
+            refresh_token => self.inner.log_in(refresh_token).await,
+        }
     }
 
     /// Whether the newest refresh token is only in memory, because the vault cannot be written. The write is tried

@@ -65,8 +65,7 @@ impl Party {
     }
 
     async fn send(&self, name: &str, form: &mut Form, cx: &FetchContext) -> Result<Token, SourceError> {
-        let token = self.source.fetch(cx.for_link()).await;
-        let token = token.map_err(|error| error.within(&format!("the {name} of the token exchange")))?;
+        let token = self.source.token_for(&format!("the {name} of the token exchange"), cx).await?;
         form.secret(&format!("{name}_token"), token.secret());
         form.plain(&format!("{name}_token_type"), &self.token_type);
         Ok(token)

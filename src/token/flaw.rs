@@ -14,6 +14,18 @@ pub(crate) fn stray(secret: &[u8]) -> Option<String> {
 }
 
 impl Token {
+    /// The reason why no server can accept the token, wherever it is sent. It continues the sentence "the token ...", and
+    /// does not show the secret.
+    #[cfg(feature = "http")]
+    pub(crate) fn break_in_it(&self) -> Option<String> {
+        let secret = self.secret();
+        if secret.is_empty() {
+            return Some("is empty".to_owned());
+        }
+        let at = secret.chars().position(char::is_control)?;
+        Some(format!("has a line break or a control character at position {}", at + 1))
+    }
+
     /// The reason why a header cannot carry the token, if there is one. It continues the sentence "the token ...",
     /// and does not show the secret.
     pub(crate) fn flaw(&self) -> Option<String> {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::error::SourceError;
 use crate::secret::header_of;
-use crate::source::{BoxSource, FetchContext, TokenSource};
+use crate::source::{BoxSource, FetchContext};
 use crate::transport::Request;
 
 /// The source of the token, and its header.
@@ -25,8 +25,9 @@ pub(super) enum Shown {
 impl Link {
     /// Gets the source's token, and puts it on the request.
     pub(super) async fn add_to(&self, request: &mut Request, cx: &FetchContext) -> Result<(), SourceError> {
-        let failed = |error: SourceError| error.within(&format!("the token for the header {:?}", self.name));
-        let token = self.source.fetch(cx.for_link()).await.map_err(failed)?;
+        let link = format!("the token for the header {:?}", self.name);
+        let failed = |error: SourceError| error.within(&link);
+        let token = self.source.token_for(&link, cx).await?;
         if token.is_bound() {
             let what = "it is bound to a key, and this request has no proof of it";
             return Err(failed(SourceError::terminal(what)));

@@ -68,6 +68,18 @@ async fn a_header_has_one_name_in_any_case() {
 }
 
 #[tokio::test]
+async fn a_link_without_a_usable_token_sends_nothing() {
+    let server = FakeAuthServer::start().await.unwrap();
+    for odd in ["", "abc\n", "a b"] {
+        let link = source_fn(move |_cx| async move { Ok(Token::new(odd)) });
+        let source = JsonEndpoint::post(server.url()).header_token("x-token", link).build().unwrap();
+        let error = source.fetch(FetchContext::new(Reason::First)).await.unwrap_err();
+        assert!(!error.is_terminal() && error.to_string().contains("x-token"), "{error}");
+    }
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
 async fn one_byte_that_is_no_utf_8_does_not_make_an_answer_unreadable() {
     let server = FakeAuthServer::start().await.unwrap();
     let source = JsonEndpoint::post(server.url()).build().unwrap();
