@@ -41,6 +41,7 @@ impl ClientBuilder {
             ServerOrigin::Discovered(discovery) => transport.check(discovery.issuer())?,
         }
         let proof = self.proof(has_certificate)?;
+        self.check_effects(&proof)?;
         let proofs = self.dpop.take().map(DpopSetting::open).transpose()?.map(ClientProofs::new);
         let rules = Rules { audience: self.assertion_audience, preset: self.preset };
         let identity =
@@ -59,11 +60,46 @@ impl ClientBuilder {
         }
     }
 
+    /// Refuses settings that have no effect with this proof. The settings of a key are gone if there is a key.
+    fn check_effects(&self, proof: &Proof) -> Result<(), BuildError> {
+        let of_a_key = [
+            ("key_id", self.key_id.is_some()),
+            ("algorithm", self.algorithm.is_some()),
+            ("key_certificate_file", self.key_certificate_file.is_some()),
+        ];
+        if let Some((name, _)) = of_a_key.into_iter().find(|(_, is_set)| *is_set) {
+            let message = "is for a key, and this client has none: give `private_key` or `private_key_file`, or leave \
+                           this setting out";
+            return Err(BuildError::new(name, message));
+        }
+        let signs = match proof {
+            Proof::Key(_) => true,
+            Proof::Secret(Some(auth), _) => *auth == ClientAuth::ClientSecretJwt,
+            // The issuer's document may ask for a JWT.
+            Proof::Secret(None, _) => self.issuer.is_some(),
+            _ => false,
+        };
+        let of_a_jwt =
+            [("preset", self.preset.is_some()), ("assertion_audience", self.assertion_audience.is_some())];
+        match of_a_jwt.into_iter().find(|(_, is_set)| *is_set && !signs) {
+            Some((name, _)) => Err(BuildError::new(
+                name,
+                "is for a JWT that the client signs, and this client signs none: give `private_key` or \
+                 `private_key_file`, or set `auth_method` to `client_secret_jwt`, or leave this setting out",
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn server(&mut self, has_certificate: bool) -> Result<ServerOrigin, BuildError> {
         match (self.token_url.take(), &self.issuer) {
             (Some(url), None) => {
                 let endpoint = Endpoint::parse("token_url", url.expose())?;
                 endpoint.check_plaintext(self.allow_http)?;
+                if has_certificate && endpoint.url().scheme() != "https" {
+                    let message = "is shown in the TLS handshake only: the address has to be https";
+                    return Err(BuildError::new("certificate", message));
+                }
                 Ok(ServerOrigin::Fixed(Box::new(Server::at(endpoint))))
             }
             (None, Some(issuer)) => {
@@ -80,6 +116,10 @@ impl ClientBuilder {
 
     fn transport(&mut self) -> Result<Transport, BuildError> {
         let (settings, limits) = self.http_settings();
+        if self.certificate.is_some() && self.certificate_file.is_some() {
+            let message = "excludes `certificate`: a client presents one certificate";
+            return Err(BuildError::new("certificate_file", message));
+        }
         let files = match (self.certificate_file.take(), self.certificate_key_file.take()) {
             (Some(certificate), Some(key)) => Some(Certificate::from_files(certificate, key)),
             (Some(certificate), None) => Some(Certificate::from_files(&certificate, &certificate)),
@@ -182,7 +222,7 @@ impl ClientBuilder {
 
     fn key_proof(&mut self) -> Result<KeySource, BuildError> {
         let (kid, preset) = (self.key_id.take(), self.preset);
-        let algorithm = self.algorithm;
+        let algorithm = self.algorithm.take();
         let finish = move |mut key: PrivateKey| {
             if let Some(kid) = &kid {
                 key = key.with_kid(kid.clone());

@@ -23,6 +23,49 @@ fn refused(builder: ClientBuilder, field: &str, words: &str) {
 }
 
 #[test]
+fn a_certificate_needs_a_tls_handshake() {
+    let certificate = || Certificate::from_pem("");
+    let words = "the address has to be https";
+    refused(at("http://127.0.0.1/token").certificate(certificate()), "certificate", words);
+    refused(at("http://127.0.0.1/token").secret("s3cret").certificate(certificate()), "certificate", words);
+    let file =
+        json!({ "token_url": "http://127.0.0.1/token", "client_id": "app", "certificate_file": "c.pem" });
+    refused(serde_json::from_value(file).unwrap(), "certificate", words);
+    let file = json!({ "token_url": URL, "client_id": "app", "certificate_file": "c.pem" });
+    let both: ClientBuilder = serde_json::from_value(file).unwrap();
+    refused(both.certificate(certificate()), "certificate_file", "excludes `certificate`");
+}
+
+#[test]
+fn a_setting_of_assertions_needs_an_assertion_that_the_client_signs() {
+    let secret = || at(URL).secret("a secret of more than thirty-two characters");
+    for (builder, field) in [
+        (secret().key_id("k1"), "key_id"),
+        (secret().algorithm(Algorithm::Es256), "algorithm"),
+        (secret().key_certificate_file("c.pem"), "key_certificate_file"),
+        (at(URL).public().key_id("k1"), "key_id"),
+    ] {
+        refused(builder, field, "private_key");
+    }
+    for method in [None, Some(ClientAuth::Basic), Some(ClientAuth::BasicRaw), Some(ClientAuth::Body)] {
+        let with = |builder: ClientBuilder| match method {
+            Some(method) => builder.auth_method(method),
+            None => builder,
+        };
+        refused(with(secret().preset(Preset::Okta)), "preset", "private_key");
+        refused(with(secret().audience("https://auth.example.com")), "assertion_audience", "private_key");
+    }
+    refused(at(URL).public().audience("x"), "assertion_audience", "private_key");
+    let key = || at(URL).private_key(PrivateKey::from_pem(KEY).unwrap());
+    key().key_id("k1").algorithm(Algorithm::Es256).preset(Preset::Okta).audience("x").build().unwrap();
+    let jwt = secret().auth_method(ClientAuth::ClientSecretJwt);
+    jwt.preset(Preset::Okta).audience("x").build().unwrap();
+    // The document of an issuer may ask for an assertion.
+    let issuer = Client::with_issuer("https://auth.example.com", "app").secret("s3cret").audience("x");
+    issuer.build().unwrap();
+}
+
+#[test]
 fn a_number_in_the_place_of_a_text_is_its_digits() {
     let mut file = json!({ "token_url": URL, "client_id": 4711, "key_id": 7 });
     let client: ClientBuilder = serde_json::from_value(file.clone()).unwrap();
