@@ -20,6 +20,7 @@ use super::client_auth::{ClientAuth, ClientIdentity, Sent};
 use super::discovery::{Discovery, Server};
 use super::dpop::{ClientProofs, DpopKey};
 use super::error::OAuthError;
+use super::jws::sha256;
 use super::params::Expected;
 use super::response::{self, TokenResponse};
 
@@ -322,6 +323,19 @@ impl Client {
         match &self.0.server {
             ServerOrigin::Fixed(server) => server.token_endpoint.url().as_str(),
             ServerOrigin::Discovered(discovery) => discovery.text(),
+        }
+    }
+
+    /// Names its server in the record of a login. A query may be secret, so only its digest is in the name.
+    pub(crate) fn name_of_server(&self) -> String {
+        let query = match &self.0.server {
+            ServerOrigin::Fixed(server) => server.token_endpoint.url().query(),
+            // No issuer has a query.
+            ServerOrigin::Discovered(_) => None,
+        };
+        match query {
+            Some(query) => format!("{}?sha256={}", self.shown(), sha256(query.as_bytes())),
+            None => self.shown().to_owned(),
         }
     }
 

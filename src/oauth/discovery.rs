@@ -192,10 +192,7 @@ impl Discovery {
                     Ok(_) => page = page.or(Some(answer.nonsense("with JSON that is no table"))),
                     Err(error) => page = page.or(Some(error)),
                 },
-                StatusCode::NOT_FOUND
-                | StatusCode::BAD_REQUEST
-                | StatusCode::FORBIDDEN
-                | StatusCode::UNAUTHORIZED => {
+                status if status.is_client_error() && !answer.may_pass() => {
                     missing = Some(answer.refusal(
                         false,
                         "; if this is the address of the token endpoint itself, say so by `token_url`",
@@ -243,8 +240,10 @@ impl Discovery {
             .and_then(|endpoint| endpoint.check_plaintext(self.allow_http).map(|()| endpoint))
             .map_err(|error| format!("the document's {error}"))?;
         let list = |place| {
-            let items = document.get(place)?.as_array()?;
-            Some(items.iter().filter_map(|item| item.as_str().map(Into::into)).collect())
+            let items = document.get(place)?.as_array()?.iter();
+            let items: Vec<String> = items.filter_map(|item| item.as_str().map(Into::into)).collect();
+            // A server that lists nothing supports something nevertheless.
+            Some(items).filter(|items| !items.is_empty())
         };
         let offers = Offers {
             grants: list("/grant_types_supported"),

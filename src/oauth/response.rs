@@ -157,7 +157,8 @@ fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Resu
     let letters = letters.to_ascii_lowercase();
     let means_bearer = letters.contains("bearer")
         || letters.contains("accesstoken")
-        || ["", "jwt", "token", "oauth", "oauth2"].contains(&letters.as_str());
+        || name.is_empty()
+        || ["jwt", "token", "oauth", "oauth2"].contains(&letters.as_str());
     if means_bearer {
         return Ok(TokenType::Bearer);
     }
@@ -218,7 +219,8 @@ fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Dur
         if lifetime.is_none() {
             log::warn!("{} that is not a number of seconds", answer.sentence("with an `expires_in`"));
         }
-        lifetime
+        // A cache has kept the answer for a part of the lifetime.
+        lifetime.map(|lifetime| lifetime.saturating_sub(answer.age()))
     });
     let own = jwt_lifetime(secret, answer);
     said.into_iter().chain(own).min()
@@ -254,10 +256,8 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
     let code = told.as_ref().map(|error| error.code.as_str()).unwrap_or_default();
     let described = match (&told, document) {
         (Some(error), _) => format!(": {error}"),
-        (None, Some(document)) => {
-            answer.reason(document, None).map(|reason| format!(": {reason}")).unwrap_or_default()
-        }
-        (None, None) => String::new(),
+        (None, Some(document)) => answer.because(document, None),
+        (None, None) => answer.unread(),
     };
     let way_out = match code {
         "invalid_client" => "; check `client_id`, `client_secret` or the key, and `auth_method`",

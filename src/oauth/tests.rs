@@ -294,3 +294,86 @@ async fn the_query_of_the_token_url_is_not_quoted() {
     let error = fetch(&source).await.unwrap_err().to_string();
     assert!(error.contains("invalid_client") && !error.contains("s3cret"), "{error}");
 }
+
+#[tokio::test]
+async fn a_login_is_for_one_query_of_the_token_url() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let vault = MemoryVault::new();
+    let at = |query: &str| {
+        let client = Client::with_token_url(format!("{}{query}", server.url()), "app").public();
+        rotating(&client.build().unwrap(), &vault)
+    };
+    fetch(&at("?p=s3cret-one")).await.unwrap();
+    fetch(&at("?p=s3cret-one")).await.unwrap();
+    for other in ["?p=s3cret-two", ""] {
+        let error = fetch(&at(other)).await.unwrap_err();
+        assert!(error.is_terminal() && error.to_string().contains("nothing was sent"), "{error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lifetime_is_shorter_by_the_age_of_the_answer() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = client(&server).client_credentials().build().unwrap();
+    for (age, left) in [("100", 500), ("601", 0), ("odd", 600)] {
+        server.then(good().with_header("Age", age));
+        let token = fetch(&source).await.unwrap();
+        let left = Duration::from_secs(left);
+        assert!(token.remaining().unwrap() <= left, "{age}: {:?}", token.remaining());
+        assert!(
+            token.remaining().unwrap() + Duration::from_secs(60) >= left,
+            "{age}: {:?}",
+            token.remaining()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_first_place_that_refuses_the_request_leads_to_the_second() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let document = |grants: Value| {
+        let document = json!({
+            "issuer": server.base_url(),
+            "token_endpoint": server.url(),
+            "grant_types_supported": grants,
+            "token_endpoint_auth_methods_supported": [],
+        });
+        Reply::json(200, document.to_string())
+    };
+    let source = || {
+        let client = Client::with_issuer(server.base_url(), "app").secret("s3cret").build().unwrap();
+        client.client_credentials().build().unwrap()
+    };
+    for status in [405, 406, 410] {
+        server.then(Reply::json(status, "{}")).then(document(json!([]))).then(good());
+        assert_eq!(fetch(&source()).await.expect("the second place").secret(), "a9", "{status}");
+    }
+    server.then(Reply::json(429, "{}")).then(good());
+    let error = fetch(&source()).await.unwrap_err();
+    assert!(!error.is_terminal() && error.to_string().contains("429"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_type_without_a_letter_is_not_taken_for_bearer() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = client(&server).client_credentials().build().unwrap();
+    for (kind, is_bearer) in
+        [("", true), (" ", true), ("\u{4ee4}\u{724c}", false), ("***", false), ("-", false)]
+    {
+        let answer = json!({ "access_token": "a9", "token_type": kind });
+        server.then(Reply::json(200, answer.to_string()));
+        let outcome = fetch(&source).await;
+        assert_eq!(outcome.is_ok(), is_bearer, "{kind:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_encoding_of_a_refusal_that_cannot_be_read_is_named() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = client(&server).client_credentials().build().unwrap();
+    server.then(Reply::json(401, "\u{1f}\u{8b}").with_header("Content-Encoding", "gzip"));
+    let error = fetch(&source).await.unwrap_err().to_string();
+    assert!(error.contains("Content-Encoding \"gzip\""), "{error}");
+}

@@ -102,10 +102,11 @@ impl SignedJwtBuilder {
                 return Err(BuildError::new(field, "is empty"));
             }
         }
-        if self.lifetime <= self.backdate || self.lifetime > DAY {
+        // A JWT counts whole seconds.
+        if self.lifetime < self.backdate.saturating_add(Duration::from_secs(1)) || self.lifetime > DAY {
             return Err(BuildError::new(
                 "lifetime",
-                "has to be longer than `backdate`, and at most 24 hours",
+                "has to be longer than `backdate` by a second or more, and at most 24 hours",
             ));
         }
         match ["iss", "sub", "aud", "iat", "exp", "jti"].iter().find(|name| self.claims.contains_key(**name))

@@ -97,18 +97,29 @@ impl Answer {
 
     /// The body as JSON, for any content type.
     pub(crate) fn json(&self) -> Result<Document, SourceError> {
-        let encoding = self.header(&CONTENT_ENCODING).map(str::trim).unwrap_or_default();
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-            let encoding = self.quoted(encoding, 40).unwrap_or_default();
-            return Err(self.nonsense(format_args!(
-                "with a body in the Content-Encoding {encoding:?}, though `Accept-Encoding: identity` was sent"
-            )));
+        if let Some(encoding) = self.encoding() {
+            return Err(self.nonsense(encoding));
         }
         // The parser's error has a line and a column, and no part of the text.
         Document::parse(&self.body).map_err(|error| match self.body.len() {
             0 => self.nonsense("with an empty body instead of JSON"),
             _ => self.nonsense(format_args!("with {} instead of JSON ({error})", self.content_type())),
         })
+    }
+
+    /// The encoding that makes the body unreadable. It continues the sentence "... answered 200 OK ...".
+    fn encoding(&self) -> Option<String> {
+        let encoding = self.header(&CONTENT_ENCODING).map(str::trim).unwrap_or_default();
+        let is_encoded = !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity");
+        is_encoded.then(|| {
+            let encoding = self.quoted(encoding, 40).unwrap_or_default();
+            format!("with a body in the Content-Encoding {encoding:?}, though `Accept-Encoding: identity` was sent")
+        })
+    }
+
+    /// For a refusal without a document: the encoding of its body, with a space before it.
+    pub(crate) fn unread(&self) -> String {
+        self.encoding().map(|encoding| format!(" {encoding}")).unwrap_or_default()
     }
 
     /// The body as text, without white space around it.
@@ -159,8 +170,13 @@ impl Answer {
         document: Option<&Document>,
         place: Option<&str>,
     ) -> SourceError {
-        let reason = document.and_then(|document| self.reason(document, place));
-        self.refusal(transient, &reason.map(|reason| format!(": {reason}")).unwrap_or_default())
+        self.refusal(
+            transient,
+            &match document {
+                Some(document) => self.because(document, place),
+                None => self.unread(),
+            },
+        )
     }
 
     /// Adds the time after which the server accepts the next request.

@@ -13,10 +13,16 @@ const PLACES: &[&str] = &[
     "/message",
     "/error_message",
     "/errorMessage",
+    "/errorSummary",
+    "/error_msg",
+    "/msg",
     "/detail",
     "/title",
+    "/reason",
     "/errors/0/message",
+    "/errors/0/detail",
     "/errors/0",
+    "/fault/faultstring",
     "/error",
 ];
 
@@ -31,6 +37,11 @@ impl Answer {
             None => PLACES.iter().find_map(|place| text(document.get(place)?)),
         }?;
         self.quoted(&text, LIMIT)
+    }
+
+    /// The same as the end of a sentence. Empty if there is no explanation.
+    pub(crate) fn because(&self, document: &Document, place: Option<&str>) -> String {
+        self.reason(document, place).map(|reason| format!(": {reason}")).unwrap_or_default()
     }
 }
 

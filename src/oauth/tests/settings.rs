@@ -97,6 +97,21 @@ fn a_number_in_the_place_of_a_text_is_its_digits() {
 }
 
 #[test]
+fn a_jwt_lasts_a_second_at_least() {
+    use std::time::Duration;
+    let jwt = |lifetime: u64, backdate: u64| -> Result<(), BuildError> {
+        let builder = SignedJwt::builder(PrivateKey::from_pem(KEY).unwrap(), "app", "api");
+        let builder = builder.lifetime(Duration::from_millis(lifetime));
+        builder.backdate(Duration::from_millis(backdate)).build().map(|_| ())
+    };
+    for (lifetime, backdate) in [(500, 0), (0, 0), (999, 0), (60_500, 60_000), (60_000, 60_000)] {
+        assert_eq!(jwt(lifetime, backdate).unwrap_err().field(), "lifetime", "{lifetime} {backdate}");
+    }
+    jwt(1_000, 0).unwrap();
+    jwt(61_000, 60_000).unwrap();
+}
+
+#[test]
 fn a_key_in_the_place_of_a_path_is_not_shown() {
     for shown in [
         format!("{:?}", Certificate::from_files("c.pem", KEY)),

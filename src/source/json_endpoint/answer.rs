@@ -54,7 +54,9 @@ impl Shape {
         }
         let document = document?;
         let token = self.token(&answer, &document);
-        token.map_err(|what| answer.nonsense(what))
+        // Some servers refuse with a 200, and say why in the body.
+        let place = self.reason.as_ref().map(Pointer::as_str);
+        token.map_err(|what| answer.nonsense(what + &answer.because(&document, place)))
     }
 
     pub(crate) fn refused(&self, answer: &Answer, document: Option<&Document>) -> SourceError {

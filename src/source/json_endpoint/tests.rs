@@ -68,6 +68,46 @@ async fn a_header_has_one_name_in_any_case() {
 }
 
 #[tokio::test]
+async fn the_reason_in_a_success_without_a_token_is_shown() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = JsonEndpoint::post(server.url()).token_pointer("/token").build().unwrap();
+    server.then(Reply::json(200, json!({ "ok": false, "error": "invalid_auth" }).to_string()));
+    let error = failure(&source).await;
+    assert!(error.contains("nothing at \"/token\"") && error.contains("invalid_auth"), "{error}");
+    server.then(Reply::json(200, json!({ "token": "", "detail": "no seat is free" }).to_string()));
+    assert!(failure(&source).await.contains("no seat is free"));
+}
+
+#[tokio::test]
+async fn an_explanation_is_found_in_each_usual_place() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = JsonEndpoint::post(server.url()).build().unwrap();
+    for answer in [
+        json!({ "errorCode": "E1", "errorSummary": "the words" }),
+        json!({ "error_msg": "the words" }),
+        json!({ "msg": "the words" }),
+        json!({ "reason": "the words" }),
+        json!({ "errors": [{ "detail": "the words" }] }),
+        json!({ "fault": { "faultstring": "the words" } }),
+    ] {
+        server.then(Reply::json(403, answer.to_string()));
+        let error = failure(&source).await;
+        assert!(error.contains("the words"), "{answer}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_encoding_of_a_refusal_that_cannot_be_read_is_named() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = JsonEndpoint::post(server.url()).build().unwrap();
+    server.then(Reply::json(401, "\u{1f}\u{8b}").with_header("Content-Encoding", "gzip"));
+    let error = failure(&source).await;
+    assert!(error.contains("Content-Encoding \"gzip\""), "{error}");
+    server.then(Reply::json(401, "{}").with_header("Content-Encoding", "identity"));
+    assert!(!failure(&source).await.contains("Content-Encoding"));
+}
+
+#[tokio::test]
 async fn a_link_without_a_usable_token_sends_nothing() {
     let server = FakeAuthServer::start().await.unwrap();
     for odd in ["", "abc\n", "a b"] {

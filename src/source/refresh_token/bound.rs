@@ -12,7 +12,7 @@ use crate::vault::{Record, VaultError};
 impl<V> Inner<V> {
     /// The first generation of a login of this client at its server.
     pub(super) fn first(&self, refresh_token: &str) -> Result<Record, VaultError> {
-        let record = Record::first(refresh_token, self.client.shown(), self.client.id())?;
+        let record = Record::first(refresh_token, self.client.name_of_server(), self.client.id())?;
         Ok(self.bound(record, self.client.dpop_key()))
     }
 

@@ -18,7 +18,7 @@ const TOLD_EVERY: u32 = 60;
 impl<V: RefreshTokenStore> Inner<V> {
     /// A refresh token is sent only to the server that issued it, and only for the client to which it was issued.
     pub(super) fn foreign(&self, record: &Record) -> Option<String> {
-        let (issuer, id) = (self.client.shown(), self.client.id());
+        let (issuer, id) = (self.client.name_of_server(), self.client.id());
         let is_own = record.issuer() == issuer && record.client_id() == id;
         (!is_own).then(|| {
             format!(
