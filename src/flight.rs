@@ -58,7 +58,7 @@ pub(crate) struct Machine<W> {
     /// Whether a flight without a waiter may start.
     may_fly_unasked: bool,
     held: Option<Held>,
-    /// The discarded token that was in use, until the next token arrives.
+    /// The discarded token that was in use, or that the source has given out, until the next token arrives.
     withdrawn: Option<Token>,
     reports: Reports,
     flight: Option<Flight>,

@@ -132,7 +132,8 @@ impl TokenHandle {
 
     /// "This token is compromised": it is never given out again, not even to the next [`get`](Self::get), and not
     /// even if the source gives it again. Callers get the outcome of the next flight. The last 1,024 discarded
-    /// tokens are remembered.
+    /// tokens are remembered. A source that keeps tokens, such as the store of a fleet, learns of the discard with
+    /// the next flight.
     pub fn discard(&self, token: &Token) {
         self.0.shared.slot.discard(token, &());
         self.0.addr.do_send(Reported);

@@ -32,6 +32,10 @@ impl<W: Caller> Machine<W> {
             flight.hurry(reason, out);
             return;
         }
+        if self.held.is_some() {
+            // The source gave this discarded token in an earlier flight.
+            self.withdrawn = None;
+        }
         self.counters.flights += 1;
         self.flight = Some(Flight {
             reason,
@@ -69,7 +73,7 @@ impl<W: Caller> Machine<W> {
     }
 
     pub(super) fn call(&mut self, now: Timestamp, out: &mut Out<W>) {
-        let previous = self.token().or(self.withdrawn.as_ref()).cloned();
+        let previous = self.to_be_replaced().cloned();
         let Some(flight) = &mut self.flight else { return };
         self.fetches += 1;
         self.counters.attempts += 1;
@@ -93,6 +97,12 @@ impl<W: Caller> Machine<W> {
             None => cx,
         };
         out.push(Effect::Fetch { id: self.fetches, cx });
+    }
+
+    /// The token that the source must replace. A discarded token that the source has given out comes before the
+    /// token in use. Without both, a source that keeps tokens may still have the one that was discarded last.
+    fn to_be_replaced(&self) -> Option<&Token> {
+        self.withdrawn.as_ref().or(self.token()).or(self.reports.discarded.back())
     }
 
     pub(super) fn fetched(
@@ -129,7 +139,7 @@ impl<W: Caller> Machine<W> {
     }
 
     /// A success with an unusable token counts as a failed attempt.
-    fn accept(&self, token: Token, now: Timestamp) -> Result<Token, SourceError> {
+    fn accept(&mut self, token: Token, now: Timestamp) -> Result<Token, SourceError> {
         if let Some(flaw) = token.flaw() {
             return Err(SourceError::transient(format!("the new token {flaw}")));
         }
@@ -139,6 +149,7 @@ impl<W: Caller> Machine<W> {
             return Err(error.with_retry_after(Duration::from_secs(1)));
         }
         if self.reports.is_discarded(&token) {
+            self.withdrawn = Some(token);
             return Err(SourceError::transient("the source gave out again the token that was discarded"));
         }
         Ok(token)

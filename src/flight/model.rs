@@ -82,7 +82,7 @@ fn property(law: Law) -> Property<Flights> {
         Law::Rest => |model, world| world.breach.is_some() || world.comes_to_rest(&model.rules),
         Law::Recovery => |model, world| world.breach.is_some() || world.recovers(&model.rules),
         _ => {
-            by_number!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35)
+            by_number!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36)
         }
     };
     Property::always(law.text(), condition)

@@ -13,6 +13,8 @@ mod limits;
 mod lives;
 mod observed;
 mod reports;
+#[cfg(feature = "shared")]
+mod shared;
 mod single_flight;
 mod support;
 mod time;

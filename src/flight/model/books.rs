@@ -16,6 +16,8 @@ pub(super) struct Books {
     pub(super) reported: Vec<Entry>,
     /// Discarded secrets, for ever.
     pub(super) discarded: Vec<Token>,
+    /// The discarded token that was in use, or that the source has given out: the next call must name it.
+    pub(super) again: Option<Token>,
     /// The saved budget of flights for reports, in time: each flight costs an interval.
     pub(super) purse: Duration,
     pub(super) flight: Option<Flight>,

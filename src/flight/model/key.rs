@@ -97,6 +97,7 @@ impl<'a> Writer<'a> {
             self.secret(Some(token));
         }
         self.push(NEVER);
+        self.secret(world.machine.withdrawn.as_ref());
     }
 
     fn flight(&mut self, world: &World) {
@@ -168,6 +169,7 @@ impl<'a> Writer<'a> {
             self.secret(Some(token));
         }
         self.push(NEVER);
+        self.secret(books.again.as_ref());
         self.push(whole(books.purse));
         self.push(books.failures.min(2));
         self.until(books.cooldown.as_ref().map_or(Duration::ZERO, |cooldown| cooldown.until));

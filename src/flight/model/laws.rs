@@ -48,6 +48,7 @@ laws! {
     Honoured "a report that may have a flight has one",
     Budget "flights for reports keep to settle and budget, forced ones to settle",
     Demanded "what an API asks of the token stands in each attempt from then on",
+    Previous "each call names the token that it replaces, first a discarded one that the source has given out again",
     LastWord "the source has the last word, and is asked once more at most",
     Offered "what others have fetched is taken where no flight is under way, and only there",
     Suspect "a token is suspect from the report until it is replaced or confirmed",

@@ -157,7 +157,7 @@ pub(super) fn all() -> Vec<Rules> {
         Rules { name: "stale", grace: second, actions: [ALONE, SOURCE, TIME, REPORT].concat(), ..lazy() },
         Rules { name: "background", background: true, ..lazy() },
         without_cooldown(),
-        Rules { name: "discards", actions: [ALONE, ENDS, LIFE, DISCARDS].concat(), ..lazy() },
+        Rules { name: "discards", attempts: 2, actions: [ALONE, ENDS, LIFE, DISCARDS].concat(), ..lazy() },
         Rules {
             name: "taking back two",
             limit: 2,

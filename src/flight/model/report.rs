@@ -138,6 +138,9 @@ impl World {
         said.withdrawn = seats.map(|(seat, ..)| seat.number).collect();
         // The handle takes the token out of the slot before the machine gets the report.
         said.may_take_away = self.slot.take_if(|shown| shown.token.is_same(&token)).is_some();
+        if said.may_take_away {
+            self.books.again = Some(token.clone());
+        }
         said.sights.push(Sight::Discarded);
         self.on(Event::Discard(token), said, rules)
     }

@@ -85,6 +85,7 @@ impl World {
         if demanded {
             said.sights.push(Sight::Demanded);
         }
+        self.judge_previous(cx, said);
         match cx.reason {
             Reason::Ahead => said.sights.push(Sight::Ahead),
             Reason::Forced => said.sights.push(Sight::Forced),
@@ -92,6 +93,22 @@ impl World {
         }
         self.books.retry_not_before = None;
         self.call = Some(Call { id, sent: self.now });
+    }
+
+    /// The token that the call must replace.
+    fn judge_previous(&mut self, cx: &FetchContext, said: &mut Said) {
+        let books = &self.books;
+        let due = books.again.as_ref().or(self.slot.as_ref().map(|shown| &shown.token));
+        let due = due.or(books.discarded.last());
+        let names = match (&cx.previous, due) {
+            (Some(previous), Some(due)) => previous.is_same(due),
+            (previous, due) => previous.is_none() && due.is_none(),
+        };
+        let is_discarded = due.is_some_and(|token| books.is_discarded(token));
+        if is_discarded {
+            said.sights.push(Sight::NamedDiscarded);
+        }
+        self.law(Law::Previous, names && cx.is_discarded() == is_discarded);
     }
 
     /// A flight begins.
@@ -104,6 +121,10 @@ impl World {
             said.sights.push(Sight::OwnRefresh);
             let least = self.books.last_flight.map_or(Duration::ZERO, |ended| ended + Rules::LEAST_INTERVAL);
             self.law(Law::OwnPace, least <= now);
+        }
+        if self.slot.is_some() {
+            // The source gave out the discarded token in an earlier flight.
+            self.books.again = None;
         }
         self.books.flight = Some(Flight {
             until: now + rules.flight(),
@@ -244,6 +265,7 @@ impl World {
             Note::Landed { .. } => {
                 said.sights.push(Sight::Landed);
                 (self.books.failures, self.books.cooldown) = (0, None);
+                self.books.again = None;
                 self.books.end_flight(self.now);
             }
             Note::Failed { .. } => self.reckon_failure(said, rules),

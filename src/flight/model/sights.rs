@@ -20,7 +20,7 @@ sights! {
     Withheld, ReleasedByAnswer, ReleasedByTime, NotWithheldAgain,
     SameToken, Predecessor, PredecessorAtOnce, RejectedFromBirth, OutcomeInsteadOfPredecessor,
     AskedAgain, LastWord, OneAttempt, NoAttemptLeft, TakenAsItIs,
-    Discarded, DiscardedAgain, LifeGoesOn, Offered,
+    Discarded, DiscardedAgain, NamedDiscarded, LifeGoesOn, Offered,
 }
 
 /// How often each event was seen.

@@ -202,7 +202,7 @@ impl World {
             Action::WallBack => self.set_wall(-1, rules),
             Action::Stop => {
                 said.may_take_away = true;
-                self.books.old = None;
+                (self.books.old, self.books.again) = (None, None);
                 self.on(Event::Stop, said, rules)
             }
             Action::Restart => {
@@ -318,6 +318,8 @@ impl World {
         }
         if reply == Reply::Discarded {
             said.sights.push(Sight::DiscardedAgain);
+            let lasts = result.as_ref().ok().filter(|token| !self.left(token).is_zero()).cloned();
+            self.books.again = lasts.or(self.books.again.take());
         }
         if asks_again && let Some(flight) = &mut self.books.flight {
             flight.asks = Asks::Enough;

@@ -138,3 +138,37 @@ fn an_ambiguous_failure_is_the_last_of_its_flight_unless_it_may_be_repeated() {
     assert_eq!(bench.failed(2, SourceError::ambiguous("lost").repeatable()), [""; 0]);
     assert_eq!(bench.pass(Duration::from_secs(1)), ["fetch 3 first"]);
 }
+
+/// The token that the next call has to replace, and whether that is a discarded one.
+fn called(bench: &mut Bench, event: Event<Name>) -> Option<(String, bool)> {
+    let mut out = Vec::new();
+    bench.machine.on(event, bench.now, &mut out);
+    out.into_iter().find_map(|effect| match effect {
+        Effect::Fetch { cx, .. } => {
+            let is_discarded = cx.is_discarded();
+            Some((cx.previous.map_or("none".to_owned(), |token| token.secret().to_owned()), is_discarded))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_source_that_gives_out_a_discarded_token_is_told_so_by_the_next_call() {
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(2).backoff(Duration::ZERO));
+    let named = |secret: &str, is_discarded| Some((secret.to_owned(), is_discarded));
+    bench.discard("one");
+    bench.discard("other");
+    let want = Event::Want { waiter: Name(1), timeout: None };
+    assert_eq!(called(&mut bench, want), named("other", true), "it was discarded last");
+    assert_eq!(bench.fetched(1, "one"), [""; 0]);
+    assert_eq!(called(&mut bench, Event::Tick), named("one", true), "it was given out");
+    assert_eq!(bench.fetched(2, "new"), ["publish new", "tell [1] new"]);
+    // A token is in use.
+    let refresh = || Event::Refresh { waiter: Name(0) };
+    assert_eq!(called(&mut bench, refresh()), named("new", false));
+    bench.fetched(3, "one");
+    assert_eq!(called(&mut bench, Event::Tick), named("one", true));
+    bench.failed(4, SourceError::transient("no"));
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(called(&mut bench, refresh()), named("new", false), "a new flight");
+}

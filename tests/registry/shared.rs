@@ -1,0 +1,57 @@
+//! Keys whose tokens stand in a store that other processes use too.
+
+use tokenflight::clock::Clock;
+use tokenflight::registry::TokenRegistry;
+use tokenflight::source::{SharedKeys, SharedSource, SharedSourceBuilder};
+use tokenflight::store::MemoryStore;
+use tokenflight::testing::ManualClock;
+
+use crate::support::*;
+
+fn settings(clock: impl Clock) -> SharedSourceBuilder {
+    SharedSource::builder("keys").part("issuer", "https://auth.example").in_clear().clock(clock)
+}
+
+fn shared(
+    settings: SharedSourceBuilder,
+    source: &Scripts,
+    store: &MemoryStore,
+) -> SharedKeys<u32, Scripts, MemoryStore> {
+    settings.build_keyed(source.clone(), store.clone(), u32::to_string).expect("sound settings")
+}
+
+/// A process that has one attempt in a flight.
+fn process(source: &Scripts, store: &MemoryStore, clock: &ManualClock) -> TokenRegistry<u32> {
+    let shared = shared(settings(clock.clone()), source, store);
+    let builder = TokenRegistry::builder(shared).policy(plain().attempts(1)).clock(clock.clone());
+    builder.max_keys(1).start().expect("sound settings")
+}
+
+#[actix::test]
+async fn a_token_that_is_discarded_after_its_key_was_evicted_is_replaced_without_an_error() {
+    tokio::time::pause();
+    let (source, clock) = (Scripts::default(), ManualClock::new());
+    let store = MemoryStore::with_clock(clock.clone());
+    let tokens = process(&source, &store, &clock);
+    let old = tokens.get(&1).await.unwrap();
+    tokens.get(&2).await.unwrap();
+    assert!(tokens.current(&1).is_none(), "key 1 was evicted");
+    tokens.discard(&1, &old);
+    assert!(!tokens.get(&1).await.unwrap().is_same(&old));
+    assert_eq!(source.of(1).calls(), 2);
+}
+
+#[actix::test]
+async fn a_process_that_discards_a_token_before_its_first_request_gets_another() {
+    tokio::time::pause();
+    let (source, clock) = (Scripts::default(), ManualClock::new());
+    let store = MemoryStore::with_clock(clock.clone());
+    let (one, two) = (process(&source, &store, &clock), process(&source, &store, &clock));
+    let old = one.get(&1).await.unwrap();
+    two.discard(&1, &old);
+    let new = two.get(&1).await.unwrap();
+    assert!(!new.is_same(&old));
+    one.discard(&1, &old);
+    assert!(one.get(&1).await.unwrap().is_same(&new), "the fleet has one token");
+    assert_eq!(source.of(1).calls(), 2);
+}
