@@ -208,17 +208,14 @@ impl<K: Key> TokenRegistry<K> {
     }
 
     /// Subscribes to a [`TokenReady`] that names the key. It is sent exactly once: see
-    /// [`Subscribe`](crate::Subscribe). A subscription is the key, the recipient and the ticket.
+    /// [`Subscribe`](crate::Subscribe). A subscription is the key, the recipient and the ticket. Beyond `max_waiters`
+    /// the answer is the token, if there is a usable one, and otherwise an error that
+    /// [`is_overloaded`](TokenError::is_overloaded).
     pub fn subscribe(&self, key: K, recipient: impl Into<Recipient<TokenReady<K>>>, ticket: u64) {
-        let seat = self.0.common.seats.take();
-        let has_seat = seat.is_some();
+        // The shard knows whether the same subscription waits already. Therefore it also answers without a seat.
+        let seat = self.0.common.seats.take().ok_or_else(|| self.overloaded());
         let subscriber = Subscriber { key: key.clone(), ticket, recipient: recipient.into(), seat };
-        let ticket = crate::actor::Ticket::keyed(subscriber);
-        if has_seat {
-            return self.want(key, ticket);
-        }
-        let error = self.overloaded();
-        crate::panics::contain(|| ticket.tell(&Err(error)));
+        self.want(key, crate::actor::Ticket::keyed(subscriber));
     }
 
     /// A handle for one key, for the middlewares and for code without keys. It stores nothing: the key may be

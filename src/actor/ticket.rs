@@ -72,6 +72,11 @@ pub(crate) trait Hearer: Send {
     fn as_any(&self) -> &dyn std::any::Any;
 
     fn is_gone(&self) -> bool;
+
+    /// The error if it has no place among the waiters of all keys.
+    fn turned_away(&self) -> Option<TokenError> {
+        None
+    }
 }
 
 /// The result of telling one waiter.
@@ -214,6 +219,14 @@ impl Caller for Ticket {
     fn decide(&mut self, outcome: &Outcome) {
         if let Some(Holder::Round { round, lobby }) = &self.0 {
             self.0 = Some(Holder::Ended(lobby.close(round, outcome)));
+        }
+    }
+
+    #[cfg(feature = "registry")]
+    fn turned_away(&self) -> Option<TokenError> {
+        match &self.0 {
+            Some(Holder::Keyed(hearer)) => hearer.turned_away(),
+            _ => None,
         }
     }
 }

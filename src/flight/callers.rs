@@ -127,6 +127,10 @@ impl<W: Caller> Machine<W> {
     pub(super) fn admit(&mut self, waiter: W, now: Timestamp, out: &mut Out<W>) -> Option<W> {
         const PURGE_INTERVAL: Duration = Duration::from_secs(1);
         let limit = self.policy.waiters_limit();
+        if let Some(error) = waiter.turned_away() {
+            out.push(Effect::Tell(waiter, Err(error)));
+            return None;
+        }
         if !waiter.is_one() {
             return Some(waiter);
         }

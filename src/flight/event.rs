@@ -17,6 +17,12 @@ pub(crate) trait Caller: Waiter {
     /// The telling begins with this outcome. For the place of a round: the round closes now, and its callers are
     /// woken later in their turn. Other waiters get their outcome when they are told.
     fn decide(&mut self, outcome: &Outcome);
+
+    /// The error if there is no place for it outside the machine. It may wait already, and it may be told what is
+    /// known.
+    fn turned_away(&self) -> Option<TokenError> {
+        None
+    }
 }
 
 /// An input of the machine.

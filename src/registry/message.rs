@@ -176,7 +176,8 @@ pub(super) struct Subscriber<K: Send + 'static> {
     pub(super) key: K,
     pub(super) ticket: u64,
     pub(super) recipient: Recipient<TokenReady<K>>,
-    pub(super) seat: Option<Seat>,
+    /// The error if there was no seat.
+    pub(super) seat: Result<Seat, TokenError>,
 }
 
 impl<K: Eq + Send + 'static> Hearer for Subscriber<K> {
@@ -207,5 +208,9 @@ impl<K: Eq + Send + 'static> Hearer for Subscriber<K> {
 
     fn is_gone(&self) -> bool {
         !self.recipient.connected()
+    }
+
+    fn turned_away(&self) -> Option<TokenError> {
+        self.seat.as_ref().err().cloned()
     }
 }

@@ -75,3 +75,48 @@ async fn a_subscriber_that_finds_no_seat_is_told_so() {
     assert!(told.to(1, 1)[0].is_ok());
     assert!(told.to(1, 2)[0].as_ref().unwrap_err().is_overloaded());
 }
+
+#[actix::test]
+async fn who_waits_already_is_not_told_that_there_is_no_seat() {
+    let rig = rig_with(|builder| builder.max_waiters(1));
+    let (to, told) = Collector::begin();
+    // The second comes before the shard has seen the first, the third during the flight.
+    rig.tokens.subscribe(1, to.clone(), 7);
+    rig.tokens.subscribe(1, to.clone(), 7);
+    rig.source.of(1).called(1).await;
+    rig.tokens.subscribe(1, to.clone(), 7);
+    tokio::time::sleep(secs(1)).await;
+    let answers = told.to(1, 7);
+    assert!(matches!(&answers[..], [Ok(_)]), "{answers:?}");
+    // Now the key has a line.
+    rig.source.of(1).hold();
+    rig.tokens.discard(&1, answers[0].as_ref().unwrap());
+    for _ in 0..3 {
+        rig.tokens.subscribe(1, to.clone(), 7);
+    }
+    rig.source.of(1).called(2).await;
+    rig.source.of(1).release();
+    tokio::time::sleep(secs(1)).await;
+    let answers = told.to(1, 7);
+    assert!(matches!(&answers[..], [Ok(_), Ok(_)]), "{answers:?}");
+    assert_eq!(rig.tokens.totals().await.unwrap().waiters, 0);
+}
+
+#[actix::test]
+async fn a_subscriber_without_a_seat_is_told_a_token_that_is_there() {
+    let rig = rig_with(|builder| builder.max_waiters(1));
+    rig.tokens.get(&1).await.unwrap();
+    rig.source.of(2).hold();
+    let waits = rig.asks(2);
+    settle().await;
+    let (to, told) = Collector::begin();
+    rig.tokens.subscribe(1, to.clone(), 1);
+    rig.tokens.subscribe(3, to, 1);
+    settle().await;
+    assert!(told.to(1, 1)[0].is_ok(), "no seat is needed");
+    assert!(told.to(3, 1)[0].as_ref().unwrap_err().is_overloaded());
+    assert_eq!((rig.tokens.len(), rig.source.of(3).calls()), (2, 0), "it makes no key");
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 2);
+    rig.source.of(2).release();
+    assert!(waits.await.unwrap().is_ok());
+}

@@ -9,7 +9,7 @@ use super::entries::{Entry, State};
 use super::{Key, Shard};
 use crate::actor::{Status, Ticket};
 use crate::error::TokenError;
-use crate::flight::Event;
+use crate::flight::{Caller, Event};
 use crate::panics::contain;
 use crate::sync::{Ordering, lock};
 
@@ -38,6 +38,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             return self.rest(ctx);
         }
         match message {
+            ToShard::Want { key, ticket } if ticket.turned_away().is_some() => self.turn_away(&key, ticket),
             ToShard::Want { key, ticket } => match self.find_or_make(&key, Needs::Token) {
                 Some((number, entry)) => self.on(number, entry, wants(ticket)),
                 None => self.refuse(ticket),
@@ -102,6 +103,16 @@ impl<K: Key> Shard<K> {
         }
         self.has_place_ready = self.take_place();
         self.has_place_ready
+    }
+
+    /// A subscriber without a seat waits already, or is told what is known, or else that there is no seat. It makes
+    /// no key.
+    fn turn_away(&mut self, key: &K, ticket: Ticket) {
+        match (self.find(key), ticket.turned_away()) {
+            (Some((number, entry)), _) => self.on(number, entry, wants(ticket)),
+            (None, Some(error)) => drop(contain(|| ticket.tell(&Err(error)))),
+            (None, None) => {}
+        }
     }
 
     /// Receives the first callers in the key's line.
