@@ -54,6 +54,7 @@ use breaker::Breaker;
 pub use builder::{OnOutage, SharedSourceBuilder};
 #[cfg(feature = "registry")]
 pub use keyed::SharedKeys;
+use lead::Returns;
 use memory::{Memory, Newest};
 use seal::KeyRing;
 pub use seal::SealKey;
@@ -102,6 +103,8 @@ pub(super) struct Inner<S, St> {
     /// For all keys of this process.
     breaker: Arc<Breaker>,
     stats: SharedStats,
+    /// For all keys of this process.
+    returns: Arc<Returns>,
     own: Arc<Own>,
 }
 
@@ -143,6 +146,7 @@ impl<S, St> SharedSource<S, St> {
             breaker: Arc::new(Breaker::new(retry_store)),
             stats: SharedStats::of(&settings.key),
             settings,
+            returns: Arc::default(),
             own: Arc::new(Own { memory: Mutex::default(), patience: None }),
         }))
     }
@@ -195,8 +199,9 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
         true
     }
 
-    fn finish(&self) -> impl Future<Output = ()> + Send {
-        self.0.source.finish()
+    async fn finish(&self) {
+        self.0.source.finish().await;
+        self.0.returns.end(self.0.settings.store_timeout).await;
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -1,6 +1,6 @@
 //! Keys whose tokens stand in a store that other processes use too.
 
-use tokenflight::clock::Clock;
+use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::registry::TokenRegistry;
 use tokenflight::source::{SharedKeys, SharedSource, SharedSourceBuilder};
 use tokenflight::store::MemoryStore;
@@ -54,4 +54,30 @@ async fn a_process_that_discards_a_token_before_its_first_request_gets_another()
     one.discard(&1, &old);
     assert!(one.get(&1).await.unwrap().is_same(&new), "the fleet has one token");
     assert_eq!(source.of(1).calls(), 2);
+}
+
+#[test]
+fn a_thread_of_its_own_gives_its_lease_back_before_its_shutdown_is_answered() {
+    let (source, store) = (Scripts::default(), MemoryStore::new());
+    source.of(1).hold();
+    // Without a pause after the call that is given up.
+    let begin = || {
+        let shared = shared(settings(SystemClock).cooldown(millis(0)), &source, &store);
+        let stats = shared.stats();
+        (TokenRegistry::<u32>::builder(shared).policy(plain()).spawn_thread().unwrap(), stats)
+    };
+    let ((one, _), (two, stats)) = (begin(), begin());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let caller = tokio::spawn(one.get(&1));
+        while source.running() == 0 {
+            tokio::task::yield_now().await;
+        }
+        one.shutdown().await;
+        assert!(caller.await.unwrap().is_err());
+        source.of(1).release();
+        assert!(two.get(&1).await.is_ok());
+        let waits = stats.polls() + stats.pushes();
+        assert_eq!((stats.led(), stats.local(), waits), (1, 0, 0), "it waits for no lease");
+    });
 }

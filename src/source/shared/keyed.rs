@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::breaker::Breaker;
+use super::lead::Returns;
 use super::parts::Parts;
 use super::stats::SharedStats;
 use super::{Inner, Own, Settings, SharedSource};
@@ -44,6 +44,7 @@ pub struct SharedKeys<K, S, St> {
     breaker: Arc<Breaker>,
     retry_store: Duration,
     stats: SharedStats,
+    returns: Arc<Returns>,
     seen: Mutex<Seen>,
 }
 
@@ -89,6 +90,7 @@ impl<K, S, St> SharedKeys<K, S, St> {
             name,
             breaker: Arc::new(Breaker::new(retry_store)),
             retry_store,
+            returns: Arc::default(),
             seen: Mutex::new(Seen { younger: HashMap::new(), older: HashMap::new(), half: REMEMBERED / 2 }),
         }
     }
@@ -127,6 +129,7 @@ where
             settings: Settings { key: place, ..self.settings.clone() },
             breaker: Arc::clone(&self.breaker),
             stats: self.stats.clone(),
+            returns: Arc::clone(&self.returns),
             own,
         })))
     }
@@ -171,8 +174,9 @@ where
         true
     }
 
-    fn finish(&self) -> impl Future<Output = ()> + Send {
-        self.source.finish()
+    async fn finish(&self) {
+        self.source.finish().await;
+        self.returns.end(self.settings.store_timeout).await;
     }
 
     fn identify(&self, key: &K, part: &mut dyn FnMut(&str, &str)) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use tokio::sync::watch;
 
 use super::Inner;
 use super::envelope::Envelope;
@@ -63,11 +64,41 @@ impl<S: TokenSource, St: SharedStore> Drop for Leader<S, St> {
             return;
         }
         let (inner, lease, trouble) = (Arc::clone(&self.inner), self.lease.clone(), self.trouble);
+        let returning = inner.returns.begin();
         runtime.spawn(async move {
             // If this fails as well, the lease runs out.
             let failure = inner.failure(None, &lease, trouble);
             let _ = inner.in_time(inner.store.fail(&inner.settings.key, &lease, &failure)).await;
+            drop(returning);
         });
+    }
+}
+
+/// How many leases are being given back, by tasks of their own. The runtime may end with the actor. Therefore a
+/// shutdown waits for these tasks.
+#[derive(Debug, Default)]
+pub(super) struct Returns(watch::Sender<usize>);
+
+/// A lease that is being given back.
+struct Returning(Arc<Returns>);
+
+impl Returns {
+    fn begin(self: &Arc<Self>) -> Returning {
+        self.0.send_modify(|leases| *leases += 1);
+        Returning(Arc::clone(self))
+    }
+
+    /// Waits until all leases have been given back, at most for this time.
+    pub(super) async fn end(&self, limit: Duration) {
+        let mut leases = self.0.subscribe();
+        // The limit is for a runtime that has stopped.
+        let _ = tokio::time::timeout(limit, leases.wait_for(|leases| *leases == 0)).await;
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|leases| *leases = leases.saturating_sub(1));
     }
 }
 
