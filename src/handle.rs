@@ -113,7 +113,16 @@ impl TokenHandle {
 
     /// [`replace`](Self::replace), for a client that has more information about the rejection.
     pub(crate) async fn rejected(&self, token: &Token, rejection: Rejection) -> Result<Token, TokenError> {
-        self.0.addr.send(Rejected { token: token.clone(), rejection }).await.map_err(gone)?
+        let outcome = self.0.addr.send(Rejected { token: token.clone(), rejection }).await.map_err(gone)?;
+        self.unless_discarded(outcome).await
+    }
+
+    /// The token may have been discarded between the answer and this poll.
+    async fn unless_discarded(&self, outcome: Result<Token, TokenError>) -> Result<Token, TokenError> {
+        match outcome {
+            Ok(token) if self.0.shared.slot.is_discarded(&token) => self.get().await,
+            outcome => outcome,
+        }
     }
 
     /// "An API answered 401 to this token", from a handler that calls [`get`](Self::get) again afterwards.
@@ -144,7 +153,8 @@ impl TokenHandle {
     /// # Errors
     /// As for [`get`](Self::get).
     pub async fn refresh(&self) -> Result<Token, TokenError> {
-        self.0.addr.send(Refresh).await.map_err(gone)?
+        let outcome = self.0.addr.send(Refresh).await.map_err(gone)?;
+        self.unless_discarded(outcome).await
     }
 
     /// Subscribes to a [`TokenReady`](crate::TokenReady): see [`Subscribe`]. Takes a `Recipient`, or a `Subscribe`

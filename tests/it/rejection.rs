@@ -421,3 +421,21 @@ async fn observers_hear_of_another_secret_and_of_a_discard_and_of_no_report() {
     watch.changed().await.unwrap();
     assert!(watch.current().is_none());
 }
+
+#[actix::test]
+async fn a_token_that_is_discarded_between_the_answer_and_the_poll_of_a_report_is_not_handed_out() {
+    let (rig, old) = settled_rig().await;
+    let (mut report, mut refresh) = (Box::pin(rig.handle.replace(&old)), Box::pin(rig.handle.refresh()));
+    std::future::poll_fn(|task| {
+        assert!(report.as_mut().poll(task).is_pending() && refresh.as_mut().poll(task).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    tokio::time::sleep(secs(1)).await;
+    let token = rig.handle.current().unwrap();
+    assert_eq!(token.secret(), "token-2", "the flight has landed");
+    rig.handle.discard(&token);
+    assert_eq!(report.await.unwrap().secret(), "token-3");
+    assert_eq!(refresh.await.unwrap().secret(), "token-3");
+    assert_eq!(rig.source.calls(), 3);
+}
