@@ -259,3 +259,25 @@ async fn a_report_that_a_discard_brings_along_makes_no_key_busy_beyond_the_limit
     rig.source.of(2).release();
     assert!(busy.await.unwrap().is_ok());
 }
+
+#[actix::test]
+async fn the_largest_numbers_overflow_nothing() {
+    let forever = std::time::Duration::MAX;
+    let rig = rig_with(|builder| {
+        builder
+            .max_keys(usize::MAX)
+            .max_busy_keys(usize::MAX)
+            .max_waiters(usize::MAX)
+            .max_calls(usize::MAX)
+            .max_calls_per_group(usize::MAX)
+            .idle_timeout(forever)
+            .policy(plain().max_waiters(usize::MAX).wait_timeout(forever).report_every(forever))
+    });
+    for key in 1..4 {
+        let old = rig.tokens.get(&key).await.unwrap();
+        assert!(rig.tokens.replace(&key, &old).await.is_ok());
+    }
+    rig.source.of(4).then(transient());
+    assert!(rig.tokens.get(&4).await.is_ok(), "by its second attempt");
+    assert_eq!(rig.tokens.totals().await.unwrap().max_calls, usize::MAX);
+}

@@ -14,7 +14,7 @@ const USUAL: u32 = 8;
 impl<T: Copy, E: Clone> Gate<T, E> {
     pub(super) fn endpoint_answered(&mut self, permit: &Permit) {
         self.endpoint.succeeded(permit.key, permit.to_endpoint);
-        self.limit = self.settings.calls.max(1).min(self.limit + 1);
+        self.limit = self.settings.calls.max(1).min(self.limit.saturating_add(1));
     }
 
     /// Calls that were under way together count once: they cut the limit once.
