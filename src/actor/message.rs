@@ -150,7 +150,8 @@ pub struct Status {
     /// How long the last flight took, with any outcome. `None` before the first flight has ended.
     #[serde(serialize_with = "duration::some_seconds")]
     pub last_refresh: Option<Duration>,
-    /// The error of the last failed flight. Kept when later flights succeed.
+    /// The error of the last failed flight, with the time that is left of its cooldown now. Kept when later flights
+    /// succeed.
     pub last_error: Option<TokenError>,
     /// Answers whose subscriber had stopped.
     pub lost: u64,
@@ -163,6 +164,7 @@ impl Status {
     pub(crate) fn of(machine: &Machine<Ticket>, now: Timestamp) -> Self {
         let token = machine.token();
         let next_report = machine.next_flight_for_a_report().saturating_sub(now.boot);
+        let cooldown = machine.cooldown_left(now);
         Self {
             state: machine.state(now),
             waiters: machine.waiters(),
@@ -170,9 +172,11 @@ impl Status {
             expires_in: token.map(|token| token.remaining_at(now)),
             suspect: machine.is_suspect(),
             next_report: (!next_report.is_zero()).then_some(next_report),
-            cooldown: machine.cooldown_left(now),
+            cooldown,
             last_refresh: None,
-            last_error: machine.last_error().cloned(),
+            last_error: machine
+                .last_error()
+                .map(|error| error.told_with_retry_after(cooldown.unwrap_or_default())),
             lost: 0,
             counters: machine.counters(),
         }

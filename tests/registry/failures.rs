@@ -71,3 +71,20 @@ async fn the_status_of_a_key_at_rest_tells_its_last_flight() {
     assert_eq!((unknown.last_refresh, unknown.counters.requests), (None, 0));
     assert_eq!(rig.tokens.len(), 1, "to ask for a status keeps no key");
 }
+
+#[actix::test]
+async fn the_error_in_a_status_tells_the_rest_of_the_cooldown() {
+    let rig =
+        rig_with(|builder| builder.policy(plain().attempts(1).cooldown(secs(60)).max_cooldown(secs(60))));
+    rig.source.of(1).then(transient());
+    assert_eq!(rig.tokens.get(&1).await.unwrap_err().retry_after(), Some(secs(60)));
+    let left = async || {
+        let status = rig.tokens.status(&1).await.unwrap();
+        (status.last_error.unwrap().retry_after(), status.cooldown)
+    };
+    tokio::time::sleep(secs(59)).await;
+    let (told, cooldown) = left().await;
+    assert!(told == cooldown && told.unwrap() <= secs(1), "{told:?}");
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(left().await, (Some(secs(0)), None));
+}
