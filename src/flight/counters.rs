@@ -126,6 +126,7 @@ impl Counters {
 
     /// Adds the increase of one key between two looks.
     pub(crate) fn add(&mut self, before: &Self, after: &Self) {
+        self.withheld += after.withheld.saturating_sub(before.withheld);
         let (before, after) = (before.numbers(), after.numbers());
         let more = before.into_iter().zip(after).map(|(before, after)| after.saturating_sub(before));
         self.numbers_mut().zip(more).for_each(|(place, more)| *place += more);

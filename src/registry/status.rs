@@ -54,7 +54,6 @@ impl RegistryStatus {
     pub(super) fn with(self, other: Self) -> Self {
         let mut counters = other.counters;
         counters.add(&Counters::default(), &self.counters);
-        counters.withheld += self.counters.withheld;
         Self { lost: self.lost + other.lost, counters, ..other }
     }
 }

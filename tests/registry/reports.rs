@@ -165,3 +165,18 @@ async fn a_token_that_is_discarded_between_the_answer_and_the_poll_is_not_handed
     settle().await;
     assert_eq!(rig.tokens.status(&1).await.unwrap().counters.discards, 1, "it is counted once");
 }
+
+#[actix::test]
+async fn the_time_for_which_tokens_were_withheld_is_counted_for_all_keys() {
+    let rig = rig();
+    for key in 1..3 {
+        let old = rig.tokens.get(&key).await.unwrap();
+        rig.tokens.invalidate(&key, &old);
+        assert!(rig.tokens.get(&key).await.is_ok());
+    }
+    let of_keys = [&1, &2].map(|key| rig.tokens.status(key));
+    let [one, two] = of_keys;
+    let withheld = one.await.unwrap().counters.withheld + two.await.unwrap().counters.withheld;
+    assert!((millis(120)..millis(126)).contains(&withheld), "{withheld:?}");
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.withheld, withheld);
+}
