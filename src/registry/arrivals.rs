@@ -53,6 +53,11 @@ impl Arrivals {
         (state.line.take().map(|line| *line).unwrap_or_default(), false)
     }
 
+    /// How many callers are in the line.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.0).line.as_ref().map_or(0, |line| line.len())
+    }
+
     /// Closes the line if it is empty. Returns whether it is closed.
     pub(super) fn close_if_empty(&self) -> bool {
         let mut state = lock(&self.0);

@@ -281,3 +281,20 @@ async fn the_largest_numbers_overflow_nothing() {
     assert!(rig.tokens.get(&4).await.is_ok(), "by its second attempt");
     assert_eq!(rig.tokens.totals().await.unwrap().max_calls, usize::MAX);
 }
+
+#[actix::test]
+async fn the_status_of_a_key_counts_the_callers_in_its_line() {
+    let rig = rig();
+    rig.tokens.get(&1).await.unwrap();
+    tokio::time::sleep(millis(3_595_000)).await;
+    rig.source.of(1).hold();
+    let (to, told) = Collector::begin();
+    for ticket in 0..5_000 {
+        rig.tokens.subscribe(1, to.clone(), ticket);
+    }
+    assert_eq!(rig.tokens.status(&1).await.unwrap().waiters, 5_000);
+    rig.source.of(1).release();
+    tokio::time::sleep(secs(1)).await;
+    told.assert_each_once(1, 0..5_000);
+    assert_eq!(rig.tokens.status(&1).await.unwrap().waiters, 0);
+}

@@ -180,6 +180,7 @@ impl<K: Key> Shard<K> {
         let was_busy = matches!(entry.state, State::Busy(_));
         let mut busy = self.wake(&mut entry, now);
         let mut status = Status::of(&busy.machine, now);
+        status.waiters += entry.cell.arrivals.len();
         status.last_refresh = busy.took.or(entry.took);
         // A busy key is counted as busy, and only an event brings it to rest.
         let resting = if was_busy { None } else { busy.rest(now) };
