@@ -118,6 +118,11 @@ where
     fn fetch(&self, key: &K, cx: FetchContext) -> impl Future<Output = Result<Token, SourceError>> + Send {
         self(key.clone(), cx)
     }
+
+    /// A closure names nothing for any key.
+    fn identify_all(&self, part: &mut dyn FnMut(&str, &str)) {
+        part(UNNAMED, "what the source asks for");
+    }
 }
 
 /// Some of a registry's keys: those of one tenant, or of one client.

@@ -5,6 +5,7 @@ use tokenflight::registry::TokenRegistry;
 use tokenflight::source::{SharedKeys, SharedSource, SharedSourceBuilder};
 use tokenflight::store::MemoryStore;
 use tokenflight::testing::ManualClock;
+use tokenflight::{FetchContext, Token};
 
 use crate::support::*;
 
@@ -80,4 +81,29 @@ fn a_thread_of_its_own_gives_its_lease_back_before_its_shutdown_is_answered() {
         let waits = stats.polls() + stats.pushes();
         assert_eq!((stats.led(), stats.local(), waits), (1, 0, 0), "it waits for no lease");
     });
+}
+
+#[actix::test]
+async fn a_source_that_names_no_part_of_its_request_needs_a_part() {
+    let builder = || SharedSource::builder("keys").in_clear();
+    let closure = |key: u32, _cx: FetchContext| async move { Ok(Token::new(format!("token-{key}"))) };
+    let error = builder().build_keyed(closure, MemoryStore::new(), u32::to_string).unwrap_err();
+    assert!(error.to_string().contains("`part`"), "{error}");
+    // This type may name its parts for some keys. Therefore its calls are refused.
+    let source = Scripts::default();
+    let tokens = TokenRegistry::builder(shared(builder(), &source, &MemoryStore::new()));
+    let tokens = tokens.policy(plain()).start().unwrap();
+    let error = tokens.get(&1).await.unwrap_err();
+    assert!(error.is_rejected() && error.to_string().contains("`part`"), "{error}");
+    assert_eq!(source.calls(), 0);
+}
+
+#[test]
+fn a_part_whose_name_is_reserved_is_refused_when_the_source_is_built() {
+    for name in ["key:name", "source:scope"] {
+        let settings = settings(SystemClock).part(name, "value");
+        let built = settings.build_keyed(Scripts::default(), MemoryStore::new(), u32::to_string);
+        let error = built.unwrap_err().to_string();
+        assert!(error.contains("parts") && error.contains(name), "{error}");
+    }
 }

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::parts::Parts;
+#[cfg(feature = "registry")]
+use super::parts::check_free;
 use super::seal::{self, KeyRing, SealKey};
 use super::{Settings, SharedSource};
 use crate::clock::{Clock, SystemClock};
@@ -254,15 +256,9 @@ impl SharedSourceBuilder {
         St: SharedStore,
     {
         let parts = Parts::of(|part| source.identify(part));
-        check_shared(&parts)?;
-        let Parts { mut named, unnamed, .. } = parts;
-        if let Some(unnamed) = unnamed.filter(|_| self.parts.is_empty()) {
-            let message = format!(
-                "do not name {unnamed}, which may decide the token: say with `part` what is different about it \
-                 (tenant, client, scope, …), or two sources may share a token"
-            );
-            return Err(BuildError::new("parts", message));
-        }
+        parts.check_shared()?;
+        parts.check_named(!self.parts.is_empty())?;
+        let mut named = parts.named;
         named.extend(self.parts.iter().map(|(part, value)| (part.clone(), Zeroizing::new(value.clone()))));
         let settings = self.settings(&named)?;
         Ok(SharedSource::assemble(source, store, settings, self.retry_store))
@@ -294,7 +290,9 @@ impl SharedSourceBuilder {
     /// ```
     ///
     /// # Errors
-    /// A setting that cannot work. The error names the setting.
+    /// A setting that cannot work. The error names the setting. A closure without a [`part`](Self::part), because
+    /// nothing would tell its tokens from those of another closure; any other source that cannot name all parts
+    /// gets this error at its first call. A part with the name `key:name`, or whose name begins with `source:`.
     #[cfg(feature = "registry")]
     pub fn build_keyed<K, S, St>(
         self,
@@ -306,7 +304,10 @@ impl SharedSourceBuilder {
         S: crate::source::KeyedSource<K>,
         St: SharedStore,
     {
-        check_shared(&Parts::of(|part| source.identify_all(part)))?;
+        let known = Parts::of(|part| source.identify_all(part));
+        known.check_shared()?;
+        known.check_named(!self.parts.is_empty())?;
+        check_free(self.parts.keys().map(String::as_str))?;
         let parts: Vec<_> =
             self.parts.iter().map(|(part, value)| (part.clone(), Zeroizing::new(value.clone()))).collect();
         let all = [(String::from("keys"), Zeroizing::new(String::new()))];
@@ -354,14 +355,6 @@ impl SharedSourceBuilder {
             on_outage: self.on_outage,
             clock: Arc::clone(&self.clock),
         })
-    }
-}
-
-/// Refuses a source whose tokens are of no use to other processes.
-fn check_shared(parts: &Parts) -> Result<(), BuildError> {
-    match &parts.unshared {
-        Some(why) => Err(BuildError::new("source", format!("has tokens that {why}"))),
-        None => Ok(()),
     }
 }
 

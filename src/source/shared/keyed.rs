@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::breaker::Breaker;
 use super::lead::Returns;
-use super::parts::Parts;
+use super::parts::{NAME_OF_KEY, Parts};
 use super::stats::SharedStats;
 use super::{Inner, Own, Settings, SharedSource};
 use crate::error::SourceError;
@@ -136,14 +136,13 @@ where
 
     /// Where its token stands in the store. The user's name for the key is a part of its own.
     fn place(&self, key: &K, source: &OneOf<K, S>) -> Result<SharedKey, SourceError> {
-        let Parts { named, unshared, .. } = Parts::of(|part| source.identify(part));
-        if let Some(why) = unshared {
-            return Err(SourceError::terminal(format!("the source has tokens that {why}")));
-        }
+        let known = Parts::of(|part| source.identify(part));
+        known.check_shared().map_err(SourceError::terminal)?;
+        known.check_named(!self.parts.is_empty()).map_err(SourceError::terminal)?;
         let name = Zeroizing::new((self.name)(key));
-        let parts = named.iter().map(|(part, value)| (part.as_str(), value.as_str()));
+        let parts = known.named.iter().map(|(part, value)| (part.as_str(), value.as_str()));
         let user = self.parts.iter().map(|(part, value)| (part.as_str(), value.as_str()));
-        let all = parts.chain(user).chain([("key:name", name.as_str())]);
+        let all = parts.chain(user).chain([(NAME_OF_KEY, name.as_str())]);
         self.settings.ring.place(self.settings.key.name(), all).map_err(SourceError::terminal)
     }
 }
