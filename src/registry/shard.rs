@@ -246,7 +246,6 @@ impl<K: Key> Shard<K> {
             if let Some((number, entry)) = found {
                 self.entries.put(number, entry);
             }
-            self.common.counted.crowded.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         if found.is_some() {
@@ -296,6 +295,7 @@ impl<K: Key> Shard<K> {
     }
 
     fn refuse(&self, ticket: Ticket) {
+        self.common.counted.crowded.fetch_add(1, Ordering::Relaxed);
         let error = TokenError::too_many_keys(self.common.limits.max_busy_keys);
         // A recipient is foreign code.
         crate::panics::contain(|| ticket.tell(&Err(error)));

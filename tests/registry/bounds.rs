@@ -283,6 +283,26 @@ async fn the_largest_numbers_overflow_nothing() {
 }
 
 #[actix::test]
+async fn while_every_key_is_busy_a_report_gets_the_token_in_use() {
+    let rig = rig_with(|builder| builder.max_busy_keys(1));
+    let old = rig.tokens.get(&2).await.unwrap();
+    let new = rig.tokens.replace(&2, &old).await.unwrap();
+    rig.source.of(1).hold();
+    let busy = rig.asks(1);
+    settle().await;
+    assert!(rig.tokens.replace(&2, &old).await.unwrap().is_same(&new), "it was replaced before");
+    assert!(rig.tokens.replace(&2, &new).await.unwrap().is_same(&new), "no flight may start");
+    assert_eq!(rig.source.of(2).calls(), 2);
+    assert!(rig.tokens.refresh(&2).await.unwrap_err().is_too_many_keys());
+    assert!(rig.tokens.replace(&3, &old).await.unwrap_err().is_too_many_keys());
+    let totals = rig.tokens.totals().await.unwrap();
+    assert_eq!((totals.too_many_keys, totals.busy_keys), (2, 1));
+    rig.source.of(1).release();
+    assert!(busy.await.unwrap().is_ok());
+    assert!(!rig.tokens.replace(&2, &new).await.unwrap().is_same(&new));
+}
+
+#[actix::test]
 async fn the_status_of_a_key_counts_the_callers_in_its_line() {
     let rig = rig();
     rig.tokens.get(&1).await.unwrap();

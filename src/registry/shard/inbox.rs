@@ -58,7 +58,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
                     Some((number, entry)) => {
                         self.on(number, entry, Event::Replace { waiter: ticket, token, rejection });
                     }
-                    None => self.refuse(ticket),
+                    None => self.answer_or_refuse(&key, ticket),
                 }
             }
             ToShard::Invalidate { key, token } => self.if_kept(&key, Event::Invalidate(token)),
@@ -105,6 +105,20 @@ impl<K: Key> Shard<K> {
         self.has_place_ready
     }
 
+    /// A report for which no flight may start gets the token in use.
+    fn answer_or_refuse(&mut self, key: &K, ticket: Ticket) {
+        match self.find(key) {
+            Some((number, entry)) if self.has_room_for(Some(&entry.state), Needs::Token) => {
+                self.on(number, entry, wants(ticket));
+            }
+            Some((number, entry)) => {
+                self.entries.put(number, entry);
+                self.refuse(ticket);
+            }
+            None => self.refuse(ticket),
+        }
+    }
+
     /// A subscriber without a seat waits already, or is told what is known, or else that there is no seat. It makes
     /// no key.
     fn turn_away(&mut self, key: &K, ticket: Ticket) {
@@ -128,7 +142,6 @@ impl<K: Key> Shard<K> {
             return self.hear(now);
         }
         self.entries.put(number, entry);
-        self.common.counted.crowded.fetch_add(arrived.len() as u64, Ordering::Relaxed);
         for ticket in arrived {
             self.refuse(ticket);
         }
