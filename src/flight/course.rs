@@ -222,6 +222,9 @@ impl<W: Caller> Machine<W> {
                 outage,
                 repeat,
             }));
+        } else {
+            let (lifetime, expires_at) = (token.whole_life(), token.end().wall);
+            out.push(Effect::Note(Note::Received { lifetime, expires_at, outage }));
         }
         self.tell_all(Ok(token.clone()), Ok(token));
     }

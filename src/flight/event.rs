@@ -121,6 +121,13 @@ pub(crate) enum Note {
         outage: u32,
         repeat: Repeat,
     },
+    /// A token that another process has fetched is in use now. No flight was under way.
+    Received {
+        lifetime: Duration,
+        expires_at: SystemTime,
+        /// Failed flights in a row before.
+        outage: u32,
+    },
     Failed {
         reason: Reason,
         attempts: u32,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tokenflight::testing::{ManualClock, ScriptedSource};
+use tokenflight::{FetchContext, SourceError, Token, TokenActor, TokenSource};
 
 use crate::support::*;
 
@@ -221,4 +223,44 @@ mod shared_sources {
         assert_told(&Seen::by(&snapshotter), "orders", &fleet);
         assert_eq!(fleet[0].stats.led(), 1);
     }
+}
+
+/// Another process has a token.
+struct Elsewhere(ScriptedSource);
+
+impl TokenSource for Elsewhere {
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        self.0.fetch(cx).await
+    }
+
+    async fn look(&self, _: FetchContext) -> Option<Token> {
+        Some(Token::new("seen").with_lifetime(2 * HOUR))
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+}
+
+#[actix::test]
+async fn a_token_that_comes_without_a_flight_is_seen() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    tokio::time::pause();
+    let (source, clock) = (ScriptedSource::new(), ManualClock::new());
+    let builder = TokenActor::builder(Elsewhere(source.clone())).clock(clock);
+    let handle = builder.policy(plain().attempts(1).reports(1)).start().unwrap();
+    let old = handle.get().await.unwrap();
+    source.then(terminal());
+    assert!(handle.replace(&old).await.is_err());
+    tokio::time::sleep(secs(10)).await;
+    // The budget is spent. Therefore there is a look.
+    assert!(handle.replace(&old).await.unwrap().is_same(&old));
+    settle().await;
+    assert_eq!(handle.current().unwrap().secret(), "seen");
+    let seen = Seen::by(&snapshotter);
+    seen.assert("tokenflight_cooldown_seconds{}", 0);
+    seen.assert("tokenflight_expiry_timestamp_seconds{}", 1_767_225_600 + 10 + 7_200);
+    seen.assert("tokenflight_suspect{}", 0);
 }

@@ -49,6 +49,10 @@ impl Instruments {
                 self.cooldown.set(0.0);
                 self.expiry.set(unix(*expires_at));
             }
+            Note::Received { expires_at, .. } => {
+                self.cooldown.set(0.0);
+                self.expiry.set(unix(*expires_at));
+            }
             Note::Failed { reason, took, waiters, cooldown, error, .. } => {
                 self.flight_ended(*reason, error.kind(), *took, waiters + in_rounds);
                 self.cooldown.set(cooldown.as_secs_f64());

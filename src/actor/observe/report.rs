@@ -89,6 +89,13 @@ impl Journal {
                 );
                 self.landed(*outage, *repeat, now);
             }
+            Note::Received { lifetime, expires_at, outage } => {
+                log::debug!(target: TARGET,
+                    token = name, lifetime_ms = millis(*lifetime),
+                    expires_at_ms = millis(expires_at.duration_since(UNIX_EPOCH).unwrap_or_default());
+                    "token {name}: received a token that another process has fetched, lasts {lifetime:?}");
+                self.landed(*outage, Repeat::No, now);
+            }
             Note::Failed { reason, attempts, took, waiters, cooldown, error } => {
                 let waiters = waiters + in_rounds;
                 log::debug!(target: TARGET,

@@ -268,6 +268,10 @@ impl World {
                 self.books.again = None;
                 self.books.end_flight(self.now);
             }
+            Note::Received { .. } => {
+                self.books.again = None;
+                self.law(Law::Offered, said.action == Some(Action::Offer));
+            }
             Note::Failed { .. } => self.reckon_failure(said, rules),
             Note::Started { .. } | Note::AskingAgain { .. } | Note::Reported { .. } => {}
         }

@@ -172,3 +172,21 @@ fn a_source_that_gives_out_a_discarded_token_is_told_so_by_the_next_call() {
     bench.pass(Duration::from_secs(10));
     assert_eq!(called(&mut bench, refresh()), named("new", false), "a new flight");
 }
+
+#[test]
+fn a_token_that_comes_without_a_flight_is_noted_with_the_end_of_the_outage() {
+    let mut bench = Bench::new(RefreshPolicy::default().attempts(1));
+    bench.want(1);
+    bench.failed(1, SourceError::transient("no"));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let life = Duration::from_secs(3_600);
+    let token = Token::new("seen").stamped(bench.now, &clock, life, life);
+    let mut out = Vec::new();
+    bench.machine.on(Event::Offered(token), bench.now, &mut out);
+    let notes: Vec<String> = out
+        .into_iter()
+        .filter_map(|effect| if let Effect::Note(note) = effect { Some(format!("{note:?}")) } else { None })
+        .collect();
+    let [note] = &notes[..] else { panic!("{notes:?}") };
+    assert!(note.contains("expires_at") && note.contains("outage: 1"), "{note}");
+}

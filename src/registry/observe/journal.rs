@@ -183,6 +183,10 @@ pub(super) fn note(name: &str, label: Option<&str>, note: &Note) {
             log::debug!(target: TARGET, registry = name, attempt = *attempt, pause_ms = millis(*pause);
                 "registry {name:?}: {key}, attempt {attempt} failed, next in {pause:?}: {error}");
         }
+        Note::Received { lifetime, .. } => {
+            log::debug!(target: TARGET, registry = name;
+                "registry {name:?}: {key} received a token that another process has fetched, lasts {lifetime:?}");
+        }
         Note::Started { .. } | Note::AskingAgain { .. } | Note::Reported { .. } => {}
     }
 }
