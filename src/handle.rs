@@ -11,6 +11,7 @@ use crate::actor::{
     GetStatus, Invalidate, Join, NearEnd, Refresh, Rejected, Reported, Shared, Shutdown, Status, Subscribe,
     Ticket, TokenActor, gone,
 };
+use crate::duration::most_of;
 use crate::error::{SourceError, TokenError};
 use crate::flight::Rejection;
 use crate::lobby::{Round, Wait};
@@ -267,7 +268,7 @@ impl Get {
 impl TokenSource for TokenHandle {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let Some(left) = cx.time_left() else { return self.get().await.map_err(SourceError::from) };
-        let limit = left * 9 / 10;
+        let limit = most_of(left);
         match tokio::time::timeout(limit, self.get()).await {
             Ok(outcome) => outcome.map_err(SourceError::from),
             Err(_) => Err(SourceError::transient(format!("its actor had no token within {limit:.1?}"))),

@@ -18,6 +18,9 @@ use crate::duration;
 use crate::settings::settings;
 use crate::token::LONGEST_LIFETIME;
 
+/// A hundred years. A longer `report_every` is cut to this, so that the sums of the budget do not overflow.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 settings! {
     #![serde(default)]
 
@@ -249,7 +252,8 @@ impl RefreshPolicy {
         self
     }
 
-    /// The time after which one more flight for a report may start. Longer than zero, default 60 s.
+    /// The time after which one more flight for a report may start. Longer than zero, at most a hundred years: a
+    /// longer time is cut to this. Default 60 s.
     pub fn report_every(mut self, time: Duration) -> Self {
         self.report_every = time;
         self
@@ -308,7 +312,7 @@ impl RefreshPolicy {
     }
 
     pub(crate) fn report_interval(&self) -> Duration {
-        self.report_every
+        self.report_every.min(LONGEST_INTERVAL)
     }
 
     pub(crate) fn grace(&self) -> Duration {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Key, KeyGet, TokenRegistry};
 use crate::actor::Status;
+use crate::duration::most_of;
 use crate::error::{SourceError, TokenError};
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
@@ -89,10 +90,18 @@ impl<K: Key> fmt::Debug for KeyHandle<K> {
     }
 }
 
+/// A caller that depends on it waits for at most 9/10 of the time that is left for the attempt. Then there is time
+/// for an error that names this link of the chain.
+///
 /// It does not name the parts of its request ([`UNNAMED`]).
 impl<K: Key> TokenSource for KeyHandle<K> {
-    async fn fetch(&self, _cx: FetchContext) -> Result<Token, SourceError> {
-        self.get().await.map_err(SourceError::from)
+    async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        let Some(left) = cx.time_left() else { return self.get().await.map_err(SourceError::from) };
+        let limit = most_of(left);
+        match tokio::time::timeout(limit, self.get()).await {
+            Ok(outcome) => outcome.map_err(SourceError::from),
+            Err(_) => Err(SourceError::transient(format!("its registry had no token within {limit:.1?}"))),
+        }
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -1,5 +1,11 @@
 //! Promises 7 and 9: no expired token is handed out, also if the clocks jump, and reads refresh ahead.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenflight::clock::Clock;
+use tokenflight::{FetchContext, Reason, TokenActor, TokenSource};
+
 use crate::support::*;
 
 #[actix::test]
@@ -84,4 +90,22 @@ async fn the_times_of_a_flight_begin_with_its_first_call() {
     rig.source.of(2).called(1).await;
     assert_eq!(rig.source.of(2).contexts()[0].attempt, 1);
     assert!(second.await.unwrap().is_ok());
+}
+
+#[actix::test]
+async fn who_depends_on_a_handle_waits_for_most_of_the_time_that_is_left() {
+    let rig = rig();
+    rig.source.of(4).hold();
+    let cx = || FetchContext::new(Reason::First).with_clock(Arc::new(rig.clock.clone()));
+    let now = rig.clock.now().boot;
+    let handle = rig.tokens.handle(4);
+    let error = handle.fetch(cx().with_deadline(now + secs(10))).await.unwrap_err();
+    assert!(!error.is_terminal() && error.to_string().contains("within 9.0s"), "{error}");
+    let waited = rig.clock.now().boot.saturating_sub(now);
+    assert!((secs(9)..secs(9) + millis(5)).contains(&waited), "{waited:?}");
+    rig.source.of(4).release();
+    assert!(handle.fetch(cx().with_deadline(Duration::MAX)).await.is_ok());
+    assert!(handle.fetch(cx()).await.is_ok());
+    let actor = TokenActor::builder(rig.source.of(5)).clock(rig.clock.clone()).start().unwrap();
+    assert!(actor.fetch(cx().with_deadline(Duration::MAX)).await.is_ok());
 }

@@ -311,3 +311,15 @@ fn the_memory_of_reports_ends_with_the_token_and_is_bounded() {
     }
     assert_eq!(bench.machine.reports.discarded.len(), 1_024);
 }
+
+#[test]
+fn the_longest_interval_between_flights_for_reports_still_limits_them() {
+    let mut bench = holding(plain().report_every(Duration::MAX).reports(2));
+    assert_eq!(bench.replace(1, "a"), ["fetch 2 rejected"]);
+    bench.fetched(2, "b");
+    bench.pass(60 * SECOND);
+    assert_eq!(bench.replace(2, "b"), ["fetch 3 rejected"]);
+    bench.fetched(3, "c");
+    bench.pass(60 * SECOND);
+    assert_eq!(bench.replace(3, "c"), ["tell 3 c"], "the budget is spent");
+}

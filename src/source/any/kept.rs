@@ -62,7 +62,7 @@ impl Kept {
     /// The token, or an error after 9/10 of the time for the attempt.
     async fn in_time(&self, cx: FetchContext) -> Result<Token, SourceError> {
         let Some(left) = cx.time_left() else { return self.0.token(cx).await };
-        let limit = left * 9 / 10;
+        let limit = crate::duration::most_of(left);
         match tokio::time::timeout(limit, self.0.token(cx)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SourceError::transient(format!("its source had no token within {limit:.1?}"))),
