@@ -259,8 +259,9 @@ impl RefreshPolicy {
         self
     }
 
-    /// How long past its end a token is given out if it cannot be refreshed, unless the API rejected it. Default
-    /// zero: never.
+    /// How long past its end a token is given out if it cannot be refreshed, unless the API rejected it. Also if the
+    /// queue of a registry's calls is too long. A caller whose `wait_timeout` ends before the flight gets the timeout
+    /// all the same, because the flight may still succeed. Default zero: never.
     pub fn stale_if_error(mut self, grace: Duration) -> Self {
         self.stale_if_error = grace;
         self

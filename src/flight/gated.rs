@@ -59,7 +59,10 @@ impl<W: Caller> Machine<W> {
         let error = TokenError::queue_too_long(expected);
         self.last_error = Some(error.clone());
         out.push(Effect::QuietUntil(now.boot));
-        let wanted = self.usable(now).map(|held| held.token.clone()).ok_or(error.clone());
+        let wanted = match self.usable(now) {
+            Some(held) => Ok(held.token.clone()),
+            None => self.instead_of(error.clone(), now),
+        };
         self.tell_all(wanted, Err(error));
     }
 }

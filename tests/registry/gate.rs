@@ -147,3 +147,25 @@ async fn a_key_that_is_removed_while_it_waits_at_the_gate_leaves_its_place() {
     assert_eq!(answers, [false, true, true]);
     assert!(first.await.unwrap().unwrap_err().is_stopped());
 }
+
+#[actix::test]
+async fn a_queue_that_is_too_long_leaves_callers_the_expired_token_that_the_policy_allows() {
+    let policy = plain().wait_timeout(secs(2)).stale_if_error(HOUR);
+    let rig = rig_with(|builder| builder.max_calls(1).policy(policy));
+    for key in 1..6 {
+        let _ = rig.source.of(key).taking(secs(1));
+        rig.source.of(key).then(token("old", secs(30)));
+        rig.tokens.get(&key).await.unwrap();
+    }
+    tokio::time::sleep(secs(31)).await;
+    rig.source.of(1).hold();
+    let callers: Vec<_> = (1..6).map(|key| rig.asks(key)).collect();
+    settle().await;
+    let mut stale = 0;
+    for caller in callers.into_iter().filter(tokio::task::JoinHandle::is_finished) {
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "old");
+        stale += 1;
+    }
+    assert!((1..5).contains(&stale), "{stale}");
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, stale, "they are counted all the same");
+}
