@@ -168,7 +168,7 @@ impl ClientBuilder {
         files.into_iter().any(Option::is_some)
             || self.certificate.is_some()
             || matches!(self.client_secret, Some(SecretOrigin::File(_)))
-            || matches!(self.dpop, Some(DpopSetting::File { .. }))
+            || self.dpop.as_ref().is_some_and(DpopSetting::is_file)
             || self.http.is_some()
             || self.proxy.is_some()
             || self.connect_timeout.is_some()

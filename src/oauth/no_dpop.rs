@@ -48,6 +48,11 @@ impl DpopSetting {
     pub(crate) fn open(self) -> Result<DpopKey, BuildError> {
         match self.0 {}
     }
+
+    #[cfg(feature = "registry")]
+    pub(crate) fn is_file(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 impl<'de> Deserialize<'de> for DpopSetting {

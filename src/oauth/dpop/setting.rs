@@ -26,6 +26,12 @@ impl DpopSetting {
             Self::File { key_file, algorithm } => DpopKey::from_file(&key_file, algorithm),
         }
     }
+
+    /// Whether it has to be read.
+    #[cfg(feature = "registry")]
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
 }
 
 impl<'de> Deserialize<'de> for DpopSetting {

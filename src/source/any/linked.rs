@@ -75,5 +75,6 @@ macro_rules! named {
         )*
     };
 }
+#[cfg(feature = "oauth2")]
 pub(super) use named;
 named!(Headers);
