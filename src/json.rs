@@ -128,6 +128,12 @@ fn wipe(value: &mut Value) {
     }
 }
 
+/// Whether a byte in a token that was no UTF-8 has been replaced. Nothing can be done with the rest of such a token.
+#[cfg(feature = "http")]
+pub(crate) fn is_garbled(token: &str) -> bool {
+    token.contains(char::REPLACEMENT_CHARACTER)
+}
+
 /// A checked JSON pointer (RFC 6901).
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::error::{BuildError, Reach, SourceError};
 
-pub(crate) use crate::json::{Document, Pointer, lifetime, moment};
+pub(crate) use crate::json::{Document, Pointer, is_garbled, lifetime, moment};
 pub(crate) use crate::redactor::{Redactor, printable};
 pub(crate) use answer::Answer;
 #[cfg(feature = "dpop")]

@@ -9,7 +9,7 @@ use crate::error::{Reach, SourceError};
 use crate::jwt::Claims;
 use crate::secret::Secret;
 use crate::token::{Token, TokenType};
-use crate::transport::{Answer, Document, lifetime};
+use crate::transport::{Answer, Document, is_garbled, lifetime};
 
 use super::dpop::DpopKey;
 use super::error::{OAuthError, Refusal};
@@ -58,6 +58,9 @@ pub(super) fn read_all(
         // Keeping the old token would mean using it twice.
         return (None, Err(answer.nonsense("with a `refresh_token` that is not a string")));
     }
+    if filled(&document, "/refresh_token").is_some_and(is_garbled) {
+        return (None, Err(answer.nonsense("with a `refresh_token` that is not UTF-8")));
+    }
     let refresh_token = filled(&document, "/refresh_token").map(Secret::new);
     (refresh_token, success(&answer, &document, expected, key))
 }
@@ -94,6 +97,9 @@ fn token(
     let secret = match document.get("/access_token") {
         Some(Value::String(text)) => match bare(text) {
             "" => return Err(answer.nonsense("with an empty `access_token`")),
+            secret if is_garbled(secret) => {
+                return Err(answer.nonsense("with an `access_token` that is not UTF-8"));
+            }
             secret => secret,
         },
         Some(_) => return Err(answer.nonsense("with an `access_token` that is not a string")),

@@ -246,6 +246,18 @@ async fn one_byte_that_is_no_utf_8_does_not_cost_a_login() {
     server.then(latin(200, b"{\"access_token\":\"a2\",\"refresh_token\":\"r2\",\"name\":\"M\xfcller\"}"));
     assert_eq!(fetch(&source).await.unwrap().secret(), "a2");
     assert_eq!(stored(&vault).await, ("r2".to_owned(), State::Idle));
+
+    let garbled: [&[u8]; 2] = [
+        b"{\"access_token\":\"s3cret\xff\",\"refresh_token\":\"r2\"}",
+        b"{\"access_token\":\"a2\",\"refresh_token\":\"s3cret\xff\"}",
+    ];
+    for (body, kept) in garbled.into_iter().zip(["r2", "r1"]) {
+        let vault = MemoryVault::new();
+        server.then(latin(200, body));
+        let error = fetch(&rotating(&client(&server), &vault)).await.unwrap_err().to_string();
+        assert!(error.contains("is not UTF-8") && !error.contains("s3cret"), "{error}");
+        assert_eq!(stored(&vault).await.0, kept);
+    }
 }
 
 #[tokio::test]

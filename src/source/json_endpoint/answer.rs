@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::SourceError;
 use crate::token::{Token, TokenType};
-use crate::transport::{Answer, Document, Pointer, lifetime, moment};
+use crate::transport::{Answer, Document, Pointer, is_garbled, lifetime, moment};
 
 /// The form of the answer.
 #[derive(Debug)]
@@ -69,6 +69,9 @@ impl Shape {
     fn token(&self, answer: &Answer, document: &Document) -> Result<Token, String> {
         let place = format!("at {:?} (`token_pointer`)", self.token.as_str());
         let secret = match document.get(self.token.as_str()) {
+            Some(Value::String(secret)) if is_garbled(secret) => {
+                return Err(format!("with a token that is not UTF-8 {place}"));
+            }
             Some(Value::String(secret)) if !secret.trim().is_empty() => secret.trim(),
             Some(Value::String(_)) => return Err(format!("with an empty token {place}")),
             Some(_) => return Err(format!("with something {place} that is not a string")),
