@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn a_long_number_is_a_secret_too_and_is_never_quoted() {
         use serde::de::IntoDeserializer;
+        const LONG: u128 = 4_711_471_147_114_711_471_147_114_711;
+        const LOW: i128 = -4_711_471_147_114_711_471_147_114_711;
         type Number<T> = <T as IntoDeserializer<'static, serde::de::value::Error>>::Deserializer;
         let long = |number: u128| -> Number<u128> { number.into_deserializer() };
         let low = |number: i128| -> Number<i128> { number.into_deserializer() };
-        const LONG: u128 = 4_711_471_147_114_711_471_147_114_711;
-        const LOW: i128 = -4_711_471_147_114_711_471_147_114_711;
         assert_eq!(Secret::deserialize(long(LONG)).unwrap().expose(), LONG.to_string());
         assert_eq!(Secret::deserialize(low(LOW)).unwrap().expose(), LOW.to_string());
         #[cfg(feature = "oauth2")]

@@ -136,5 +136,5 @@ async fn one_byte_that_is_no_utf_8_does_not_make_an_answer_unreadable() {
     server.then(latin("200", b"{\"access_token\":\"s3cret\xff\"}"));
     let error = failure(&source).await;
     assert!(error.contains("200 OK with a token that is not UTF-8") && !error.contains("s3cret"), "{error}");
-    assert!(matches!(crate::json::Document::parse(b"\xff{}").map(|_| Value::Null), Err(_)));
+    assert!(crate::json::Document::parse(b"\xff{}").is_err());
 }
