@@ -209,7 +209,9 @@ async fn a_client_of_one_key_s_own_is_built_once_a_call_and_off_the_arbiter() {
         });
         source.unwrap()
     };
-    let shared = fleet().build_keyed(source(), MemoryStore::new(), u32::to_string).unwrap();
+    // The source cannot name what an HTTP client of its own decides.
+    let fleet = fleet().part("issuer", server.token_url());
+    let shared = fleet.build_keyed(source(), MemoryStore::new(), u32::to_string).unwrap();
     let alone = registry(source());
     let shared = registry(shared);
     for (tokens, tenant) in [(&alone, 1), (&shared, 2)] {
