@@ -247,7 +247,7 @@ impl StdError for TokenError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildError {
     field: &'static str,
-    /// Empty: it is not known.
+    /// Empty if the table is not known.
     table: String,
     message: Cow<'static, str>,
 }
@@ -257,8 +257,8 @@ impl BuildError {
         Self { field, table: String::new(), message: message.into() }
     }
 
-    /// Says in which table of a settings file the setting stands. A table in which that one stands is put in front, with a
-    /// dot between them.
+    /// Adds the table of the settings file that contains the setting. Each outer table is put in front, with a dot
+    /// in between.
     ///
     /// ```
     /// use tokenflight::source::SourceSettings;
@@ -285,8 +285,8 @@ impl BuildError {
         Self { message: message.into(), ..self }
     }
 
-    /// The table of a settings file in which the setting stands, as far as it is known: of a link in a chain, the way to it
-    /// (`authorization.subject`). `None` for a setting that stands in no table, or in code.
+    /// The table of a settings file that contains the setting, if it is known. For a link in a chain this is the
+    /// path to it (`authorization.subject`). `None` for a setting outside of any table, or in code.
     pub fn table(&self) -> Option<&str> {
         Some(self.table.as_str()).filter(|table| !table.is_empty())
     }

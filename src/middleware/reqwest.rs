@@ -28,17 +28,18 @@
 //!
 //! # Other middlewares
 //!
-//! With feature `reqwest-middleware`, the place in the chain counts. `BearerAuth` compares the URL of the answer with the URL
-//! that it was given, to know of redirects. So a middleware that changes the URL (a base URL, a version in the path, a
-//! signed query) has to stand **before** `BearerAuth`. If it stands after, each answer looks redirected: a 401 is the
-//! caller's, nothing is reported or sent again, and with `DPoP` each request is an error. It can also lead the token to an
-//! origin that is not on the list, which was compared with the URL before the change. A middleware that retries stands
-//! before it too: then each try has the token of its time. What reads only, such as tracing, may stand after. The order is:
+//! With feature `reqwest-middleware`, the place in the chain matters. `BearerAuth` compares the URL of the answer
+//! with the URL of its request, to detect redirects. Therefore a middleware that changes the URL (a base URL, a
+//! version in the path, a signed query) must come **before** `BearerAuth`. If it comes after, each answer looks
+//! redirected: the caller gets a 401, no token is reported, no request is sent again, and with `DPoP` each request
+//! is an error. The token may also reach an origin that is not on the list, because the list was compared with the
+//! URL before the change. A middleware that retries must come before `BearerAuth` too: then each try gets the
+//! current token. A middleware that only reads, such as tracing, may come after. The order is:
 //!
-//! 1. What changes the URL.
-//! 2. What sends a request again.
+//! 1. Middlewares that change the URL.
+//! 2. Middlewares that send a request again.
 //! 3. `BearerAuth`.
-//! 4. What reads only.
+//! 4. Middlewares that only read.
 //!
 //! # Time limits
 //!

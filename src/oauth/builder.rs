@@ -154,7 +154,7 @@ impl ClientBuilder {
         (self.client_id.clone(), url.or_else(|| self.issuer.clone()).unwrap_or_default())
     }
 
-    /// Whether it takes long to [build](Self::build): it reads files, or makes an HTTP client of its own, which reads the
+    /// Whether it takes long to [build](Self::build): it reads files, or makes its own HTTP client, which reads the
     /// certificates of the system.
     #[cfg(feature = "registry")]
     pub(super) fn blocks(&self) -> bool {

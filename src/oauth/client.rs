@@ -107,8 +107,8 @@ impl Client {
         Self(Arc::new(Inner { identity, server, transport, proofs, server_clock: ServerClock::default() }))
     }
 
-    /// A client that was built just now begins with what is known of its server's clock and of its secret. One that has
-    /// clones knows it.
+    /// A client that was built just now begins with the known facts about its server's clock and its secret. A
+    /// client with clones knows them already.
     #[cfg(feature = "registry")]
     pub(super) fn with_known(mut self, clock: ServerClock, secret: &LastSecret) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {

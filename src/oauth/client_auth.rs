@@ -220,7 +220,7 @@ impl ClientIdentity {
         Ok(sent)
     }
 
-    /// Keeps the secret that a provider gave in this place.
+    /// Keeps the provider's secret in this place.
     #[cfg(feature = "registry")]
     pub(super) fn remember_in(&mut self, place: &LastSecret) {
         if let Proof::Secret(_, secret) = &mut self.proof {
@@ -228,7 +228,7 @@ impl ClientIdentity {
         }
     }
 
-    /// The source that signs for it.
+    /// The source that makes its assertions.
     pub(super) fn link(&self) -> Option<&BoxSource> {
         match &self.proof {
             Proof::AssertionSource(source) => Some(source),

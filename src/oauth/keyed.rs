@@ -82,11 +82,12 @@ impl<G, C> GrantBuilder<G, C> {
     /// The same request by another client: with its own id and secret, or at a tenant's own server. For use in
     /// [`for_key`](Self::for_key).
     ///
-    /// The settings of a client at a token URL may be given as they are. The client is built once for each call: one with a
-    /// secret costs nothing, and its connections are those that all clients share. One with files, with settings for the
-    /// [HTTP client](ClientBuilder::http) or with a [certificate](ClientBuilder::certificate) is built on a thread for work
-    /// that blocks; the latter two have connections of their own. Where the server is found by discovery, or tokens are
-    /// bound to a key, keep the built [`Client`], which remembers what it has learnt of its server.
+    /// You may pass the settings of a client with a token URL. The client is built once for each call. A client
+    /// with only a secret costs nothing, and it uses the connections that all clients share. A client with files,
+    /// with settings for the [HTTP client](ClientBuilder::http) or with a [certificate](ClientBuilder::certificate)
+    /// is built on a thread for blocking work. The latter two have their own connections. If the server is found by
+    /// discovery, or tokens are bound to a key, keep the built [`Client`], because it remembers what it has learnt
+    /// about its server.
     pub fn by_client<D>(self, client: D) -> GrantBuilder<G, D> {
         let (_, settings, grant) = self.into_parts();
         GrantBuilder::of_parts(client, settings, grant)
@@ -192,7 +193,7 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
         build(self.request(key), &self.known)
     }
 
-    /// The same where the thread must not block.
+    /// The same for a thread that must not block.
     async fn made(&self, key: &K) -> Result<GrantSource<G>, SourceError> {
         let request = self.request(key);
         if !request.parts().0.blocks() {
@@ -202,7 +203,7 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
         match tokio::task::spawn_blocking(move || build(request, &known)).await {
             Ok(made) => made.map_err(SourceError::terminal),
             Err(error) => match error.try_into_panic() {
-                // In a closure of the user's.
+                // This is a panic of the user's closure.
                 Ok(panic) => resume_unwind(panic),
                 Err(_) => Err(SourceError::transient("the runtime shuts down")),
             },
@@ -210,7 +211,7 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
     }
 }
 
-/// With what earlier calls have learnt of the server and of the client.
+/// With the knowledge of earlier calls about the server and the client.
 fn build<G: Grant>(request: GrantBuilder<G, AnyClient>, known: &Known) -> Result<GrantSource<G>, BuildError> {
     let names = request.parts().0.names();
     Ok(request.build()?.with_known(known.clock(&names.1), &known.secret(&names)))
@@ -246,7 +247,7 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
         }
     }
 
-    /// By the client that the keys share. One of a key's own is known with the key.
+    /// The client that the keys share decides. A key's own client is known only with the key.
     fn identify_all(&self, part: &mut dyn FnMut(&str, &str)) {
         self.base.parts().0.identify(part);
     }
@@ -269,7 +270,7 @@ impl<G: Grant + Clone, K: Send + Sync + 'static> KeyedSource<K> for KeyedGrant<G
     }
 }
 
-/// What clients that are built for one request learn for the next.
+/// The knowledge that clients for one request keep for the next request.
 #[derive(Clone, Default)]
 struct Known(Arc<Mutex<Learnt>>);
 
@@ -277,7 +278,7 @@ struct Known(Arc<Mutex<Learnt>>);
 struct Learnt {
     /// The servers' clocks, by the servers' authorities.
     clocks: HashMap<String, ServerClock>,
-    /// The secrets that functions gave, by client and server. So a fleet knows a secret that was refused.
+    /// The secrets that functions returned, by client and server. Therefore a fleet knows a refused secret.
     secrets: HashMap<Group, LastSecret>,
 }
 
@@ -297,7 +298,7 @@ impl Known {
     }
 }
 
-/// Of so many names. What is forgotten costs an attempt.
+/// The maximum number of names. A forgotten name costs one attempt.
 fn of<N: Eq + Hash, T: Clone + Default>(known: &mut HashMap<N, T>, name: N) -> T {
     const MOST: usize = 1_000;
     if known.len() >= MOST && !known.contains_key(&name) {

@@ -332,7 +332,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
         let mut gate = Gate::new(gate, dice.u64(..));
         #[cfg(feature = "shared")]
         if let Some(fleet) = &fleet {
-            // No call before the store has been asked.
+            // No call before the store was asked.
             gate.join_fleet(fleet.slots());
         }
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();

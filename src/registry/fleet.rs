@@ -24,12 +24,12 @@ pub(super) use course::Course;
 /// The number of calls at once of all processes of a fleet: for
 /// [`calls_of_fleet`](super::TokenRegistryBuilder::calls_of_fleet).
 ///
-/// Each process takes slots from the store while it has calls for them, and gives them back. Where processes want more than
-/// there are, each has the same share; where there are fewer slots than processes, they take turns of a second. A registry
-/// that is shut down gives its slots back, and so does one whose last handle is dropped, when its last call has ended. One
-/// whose arbiter stops, or a process that dies, may hold them until the lease ends. A process costs the store about one
-/// command a second while its calls change or have to wait, one a third of the lease while they do not, and none while it
-/// makes no calls.
+/// Each process takes slots from the store while it has calls for them, and gives them back. If processes want more
+/// slots than exist, each has the same share. If there are fewer slots than processes, they take turns of a second.
+/// A registry that is shut down gives its slots back. A registry whose last handle is dropped gives them back when
+/// its last call has ended. If a registry's arbiter stops, or its process dies, its slots may be held until the
+/// lease ends. The cost for the store is about one command a second per process while its calls change or have to
+/// wait, one per third of the lease while they do not, and none while it makes no calls.
 ///
 /// While the store does not answer, each process uses only its own
 /// [`max_calls`](super::TokenRegistryBuilder::max_calls), and one WARN says so. The store gives efficiency, not
@@ -128,12 +128,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// How many there are, for all processes.
+    /// The number of slots, for all processes.
     pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
-    /// The gate stands so. To be called whenever that may have changed.
+    /// Records the gate's state. Must be called whenever that may have changed.
     pub(super) fn note(&self, (running, demand): (usize, usize)) {
         let held = self.held.load(Ordering::Relaxed);
         let wants_more = demand > held && !self.is_short.load(Ordering::Relaxed);

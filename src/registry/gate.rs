@@ -236,14 +236,14 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         self.line.limit_groups(part);
     }
 
-    /// There are so many slots in the fleet. None is lent yet, and no call is made before.
+    /// Sets the number of slots in the fleet. None is lent yet, and no call is made before.
     #[cfg(feature = "shared")]
     pub(crate) fn join_fleet(&mut self, slots: usize) {
         self.line.expect_for_groups(self.part_of(slots));
         self.lend(Some(Lent::default()));
     }
 
-    /// A group has the same part of so many slots as of the own limit.
+    /// A group has the same part of these slots as of the own limit.
     #[cfg(feature = "shared")]
     fn part_of(&self, slots: usize) -> usize {
         let GateSettings { calls, per_group, .. } = self.settings;

@@ -84,13 +84,13 @@ pub(crate) enum SecretSource {
     Provider { provider: Provider, last: LastSecret },
 }
 
-/// What a provider gave last. A clone is the same place.
+/// The place of a provider's last secret. A clone is the same place.
 #[derive(Clone)]
 pub(crate) struct LastSecret(Arc<Place>);
 
 struct Place {
     secret: Mutex<Option<Secret>>,
-    /// Stands for the secret until it is known, so that nobody takes it for the one of another.
+    /// Replaces the secret until the secret is known, so that it is not taken for another secret.
     unknown: [u8; 16],
 }
 
@@ -145,7 +145,8 @@ impl SecretSource {
         }
     }
 
-    /// Names it for those who have to tell two secrets apart. One that is not known yet is like no other.
+    /// Names the secret for callers that must distinguish two secrets. A secret that is not known yet is equal to
+    /// no other.
     pub(crate) fn identify(&self, part: &mut dyn FnMut(&[u8])) {
         match self {
             Self::Provider { last, .. } if last.get().is_none() => part(&last.0.unknown),
@@ -157,7 +158,7 @@ impl SecretSource {
         }
     }
 
-    /// Keeps what a provider gave in this place, which outlives the source.
+    /// Keeps the provider's secret in this place, which lives longer than the source.
     #[cfg(feature = "registry")]
     pub(crate) fn remember_in(&mut self, place: &LastSecret) {
         if let Self::Provider { last, .. } = self {

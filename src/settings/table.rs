@@ -1,5 +1,5 @@
-//! A table whose keys are known only by what else stands in it: by its `kind`, or by the links in it. It is read as it is
-//! first. Then each part takes its own keys, and an error says where the key at fault stands.
+//! A table whose allowed keys depend on its other entries: on its `kind`, or on its links. First all entries are
+//! read. Then each part takes its own keys. An error names the place of the key at fault.
 
 use std::fmt::{self, Display};
 
@@ -23,12 +23,12 @@ pub(crate) fn names_in<T>(deserialize: impl FnOnce(Probe) -> Result<T, Names>) -
     deserialize(Probe).map_or_else(|Names(names)| names.to_vec(), |_| Vec::new())
 }
 
-/// What stands in a table, as it is.
+/// The entries of a table, unchanged.
 #[derive(Default)]
 pub(crate) struct Entries(Map<String, Value>);
 
 impl Entries {
-    /// What `kind` says the table is.
+    /// The value of `kind`.
     pub(crate) fn take_kind(&mut self) -> Result<String, String> {
         match self.0.remove("kind") {
             Some(Value::String(kind)) => Ok(kind),
@@ -69,7 +69,7 @@ impl Entries {
     }
 }
 
-/// A kind that is none of these.
+/// The error for a kind that is not one of these.
 pub(crate) fn unknown_kind(kind: &str, kinds: &[&str]) -> String {
     format!("`kind`: unknown variant `{}`, expected one of `{}`", kind.escape_debug(), kinds.join("`, `"))
 }
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// Refuses a key that stands there twice: which one counts is a matter of the format.
+/// Refuses a key that occurs twice, because formats differ in which value counts.
 fn entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::Error> {
     let mut entries = Map::new();
     while let Some(key) = map.next_key::<String>()? {
@@ -107,7 +107,7 @@ fn entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::
     Ok(entries)
 }
 
-/// A value in whose tables no key stands twice.
+/// A value in whose tables no key occurs twice.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -174,7 +174,7 @@ impl<'de> Deserialize<'de> for Strict {
     }
 }
 
-/// One entry after the other. An error of a value says at which key.
+/// Gives one entry after the other. An error of a value names its key.
 struct InTurn {
     left: serde_json::map::IntoIter,
     value: Option<(String, Value)>,
@@ -195,7 +195,7 @@ impl<'de> MapAccess<'de> for InTurn {
     }
 }
 
-/// The text of an error of what stands at `key`, with the way to it: "`subject.path`: what".
+/// The text of an error of the value at `key`, with its path: "`subject.path`: what".
 fn within(key: &str, error: &impl Display) -> String {
     let (key, text) = (key.escape_debug(), error.to_string());
     let way = text.strip_prefix('`').and_then(|rest| rest.split_once("`: "));
@@ -205,10 +205,10 @@ fn within(key: &str, error: &impl Display) -> String {
     }
 }
 
-/// Reads nothing: it is told the names of the fields.
+/// Reads no value: it only gets the names of the fields.
 pub(crate) struct Probe;
 
-/// What it was told.
+/// The names that it got.
 #[derive(Debug)]
 pub(crate) struct Names(&'static [&'static str]);
 

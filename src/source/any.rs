@@ -41,9 +41,10 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `github_app` | `GithubApp` | `oauth2` |
 /// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
 ///
-/// Unknown keys are refused: the error says in which table, and which keys may stand there. Neither `Debug` nor what this crate tells the parser shows a secret. But a parser's own error may
-/// quote the file: that of `toml` shows the line at fault, and by `Debug` (which is what `main` prints of an error that it
-/// returns) all of it. So show its `message()`, or keep secrets out of the file: `{ file = ".." }`, `{ env = ".." }`.
+/// Unknown keys are refused. The error names the table and the allowed keys. Neither `Debug` nor this crate's
+/// errors contain a secret. But a parser's own error may quote the file. The error of `toml` shows the line at
+/// fault, and its `Debug` output shows the whole file. (`main` prints a returned error by `Debug`.) Therefore print
+/// its `message()`, or keep secrets out of the file: `{ file = ".." }`, `{ env = ".." }`.
 ///
 /// # Links
 ///
@@ -126,7 +127,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The rest of the table, by what its `kind` says.
+    /// The rest of the table, for its `kind`.
     fn read(kind: &str, table: Entries) -> Result<Self, String> {
         const KINDS: &[&str] = &[
             "file",
@@ -187,9 +188,9 @@ impl Kind {
 impl SourceSettings {
     /// Checks the settings.
     ///
-    /// # Errors
-    /// A setting that cannot work; the error names it, and of a link the way to its [table](BuildError::table).
-    /// [`BuildError::within`] adds the table in which a program found these settings.
+    /// # Errors A setting that cannot work. The error names the setting, and for a link the path to its
+    /// [table](BuildError::table). With [`BuildError::within`] a program adds the table that contains these
+    /// settings.
     pub fn build(self) -> Result<BoxSource, BuildError> {
         Ok(match self.0 {
             Kind::File(settings) => BoxSource::new(settings.build()?),

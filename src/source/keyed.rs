@@ -91,17 +91,16 @@ pub trait KeyedSource<K>: Send + Sync + 'static {
         token
     }
 
-    /// What [`identify`](Self::identify) says of each key, for those who have no key yet. Default: nothing.
+    /// The parts that [`identify`](Self::identify) names for every key, for callers without a key. Default: none.
     #[doc(hidden)]
     fn identify_all(&self, part: &mut dyn FnMut(&str, &str)) {
         let _ = part;
     }
 
-    /// The source of this key alone, for one call, where it costs something to make. Who asks for more than a token makes it
-    /// once. Default: none; the key is asked for by the other methods.
+    /// The source of only this key, for one call, if it is expensive to make. A caller that needs more than a token
+    /// makes it once. Default: none, and the other methods are used.
     ///
-    /// # Errors
-    /// What [`fetch`](Self::fetch) would say of a source that cannot be made.
+    /// # Errors The error that [`fetch`](Self::fetch) would return for a source that cannot be made.
     #[doc(hidden)]
     fn one(&self, key: &K) -> impl Future<Output = Result<Option<BoxSource>, SourceError>> + Send {
         let _ = key;

@@ -30,13 +30,14 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// Each exchange gets the subject's token from its source. The [handle](crate::TokenHandle) of another actor is a
 /// source too: it keeps the subject's token between two exchanges.
 ///
-/// The new token lasts at most as long as the subject's token, if the issuer of the subject's token has stated an end: a
-/// lifetime, or the `exp` of a JWT. The time until a [`FileToken`](crate::source::FileToken) reads its file again is no such end.
+/// The new token lasts at most as long as the subject's token, if the issuer of the subject's token has stated an
+/// end: a lifetime, or the `exp` of a JWT. The time until a [`FileToken`](crate::source::FileToken) reads its file
+/// again does not count as an end.
 pub type TokenExchange = GrantSource<TokenExchangeGrant>;
 
-/// How long the subject's token lasts by its issuer: the `exp` of a JWT, or the lifetime that came with the token; the
-/// shorter one of both. `None` if the issuer has stated neither. An end that has passed by our clock is ignored: the server
-/// that gets the token decides by its own clock.
+/// How long the subject's token lasts, as its issuer states: the `exp` of a JWT, or the lifetime that came with the
+/// token, whichever is shorter. `None` if the issuer has stated neither. An end that has passed by our clock is
+/// ignored: the server that gets the token decides by its own clock.
 fn remaining(subject: &Token, cx: &FetchContext) -> Option<Duration> {
     let exp = Claims::of(subject.secret()).and_then(|claims| claims.moment("exp"));
     let by_claim = exp.and_then(|exp| exp.duration_since(cx.clock().now().wall).ok());
@@ -77,9 +78,9 @@ impl Party {
     }
 }
 
-/// An absolute one.
+/// An absolute URI.
 fn is_uri(text: &str) -> bool {
-    // The parser cuts white space off.
+    // The parser would remove white space.
     !text.contains(char::is_whitespace) && reqwest::Url::parse(text).is_ok()
 }
 

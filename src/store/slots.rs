@@ -23,9 +23,10 @@ pub struct SlotAsk {
 pub struct SlotAnswer {
     /// How many slots the process has, for [`SlotAsk::time`] from its request.
     pub held: usize,
-    /// So many nobody holds, after this.
+    /// How many slots no process holds after this request.
     pub free: usize,
-    /// How many each process would hold if all of those who want some held as many. Zero: there are more of them than slots.
+    /// How many slots each process would hold if all processes that want some had the same number. Zero: there are
+    /// more such processes than slots.
     pub share: usize,
     /// How many processes want some, including this one.
     pub owners: usize,

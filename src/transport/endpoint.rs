@@ -34,7 +34,8 @@ impl Endpoint {
                 "holds a user or password, which would end up in logs: give them by their own settings"
             }
             () if url.fragment().is_some() => "has a fragment (#...), which is never sent: remove it",
-            // Such as one in which a name in braces was not replaced. The HTTP client would refuse it at the first request.
+            // For example, a URL in which a name in braces was not replaced. The HTTP client would refuse it at the
+            // first request.
             () if url.as_str().parse::<Uri>().is_err() => {
                 "has a character in its host that no host has, or is longer than 65,534 bytes: write the name of the server"
             }

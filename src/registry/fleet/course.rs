@@ -64,7 +64,7 @@ impl Course {
 }
 
 impl Course {
-    /// The registry's last handle has gone. Calls that are still made for those who wait keep their slots: the other shards
+    /// The registry's last handle was dropped. Calls for the remaining waiters keep their slots: the other shards
     /// end first.
     pub(in crate::registry) async fn leave<K: Key>(self, common: Arc<Common<K>>) {
         for other in common.doors.iter().skip(1) {
@@ -73,7 +73,7 @@ impl Course {
         self.end().await;
     }
 
-    /// Gives the slots back, once no more calls are made here: what waits for this may end the process. At most 2 s.
+    /// Gives the slots back when no more calls are made here: the process may end after this. At most 2 s.
     pub(in crate::registry) async fn end(mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
@@ -87,7 +87,7 @@ impl Course {
     }
 }
 
-/// Where an arbiter has stopped, nobody waits for this.
+/// If an arbiter has stopped, no task waits for this.
 impl Drop for Course {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -197,11 +197,11 @@ impl<K: Key> Run<K> {
         self.fleet.gives_back.store(answer.held > cap, Ordering::Relaxed);
         self.fleet.held.store(answer.held, Ordering::Relaxed);
         let slots = answer.held.min(cap);
-        // What is free is the others' who want it.
+        // Free slots belong to the other processes that want them.
         let free = if answer.others_want { 0 } else { answer.free };
         let until = sent.saturating_add(self.fleet.lease);
         self.common.lend(Some(Lent { slots, reach: slots.saturating_add(free), until, is_short }));
-        // An answer to the listening that does not come must not cost the lease.
+        // If the answer to the subscription does not come, the lease must not be lost.
         let next = sent.saturating_add(TICK.min(self.fleet.lease / 3));
         self.listen(is_short, next.saturating_sub(self.now())).await;
         if gave_all_back {
@@ -239,7 +239,7 @@ impl<K: Key> Run<K> {
         doubled(TICK, self.failures, LONGEST)
     }
 
-    /// Until the time is over, or something stirs; never less than the gap.
+    /// Waits until the time is over, or a change wakes it, and at least for the minimum time.
     async fn wait(&mut self, time: Duration) {
         tokio::time::sleep(GAP.min(time)).await;
         let rest = tokio::time::sleep(time.saturating_sub(GAP));

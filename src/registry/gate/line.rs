@@ -18,11 +18,11 @@ pub(super) const RANKS: [Rank; 2] = [Rank::Urgent, Rank::Ahead];
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     per_group: usize,
-    /// How many calls a group may have at once at most, whatever [`limit_groups`](Self::limit_groups) says later.
+    /// The maximum number of calls at once of a group. [`limit_groups`](Self::limit_groups) cannot raise it later.
     most: usize,
-    /// How many calls could be under way if each group had as many as that.
+    /// The number of calls that could be under way if each group had this maximum.
     pub(super) useful: usize,
-    /// Those who wait or have calls under way.
+    /// The groups with waiting keys or calls under way.
     pub(super) groups: BTreeMap<u64, Group>,
     /// Rank, group, number.
     pub(super) places: BTreeSet<(Rank, u64, u64)>,
@@ -40,7 +40,7 @@ pub(super) struct Group {
     pub(super) running: usize,
     waiting: [usize; 2],
     turns: [Option<u64>; 2],
-    /// Its part of all that are useful.
+    /// The group's part of the useful calls.
     useful: usize,
 }
 
@@ -78,7 +78,8 @@ impl Line {
         }
     }
 
-    /// A group will never have more calls at once than so many; at least one. To be said before anybody joins.
+    /// Sets the number of calls at once that a group never exceeds; at least one. Must be called before a key
+    /// joins.
     #[cfg(feature = "shared")]
     pub(super) fn expect_for_groups(&mut self, most: usize) {
         self.most = most.max(1);
@@ -148,7 +149,7 @@ impl Line {
         (all, own)
     }
 
-    /// Gives the group the turns that it may have, takes the others from it, counts it, and forgets it when it is idle.
+    /// Updates the turns of the group, counts the group, and forgets it when it is idle.
     fn settle(&mut self, group: u64) {
         let Some(entry) = self.groups.get_mut(&group) else { return };
         for rank in RANKS {

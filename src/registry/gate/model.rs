@@ -195,7 +195,7 @@ impl State {
         (0..KEYS).all(|other| GROUPS[other] != GROUPS[key] || self.flying[other].is_none())
     }
 
-    /// It has a call, or stands in a line.
+    /// The key has a call, or is in a line.
     fn is_useful(&self, key: usize) -> bool {
         let is_in_line = |waiting: &Waiting<usize>| waiting.ask.who == key && !waiting.is_parked;
         self.flying[key].is_some() || self.gate.waiting.values().any(is_in_line)

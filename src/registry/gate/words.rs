@@ -90,7 +90,7 @@ pub(crate) struct Permit {
 pub(crate) struct Lent {
     /// The number of calls at once.
     pub(crate) slots: usize,
-    /// So many could be this process's now: those, and those that nobody holds.
+    /// The number of slots that this process could have now: its own, and the free ones.
     pub(crate) reach: usize,
     /// On the boot clock.
     pub(crate) until: Duration,

@@ -96,7 +96,7 @@ pub(super) struct Alarm {
     sleep: Pin<Box<Sleep>>,
 }
 
-/// Runs as long as the shard has an address, or something to do. The last of it is to give the fleet's slots back.
+/// Runs while the shard has an address, or work to do. Its last work is to give the fleet's slots back.
 #[derive(Default)]
 pub(super) struct Rounds {
     #[cfg(feature = "shared")]
@@ -117,7 +117,7 @@ impl<K: Key> ActorFuture<Shard<K>> for Rounds {
         shard.observe();
         shard.leave(ctx);
         shard.rest(ctx);
-        // While a pause is due, there may be messages that nobody has seen.
+        // While a pause is due, there may be unhandled messages.
         if ctx.connected() || ctx.waiting() || !shard.is_idle() {
             return Poll::Pending;
         }

@@ -134,7 +134,7 @@ where
         })))
     }
 
-    /// Where its token stands in the store. The user's name for the key is a part of its own.
+    /// The place of the key's token in the store. The user's name for the key is a separate part.
     fn place(&self, key: &K, source: &OneOf<K, S>) -> Result<SharedKey, SourceError> {
         let known = Parts::of(|part| source.identify(part));
         known.check_shared().map_err(SourceError::terminal)?;
@@ -201,7 +201,7 @@ impl<K, S, St> fmt::Debug for SharedKeys<K, S, St> {
     }
 }
 
-/// One key's part of the source of many.
+/// One key's part of a source for many keys.
 pub(super) enum OneOf<K, S> {
     /// Made for one call.
     Made(BoxSource),

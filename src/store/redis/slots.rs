@@ -14,7 +14,7 @@ impl RedisStore {
         script.arg(millis(ask.time)).arg(self.channel(key));
         let answer = self.run::<(usize, usize, usize, usize, u8)>(script).await?;
         let (held, free, share, owners, others_want) = answer;
-        // Whatever the store says, it gives nobody more than was asked for.
+        // For any answer of the store, a process uses at most the requested number.
         let held = held.min(ask.most);
         Ok(SlotAnswer { held, free, share, owners, others_want: others_want == 1 })
     }
