@@ -69,7 +69,7 @@ impl TokenActorBuilder {
     pub fn build(self) -> Result<TokenActor, BuildError> {
         self.policy.check()?;
         if self.name.contains('\0') {
-            return Err(BuildError::new("name", "has a NUL in it: no thread can be called so"));
+            return Err(BuildError::new("name", "contains a NUL, which no thread name can contain"));
         }
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         Ok(TokenActor::new(self.name, self.source, self.policy, self.clock, seed))
@@ -93,7 +93,7 @@ impl TokenActorBuilder {
     pub fn start_on(self, arbiter: &ArbiterHandle) -> Result<TokenHandle, BuildError> {
         let actor = self.build()?;
         if !arbiter.alive() {
-            return Err(BuildError::new("arbiter", "has stopped: start the actor on one that runs"));
+            return Err(BuildError::new("arbiter", "has stopped: start the actor on a running arbiter"));
         }
         let shared = actor.shared();
         Ok(TokenHandle::new(TokenActor::start_in_arbiter(arbiter, |_| actor), shared))

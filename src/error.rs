@@ -174,17 +174,14 @@ impl TokenError {
     #[cfg(feature = "registry")]
     pub(crate) fn queue_too_long(expected: Duration) -> Self {
         let message =
-            format!("so many keys wait for the auth server that this one's turn is {expected:?} away");
+            format!("too many keys wait for the auth server: this key would have to wait {expected:?}");
         Self { retry_after: Some(expected), ..Self::new(Kind::Overloaded, message) }
     }
 
     /// Every key that could be evicted has waiters.
     #[cfg(feature = "registry")]
     pub(crate) fn too_many_keys(limit: usize) -> Self {
-        Self::new(
-            Kind::TooManyKeys,
-            format!("too many keys are waited for at once (max_busy_keys is {limit})"),
-        )
+        Self::new(Kind::TooManyKeys, format!("too many keys have waiters (max_busy_keys is {limit})"))
     }
 
     pub(crate) fn wait_timed_out() -> Self {

@@ -186,7 +186,7 @@ impl<E: fmt::Debug + fmt::Display> actix_web::ResponseError for SendError<E> {
     fn error_response(&self) -> actix_web::HttpResponse {
         match self {
             Self::Token(error) => error.error_response(),
-            _ => actix_web::HttpResponse::BadGateway().body("an upstream service could not be asked\n"),
+            _ => actix_web::HttpResponse::BadGateway().body("a request to an upstream service failed\n"),
         }
     }
 }

@@ -118,9 +118,7 @@ impl Place {
             return refused("has a wildcard: name each host");
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
-            return refused(
-                "has a path, and an origin has none: a token is good for all of an origin, or none of it",
-            );
+            return refused("has a path: give only scheme, host and port");
         }
         let Some(port) = port(authority, is_https) else { return refused(example) };
         let host = match Host::parse(authority.host()) {
@@ -151,7 +149,7 @@ impl Place {
         }
         Err(BuildError::new(
             field,
-            "is http: everybody on the way could read the token; use https, or say `allow_http` if nobody can",
+            "is http: every host on the route could read the token; use https, or say `allow_http` if the route is safe",
         ))
     }
 }

@@ -120,7 +120,7 @@ impl BearerAuthBuilder {
         if kept_body > LONGEST {
             return Err(BuildError::new(
                 "kept_body",
-                "is more than 16777216 bytes (16 MiB): each request under way may hold so much",
+                "is more than 16777216 bytes (16 MiB): each request may keep so many bytes in memory",
             ));
         }
         let allowed: Vec<_> = settings.allow.iter().map(|origin| origin.0.as_str()).collect();

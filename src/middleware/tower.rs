@@ -140,7 +140,9 @@ where
             Next::Again => {
                 // The answer may hold a slot of a connection or of a limit. The second sending needs this slot.
                 drop(answer);
-                let Some(again) = keeper.again() else { return Err("the body went away".into()) };
+                let Some(again) = keeper.again() else {
+                    return Err("the request's body is no longer available".into());
+                };
                 body = again;
                 poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
             }

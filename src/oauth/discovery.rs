@@ -167,7 +167,7 @@ impl Discovery {
                 Ok(server)
             }
             Err(error) => {
-                log::warn!("{error}; the document that was read before is still in use");
+                log::warn!("{error}; the earlier document stays in use");
                 known.next = Some(boot.saturating_add(PAUSE));
                 Ok(server)
             }

@@ -19,11 +19,14 @@ impl RefreshPolicy {
             return Err(BuildError::new("attempts", "must be at least 1: the first call counts"));
         }
         if self.max_waiters == 0 {
-            return Err(BuildError::new("max_waiters", "must be at least 1, or nobody can wait for a token"));
+            return Err(BuildError::new(
+                "max_waiters",
+                "must be at least 1: otherwise no caller can wait for a token",
+            ));
         }
         if self.reports == 0 {
             let message =
-                "must be at least 1, or no report could replace a token: raise `report_every` for fewer";
+                "must be at least 1: otherwise no report can replace a token: raise `report_every` for fewer";
             return Err(BuildError::new("reports", message));
         }
         if !(0.0..=1.0).contains(&self.jitter) {

@@ -107,7 +107,7 @@ impl RegistryLimits {
     fn check(&self) -> Result<(Bounds, GateSettings), BuildError> {
         let at_least_one = |field, value: usize| {
             if value == 0 {
-                Err(BuildError::new(field, "is 0: nothing could ever be answered"))
+                Err(BuildError::new(field, "is 0: no caller could be answered"))
             } else {
                 Ok(value)
             }
@@ -278,10 +278,10 @@ impl<K: Key> TokenRegistryBuilder<K> {
     ) -> Result<TokenRegistry<K>, BuildError> {
         let arbiters: Vec<_> = arbiters.into_iter().collect();
         if arbiters.is_empty() {
-            return Err(BuildError::new("arbiters", "are none: give at least one to start a shard on"));
+            return Err(BuildError::new("arbiters", "are none: give at least one arbiter"));
         }
         if arbiters.iter().any(|arbiter| !arbiter.alive()) {
-            return Err(BuildError::new("arbiter", "has stopped: start the shard on one that runs"));
+            return Err(BuildError::new("arbiter", "has stopped: start the shard on a running arbiter"));
         }
         let Built { common, shards } = self.build(arbiters.len())?;
         let start = |(arbiter, start): (&ArbiterHandle, Start)| {
@@ -313,11 +313,11 @@ impl<K: Key> TokenRegistryBuilder<K> {
         if self.policy.refreshes_by_itself() {
             return Err(BuildError::new(
                 "background",
-                "is not for a registry: a key that nobody asks for is to go; leave it off",
+                "is not for a registry: unused keys are evicted; leave it off",
             ));
         }
         if self.name.contains('\0') {
-            return Err(BuildError::new("name", "has a NUL in it: no thread can be called so"));
+            return Err(BuildError::new("name", "contains a NUL, which no thread name can contain"));
         }
         let (limits, gate) = self.limits.check()?;
         let gate = GateSettings {

@@ -68,7 +68,7 @@ impl FleetCalls {
             ));
         }
         if self.calls == 0 {
-            return Err(BuildError::new("calls_of_fleet", "are 0: nothing could ever be fetched"));
+            return Err(BuildError::new("calls_of_fleet", "must be at least 1"));
         }
         if self.calls > MOST_CALLS {
             return Err(BuildError::new(

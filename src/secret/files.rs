@@ -83,7 +83,7 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
             Ok((of, value)) => *last = Made { of, value, number, logged: None },
             Err(what) => {
                 if last.logged.as_ref() != Some(&what) {
-                    log::warn!("{what}; what was read before is still in use");
+                    log::warn!("{what}; the earlier contents stay in use");
                     last.logged = Some(what);
                 }
             }

@@ -14,7 +14,7 @@ pub(crate) const LONGEST: u64 = 1024 * 1024;
 pub(crate) fn shown(path: &Path) -> String {
     let text = path.display().to_string();
     let is_key = text.contains(['\n', '\r']) || text.contains("-----BEGIN");
-    if is_key { "[not shown: a text stands in the place of a path]".to_owned() } else { text }
+    if is_key { "[not shown: a text was given instead of a path]".to_owned() } else { text }
 }
 
 /// Reads a regular file of fewer than `limit` bytes. A pipe or a device may never end, and opening a pipe waits for its writer.

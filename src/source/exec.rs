@@ -108,7 +108,7 @@ fn said(redactor: &Redactor, stderr: &[u8]) -> String {
         text => match redactor.quoted(text, SHOWN) {
             Some(line) => format!(": {line}"),
             None => {
-                " (what it wrote to stderr is not shown: something that it was given, or the token, is in it)"
+                " (what it wrote to stderr is not shown: it contains an input of the program, or the token)"
                     .to_owned()
             }
         },

@@ -138,7 +138,7 @@ impl FileToken {
         let last = kept.last.clone().filter(|last| is_wanted && last.left(now) != Some(Duration::ZERO));
         let Some(last) = last else { return Err(SourceError::transient(what)) };
         if kept.logged.as_ref() != Some(&what) {
-            log::warn!("{what}; the token that was read before is still in use");
+            log::warn!("{what}; the earlier token stays in use");
             kept.logged = Some(what);
         }
         Ok(last)

@@ -189,7 +189,7 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
         if grant.rules.grace > LONGEST_GRACE {
             return Err(BuildError::new(
                 "grace",
-                "is longer than an hour: no server accepts a spent token for so long",
+                "is longer than an hour: no server accepts a used token for that long",
             ));
         }
         let (common, expected) = settings.checked(&["refresh_token"], client.dpop_key().is_some())?;
@@ -236,7 +236,7 @@ impl<V: RefreshTokenStore> RefreshToken<V> {
 impl<V: RefreshTokenStore> Inner<V> {
     fn join_or_start(self: &Arc<Self>, cx: FetchContext) -> Result<watch::Receiver<Exchange>, SourceError> {
         let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|_| SourceError::terminal("an exchange needs a tokio runtime to go on in"))?;
+            .map_err(|_| SourceError::terminal("an exchange needs a tokio runtime"))?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // If its sender is dropped, the exchange has ended with its runtime.
         let is_under_way = |running: &watch::Receiver<Exchange>| {

@@ -123,7 +123,7 @@ impl Token {
 
 #[cold]
 fn no_room(_: http::header::MaxSizeReached) -> PresentError {
-    PresentError("the token has no room: the headers have as many names as there can be".to_owned())
+    PresentError("the token has no room: the headers are full".to_owned())
 }
 
 /// Hashing the name costs more than comparing a few names.

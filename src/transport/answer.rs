@@ -130,7 +130,9 @@ impl Answer {
 
     fn content_type(&self) -> String {
         match self.header(&CONTENT_TYPE) {
-            Some(text) => self.quoted(text, 80).unwrap_or_else(|| "an odd content type".to_owned()),
+            Some(text) => {
+                self.quoted(text, 80).unwrap_or_else(|| "a content type that cannot be shown".to_owned())
+            }
             None => "no content type".to_owned(),
         }
     }

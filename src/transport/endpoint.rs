@@ -91,7 +91,7 @@ impl Endpoint {
         {
             return Ok(());
         }
-        let message = "is http: everybody on the way could read the credentials and the tokens; use https, or say \
+        let message = "is http: every host on the route could read the credentials and the tokens; use https, or say \
                        `allow_http` if nobody can";
         Err(BuildError::new(self.field, message))
     }

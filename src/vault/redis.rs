@@ -85,7 +85,7 @@ impl RedisVault {
     fn open(&self, value: &[u8]) -> Result<Stored, VaultError> {
         let opened = self.0.ring.open(&self.0.key, Purpose::Vault, value).map_err(|_| {
             VaultError::damaged(format_args!(
-                "{} opens with none of the seal keys: a key is missing here, or somebody without a key has written it",
+                "{} opens with none of the seal keys: a key is missing here, or a program without the key has written it",
                 self.0.key.as_str()
             ))
         })?;

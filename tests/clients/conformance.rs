@@ -108,12 +108,12 @@ async fn a_client_that_breaks_the_protocol_is_told_how() {
     for (lines, expected) in [
         ("hello\n", "the client wrote a line that is not understood: hello: "),
         ("{\"redy\":true}\n", "the client wrote a line that is not understood: "),
-        ("", "the time was over before the client was ready"),
+        ("", "the time limit ended before the client was ready"),
         (lines(""), "the client wrote a line that is not understood: "),
         (lines(r#"{"done":{"id":7,"status":200}}"#), "the client told of call 7, which it was not asked for"),
         (lines(r#"{"ready":true}"#), "the client said `ready` twice"),
         (lines(r#"{"done":{"id":1}}"#), "call 1 ended with neither status nor error, expected success"),
-        (READY, "the time was over before call 1 had ended (1 in all)"),
+        (READY, "the time limit ended before call 1 had ended (1 in all)"),
         (lines(&"x".repeat(70_000)), "the client wrote a line without an end"),
         (lines(r#"{"unsupported":"calls"}"#), "NotSupported(\"calls\")"),
     ] {
@@ -212,10 +212,7 @@ fn a_file_of_scenarios_that_says_nothing_is_refused_by_name() {
         assert!(said.contains(expected), "{said}");
     }
     let one = r#"{ "name": "one", "tried": "", "by": "", "rank": "must", "steps": [{ "call": {} }], "seen": { "applied": 1 } }"#;
-    assert_eq!(
-        Scenario::read(&format!("[{one}, {one}]")).unwrap_err().to_string(),
-        "\"one\" stands there twice"
-    );
+    assert_eq!(Scenario::read(&format!("[{one}, {one}]")).unwrap_err().to_string(), "\"one\" occurs twice");
 }
 
 #[actix::test]

@@ -123,7 +123,11 @@ fn a_budget_that_is_spent_is_told_each_minute_and_when_that_ends() {
             tokio::time::sleep(secs(1)).await;
         }
         let told = lines();
-        assert_line(&told[0], Level::Warn, &["more often than it may be replaced", "it stays in use"]);
+        assert_line(
+            &told[0],
+            Level::Warn,
+            &["more often than the budget of reports allows", "the token stays in use"],
+        );
         assert_eq!(told.len(), 1 + 3, "a reminder each minute: {told:#?}");
         for line in &told[1..] {
             assert_line(line, Level::Warn, &["APIs still reject the token"]);
@@ -131,7 +135,7 @@ fn a_budget_that_is_spent_is_told_each_minute_and_when_that_ends() {
         tokio::time::sleep(secs(120)).await;
         rig.handle.refresh().await.unwrap();
         let told = lines();
-        assert_line(&told[0], Level::Warn, &["reports beyond the budget have ended"]);
+        assert_line(&told[0], Level::Warn, &["no more reports beyond the budget"]);
         assert_eq!(told.len(), 1, "{told:#?}");
     });
 }
@@ -154,7 +158,7 @@ fn a_source_that_repeats_a_rejected_token_is_told_once_a_secret_and_when_that_en
             tokio::time::sleep(secs(70)).await;
             assert!(!rig.handle.replace(&same).await.unwrap().is_same(&same));
             let told = lines();
-            assert_line(&told[0], Level::Warn, &["its source gives out another token now"]);
+            assert_line(&told[0], Level::Warn, &["its source gives another token now"]);
             assert_eq!(told.len(), 1, "{told:#?}");
         },
     );

@@ -115,7 +115,7 @@ const TOTALS: [Total; 14] = [
 ];
 
 const REPORTS: &str = "Reports of a rejected token, by kind.";
-const REFUSED: &str = "Reports that started no flight, by what refused them.";
+const REFUSED: &str = "Reports that started no flight, by the reason of the refusal.";
 
 /// The totals of an actor, or of a registry's shards, in the recorder.
 pub(crate) struct Totals([Counter; TOTALS.len()]);
@@ -191,11 +191,7 @@ fn describe() {
         Unit::Seconds,
         "When the token ends, in Unix time."
     );
-    describe_gauge!(
-        "tokenflight_cooldown_seconds",
-        Unit::Seconds,
-        "For how long the last failure closed the source."
-    );
+    describe_gauge!("tokenflight_cooldown_seconds", Unit::Seconds, "Length of the last cooldown.");
     describe_gauge!(
         "tokenflight_suspect",
         "Whether the token in use was reported, and neither replaced nor confirmed."

@@ -120,7 +120,7 @@ impl Journal {
     pub(super) fn source_does_not_end(&self, limit: Duration) {
         let name = self.name.as_str();
         log::warn!(target: TARGET, token = name;
-            "token {name}: its source has not come to its end within {limit:?}: what it was doing is cut off");
+            "token {name}: its source has not finished within {limit:?}; its work is aborted");
     }
 
     fn failed(&mut self, error: &TokenError, cooldown: Duration, now: Duration) {
@@ -150,17 +150,17 @@ impl Journal {
         }
         if repeat == (Repeat::Confirmed { first: true }) {
             log::warn!(target: TARGET, token = name;
-                "token {name}: an API rejected the token, and its source gives out the same one: it stays in use");
+                "token {name}: an API rejected the token, and its source gave the same token again: the token stays in use");
             self.repeats = true;
         }
         if repeat == Repeat::No && std::mem::take(&mut self.repeats) {
-            log::warn!(target: TARGET, token = name; "token {name}: its source gives out another token now");
+            log::warn!(target: TARGET, token = name; "token {name}: its source gives another token now");
         }
         if let Some(trouble) = self.rejections.take_if(|trouble| now.saturating_sub(trouble.seen) >= REMINDER)
         {
             let length = whole_seconds(trouble.seen.saturating_sub(trouble.since));
             log::warn!(target: TARGET, token = name, reports = trouble.times;
-                "token {name}: reports beyond the budget have ended after {length:?} ({} of them)", trouble.times);
+                "token {name}: no more reports beyond the budget, after {length:?} ({} reports)", trouble.times);
         }
     }
 
@@ -169,12 +169,12 @@ impl Journal {
         let Some(trouble) = &mut self.rejections else {
             self.rejections = Some(Trouble::new(now));
             log::warn!(target: TARGET, token = name, next_report_ms = millis(next_in);
-                "token {name}: APIs reject the token more often than it may be replaced; it stays in use, next refresh for a report in {next_in:?}");
+                "token {name}: APIs reject tokens more often than the budget of reports allows; the token stays in use, next refresh for a report in {next_in:?}");
             return;
         };
         if trouble.again(now) {
             log::warn!(target: TARGET, token = name, reports = trouble.times;
-                "token {name}: APIs still reject the token more often than it may be replaced ({} times)", trouble.times);
+                "token {name}: APIs still reject tokens more often than the budget of reports allows ({} times)", trouble.times);
         }
     }
 }

@@ -153,7 +153,7 @@ impl ClientBuilder {
         let mut given = given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name));
         let first = given.next();
         if let (Some(first), Some(second)) = (first, given.next()) {
-            let message = format!("excludes `{first}`: a client proves its identity in one way");
+            let message = format!("cannot be combined with `{first}`: choose one proof of identity");
             return Err(BuildError::new(second, message));
         }
         let misfit = |needed: &str| {

@@ -97,9 +97,8 @@ impl PrivateKey {
     pub fn with_certificate(mut self, pem: impl AsRef<[u8]>) -> Result<Self, BuildError> {
         let refused = |message| BuildError::new("certificate", message);
         let certificate = pem::certificate(pem.as_ref()).map_err(refused)?;
-        let found = der::public_key_of(&certificate).ok_or_else(|| {
-            refused("is damaged: what stands between BEGIN and END is no X.509 certificate")
-        })?;
+        let found = der::public_key_of(&certificate)
+            .ok_or_else(|| refused("is damaged: the text between BEGIN and END is no X.509 certificate"))?;
         let own = self.shared.pair.public_key_info().map_err(refused)?;
         if found != own.as_ref() {
             return Err(refused(

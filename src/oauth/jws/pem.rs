@@ -23,7 +23,7 @@ const ENCRYPTED: &str = "is encrypted, and no setting takes its password: decryp
 const OPENSSH: &str = "has the form of OpenSSH, which is not supported: convert an RSA or EC key with `ssh-keygen -p -m PKCS8 -f key`, or make a key with `openssl genpkey -algorithm ed25519`";
 const OTHER_FORM: &str =
     "has a form that is not supported: convert it to PKCS#8 with `openssl pkey -in key.pem -out pkcs8.pem`";
-const NOT_BASE64: &str = "is damaged: what stands between BEGIN and END is not Base64";
+const NOT_BASE64: &str = "is damaged: the text between BEGIN and END is not Base64";
 const NO_CERTIFICATE: &str = "holds no certificate in PEM: it needs a section `CERTIFICATE`; convert DER with `openssl x509 -inform DER -in certificate.der`";
 
 /// The contents of a section's DER.

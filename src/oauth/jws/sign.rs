@@ -31,7 +31,7 @@ impl HmacKey {
         if secret.expose().len() < SHORTEST_SECRET {
             return Err(BuildError::new(
                 "client_secret",
-                "is shorter than the 32 bytes that HS256 asks for (RFC 7518 section 3.2): have the server make a longer one, or let the secret itself be sent",
+                "is shorter than the 32 bytes that HS256 asks for (RFC 7518 section 3.2): create a longer secret at the server, or choose an `auth_method` that sends the secret",
             ));
         }
         Ok(Self(secret))

@@ -228,7 +228,7 @@ impl<K: Key> Run<K> {
         const LONGEST: Duration = Duration::from_secs(60);
         if self.failures == 0 {
             let name = &*self.common.name;
-            log::warn!(target: "tokenflight", "registry {name:?}: {error}; its calls keep to its own limit, not to the fleet's");
+            log::warn!(target: "tokenflight", "registry {name:?}: {error}; it uses its own limit of calls, not the fleet's");
         }
         self.failures = self.failures.saturating_add(1);
         (self.last, self.since, self.news) = (SlotAnswer::default(), None, None);

@@ -44,12 +44,12 @@ const GAUGES: [(&str, &str); 8] = [
 ];
 
 const OF_ALL: [Total; 7] = [
-    ("tokenflight_registry_evictions_total", Some(("reason", "room")), "Keys that went, by reason."),
-    ("tokenflight_registry_evictions_total", Some(("reason", "idle")), "Keys that went, by reason."),
+    ("tokenflight_registry_evictions_total", Some(("reason", "room")), "Evicted keys, by reason."),
+    ("tokenflight_registry_evictions_total", Some(("reason", "idle")), "Evicted keys, by reason."),
     ("tokenflight_registry_too_many_keys_total", None, "Requests that found every key busy."),
     ("tokenflight_registry_overloads_total", None, "Requests that found the queue full."),
-    ("tokenflight_registry_closures_total", Some(("of", "endpoint")), "How often something was closed."),
-    ("tokenflight_registry_closures_total", Some(("of", "client")), "How often something was closed."),
+    ("tokenflight_registry_closures_total", Some(("of", "endpoint")), "Closures of an endpoint or a client."),
+    ("tokenflight_registry_closures_total", Some(("of", "client")), "Closures of an endpoint or a client."),
     (
         "tokenflight_registry_gate_closed_milliseconds_total",
         None,

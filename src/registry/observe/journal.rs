@@ -130,13 +130,13 @@ impl Line {
             }
             Self::ClientsClosed { is_told, untold } => {
                 log::log!(target: TARGET, level(is_told, log::Level::Error), registry = name, untold = untold;
-                    "registry {name:?}: the auth server refuses a client (invalid_client): its keys wait until somebody has mended its credentials{}",
+                    "registry {name:?}: the auth server refuses a client (invalid_client): its keys wait until its credentials are corrected{}",
                     Untold(untold));
             }
             Self::ClientsOpen { lasted, is_told } => {
                 log::log!(target: TARGET, level(is_told, log::Level::Info), registry = name,
                     outage_ms = millis(lasted);
-                    "registry {name:?}: no client is refused any more, after {lasted:.1?}");
+                    "registry {name:?}: all clients are accepted again, after {lasted:.1?}");
             }
         }
     }

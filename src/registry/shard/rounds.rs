@@ -369,7 +369,7 @@ impl<K: Key> Shard<K> {
         ctx.spawn(end.into_actor(self).map(|ended, shard: &mut Self, ctx| {
             if ended.is_err() {
                 let name = &*shard.common.name;
-                log::warn!(target: "tokenflight", "registry {name:?}: its source has not come to its end within {LONGEST_PARTING:?}");
+                log::warn!(target: "tokenflight", "registry {name:?}: its source has not finished within {LONGEST_PARTING:?}");
             }
             shard.has_parted = true;
             shard.leave(ctx);

@@ -145,7 +145,7 @@ impl ExecCredentialBuilder {
         }
         let timeout = self.timeout.unwrap_or(TIMEOUT);
         if timeout.is_zero() {
-            return Err(BuildError::new("timeout", "is zero: no program is that fast"));
+            return Err(BuildError::new("timeout", "must be longer than zero"));
         }
         if self.folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
             return Err(BuildError::new("folder", "is empty: leave it out for the folder of this process"));
@@ -185,7 +185,9 @@ impl ExecCredentialBuilder {
         let mut spec = json!({ "interactive": false });
         match &self.cluster {
             Some(cluster) if cluster.is_object() => spec["cluster"] = cluster.clone(),
-            Some(_) => return Err(BuildError::new("cluster", "is no table with what the program is told")),
+            Some(_) => {
+                return Err(BuildError::new("cluster", "must be a table: it is passed to the program"));
+            }
             None => {}
         }
         let info = json!({ "apiVersion": api_version, "kind": "ExecCredential", "spec": spec });

@@ -188,9 +188,10 @@ impl GithubAppBuilder {
 
     fn key(&mut self) -> Result<KeySource, BuildError> {
         match (self.private_key.take(), self.private_key_file.take()) {
-            (Some(_), Some(_)) => {
-                Err(BuildError::new("private_key_file", "excludes `private_key`: an app signs with one"))
-            }
+            (Some(_), Some(_)) => Err(BuildError::new(
+                "private_key_file",
+                "cannot be combined with `private_key`: use one of them",
+            )),
             (Some(key), None) => match check(&key) {
                 Ok(()) => Ok(KeySource::Fixed(key)),
                 Err(what) => Err(BuildError::new("private_key", what)),
@@ -211,7 +212,7 @@ fn check(key: &PrivateKey) -> Result<(), String> {
     match key.algorithm() {
         Algorithm::Rs256 => Ok(()),
         other => Err(format!(
-            "signs by {}: GitHub takes RS256 alone, with the RSA key that it gave",
+            "signs by {}: GitHub accepts only RS256, with the RSA key from the app's settings",
             other.as_str()
         )),
     }

@@ -102,11 +102,11 @@ impl<V: RefreshTokenStore> Inner<V> {
                 Ok(())
             }
             Ok(false) => {
-                Err(SourceError::transient("the vault was written by somebody else at the same time"))
+                Err(SourceError::transient("the vault was written by another process at the same time"))
             }
             Err(error) => Err(vault_failed(
                 error,
-                "the newest refresh token is in memory alone, since the vault failed",
+                "the newest refresh token is only in memory, because the vault failed",
             )),
         }
     }

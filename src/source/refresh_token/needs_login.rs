@@ -28,11 +28,11 @@ impl fmt::Display for NeedsLogin {
             Some(generation) => {
                 write!(
                     f,
-                    "somebody has to log in again: refresh token number {generation} can no longer be used: {}",
+                    "a user must log in again: refresh token number {generation} can no longer be used: {}",
                     self.reason
                 )
             }
-            None => write!(f, "somebody has to log in: {}", self.reason),
+            None => write!(f, "a user must log in: {}", self.reason),
         }
     }
 }

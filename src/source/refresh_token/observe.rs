@@ -47,13 +47,13 @@ impl Observer {
 
     /// The vault could not be written: the newest refresh token is only in memory.
     pub(super) fn not_saved(&self, failure: &str) {
-        log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is in memory alone: {failure}", self.client);
+        log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is only in memory: {failure}", self.client);
         self.unsaved(true);
     }
 
     /// A reminder that it is still unsaved.
     pub(super) fn still_unsaved(&self, error: &SourceError) {
-        log::warn!(target: "tokenflight", "client {}: the new refresh token is still in memory alone: {error}", self.client);
+        log::warn!(target: "tokenflight", "client {}: the new refresh token is still only in memory: {error}", self.client);
     }
 
     /// The refresh token is saved.
@@ -99,11 +99,11 @@ impl Gauge {
         match self {
             Self::NeedsLogin => (
                 "tokenflight_needs_login",
-                "1 while the refresh token can no longer be used and somebody has to log in.",
+                "1 while the refresh token can no longer be used and a user must log in.",
             ),
             Self::Unsaved => (
                 "tokenflight_refresh_token_unsaved",
-                "1 while the newest refresh token is in memory alone, since the vault cannot be written.",
+                "1 while the newest refresh token is only in memory, because the vault cannot be written.",
             ),
         }
     }

@@ -55,7 +55,9 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
                 Ok(())
             }
             Some(Err(error)) => Err(error),
-            Some(Ok(_)) => Err(SourceError::transient("the server answered before it was asked")),
+            Some(Ok(_)) => {
+                Err(SourceError::transient("the server answered before the refresh token was sent"))
+            }
         }
     }
 

@@ -236,7 +236,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             }
             Change::Dead => {
                 let reason = self.failure.as_ref().map_or_else(
-                    || "it may have been spent by a request whose answer nobody has seen".to_owned(),
+                    || "it may have been spent by a request whose answer was lost".to_owned(),
                     ToString::to_string,
                 );
                 record.dead(&reason, now)
@@ -285,7 +285,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         let cause = self.failure;
         match failure {
             Failure::Vault | Failure::Unspent => {
-                cause.unwrap_or_else(|| SourceError::transient("nothing was sent: the vault is not in order"))
+                cause.unwrap_or_else(|| SourceError::transient("nothing was sent: the vault cannot be used"))
             }
             Failure::Ambiguous => {
                 let what = "it is not known whether the server has spent the refresh token";

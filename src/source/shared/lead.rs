@@ -312,5 +312,5 @@ enum Commit {
 }
 
 fn not_sealed() -> StoreError {
-    StoreError::new("what is to be stored could not be sealed")
+    StoreError::new("the value could not be sealed")
 }

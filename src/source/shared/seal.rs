@@ -97,7 +97,9 @@ impl SealKey {
         let mut key = Zeroizing::new([0; 64]);
         // HKDF can give up to 255 times as much.
         let derived = Hkdf::<Sha256>::new(None, &*self.bytes).expand(purpose, &mut *key);
-        derived.map_err(|_| BuildError::new("keys", "give no key of their own for names"))?;
+        derived.map_err(|_| {
+            BuildError::new("keys", "are keys from which no sub-key for names can be derived")
+        })?;
         Ok(key)
     }
 

@@ -166,8 +166,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
             }
             Found::Holds(record) => {
                 let left = record.ends.saturating_sub(held.clock);
-                let message =
-                    "the fleet's credential of this process was refused; the next call is due later";
+                let message = "the auth server refused this process's credential; the next call is due later";
                 return Some(SourceError::terminal(message).with_retry_after(left));
             }
         };
@@ -264,7 +263,7 @@ struct OutOfPatience;
 
 impl fmt::Display for OutOfPatience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no token has come of it in time")
+        f.write_str("no token came in time")
     }
 }
 

@@ -44,7 +44,7 @@ impl Scripts {
 /// Parses the answer to a look.
 pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
     let mut fields = answer.into_iter();
-    let mut next = || fields.next().ok_or_else(|| StoreError::new("an answer that makes no sense"));
+    let mut next = || fields.next().ok_or_else(|| StoreError::new("an invalid answer"));
     let kind: String = read(next()?)?;
     Ok(match kind.as_str() {
         "found" => Look::Found(Stored {
@@ -58,7 +58,7 @@ pub(crate) fn read_look(answer: Vec<Value>) -> Result<Look, StoreError> {
         "leased" => Look::Leased,
         "free" => Look::Free(Free { clock: millis(next()?)?, fence: read(next()?)? }),
         "mended" => Look::Mended(read(next()?)?),
-        _ => return Err(StoreError::new("an answer that makes no sense")),
+        _ => return Err(StoreError::new("an invalid answer")),
     })
 }
 
@@ -77,7 +77,7 @@ pub(super) fn read_kept(value: Value) -> Result<Option<Vec<u8>>, StoreError> {
 #[cfg(feature = "oauth2")]
 pub(super) fn read_swap(answer: Vec<Value>) -> Result<Result<(), Option<Vec<u8>>>, StoreError> {
     let mut fields = answer.into_iter();
-    let done = fields.next().ok_or_else(|| StoreError::new("an answer that makes no sense"))?;
+    let done = fields.next().ok_or_else(|| StoreError::new("an invalid answer"))?;
     if read::<u8>(done)? == 1 {
         return Ok(Ok(()));
     }

@@ -103,7 +103,7 @@ impl Sentinels {
         asks.arg("MASTERS");
         let masters: Vec<HashMap<String, String>> = self.ask(sentinel, &asks, timeout).await?;
         let unknown = || {
-            let text = "the sentinel knows no such master, or takes it to be down";
+            let text = "the sentinel knows no such master, or considers it down";
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, text))
         };
         let named = |master: &HashMap<String, String>| {

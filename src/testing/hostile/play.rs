@@ -219,9 +219,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Playing<'_, R, W> {
     fn silence(&self) -> String {
         match self.waiting.first() {
             Some(id) => {
-                format!("the time was over before call {id} had ended ({} in all)", self.waiting.len())
+                format!("the time limit ended before call {id} had ended ({} in all)", self.waiting.len())
             }
-            None => "the time was over before the client was ready".to_owned(),
+            None => "the time limit ended before the client was ready".to_owned(),
         }
     }
 }

@@ -159,7 +159,7 @@ impl Scenario {
                 return Err(ScenarioError(format!("{:?} {fault}", scenario.name)));
             }
             if all[..at].iter().any(|other| other.name == scenario.name) {
-                return Err(ScenarioError(format!("{:?} stands there twice", scenario.name)));
+                return Err(ScenarioError(format!("{:?} occurs twice", scenario.name)));
             }
         }
         Ok(all)

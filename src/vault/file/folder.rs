@@ -96,7 +96,7 @@ impl Folder {
     pub(super) fn remove(&self, name: &OsStr) -> Result<(), VaultError> {
         match unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.failed(name, "is left over, and cannot be removed", error)),
+            Err(error) => Err(self.failed(name, "is a leftover file, and cannot be removed", error)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Folder {
     pub(super) fn sync(&self) -> Result<(), VaultError> {
         self.folder.sync_all().map_err(|error| {
             let shown = printable(&self.path.display().to_string(), 200);
-            VaultError::io(format_args!("nobody knows whether the folder {shown} is on the disc"), &error)
+            VaultError::io(format_args!("it is not known whether the folder {shown} is on the disc"), &error)
         })
     }
 

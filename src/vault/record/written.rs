@@ -85,7 +85,7 @@ impl Record {
     /// An unknown version; missing, changed or additional bytes; any other contents. No error quotes the bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
         if bytes.is_empty() {
-            return Err(VaultError::damaged("there is nothing in it: it is empty"));
+            return Err(VaultError::damaged("it is empty"));
         }
         let foreign = || VaultError::damaged("it is no record of a vault, or its first line is damaged");
         let rest = bytes.strip_prefix(VERSION).ok_or_else(foreign)?;

@@ -125,7 +125,7 @@ pub(super) const FAULTS: &[(&str, Fault, &str)] = &[
     (
         "a token answer that comes a byte at a time has a time limit",
         Fault::NoTimeout,
-        "the time was over before call 1",
+        "the time limit ended before call 1",
     ),
     ("a refusal is no storm, and all are told", Fault::Hammers, "token_requests"),
     ("a refusal that quotes the secret is not passed on", Fault::Quotes, "secrets_told: 1"),

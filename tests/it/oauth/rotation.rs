@@ -379,7 +379,7 @@ async fn a_new_token_that_cannot_be_saved_is_served_and_saved_before_the_next_is
     assert_eq!(token.secret(), "access-1");
     assert!(matches!(stored(&vault).await.state(), State::Spending { .. }));
     let error = next(&source, Some(&token)).await.unwrap_err();
-    assert!(error.to_string().contains("in memory alone"), "{error}");
+    assert!(error.to_string().contains("only in memory"), "{error}");
     assert_eq!(lock(&family).arrived.len(), 1);
     let token = next(&source, Some(&token)).await.unwrap();
     assert_eq!(token.secret(), "access-2");
