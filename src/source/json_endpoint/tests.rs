@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{JsonEndpoint, JsonEndpointBuilder};
 use crate::source::{FetchContext, Reason, TokenSource, source_fn};
