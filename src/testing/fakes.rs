@@ -31,6 +31,7 @@ mod github;
 #[cfg(feature = "oauth2")]
 mod vault;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -60,41 +61,59 @@ fn target(asked: &Asked) -> (&str, Vec<(String, String)>) {
 /// The wall clock's time after `time` from now, in Unix seconds.
 fn unix_in(time: Duration) -> u64 {
     let now = SystemClock.now().wall.duration_since(std::time::SystemTime::UNIX_EPOCH);
-    (now.unwrap_or_default() + time).as_secs()
+    now.unwrap_or_default().saturating_add(time).as_secs()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A token that the server gives again and again until it is near its end.
+/// The tokens of a server, one for each thing that can be asked for. Each is given again and again until it is near
+/// its end.
 #[derive(Debug)]
 struct Cached {
     name: &'static str,
     lifetime: Duration,
     /// This long before the end of the old token a new one is given.
     renewed: Duration,
+    /// How many tokens were issued.
     number: u32,
-    issued: Instant,
+    /// The last token for each thing.
+    last: BTreeMap<String, Issued>,
+    began: Instant,
     /// How far this server's time was moved.
     moved: Duration,
 }
 
+#[derive(Clone, Debug)]
+struct Issued {
+    token: String,
+    /// By this server's time.
+    at: Duration,
+}
+
 impl Cached {
     fn new(name: &'static str, lifetime: Duration, renewed: Duration) -> Self {
-        Self { name, lifetime, renewed, number: 0, issued: Instant::now(), moved: Duration::ZERO }
+        let (began, last) = (Instant::now(), BTreeMap::new());
+        Self { name, lifetime, renewed, number: 0, last, began, moved: Duration::ZERO }
     }
 
-    /// The token and its remaining life.
-    fn token(&mut self) -> (String, Duration) {
-        let now = Instant::now() + self.moved;
-        let age = now.saturating_duration_since(self.issued);
-        if self.number == 0 || age + self.renewed >= self.lifetime {
+    fn advance(&mut self, time: Duration) {
+        self.moved = self.moved.saturating_add(time);
+    }
+
+    /// The token for `what`, and its remaining life.
+    fn token(&mut self, what: String) -> (String, Duration) {
+        let now = self.began.elapsed().saturating_add(self.moved);
+        let left = |issued: &Issued| self.lifetime.saturating_sub(now.saturating_sub(issued.at));
+        let last = self.last.get(&what).filter(|last| left(last) > self.renewed).cloned();
+        let issued = last.unwrap_or_else(|| {
             self.number += 1;
-            self.issued = now;
-        }
-        let age = now.saturating_duration_since(self.issued);
-        (format!("{}-{}", self.name, self.number), self.lifetime.saturating_sub(age))
+            Issued { token: format!("{}-{}", self.name, self.number), at: now }
+        });
+        self.last.insert(what, issued.clone());
+        let left = self.lifetime.saturating_sub(now.saturating_sub(issued.at));
+        (issued.token, left)
     }
 }
 

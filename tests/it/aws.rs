@@ -69,6 +69,17 @@ async fn an_instance_s_keys_sign_for_a_token_and_are_kept() {
 }
 
 #[actix::test]
+async fn keys_may_last_as_long_as_a_duration_goes() {
+    let aws = fakes::Aws::start().await.unwrap();
+    aws.keys_last(std::time::Duration::MAX);
+    let source = instance(&aws).build().unwrap();
+    assert_eq!(fetch(&source).await.unwrap(), "aws-1");
+    assert_eq!(fetch(&source).await.unwrap(), "aws-2");
+    let signed = asked(&aws).iter().filter(|asked| *asked == "GetWebIdentityToken").count();
+    assert_eq!((signed, aws.asked().len()), (2, 7), "one set of keys");
+}
+
+#[actix::test]
 async fn a_container_s_agent_is_asked_with_its_token_file_which_may_change() {
     let (aws, folder) = (fakes::Aws::start().await.unwrap(), Folder::new());
     let file = folder.write("agent", "old-token\n");

@@ -168,25 +168,125 @@ async fn azure_is_asked_with_its_header_for_one_resource() {
     assert!(server.asked()[1].head.starts_with(target), "a scope of the newer libraries");
 }
 
+/// An actor's clock starts at a fixed date. The fakes follow the machine's clock, and send it as `Date`.
+#[actix::test]
+async fn azures_token_of_a_day_lasts_a_day_by_any_clock_of_an_actor() {
+    const DAY: Duration = secs(24 * 3_600);
+    async fn ends_after_a_day(source: impl TokenSource) {
+        let clock = ManualClock::new();
+        let handle = TokenActor::builder(source).policy(plain()).clock(clock.clone()).start().unwrap();
+        handle.get().await.unwrap();
+        clock.suspend(DAY - secs(60));
+        assert!(handle.current().is_some());
+        clock.suspend(secs(60));
+        assert!(handle.current().is_none());
+    }
+    let (_server, source) = imds().await;
+    ends_after_a_day(source).await;
+    let (_folder, _server, source) = arc().await;
+    ends_after_a_day(source).await;
+}
+
+/// The status of a request to one of Azure's servers, with this query besides the version and the resource.
+async fn ask_azure(method: reqwest::Method, base: &str, version: &str, query: &str) -> u16 {
+    let url = format!("{base}/metadata/identity/oauth2/token?api-version={version}&resource=a{query}");
+    let request = reqwest::Client::new().request(method, url).header("metadata", "true");
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[actix::test]
+async fn azures_servers_refuse_another_method_and_arc_refuses_each_id() {
+    let (_folder, arc, _) = arc().await;
+    let (imds, _) = imds().await;
+    let get = reqwest::Method::GET;
+    for method in [reqwest::Method::POST, reqwest::Method::PUT] {
+        assert_eq!(ask_azure(method.clone(), &imds.base_url(), "2018-02-01", "").await, 405);
+        assert_eq!(ask_azure(method, &arc.base_url(), "2020-06-01", "").await, 405);
+    }
+    assert_eq!(ask_azure(get.clone(), &arc.base_url(), "2020-06-01", "").await, 401, "its challenge");
+    let known = "00000000-aaaa-bbbb-cccc-000000000000";
+    for id in ["client_id", "object_id", "msi_res_id", "mi_res_id"] {
+        let query = format!("&{id}={known}");
+        assert_eq!(ask_azure(get.clone(), &arc.base_url(), "2020-06-01", &query).await, 400, "{id}");
+    }
+}
+
+#[actix::test]
+async fn each_resource_account_and_scope_has_a_token_of_its_own() {
+    let (server, source) = imds().await;
+    let other = Metadata::azure_imds("https://other.example").base_url(server.base_url()).build().unwrap();
+    let named = Metadata::azure_imds(VAULT).client_id("00000000-aaaa-bbbb-cccc-000000000000");
+    let named = named.base_url(server.base_url()).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(fetch(&source).await.unwrap().secret(), "imds-1");
+        assert_eq!(fetch(&other).await.unwrap().secret(), "imds-2");
+        assert_eq!(fetch(&named).await.unwrap().secret(), "imds-3");
+    }
+    server.advance(HOUR * 13);
+    assert_eq!(fetch(&other).await.unwrap().secret(), "imds-4");
+
+    let (folder, server, source) = arc().await;
+    let other = Metadata::azure_arc("https://other.example").base_url(server.base_url());
+    let other = other.folder(folder.path()).build().unwrap();
+    assert_eq!(fetch(&source).await.unwrap().secret(), "arc-1");
+    assert_eq!(fetch(&other).await.unwrap().secret(), "arc-2");
+    assert_eq!(fetch(&source).await.unwrap().secret(), "arc-1");
+
+    let (server, source) = gcp().await;
+    let with = |change: fn(GcpMetadataBuilder) -> GcpMetadataBuilder| {
+        change(Metadata::gcp().base_url(server.base_url())).build().unwrap()
+    };
+    let named = with(|gcp| gcp.account("worker@project.example"));
+    let scoped = with(|gcp| gcp.scope("a b"));
+    for _ in 0..2 {
+        assert_eq!(fetch(&source).await.unwrap().secret(), "gcp-1");
+        assert_eq!(fetch(&named).await.unwrap().secret(), "gcp-2");
+        assert_eq!(fetch(&scoped).await.unwrap().secret(), "gcp-3");
+    }
+    let posted = reqwest::Client::new()
+        .post(format!("{}/computeMetadata/v1/instance/service-accounts/default/token", server.base_url()));
+    assert_eq!(posted.header("metadata-flavor", "Google").send().await.unwrap().status(), 405);
+}
+
+#[actix::test]
+async fn the_fakes_time_can_be_moved_as_far_as_a_duration_goes() {
+    let (gcp, source) = gcp().await;
+    assert_eq!(fetch(&source).await.unwrap().secret(), "gcp-1");
+    gcp.advance(Duration::MAX).advance(Duration::MAX);
+    assert_eq!(fetch(&source).await.unwrap().secret(), "gcp-2");
+    let (imds, source) = imds().await;
+    assert_eq!(fetch(&source).await.unwrap().secret(), "imds-1");
+    imds.advance(Duration::MAX).advance(Duration::MAX);
+    assert_eq!(fetch(&source).await.unwrap().secret(), "imds-2");
+}
+
 #[actix::test]
 async fn azures_identity_is_named_by_one_of_three_ids() {
+    const RESOURCE: &str = "/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/\
+                            userAssignedIdentities/app";
     let server = fakes::AzureImds::start().await.unwrap();
     let source = |change: fn(AzureImdsBuilder) -> AzureImdsBuilder| {
         change(Metadata::azure_imds(VAULT).base_url(server.base_url())).build().unwrap()
     };
     fetch(&source(|azure| azure.client_id("00000000-aaaa-bbbb-cccc-000000000000"))).await.unwrap();
-    fetch(&source(|azure| azure.object_id("an-object"))).await.unwrap();
-    fetch(&source(|azure| azure.resource_id("/subscriptions/x"))).await.unwrap();
+    fetch(&source(|azure| azure.object_id("00000000-dddd-eeee-ffff-000000000000"))).await.unwrap();
+    fetch(&source(|azure| azure.resource_id(RESOURCE))).await.unwrap();
     let asked = server.asked();
     for (asked, wanted) in asked.iter().zip([
         "&client_id=00000000-aaaa-bbbb-cccc-000000000000 ",
-        "&object_id=an-object ",
-        "&msi_res_id=%2Fsubscriptions%2Fx ",
+        "&object_id=00000000-dddd-eeee-ffff-000000000000 ",
+        "&msi_res_id=%2Fsubscriptions%2Fs%2Fresourcegroups%2Fg%2Fproviders%2FMicrosoft.ManagedIdentity%2F",
     ]) {
         assert!(asked.head.contains(wanted), "{}", asked.head);
     }
-    let error = fetch(&source(|azure| azure.client_id("somebody"))).await.unwrap_err();
-    assert!(error.is_terminal() && error.to_string().contains("Identity not found"), "{error}");
+    for unknown in [
+        source(|azure| azure.client_id("somebody")),
+        source(|azure| azure.object_id("anything")),
+        source(|azure| azure.resource_id("/wrong")),
+    ] {
+        let error = fetch(&unknown).await.unwrap_err();
+        assert!(error.is_terminal() && error.to_string().contains("Identity not found"), "{error}");
+    }
 }
 
 #[actix::test]

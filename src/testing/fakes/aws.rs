@@ -286,7 +286,7 @@ fn error(status: u16, code: &str, message: &str) -> Reply {
 /// In AWS' format.
 fn end(time: Duration) -> String {
     let end = jiff::Timestamp::from_second(i64::try_from(unix_in(time)).unwrap_or(i64::MAX));
-    end.unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    end.unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A date without separators, in Unix seconds.

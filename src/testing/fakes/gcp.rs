@@ -13,9 +13,11 @@ use crate::testing::reply::{Asked, Reply};
 use crate::testing::server::FakeAuthServer;
 
 /// Google's metadata server: tokens `gcp-1`, `gcp-2` that last an hour, each given again until 270 s before its end; for the
-/// accounts `default` and `worker@project.example`. Also identity tokens.
+/// accounts `default` and `worker@project.example`. Also identity tokens. Each account, and each list of scopes or
+/// audience, has a token of its own.
 ///
-/// It refuses a request without `Metadata-Flavor: Google` (403), with `X-Forwarded-For` (403), and for another account (404).
+/// It refuses a request without `Metadata-Flavor: Google` (403), with `X-Forwarded-For` (403), for another account (404), and
+/// with another method than `GET` (405).
 #[derive(Debug)]
 pub struct GcpMetadata {
     pub(super) server: FakeAuthServer,
@@ -55,7 +57,7 @@ impl GcpMetadata {
 
     /// Moves this server's time forward.
     pub fn advance(&self, time: Duration) -> &Self {
-        lock(&self.state).cached.moved += time;
+        lock(&self.state).cached.advance(time);
         self
     }
 }
@@ -66,20 +68,24 @@ impl State {
         if asked.header("metadata-flavor") != Some("Google") || asked.header("x-forwarded-for").is_some() {
             return Reply::text(403, "text/html", "Missing Metadata-Flavor:Google header.");
         }
+        if !asked.head.starts_with("GET ") {
+            return Reply::text(405, "text/html", "only GET is allowed");
+        }
         let (path, query) = target(asked);
         let place = path.strip_prefix(ACCOUNTS).and_then(|rest| rest.split_once('/'));
-        let Some(("default" | "worker@project.example", what)) = place else {
+        let Some((account @ ("default" | "worker@project.example"), what)) = place else {
             return Reply::text(404, "text/html", "no such service account");
         };
-        let (token, left) = self.cached.token();
         let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (what, value("audience")) {
             ("token", _) => {
+                let (token, left) = self.cached.token(format!("{account} {:?}", value("scopes")));
                 let body =
                     json!({ "access_token": token, "expires_in": left.as_secs(), "token_type": "Bearer" });
                 Reply::json(200, body.to_string())
             }
             ("identity", Some(audience)) => {
+                let (token, left) = self.cached.token(format!("{account} for {audience}"));
                 let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
                 let head = part(json!({ "alg": "RS256", "typ": "JWT" }));
                 let claims = part(json!({ "aud": audience, "sub": token, "exp": unix_in(left) }));
