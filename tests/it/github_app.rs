@@ -59,9 +59,58 @@ async fn permissions_and_repositories_are_asked_for_by_name() {
     fetch(&source.repository_id(7).build().unwrap()).await.unwrap();
     let body = r#"{"permissions":{"issues":"read"},"repositories":["orders","stock"],"repository_ids":[7]}"#;
     assert_eq!(server.asked()[0].body, body);
-    for source in [app(&server).permission("issues", "write"), app(&server).repository("other")] {
+    for source in [
+        app(&server).permission("issues", "write"),
+        app(&server).permission("metadata", "write"),
+        app(&server).repository("other"),
+        app(&server).repository_id(999),
+    ] {
         let error = fetch(&source.build().unwrap()).await.unwrap_err();
         assert!(error.is_terminal() && error.to_string().contains("422"), "{error}");
+    }
+    // Each installation has this permission.
+    fetch(&app(&server).permission("metadata", "read").repository_id(8).build().unwrap()).await.unwrap();
+}
+
+#[actix::test]
+async fn github_refuses_a_body_that_is_no_json_object_and_all_requests_of_a_suspended_installation() {
+    let (server, source) = github().await;
+    let token = fetch(&source).await.unwrap();
+    let jwt = server.asked()[0].header("authorization").unwrap().to_owned();
+    let client = reqwest::Client::builder().user_agent("orders").build().unwrap();
+    let grant = async |body: &'static str| {
+        let url = format!("{}/app/installations/42/access_tokens", server.base_url());
+        client.post(url).header("authorization", &jwt).body(body).send().await.unwrap().status()
+    };
+    for (body, status) in [
+        ("", 201),
+        ("{}", 201),
+        ("permissions=read", 400),
+        ("{", 400),
+        ("[]", 400),
+        (r#"{"repositories":5}"#, 422),
+    ] {
+        assert_eq!(grant(body).await, status, "{body}");
+    }
+    let repositories = async |authorization: &str| {
+        let url = format!("{}/installation/repositories", server.base_url());
+        client.get(url).header("authorization", authorization).send().await.unwrap().status()
+    };
+    let bearer = token.authorization().to_str().unwrap().to_owned();
+    assert_eq!(repositories(&bearer).await, 200);
+    server.suspend();
+    assert_eq!(repositories(&bearer).await, 403);
+    assert_eq!(grant("").await, 403);
+    assert_eq!(repositories("Bearer ghs_9").await, 401);
+}
+
+#[actix::test]
+async fn githubs_clock_may_be_off_by_any_number_of_seconds() {
+    for ahead in [i64::MIN, -3_000_000_000, 300_000_000_000, i64::MAX - 3_000_000_000, i64::MAX] {
+        let (server, source) = github().await;
+        server.clock_ahead(ahead);
+        let error = fetch(&source).await.map(drop).err().map(|error| error.to_string());
+        assert!(error.is_none_or(|error| error.contains("answered 401")), "an answer for {ahead}");
     }
 }
 

@@ -15,13 +15,13 @@ use crate::testing::server::FakeAuthServer;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// GitHub's API for an app of the id `12345`, which is installed as `42` with the permissions `contents: write` and `issues:
-/// read` in the repositories `orders` and `stock`. Tokens `ghs_1`, `ghs_2` last an hour.
+/// GitHub's API for an app of the id `12345`, which is installed as `42` with the permissions `contents: write`, `issues:
+/// read` and `metadata: read` in the repositories `orders` (id 7) and `stock` (id 8). Tokens `ghs_1`, `ghs_2` last an hour.
 ///
 /// It refuses (401) a JWT that is not signed by `RS256` with the app's key, has ended, ends more than 10 min from
-/// now, or has an `iat` in the future; a request without a `User-Agent` (403); another installation (404); a
-/// permission or a repository that the installation does not have (422). `GET /installation/repositories` is an API
-/// that accepts its tokens.
+/// now, or has an `iat` in the future; a request without a `User-Agent` (403); another installation (404); a body
+/// that is no JSON object (400); a permission or a repository that the installation does not have (422). `GET
+/// /installation/repositories` is an API that accepts its tokens.
 #[derive(Debug)]
 pub struct GithubApi {
     pub(super) server: FakeAuthServer,
@@ -78,11 +78,15 @@ impl GithubApi {
         self
     }
 
-    /// The installation is suspended: each request is refused (403).
+    /// The installation is suspended: each request with valid credentials is refused (403).
     pub fn suspend(&self) -> &Self {
         lock(&self.state).is_suspended = true;
         self
     }
+}
+
+fn suspended() -> Reply {
+    refusal(403, "This installation has been suspended")
 }
 
 fn refusal(status: u16, message: &str) -> Reply {
@@ -94,7 +98,9 @@ fn refusal(status: u16, message: &str) -> Reply {
 
 impl State {
     fn now(&self) -> SystemTime {
-        moved(SystemClock.now().wall, self.clock_ahead)
+        // `Date` and the tokens' ends have years from 1970 to 9999.
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799) - HOUR;
+        moved(SystemClock.now().wall, self.clock_ahead).clamp(SystemTime::UNIX_EPOCH, last)
     }
 
     fn answer(&mut self, asked: &Asked) -> Reply {
@@ -115,6 +121,7 @@ impl State {
         let number: Option<usize> = token.strip_prefix("ghs_").and_then(|number| number.parse().ok());
         let issued = number.and_then(|number| self.issued.get(number.checked_sub(1)?));
         match issued.map(|issued| Instant::now().duration_since(*issued)) {
+            Some(age) if age >= self.late && age < HOUR && self.is_suspended => suspended(),
             Some(age) if age >= self.late && age < HOUR => {
                 Reply::json(200, json!({ "total_count": 0, "repositories": [] }).to_string())
             }
@@ -127,16 +134,24 @@ impl State {
             return refusal(401, what);
         }
         if self.is_suspended {
-            return refusal(403, "This installation has been suspended");
+            return suspended();
         }
         if !asked.head.starts_with("POST ") {
             return refusal(404, "Not Found");
         }
-        let body: Value = serde_json::from_str(&asked.body).unwrap_or_else(|_| json!({}));
+        let text = if asked.body.is_empty() { "{}" } else { asked.body.as_str() };
+        let Ok(body) = serde_json::from_str::<Value>(text) else {
+            return refusal(400, "Problems parsing JSON");
+        };
+        if !body.is_object() {
+            return refusal(400, "Body should be a JSON object");
+        }
         if !has_permissions(&body["permissions"]) {
             return refusal(422, "The permissions requested are not granted to this installation.");
         }
-        if !has_repositories(&body["repositories"]) {
+        if !has_all(&body["repositories"], &["orders".into(), "stock".into()])
+            || !has_all(&body["repository_ids"], &[7.into(), 8.into()])
+        {
             let message = "There is at least one repository that does not exist or is not accessible to the parent \
                            installation.";
             return refusal(422, message);
@@ -175,12 +190,16 @@ impl State {
 fn has_permissions(wanted: &Value) -> bool {
     let granted = |name: &str, access: &Value| match name {
         "contents" => access == "read" || access == "write",
-        "issues" => access == "read",
+        "issues" | "metadata" => access == "read",
         _ => false,
     };
-    wanted.as_object().is_none_or(|wanted| wanted.iter().all(|(name, access)| granted(name, access)))
+    let are_granted =
+        |wanted: &serde_json::Map<_, _>| wanted.iter().all(|(name, access)| granted(name, access));
+    wanted.is_null() || wanted.as_object().is_some_and(are_granted)
 }
 
-fn has_repositories(wanted: &Value) -> bool {
-    wanted.as_array().is_none_or(|wanted| wanted.iter().all(|name| name == "orders" || name == "stock"))
+/// Whether each value of the wanted list is in `known`. Nothing may be wanted.
+fn has_all(wanted: &Value, known: &[Value]) -> bool {
+    let are_known = |wanted: &Vec<Value>| wanted.iter().all(|wanted| known.contains(wanted));
+    wanted.is_null() || wanted.as_array().is_some_and(are_known)
 }
