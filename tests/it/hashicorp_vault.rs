@@ -166,6 +166,43 @@ async fn a_refused_renewal_or_a_lease_that_cannot_be_renewed_means_a_login() {
 }
 
 #[actix::test]
+async fn settings_for_new_tokens_do_not_change_the_tokens_that_were_issued() {
+    let bench = Bench::new().await;
+    bench.fetch(Reason::First).await.unwrap();
+    bench.server.not_renewable().leases(secs(600), secs(900));
+    let server: &fakes::VaultServer = &bench.server;
+    bench.pass(secs(2_400));
+    assert_eq!(told(&bench.fetch(Reason::Ahead).await.unwrap()), ("hvs.1", 3_600), "its first lease again");
+    assert_eq!(bench.paths(1), ["token/renew-self"]);
+    assert_eq!(told(&bench.fetch(Reason::Forced).await.unwrap()), ("hvs.2", 600));
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[actix::test]
+async fn a_lease_is_at_least_a_second_and_may_be_as_long_as_a_duration_goes() {
+    let bench = Bench::new().await;
+    for (lease, longest) in [(Duration::ZERO, HOUR), (millis(300), HOUR), (HOUR, Duration::ZERO)] {
+        bench.server.leases(lease, longest);
+        let token = bench.fetch(Reason::Forced).await.unwrap();
+        assert!(token.remaining().is_some_and(|left| left <= secs(1)), "{lease:?}");
+    }
+    bench.server.leases(millis(1_300), HOUR);
+    let left = bench.fetch(Reason::Forced).await.unwrap().remaining().unwrap();
+    assert!(left > secs(1) && left <= secs(2), "{left:?}");
+    bench.server.leases(Duration::MAX, Duration::MAX);
+    let token = bench.fetch(Reason::Forced).await.unwrap();
+    let ask = async || {
+        let request = reqwest::Client::new().get(format!("{}/v1/secret/data/app", bench.server.base_url()));
+        request.header("x-vault-token", token.secret()).send().await.unwrap().status()
+    };
+    assert_eq!(ask().await, 200);
+    bench.fetch(Reason::Ahead).await.unwrap();
+    assert_eq!(ask().await, 200);
+    bench.server.advance(Duration::MAX).advance(Duration::MAX);
+    assert_eq!(ask().await, 403);
+}
+
+#[actix::test]
 async fn the_actor_renews_from_two_thirds_of_the_lease_on() {
     let server = fakes::VaultServer::start().await.unwrap();
     let source = approle(&server).build().unwrap();

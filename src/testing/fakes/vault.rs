@@ -15,8 +15,8 @@ use crate::testing::server::FakeAuthServer;
 /// A Vault server with the logins `approle` (role id `role-1`, secret id `secret-1`) and `kubernetes` (role `orders`, the JWT
 /// `jwt-1`). Tokens `hvs.1`, `hvs.2` have a lease of an hour, can be renewed, and live for 3 h at most.
 ///
-/// It refuses (400) a wrong role, secret id or JWT. It refuses (403) a token that is unknown or revoked, or whose
-/// lease has ended. A renewal lasts as long as the first lease, but never beyond the longest life.
+/// It refuses (400) a wrong role or secret id. It refuses (403) a wrong JWT, and a token that is unknown or revoked, or
+/// whose lease has ended. A renewal lasts as long as the token's first lease, but never beyond its longest life.
 /// `GET /v1/secret/data/app` is an API that accepts its tokens, as `X-Vault-Token` or as a bearer token.
 #[derive(Debug)]
 pub struct VaultServer {
@@ -39,11 +39,14 @@ struct State {
     moved: Duration,
 }
 
-/// A moment of this server's time.
+/// A token. Its ends are moments of this server's time.
 #[derive(Debug)]
 struct Issued {
     until: Duration,
     at_most_until: Duration,
+    /// The first lease.
+    lease: Duration,
+    is_renewable: bool,
 }
 
 impl VaultServer {
@@ -71,10 +74,11 @@ impl VaultServer {
         Ok(Self { server: server.await?, state })
     }
 
-    /// The lease of new tokens from now on, and their longest life. Default: 1 h and 3 h.
+    /// The lease of new tokens from now on, and their longest life, each in whole seconds: it is rounded up, and at
+    /// least 1 s. (A real lease of 0 never ends.) Default: 1 h and 3 h.
     pub fn leases(&self, lease: Duration, longest: Duration) -> &Self {
         let mut state = lock(&self.state);
-        (state.lease, state.longest) = (lease, longest);
+        (state.lease, state.longest) = (whole_seconds(lease), whole_seconds(longest));
         drop(state);
         self
     }
@@ -105,9 +109,17 @@ impl VaultServer {
 
     /// Moves this server's time forward.
     pub fn advance(&self, time: Duration) -> &Self {
-        lock(&self.state).moved += time;
+        let mut state = lock(&self.state);
+        state.moved = state.moved.saturating_add(time);
+        drop(state);
         self
     }
+}
+
+/// Rounded up, and at least 1 s.
+fn whole_seconds(time: Duration) -> Duration {
+    let rest = u64::from(time.subsec_nanos() > 0);
+    Duration::from_secs(time.as_secs().saturating_add(rest).max(1))
 }
 
 fn refusal(status: u16, message: &str) -> Reply {
@@ -116,7 +128,7 @@ fn refusal(status: u16, message: &str) -> Reply {
 
 impl State {
     fn now(&self) -> Duration {
-        self.began.elapsed() + self.moved
+        self.began.elapsed().saturating_add(self.moved)
     }
 
     fn answer(&mut self, asked: &Asked) -> Reply {
@@ -149,10 +161,16 @@ impl State {
     fn log_in(&mut self) -> Reply {
         self.logins += 1;
         let (token, now) = (format!("hvs.{}", self.logins), self.now());
-        let lasts = self.lease.min(self.longest);
-        let issued = Issued { until: now + lasts, at_most_until: now + self.longest };
-        self.tokens.insert(token.clone(), issued);
-        self.granted(&token, lasts)
+        let lease = self.lease.min(self.longest);
+        let issued = Issued {
+            until: now.saturating_add(lease),
+            at_most_until: now.saturating_add(self.longest),
+            lease,
+            is_renewable: self.is_renewable,
+        };
+        let reply = granted(&token, lease, issued.is_renewable);
+        self.tokens.insert(token, issued);
+        reply
     }
 
     /// The token of a request, if the server accepts it.
@@ -165,21 +183,20 @@ impl State {
 
     fn renew(&mut self, asked: &Asked) -> Reply {
         let Some(token) = self.token(asked) else { return refusal(403, "permission denied") };
-        if !self.is_renewable {
+        let now = self.now();
+        let Some(issued) = self.tokens.get_mut(&token) else { return refusal(403, "permission denied") };
+        if !issued.is_renewable {
             return refusal(400, "lease is not renewable");
         }
-        let (now, lease) = (self.now(), self.lease);
-        let Some(issued) = self.tokens.get_mut(&token) else { return refusal(403, "permission denied") };
-        issued.until = (now + lease).min(issued.at_most_until);
-        let lasts = issued.until.saturating_sub(now);
-        self.granted(&token, lasts)
+        issued.until = now.saturating_add(issued.lease).min(issued.at_most_until);
+        granted(&token, issued.until.saturating_sub(now), true)
     }
+}
 
-    fn granted(&self, token: &str, lasts: Duration) -> Reply {
-        let auth = json!({
-            "client_token": token, "lease_duration": lasts.as_secs(), "renewable": self.is_renewable,
-            "token_type": "service",
-        });
-        Reply::json(200, json!({ "lease_id": "", "auth": auth }).to_string())
-    }
+fn granted(token: &str, lasts: Duration, is_renewable: bool) -> Reply {
+    let auth = json!({
+        "client_token": token, "lease_duration": lasts.as_secs(), "renewable": is_renewable,
+        "token_type": "service",
+    });
+    Reply::json(200, json!({ "lease_id": "", "auth": auth }).to_string())
 }
