@@ -46,6 +46,7 @@ mod handles;
 #[cfg(feature = "oauth2")]
 pub mod hostile;
 mod reply;
+mod request;
 mod server;
 mod source;
 

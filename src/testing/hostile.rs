@@ -48,6 +48,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::reply::{Asked, Reply};
 use super::server::FakeAuthServer;
@@ -131,6 +134,12 @@ impl Hostile {
     fn told(&self, count: Count) {
         lock(&self.world).add(count);
     }
+}
+
+/// The moment that is so much later. If it cannot be expressed, a moment after the end of any test.
+fn after(from: Instant, time: Duration) -> Instant {
+    const YEARS_30: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    from.checked_add(time).unwrap_or_else(|| from + YEARS_30)
 }
 
 fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::api::Api;
 use super::reply::{Asked, Reply};
+use super::request::read;
 
 /// An HTTP server on a free port of loopback. First it gives the answers of its script. After the last one, or
 /// without a script, it gives the bearer token "token-N" to the N-th request, with a life of an hour. It ends when
@@ -53,7 +54,7 @@ pub struct FakeAuthServer {
 #[derive(Debug)]
 struct Script {
     replies: VecDeque<Reply>,
-    /// A lasting fault. Its end is known from its first request on.
+    /// A lasting fault.
     fault: Option<Fault>,
     usual: Option<Usual>,
     asked: Vec<Asked>,
@@ -84,7 +85,8 @@ impl Default for Script {
 #[derive(Clone, Debug)]
 struct Fault {
     time: Duration,
-    until: Option<Instant>,
+    /// Its first request.
+    began: Option<Instant>,
     reply: Reply,
 }
 
@@ -116,8 +118,8 @@ impl Script {
             return reply;
         }
         if let Some(fault) = &mut self.fault {
-            let until = *fault.until.get_or_insert_with(|| Instant::now() + fault.time);
-            if Instant::now() < until {
+            let began = *fault.began.get_or_insert_with(Instant::now);
+            if began.elapsed() < fault.time {
                 return fault.reply.clone();
             }
             self.fault = None;
@@ -238,9 +240,10 @@ impl FakeAuthServer {
         self
     }
 
-    /// All requests get this answer for this time, counted from the next request, by tokio's time.
+    /// All requests get this answer for this time, counted from the next request, by tokio's time. With
+    /// [`Duration::MAX`] they get it for ever.
     pub fn during(&self, time: Duration, reply: Reply) -> &Self {
-        lock(&self.script).fault = Some(Fault { time, until: None, reply });
+        lock(&self.script).fault = Some(Fault { time, began: None, reply });
         self
     }
 
@@ -308,28 +311,6 @@ async fn answer(stream: &mut TcpStream, mut reply: Reply) -> io::Result<()> {
         Reply::Close | Reply::After(..) => {}
     }
     stream.shutdown().await
-}
-
-async fn read(stream: &mut TcpStream) -> io::Result<Asked> {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    };
-    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
-    let mut asked = Asked { head, body: String::new() };
-    let length = asked.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    while bytes.len() < head_end + 4 + length {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    asked.body = String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned();
-    Ok(asked)
 }
 
 fn lock(script: &Mutex<Script>) -> MutexGuard<'_, Script> {

@@ -54,6 +54,43 @@ async fn a_failing_handle_gives_each_caller_the_same_failure() {
     }
 }
 
+#[cfg(feature = "oauth2")]
+#[actix::test]
+async fn a_fault_of_the_fake_server_may_last_for_ever() {
+    let server = FakeAuthServer::start().await.unwrap();
+    server.during(std::time::Duration::MAX, Reply::json(503, "{}"));
+    for times in 1..3 {
+        assert_eq!(reqwest::Client::new().post(server.url()).send().await.unwrap().status(), 503);
+        server.wait_for(times).await;
+    }
+    server.during(millis(0), Reply::json(503, "{}"));
+    assert_eq!(reqwest::Client::new().post(server.url()).send().await.unwrap().status(), 200);
+}
+
+#[cfg(feature = "oauth2")]
+#[actix::test]
+async fn a_scenario_s_times_may_be_as_long_as_a_duration_goes() {
+    use tokenflight::testing::hostile::{Scenario, Verdict, play};
+    const LONGEST: &str = "9223372036854775807s";
+    let verdict = async |step: &str, said: &str| {
+        let scenario = format!(
+            r#"[{{"name":"a","tried":"a","by":"practice","rank":"practice","limit":"{LONGEST}",
+                 "steps":[{step},{{"call":{{}}}}],"seen":{{"token_requests":{{"most":9}}}}}}]"#
+        );
+        let scenarios = Scenario::read(&scenario).unwrap();
+        play(&scenarios[0], said.as_bytes(), tokio::io::sink()).await.unwrap().verdict
+    };
+    let unsupported = verdict(r#"{"call":{}}"#, "{\"unsupported\":\"all\"}\n").await;
+    assert_eq!(unsupported, Verdict::NotSupported("all".to_owned()));
+    for step in
+        [format!(r#"{{"pause":"{LONGEST}"}}"#), format!(r#"{{"call":{{"times":9,"every":"{LONGEST}"}}}}"#)]
+    {
+        let too_long = verdict(&step, "{\"ready\":true}\n").await;
+        let expected = vec!["the scenario's limit is shorter than its pauses".to_owned()];
+        assert_eq!(too_long, Verdict::Failed(expected), "{step}");
+    }
+}
+
 #[actix::test]
 async fn paused_time_with_a_clock_that_goes_on_fails_at_the_start() {
     tokio::time::pause();

@@ -9,10 +9,10 @@ use tokio::io::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::Hostile;
 use super::protocol::{Done, FromClient, Request, ToClient};
 use super::scenario::{Call, Scenario, Step, Told};
 use super::seen::Count;
+use super::{Hostile, after};
 
 /// The longest line of a client, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -60,7 +60,7 @@ pub async fn play(
         calls: 0,
         waiting: BTreeSet::new(),
         faults: Vec::new(),
-        until: Instant::now() + scenario.limit(),
+        until: after(Instant::now(), scenario.limit()),
     };
     let ended = playing.all(scenario).await;
     let mut faults = std::mem::take(&mut playing.faults);
@@ -122,7 +122,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Playing<'_, R, W> {
     }
 
     async fn pause(&mut self, time: Duration) -> Result<(), Stop> {
-        self.pause_until(Instant::now() + time).await
+        self.pause_until(after(Instant::now(), time)).await
     }
 
     async fn pause_until(&mut self, end: Instant) -> Result<(), Stop> {
@@ -136,7 +136,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Playing<'_, R, W> {
     async fn call(&mut self, call: &Call) -> Result<(), Stop> {
         let begin = Instant::now();
         for number in 0..call.times {
-            self.pause_until(begin + call.every * number).await?;
+            self.pause_until(after(begin, call.every.saturating_mul(number))).await?;
             self.calls += 1;
             let (id, api) = (self.calls, self.servers.configure().api);
             let (method, body) = (call.method.clone(), call.body.clone());

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::super::reply::{Asked, Reply};
+use super::after;
 use super::proof::{Flaw, Ids, Target};
 use super::protocol::{Auth, Configure, Grant};
 use super::scenario::{Revoked, Scenario, Step, Switch};
@@ -225,7 +226,7 @@ impl World {
         let seconds: Option<u64> = value.and_then(|(_, value)| value.parse().ok());
         let wait =
             seconds.map(|seconds| Duration::from_secs(seconds).saturating_sub(Duration::from_millis(100)));
-        self.not_before = wait.map(|wait| Instant::now() + wait).or(self.not_before);
+        self.not_before = wait.map(|wait| after(Instant::now(), wait)).or(self.not_before);
     }
 }
 
