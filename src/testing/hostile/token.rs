@@ -82,6 +82,9 @@ fn refusal(status: u16, code: &str) -> Reply {
 fn granted(world: &mut World, asked: &Asked) -> Result<Reply, Reply> {
     let form = form_urlencoded::parse(asked.body.as_bytes());
     let form: Vec<(String, String)> = form.into_owned().collect();
+    if !is_token_request(asked, &form) {
+        return Err(refusal(400, "invalid_request"));
+    }
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     if !is_client(world, asked, &field) {
         world.add(Count::WrongCredentials);
@@ -101,6 +104,21 @@ fn granted(world: &mut World, asked: &Asked) -> Result<Reply, Reply> {
         Nonce::Once | Nonce::Each => reply.with_header("DPoP-Nonce", nonce_text(world.token_nonce)),
     };
     reply.map(|reply| with_nonce(world, reply)).map_err(|reply| with_nonce(world, reply))
+}
+
+/// Whether it is a `POST` of a form to the token endpoint with each field once (RFC 6749 section 3.2), and with one
+/// method of client authentication at most (section 2.3). A field without a value counts as left out.
+fn is_token_request(asked: &Asked, form: &[(String, String)]) -> bool {
+    /// RFC 8693 section 2.1 and RFC 8707 section 2.
+    const MAY_REPEAT: [&str; 2] = ["audience", "resource"];
+    let is_post = asked.head.starts_with("POST ") && asked.target() == "/token";
+    let kind = asked.header("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
+    let is_form = kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let times = |name: &str| form.iter().filter(|(key, value)| key == name && !value.is_empty()).count();
+    let is_each_once = form.iter().all(|(name, _)| MAY_REPEAT.contains(&name.as_str()) || times(name) <= 1);
+    let by_header = usize::from(asked.header("authorization").is_some());
+    let methods = by_header + times("client_secret") + times("client_assertion");
+    is_post && is_form && is_each_once && methods <= 1
 }
 
 /// Whether the client is the configured one.
@@ -205,4 +223,76 @@ fn bytes(reply: &Reply) -> Vec<u8> {
 fn padded(reply: Reply) -> Reply {
     let Reply::Http { status, headers, body } = reply else { return reply };
     Reply::Http { status, headers, body: [vec![b' '; OVERSIZE], body].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::Scenario;
+    use super::*;
+
+    fn world(token: &str) -> World {
+        let scenario = format!(
+            r#"[{{"name":"a","tried":"a","by":"practice","rank":"must","client":{{"secret":"s3cret"}},
+                 "token":{token},"steps":[{{"call":{{}}}}],"seen":{{"token_requests":1}}}}]"#
+        );
+        World::new(&Scenario::read(&scenario).unwrap()[0]).unwrap()
+    }
+
+    const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
+    /// The status, and the code of an error.
+    fn asks(line: &str, headers: &[&str], body: &str) -> (String, String) {
+        let basic = format!("Authorization: Basic {}", STANDARD.encode(format!("{CLIENT_ID}:s3cret")));
+        let head = [&[line, basic.as_str()], headers].concat().join("\r\n");
+        let reply = answer(&mut world("{}"), &Asked { head, body: body.to_owned() });
+        let Reply::Http { status, body, .. } = reply else { panic!("{reply:?}") };
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        (status, body["error"].as_str().unwrap_or_default().to_owned())
+    }
+
+    const POST: &str = "POST /token HTTP/1.1";
+    const BODY: &str = "grant_type=client_credentials";
+
+    #[test]
+    fn a_form_that_is_posted_gets_a_token() {
+        let in_odd_case = "Content-Type: application/X-WWW-form-urlencoded; charset=utf-8";
+        for (header, body) in [
+            (FORM, BODY.to_owned()),
+            (in_odd_case, BODY.to_owned()),
+            (FORM, format!("{BODY}&client_id=hostile-client&client_secret=&scope=&scope=")),
+            (FORM, format!("{BODY}&resource=a&resource=b&audience=a&audience=b")),
+        ] {
+            assert_eq!(asks(POST, &[header], &body), ("200".to_owned(), String::new()), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_request_by_the_standard_is_refused() {
+        let json = "Content-Type: application/json";
+        for (line, headers, body) in [
+            ("GET /token HTTP/1.1", &[FORM][..], BODY),
+            ("PUT /token HTTP/1.1", &[FORM], BODY),
+            ("POST /other HTTP/1.1", &[FORM], BODY),
+            (POST, &[], BODY),
+            (POST, &[json], BODY),
+            (POST, &[FORM], "grant_type=client_credentials&grant_type=client_credentials"),
+            (POST, &[FORM], "grant_type=client_credentials&scope=a&scope=b"),
+            (POST, &[FORM], "grant_type=client_credentials&client_secret=s3cret"),
+            (POST, &[FORM], "grant_type=client_credentials&client_assertion=a.b.c"),
+        ] {
+            let refused = ("400".to_owned(), "invalid_request".to_owned());
+            assert_eq!(asks(line, headers, body), refused, "{line} {headers:?} {body}");
+        }
+        assert_eq!(asks(POST, &[FORM], "grant_type=other").1, "unsupported_grant_type");
+    }
+
+    #[test]
+    fn a_retry_after_may_be_as_long_as_a_number_goes() {
+        let headers = format!(r#"[["Retry-After","{}"]]"#, u64::MAX);
+        let mut world = world(&format!(r#"{{"answers":[{{"status":503,"headers":{headers}}}]}}"#));
+        let asked = Asked { head: POST.to_owned(), body: String::new() };
+        answer(&mut world, &asked);
+        answer(&mut world, &asked);
+        assert_eq!(world.seen().get(&Count::EarlyTokenRequests), Some(&1));
+    }
 }
