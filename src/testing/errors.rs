@@ -26,16 +26,25 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use crate::error::{BuildError, SourceError, TokenError};
+use crate::policy::RefreshPolicy;
 use crate::token::PresentError;
 
-/// The first cooldown of the default policy.
-const COOLDOWN: Duration = Duration::from_secs(1);
-
 /// The error that callers get if a flight's last attempt failed with `cause`. [`TokenError::cause`] finds the
-/// cause. [`TokenError::retry_after`] is the cause's own, or 1 s.
+/// cause. [`TokenError::retry_after`] is the pause after a first failure by the default policy, without jitter: the
+/// cause's own, at most 5 min, and at least 1 s, or 5 s if the cause is terminal. A panic has no pause.
 pub fn failed(cause: SourceError) -> TokenError {
-    let retry_after = cause.retry_after().unwrap_or(COOLDOWN);
-    TokenError::flight_failed(cause, 1, retry_after)
+    let pause = pause_after(&cause);
+    TokenError::flight_failed(cause, 1, pause)
+}
+
+fn pause_after(cause: &SourceError) -> Duration {
+    if cause.is_panic() {
+        return Duration::ZERO;
+    }
+    let policy = RefreshPolicy::default().jitter(0.0);
+    let least = if cause.is_terminal() { policy.terminal_pause(0.0) } else { Duration::ZERO };
+    let requested = cause.retry_after().map_or(Duration::ZERO, |pause| policy.capped(pause));
+    policy.cooldown_after(1, 0.0).max(least).max(requested)
 }
 
 /// [`TokenError::is_rejected`]: the auth server refused.
@@ -79,7 +88,7 @@ pub fn stopped() -> TokenError {
     TokenError::stopped()
 }
 
-/// [`TokenError::is_panic`]: the source panicked.
+/// [`TokenError::is_panic`]: the source panicked. Its [`TokenError::retry_after`] is zero.
 pub fn panicked() -> TokenError {
     failed(SourceError::panic("its message went to the panic hook"))
 }
@@ -104,7 +113,7 @@ mod tests {
             rejected("a"),
             unavailable("a"),
             ambiguous("a"),
-            attempt_timed_out(COOLDOWN),
+            attempt_timed_out(Duration::from_secs(1)),
             wait_timed_out(),
             overloaded(1),
             stopped(),

@@ -54,6 +54,28 @@ async fn a_failing_handle_gives_each_caller_the_same_failure() {
     }
 }
 
+#[actix::test]
+async fn a_failing_handle_and_the_errors_of_the_test_tools_have_the_same_pause() {
+    let asking = |seconds| SourceError::transient("busy").with_retry_after(secs(seconds));
+    for (cause, pause) in [
+        (SourceError::transient("down"), secs(1)),
+        (SourceError::ambiguous("lost"), secs(1)),
+        (SourceError::terminal("invalid_client"), secs(5)),
+        (SourceError::terminal("busy").with_retry_after(secs(2)), secs(5)),
+        (SourceError::terminal("busy").with_retry_after(secs(60)), secs(60)),
+        (asking(0), secs(1)),
+        (asking(7), secs(7)),
+        (asking(400), secs(300)),
+    ] {
+        assert_eq!(errors::failed(cause.clone()).retry_after(), Some(pause), "{cause}");
+        let handle = failing_handle(cause.clone()).unwrap();
+        let of_handle = handle.get().await.unwrap_err().retry_after().unwrap();
+        // The handle's pause has jitter.
+        assert!(of_handle.abs_diff(pause) <= pause / 2, "{cause}: {of_handle:?}");
+    }
+    assert_eq!(errors::panicked().retry_after(), Some(secs(0)), "the next request tries again");
+}
+
 #[cfg(feature = "oauth2")]
 #[actix::test]
 async fn a_fault_of_the_fake_server_may_last_for_ever() {
