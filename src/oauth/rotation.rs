@@ -247,7 +247,9 @@ impl Rotation {
     }
 
     fn spend(&mut self, spending: Spending, now: Timestamp) -> Effect {
-        let Spending { tries, since, .. } = spending;
+        let Spending { key, tries, since } = spending;
+        // Nothing is sent before the write. An earlier try may have sent it.
+        self.memory.unsent = (tries == 1).then_some(key);
         self.step = Step::WritingSpending(spending, now.boot);
         Effect::Write(Change::Spending { since, tries })
     }

@@ -19,7 +19,8 @@ type Id = u8;
 struct World {
     grace: u64,
     after_crash: AfterCrash,
-    fetches: u8,
+    /// How often each process fetches.
+    fetches: [u8; PROCESSES],
     crashes: u8,
     losses: u8,
     vault_faults: u8,
@@ -317,7 +318,7 @@ impl Model for World {
             now: 0,
             vault: Cell { generation: 1, state: Stored::Idle, refresh: 1, access: 1, version: 0 },
             server: Server { current: 1, previous: None, arrived: [0; 8], last_access: 1, is_revoked: false },
-            processes: std::array::from_fn(|number| Process::born(number, 0, self.fetches)),
+            processes: std::array::from_fn(|number| Process::born(number, 0, self.fetches[number])),
             wire: Vec::new(),
             crashes: self.crashes,
             losses: self.losses,
@@ -460,14 +461,14 @@ fn worlds() -> Vec<World> {
     let least = World {
         grace: 0,
         after_crash: AfterCrash::NeedsLogin,
-        fetches: 2,
+        fetches: [2; PROCESSES],
         crashes: 0,
         losses: 0,
         vault_faults: 0,
         advances: 2,
     };
     // The last one has a vault that fails until a new token is served without being written.
-    let mut worlds = vec![World { advances: 0, ..least }, World { fetches: 1, vault_faults: 3, ..least }];
+    let mut worlds = vec![World { advances: 0, ..least }, World { fetches: [1; PROCESSES], vault_faults: 3, ..least }];
     for grace in [0, 30] {
         for after_crash in [AfterCrash::NeedsLogin, AfterCrash::TryOnce] {
             let world = World { grace, after_crash, ..least };
@@ -481,6 +482,10 @@ fn worlds() -> Vec<World> {
             ]);
         }
     }
+    // One process remembers that it has not sent the token, the other one sends it and dies, and the vault fails.
+    let all = World { fetches: [3, 1], crashes: 1, losses: 1, vault_faults: 1, ..least };
+    let once = World { after_crash: AfterCrash::TryOnce, losses: 0, ..all };
+    worlds.extend([World { grace: 30, ..all }, once]);
     worlds
 }
 
