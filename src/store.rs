@@ -309,6 +309,11 @@ pub const MOST_MARKS: usize = 8;
 /// How far a fence may be ahead of the store's clock. No process writes a fence that is further ahead.
 pub const FENCE_AHEAD: Duration = Duration::from_secs(3600);
 
+/// Whether a fence is further ahead of the store's clock than any process would make it.
+pub(crate) fn is_ahead(fence: u64, clock: Duration) -> bool {
+    Duration::from_millis(fence) > clock.saturating_add(FENCE_AHEAD)
+}
+
 /// News about a key: a token came, a lease ended, or the connection was lost and the state is unknown.
 #[derive(Clone, Debug)]
 pub struct News {

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use super::slots::{self, OfOwner};
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
-    Ask, FENCE_AHEAD, Failure, Free, Held, LONGEST_VALUE, Lease, Look, MOST_MARKS, News, SharedKey,
-    SharedStore, SlotAnswer, SlotAsk, StoreError, Stored,
+    Ask, Failure, Free, Held, LONGEST_VALUE, Lease, Look, MOST_MARKS, News, SharedKey, SharedStore,
+    SlotAnswer, SlotAsk, StoreError, Stored, is_ahead,
 };
 
 /// The minimum number of keys before a sweep.
@@ -104,10 +104,6 @@ impl Default for MemoryStore {
     }
 }
 
-fn is_ahead(fence: u64, clock: Duration) -> bool {
-    Duration::from_millis(fence) > clock.saturating_add(FENCE_AHEAD)
-}
-
 impl Entries {
     /// Drops keys whose token has ended and that no process uses. The last fence is lost too. This is harmless,
     /// because the next fence is at least the time of the clock.
@@ -131,6 +127,16 @@ impl Entry {
         self.pause.take_if(|pause| pause.until <= now);
         self.marks.retain(|_, mark| mark.until > now);
         self.slots.retain(|_, owner| owner.until > now);
+    }
+
+    /// The clock was set back: fences from before it would block all later ones. Returns the number of deleted values.
+    fn mend(&mut self, clock: Duration) -> u64 {
+        let mut mended = 0;
+        if is_ahead(self.fence, clock) {
+            self.fence = 0;
+            mended += 1;
+        }
+        mended + u64::from(self.token.take_if(|kept| is_ahead(kept.stored.fence, clock)).is_some())
     }
 
     fn is_idle(&self) -> bool {
@@ -224,13 +230,9 @@ impl SharedStore for MemoryStore {
 
     async fn look_or_lease(&self, key: &SharedKey, ask: &Ask) -> Result<Look, StoreError> {
         let clock = self.0.clock.now().wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(self.step(key, |entry, now| {
-            // The clock was set back, or another program wrote the fence.
-            if is_ahead(entry.fence, clock) {
-                entry.fence = 0;
-                return Look::Mended(1);
-            }
-            entry.look_or_lease(ask, now, clock)
+        Ok(self.step(key, |entry, now| match entry.mend(clock) {
+            0 => entry.look_or_lease(ask, now, clock),
+            mended => Look::Mended(mended),
         }))
     }
 

@@ -8,6 +8,7 @@ mod hostile;
 #[cfg(feature = "oauth2")]
 mod identity;
 mod interleavings;
+mod jumps;
 #[cfg(feature = "registry")]
 mod keyed;
 mod outage;

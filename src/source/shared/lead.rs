@@ -26,7 +26,7 @@ use crate::token::{LONGEST_LIFETIME, Token};
 const FREE_REFUSALS: u32 = 3;
 /// The pause after the last free refusal. It doubles with each further refusal.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A pause is shorter by up to this share, at random, so that processes do not look at the same moment.
 const JITTER: f64 = 0.2;
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::store::is_ahead;
 use crate::token::Token;
 
 #[derive(Default)]
@@ -74,8 +75,17 @@ impl Memory {
         self.held.as_ref().filter(|seen| seen.token.is_same(token))
     }
 
-    pub(super) fn set_clock(&mut self, said: Duration, at: Duration) {
+    /// Returns whether the store's clock was set back. Then the fences from before are greater than the later ones.
+    pub(super) fn set_clock(&mut self, said: Duration, at: Duration) -> bool {
+        let was_set_back = is_ahead(self.newest.fence, said);
+        if was_set_back {
+            self.newest = Newest::default();
+            if let Some(held) = &mut self.held {
+                held.age = Newest::default();
+            }
+        }
         self.clock = Some(StoreClock { said, at });
+        was_set_back
     }
 
     /// The time of the store's clock at `boot`, as far as this process knows.

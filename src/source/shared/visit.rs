@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lead::{Leader, Trouble, random_name};
+use super::lead::{LONGEST_PAUSE, Leader, Trouble, random_name};
+use super::memory::Memory;
 use super::record::Record;
 use super::seal::Purpose;
 use super::stats::Count;
@@ -17,7 +18,7 @@ use super::{Attempt, Inner};
 use crate::duration::millis;
 use crate::error::SourceError;
 use crate::source::{FetchContext, TokenSource};
-use crate::store::{Ask, Free, Held, Lease, Look, News, SharedStore, StoreError, Take};
+use crate::store::{Ask, Free, Held, Lease, Look, News, SharedStore, StoreError, Take, is_ahead};
 
 /// The number of looks without a pause: the first, one after news, and one for anything in between.
 const AT_ONCE: u32 = 3;
@@ -64,7 +65,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
         let patience = settings.wait_limit.unwrap_or(settings.lease.saturating_mul(2).min(half));
         let patience = cx.at_most(patience.saturating_sub(memory.waited));
         let ask = Ask {
-            refused: cx.previous.as_ref().and_then(|token| memory.held_as(token)?.id.clone()),
+            refused: refused(cx, &memory),
             discard: cx.is_discarded(),
             mark: settings.ring.mark(|part| inner.source.credential(part)),
             ..Ask::default()
@@ -103,8 +104,11 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
                 }
                 Look::Taken(held) => self.wait_for_owner(held, &mut news).await?,
                 Look::Free(free) => {
-                    self.ask.take = Some(self.lease_to_take(free)?);
-                    continue;
+                    // A store that does not give what it calls free is not asked again at once.
+                    if self.ask.take.take().is_none() {
+                        self.ask.take = Some(self.lease_to_take(free)?);
+                        continue;
+                    }
                 }
                 Look::Leased => {
                     if let Some(Take { lease, .. }) = self.ask.take.take() {
@@ -120,18 +124,25 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
 
     async fn look(&mut self) -> Result<Look, StoreError> {
         let inner = self.inner;
-        // A look and the following take count as one look.
-        if self.ask.take.is_none() {
-            self.pace().await?;
+        loop {
+            // A look and the following take count as one look.
+            if self.ask.take.is_none() {
+                self.pace().await?;
+            }
+            let look = inner.in_time(inner.store.look_or_lease(&inner.settings.key, &self.ask)).await?;
+            let clock = match &look {
+                Look::Free(free) => free.clock,
+                Look::Taken(held) | Look::Paused(held) => held.clock,
+                _ => return Ok(look),
+            };
+            let mut memory = inner.memory();
+            if !memory.set_clock(clock, inner.now().boot) {
+                return Ok(look);
+            }
+            // The store's token seemed to be older than the last one, and may be newer.
+            self.ask.take = None;
+            self.ask.refused = refused(self.cx, &memory);
         }
-        let look = inner.in_time(inner.store.look_or_lease(&inner.settings.key, &self.ask)).await?;
-        let clock = match &look {
-            Look::Free(free) => free.clock,
-            Look::Taken(held) | Look::Paused(held) => held.clock,
-            _ => return Ok(look),
-        };
-        inner.memory().set_clock(clock, inner.now().boot);
-        Ok(look)
     }
 
     /// There is a pause between two looks, and an end, however often the store requires a look.
@@ -165,7 +176,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
                 return None;
             }
             Found::Holds(record) => {
-                let left = record.ends.saturating_sub(held.clock);
+                let left = self.left(&record, &held, LONGEST_PAUSE);
                 let message = "the auth server refused this process's credential; the next call is due later";
                 return Some(SourceError::terminal(message).with_retry_after(left));
             }
@@ -177,7 +188,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
                 self.ask.passed.push(held.value);
             }
             Found::Holds(record) => {
-                let left = record.ends.saturating_sub(held.clock).saturating_add(GRACE);
+                let left = self.left(&record, &held, self.inner.settings.max_cooldown).saturating_add(GRACE);
                 if left > self.patience() {
                     let message = "a refresh failed in the fleet; the next one is due later";
                     return Some(SourceError::transient(message).with_retry_after(left));
@@ -186,6 +197,12 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
             }
         }
         None
+    }
+
+    /// How long a pause goes on, by the store's clock: no longer than this process would pause.
+    fn left(&self, record: &Record, held: &Held, longest: Duration) -> Duration {
+        let longest = longest.max(self.inner.settings.max_retry_after);
+        record.ends.saturating_sub(held.clock).min(longest)
     }
 
     /// Waits until there is news, or the lease has run out. Without patience left, it continues to wait only while
@@ -230,7 +247,8 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
             !matches!(purpose, Purpose::Mark(_)) && record.fence <= self.inner.memory().newest.fence;
         if is_put_back {
             Found::Void
-        } else if record.ends <= held.clock {
+        // After the store's clock was set back, the end of an older value is too far away.
+        } else if record.ends <= held.clock || is_ahead(record.fence, held.clock) {
             Found::Passed(record)
         } else {
             Found::Holds(record)
@@ -251,6 +269,11 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
         self.inner.seal_lease(&mut lease)?;
         Ok(Take { lease, time: settings.lease })
     }
+}
+
+/// The id of the token that is to be replaced.
+fn refused(cx: &FetchContext, memory: &Memory) -> Option<String> {
+    cx.previous.as_ref().and_then(|token| memory.held_as(token)?.id.clone())
 }
 
 fn out_of_patience() -> StoreError {
