@@ -1,6 +1,7 @@
 //! The order of the steps when a one-time refresh token is used (RFC 9700 section 4.14): pure, without I/O.
 //!
-//! First *spending* is written. Then the token is sent. Then the new token is written. Then it is published.
+//! First the connection is opened. Then *spending* is written. Then the token is sent. Then the new token is
+//! written. Then it is published.
 //! Therefore a process that finds *idle* in the vault knows that the token in it was not sent. A process that finds
 //! *spending* knows that the token may have been sent.
 //!
@@ -14,7 +15,8 @@
 //! - It holds the lock from before [`Rotation::begin`] until after [`Effect::Done`].
 //! - A [`Event::Written`] means that the write is durable, and that no other process has written between the load
 //!   and the write.
-//! - After [`Event::Written`] it sends at once. [`Effect::Send`] is one request, on a new connection, never repeated below.
+//! - [`Effect::Send`] is one request, on the connection that [`Effect::Connect`] has opened, never repeated below.
+//!   It is sent at once after [`Event::Written`].
 //! - If it does not know the result of a request, it reports [`Answer::Ambiguous`], never [`Answer::Unspent`].
 //! - After [`Outcome::Unsaved`] it begins no fetch before the new token is written.
 
@@ -79,6 +81,8 @@ enum Step {
     Loading,
     /// After `invalid_grant`: whether another process has used the token.
     LookingAgain(Key),
+    /// Nothing is written yet. The grace period of an earlier try ends at this moment of the boot clock.
+    Connecting(Spending, Duration),
     /// In this step and the next: decided at this moment of the boot clock.
     WritingSpending(Spending, Duration),
     Sending(Spending, Duration),
@@ -86,6 +90,8 @@ enum Step {
     WritingBack {
         change: Change,
         writes: u32,
+        /// The reason why it was not sent.
+        failure: Failure,
     },
     WritingNext {
         key: Key,
@@ -128,11 +134,13 @@ impl Rotation {
                 // Another process has used the token and has the next one, or a user has logged in.
                 view => self.seen(view, now),
             },
+            (Step::Connecting(spending, until), Event::Connected) => self.connected(spending, until, now),
+            (Step::Connecting(..), Event::NotConnected) => self.fail(Failure::Unspent),
             // The grace period is counted from a moment that is too far away. Nothing is sent.
             (Step::WritingSpending(spending, decided), Event::Written)
                 if now.boot.saturating_sub(decided) >= LONGEST_WRITE =>
             {
-                self.take_back(spending)
+                self.take_back(spending, Failure::SlowVault)
             }
             (Step::WritingSpending(spending, decided), Event::Written) => {
                 self.memory.unsent = None;
@@ -140,7 +148,9 @@ impl Rotation {
                 Effect::Send
             }
             // The record may have been written, and nothing was sent.
-            (Step::WritingSpending(spending, _), Event::NotWritten) => self.take_back(spending),
+            (Step::WritingSpending(spending, _), Event::NotWritten) => {
+                self.take_back(spending, Failure::Vault)
+            }
             (Step::Sending(spending, decided), Event::Answered(answer)) => {
                 self.answered(answer, spending, now.boot.saturating_sub(decided), now)
             }
@@ -148,17 +158,17 @@ impl Rotation {
             (Step::WritingBack { .. }, Event::Moved(Some(view))) if view.has_news => {
                 self.end(Outcome::Adopted)
             }
-            (Step::WritingBack { change, writes }, Event::NotWritten) if writes < WRITES => {
-                self.write_back(change, writes + 1)
+            (Step::WritingBack { change, writes, failure }, Event::NotWritten) if writes < WRITES => {
+                self.write_back(change, writes + 1, failure)
             }
             // Written by this very process, whose write was reported as failed.
-            (Step::WritingBack { change, writes }, Event::Moved(Some(view)))
+            (Step::WritingBack { change, writes, failure }, Event::Moved(Some(view)))
                 if writes < WRITES && self.is_by_me(view.state) =>
             {
-                self.write_back(change, writes + 1)
+                self.write_back(change, writes + 1, failure)
             }
-            (Step::WritingBack { .. }, Event::Written | Event::NotWritten | Event::Moved(_)) => {
-                self.fail(Failure::Unspent)
+            (Step::WritingBack { failure, .. }, Event::Written | Event::NotWritten | Event::Moved(_)) => {
+                self.fail(failure)
             }
             (Step::WritingNext { .. }, Event::Written) => self.end(Outcome::Published),
             (Step::WritingDead, Event::Written | Event::NotWritten) => self.fail(Failure::NeedsLogin),
@@ -179,12 +189,12 @@ impl Rotation {
         let first = Spending { key, tries: 1, since: now.wall };
         match state {
             Stored::Dead => self.fail(Failure::NeedsLogin),
-            Stored::Idle => self.spend(first, now),
+            Stored::Idle => self.connect(first, now),
             // This process has written it, and has sent nothing.
             Stored::Spending { tries: 1, by, .. }
                 if by == self.memory.me && self.memory.unsent == Some(key) =>
             {
-                self.spend(first, now)
+                self.connect(first, now)
             }
             // The token may have been sent, by an exchange that is over.
             Stored::Spending { since, tries, .. } => {
@@ -197,7 +207,7 @@ impl Rotation {
                     self.step = Step::Waiting;
                     return Effect::Wait(ON_ITS_WAY.saturating_sub(age));
                 }
-                self.spend(Spending { key, tries: tries + 1, since }, now)
+                self.connect(Spending { key, tries: tries + 1, since }, now)
             }
         }
     }
@@ -221,29 +231,51 @@ impl Rotation {
         let may_repeat = tries < MOST_TRIES && self.has_grace(first, now);
         match answer {
             Answer::Token => self.write_next(key, 1),
-            Answer::Unspent => self.take_back(spending),
+            Answer::Unspent => self.take_back(spending, Failure::Unspent),
             Answer::InvalidGrant => {
                 self.step = Step::LookingAgain(key);
                 Effect::Load
             }
-            Answer::Ambiguous if may_repeat => self.spend(Spending { tries: tries + 1, ..spending }, now),
+            Answer::Ambiguous if may_repeat => {
+                self.connect(Spending { key, tries: tries + 1, since: first }, now)
+            }
             Answer::Ambiguous => self.fail(Failure::Ambiguous),
             Answer::Unreadable => self.bury(),
         }
     }
 
     /// The token was not sent this time. An earlier try may have sent it.
-    fn take_back(&mut self, Spending { key, tries, since }: Spending) -> Effect {
+    fn take_back(&mut self, Spending { key, tries, since }: Spending, failure: Failure) -> Effect {
         if tries > 1 {
-            return self.write_back(Change::Spending { since, tries: tries - 1 }, 1);
+            return self.write_back(Change::NotRepeated { since, tries: tries - 1 }, 1, failure);
         }
         self.memory.unsent = Some(key);
-        self.write_back(Change::Idle, 1)
+        self.write_back(Change::Idle, 1, failure)
     }
 
-    fn write_back(&mut self, change: Change, writes: u32) -> Effect {
-        self.step = Step::WritingBack { change, writes };
+    fn write_back(&mut self, change: Change, writes: u32, failure: Failure) -> Effect {
+        self.step = Step::WritingBack { change, writes, failure };
         Effect::Write(change)
+    }
+
+    fn connect(&mut self, spending: Spending, now: Timestamp) -> Effect {
+        let age = now.wall.duration_since(spending.since).unwrap_or_default();
+        let left = self.rules.grace.saturating_sub(age.saturating_add(GRACE_MARGIN));
+        self.step = Step::Connecting(spending, now.boot.saturating_add(left));
+        Effect::Connect
+    }
+
+    /// The connection is open, perhaps after a long time.
+    fn connected(&mut self, spending: Spending, until: Duration, now: Timestamp) -> Effect {
+        if spending.tries == 1 {
+            return self.spend(Spending { since: now.wall, ..spending }, now);
+        }
+        let has_grace = now.boot < until && self.has_grace(spending.since, now);
+        if has_grace || self.rules.after_crash == AfterCrash::TryOnce {
+            self.spend(spending, now)
+        } else {
+            self.fail(Failure::Ambiguous)
+        }
     }
 
     fn spend(&mut self, spending: Spending, now: Timestamp) -> Effect {

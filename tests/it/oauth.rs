@@ -46,6 +46,7 @@ mod settings;
 mod shared_client;
 #[cfg(feature = "redis")]
 mod shared_login;
+mod staged;
 mod strict;
 mod strict_server;
 

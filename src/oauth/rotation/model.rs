@@ -101,6 +101,8 @@ enum Action {
     Perform(usize),
     FailBefore(usize),
     FailAfter(usize),
+    /// The connection cannot be opened.
+    Disconnect(usize),
     /// The request cannot be sent.
     Refuse(usize),
     Arrive(usize),
@@ -207,7 +209,7 @@ impl State {
         self.vault.version += 1;
         self.processes[number].version = self.vault.version;
         match change {
-            Change::Spending { since, tries } => {
+            Change::Spending { since, tries } | Change::NotRepeated { since, tries } => {
                 self.vault.state = Stored::Spending { since, tries, by: self.processes[number].me(number) };
             }
             Change::Idle => self.vault.state = Stored::Idle,
@@ -233,6 +235,7 @@ impl State {
                 self.load(number);
                 self.on(number, Event::Loaded(Some(self.view(number))));
             }
+            Effect::Connect => self.on(number, Event::Connected),
             Effect::Write(change) if self.processes[number].version == self.vault.version => {
                 self.write(number, change);
                 self.on(number, Event::Written);
@@ -349,6 +352,9 @@ impl Model for World {
                     if matches!(effect, Effect::Write(_)) && state.vault_faults > 0 {
                         actions.extend([Action::FailBefore(number), Action::FailAfter(number)]);
                     }
+                    if *effect == Effect::Connect && state.losses > 0 {
+                        actions.push(Action::Disconnect(number));
+                    }
                     if *effect == Effect::Send && state.losses > 0 {
                         actions.push(Action::Refuse(number));
                     }
@@ -402,6 +408,10 @@ impl Model for World {
                 // The process does not know of its own write.
                 state.processes[number].version = loaded;
                 state.on(number, Event::NotWritten);
+            }
+            Action::Disconnect(number) => {
+                state.losses -= 1;
+                state.on(number, Event::NotConnected);
             }
             Action::Refuse(number) => {
                 state.losses -= 1;
@@ -468,7 +478,8 @@ fn worlds() -> Vec<World> {
         advances: 2,
     };
     // The last one has a vault that fails until a new token is served without being written.
-    let mut worlds = vec![World { advances: 0, ..least }, World { fetches: [1; PROCESSES], vault_faults: 3, ..least }];
+    let mut worlds =
+        vec![World { advances: 0, ..least }, World { fetches: [1; PROCESSES], vault_faults: 3, ..least }];
     for grace in [0, 30] {
         for after_crash in [AfterCrash::NeedsLogin, AfterCrash::TryOnce] {
             let world = World { grace, after_crash, ..least };

@@ -66,6 +66,10 @@ pub(crate) enum Event {
     Loaded(Option<View>),
     /// The vault has no usable record. Nothing was written.
     NotLoaded,
+    /// The request waits for its body: the refresh token is not sent yet.
+    Connected,
+    /// The request cannot be built, or there is no connection.
+    NotConnected,
     Written,
     /// Another process has written since the load, and nothing was changed. This is the present record.
     Moved(Option<View>),
@@ -94,6 +98,8 @@ pub(crate) enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
     Load,
+    /// Build the request, and open its connection.
+    Connect,
     Write(Change),
     Send,
     Wait(Duration),
@@ -105,6 +111,8 @@ pub(crate) enum Effect {
 pub(crate) enum Change {
     /// This process is about to send it, for the `tries`-th time. It was sent for the first time at `since`.
     Spending { since: SystemTime, tries: u32 },
+    /// It was not sent again after all. Before, it was sent `tries` times, for the first time at `since`.
+    NotRepeated { since: SystemTime, tries: u32 },
     /// It was not sent after all.
     Idle,
     /// The answer's tokens, of the next generation.
@@ -130,6 +138,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Failure {
     /// The vault could not be read or written. Nothing was sent.
     Vault,
+    /// The write before the request took too long. The refresh token was not sent after it.
+    SlowVault,
     /// The server refused, or could not be reached. The refresh token is still usable.
     Unspent,
     /// It is not known whether the server has used the refresh token.

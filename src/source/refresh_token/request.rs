@@ -31,6 +31,7 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
     /// All steps before the refresh token is sent: the server's document, the proofs, the connection. A failure
     /// here happens before *spending* is written.
     pub(super) async fn connect(&mut self) -> Result<(), SourceError> {
+        self.request = None;
         self.key = self.key().map_err(SourceError::terminal)?;
         let Some(stored) = &self.stored else { return Err(SourceError::transient("the vault is empty")) };
         let mut form = Form::default();

@@ -76,6 +76,7 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         loop {
             let event = match effect {
                 Effect::Load => self.load().await,
+                Effect::Connect => self.open_connection().await,
                 Effect::Write(change) => self.write(change).await,
                 Effect::Send => Event::Answered(self.send().await),
                 Effect::Wait(time) => {
@@ -97,7 +98,11 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 self.checked(seen)
             }
             Err(error) => {
-                self.failure = Some(vault_failed(error, "nothing was sent: the vault"));
+                let what = match self.failure.take() {
+                    Some(earlier) => format!("{earlier}; then the vault"),
+                    None => "nothing was sent: the vault".to_owned(),
+                };
+                self.failure = Some(vault_failed(error, &what));
                 Event::NotLoaded
             }
         }
@@ -170,14 +175,20 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         (!is_old && lasts).then_some(token)
     }
 
+    async fn open_connection(&mut self) -> Event {
+        match self.connect().await {
+            Ok(()) => Event::Connected,
+            Err(error) => {
+                self.failure = Some(error);
+                Event::NotConnected
+            }
+        }
+    }
+
     async fn write(&mut self, change: Change) -> Event {
-        // A refresh token that waits at the gate is not sent any more.
-        self.request = None;
-        if matches!(change, Change::Spending { .. })
-            && let Err(error) = self.connect().await
-        {
-            self.failure = Some(error);
-            return Event::NotLoaded;
+        if !matches!(change, Change::Spending { .. }) {
+            // A refresh token that waits at the gate is not sent any more.
+            self.request = None;
         }
         match self.swap(change).await {
             Ok(true) => Event::Written,
@@ -208,8 +219,8 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 Ok(true)
             }
             Ok(Swap::Moved(there)) => {
-                if there.is_none() && change == Change::Next {
-                    // The record was removed. The new record is the same, whatever was there.
+                if change == Change::Next {
+                    // The new record is the same, whatever is there now.
                     self.pending = Some((change, record));
                 }
                 self.stored = there;
@@ -227,12 +238,18 @@ impl<V: RefreshTokenStore> Run<'_, V> {
         let record = self.stored.as_ref().map(vault::Stored::record);
         let record = record.ok_or_else(|| VaultError::unavailable("there is no record to change"))?;
         match change {
-            Change::Spending { since, tries } => record.spending_since(since, tries),
+            Change::Spending { since, tries } | Change::NotRepeated { since, tries } => {
+                record.spending_since(since, tries)
+            }
             Change::Idle => record.idle(),
             Change::Next => {
                 let access = self.token.as_ref().map(|token| self.access(token));
-                let next = record.next(self.refresh_token.as_ref().map(Secret::expose), access)?;
-                Ok(self.inner.bound(next, self.key.as_ref()))
+                let refresh_token = self.refresh_token.as_ref().map(Secret::expose);
+                let next =
+                    |access| Ok(self.inner.bound(record.next(refresh_token, access)?, self.key.as_ref()));
+                let whole: Record = next(access)?;
+                // An access token may be too long for a vault. The refresh token is kept in any case.
+                if whole.to_bytes().is_ok() { Ok(whole) } else { next(None) }
             }
             Change::Dead => {
                 let reason = self.failure.as_ref().map_or_else(
@@ -287,6 +304,9 @@ impl<V: RefreshTokenStore> Run<'_, V> {
             Failure::Vault | Failure::Unspent => {
                 cause.unwrap_or_else(|| SourceError::transient("nothing was sent: the vault cannot be used"))
             }
+            Failure::SlowVault => SourceError::transient(
+                "a write to the vault took 5 s or longer, and the refresh token was not sent after it",
+            ),
             Failure::Ambiguous => {
                 let what = "it is not known whether the server has spent the refresh token";
                 let error = match cause {
