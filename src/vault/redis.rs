@@ -36,8 +36,8 @@ use crate::store::{RedisStore, SharedKey, hex};
 ///   Then make it the first one everywhere. When the next refresh has sealed the record with it, remove the old
 ///   key.
 /// - **The place** is `tokenflight:{NAME:hash}:vault`, under the prefix of the store. It has no expiry, so Redis
-///   must not evict it: use `noeviction`, or a `volatile-…` policy. The rights that [`RedisStore`] names are
-///   enough.
+///   must not evict it: use `noeviction`, `volatile-lru` or `volatile-lfu`. `volatile-ttl` would evict the lock first.
+///   The rights that [`RedisStore`] names are enough.
 ///
 /// # What is lost when Redis loses data
 ///

@@ -8,7 +8,11 @@ if type(held) == 'table' then
   held = false
 end
 if held and held ~= ARGV[1] then
-  return 0
+  -- A lock without an expiry, or with one that no process has set, would be held for ever.
+  local left = redis.call('PTTL', KEYS[1])
+  if ARGV[2] == '0' or (left >= 0 and left <= 60000) then
+    return 0
+  end
 end
 if ARGV[2] == '0' then
   redis.call('UNLINK', KEYS[1])

@@ -96,6 +96,18 @@ async fn a_redis_that_is_gone_fails_both() {
     }
 }
 
+#[tokio::test]
+async fn a_lock_that_would_never_end_is_taken() {
+    let world = InRedis::begin();
+    let place = InRedis::place().replace(":vault", ":spending");
+    for end in [&[][..], &["PX", "99999999999"]] {
+        world.0.cli(&[&["SET", &place, "x"], end].concat());
+        drop(world.vault().lock(secs(5)).await.unwrap());
+    }
+    world.0.cli(&["SET", &place, "x", "PX", "30000"]);
+    assert!(world.vault().lock(millis(50)).await.unwrap_err().is_busy(), "another process has it");
+}
+
 #[test]
 fn what_cannot_be_sealed_or_named_is_refused() {
     let store = RedisStore::builder("redis://localhost").build().unwrap();
