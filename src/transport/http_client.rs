@@ -198,8 +198,6 @@ impl Clients {
         let settings = &self.settings;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tokenflight/", env!("CARGO_PKG_VERSION")))
-            // Token requests are rare: a kept connection would be dead at its next use.
-            .pool_max_idle_per_host(0)
             .connect_timeout(settings.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if let Some(configure) = &settings.configure {
             builder = configure(builder);
@@ -213,6 +211,9 @@ impl Clients {
         }
         // These come after the user's settings, so that no user setting overrides them.
         builder = builder.redirect(reqwest::redirect::Policy::none()).referer(false);
+        // Token requests are rare: a kept connection would be dead at its next use. On a kept connection a failure before the
+        // sending of a one-time credential could not be told from one after it.
+        builder = builder.pool_max_idle_per_host(0);
         if matches!(route, Route::Direct) {
             builder = builder.no_proxy();
         }

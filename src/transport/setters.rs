@@ -20,8 +20,8 @@ macro_rules! http_setters {
             }
 
             /// Changes the HTTP client: a root certificate, a resolver. In any case redirects are not followed, no
-            /// referer is sent, and no proxy gets requests to this machine or in clear. Default: one client is
-            /// shared by all sources of the process without such settings.
+            /// referer is sent, no connection is kept for a later request, and no proxy gets requests to this machine or
+            /// in clear. Default: one client is shared by all sources of the process without such settings.
             pub fn http(
                 mut self,
                 configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
