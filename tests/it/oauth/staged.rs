@@ -120,15 +120,13 @@ async fn a_second_try_that_is_not_sent_is_taken_back_without_a_connection() {
 /// The exchange's clock moves by this time while the server's document is fetched.
 fn slowly_found(clock: &ManualClock, takes: Duration, arrived: &Arc<AtomicUsize>) -> Loopback {
     let (clock, arrived) = (clock.clone(), Arc::clone(arrived));
-    Loopback::start(move |origin, question| match &*question.path {
-        "/token" => {
+    Loopback::start(move |origin, question| {
+        if question.path == "/token" {
             arrived.fetch_add(1, Ordering::Relaxed);
-            Reply::json(200, json!({ "access_token": "access-1", "refresh_token": "refresh-2" }))
+            return Reply::json(200, json!({ "access_token": "access-1", "refresh_token": "refresh-2" }));
         }
-        _ => {
-            clock.suspend(takes);
-            Reply::json(200, json!({ "issuer": origin, "token_endpoint": format!("{origin}/token") }))
-        }
+        clock.suspend(takes);
+        Reply::json(200, json!({ "issuer": origin, "token_endpoint": format!("{origin}/token") }))
     })
 }
 

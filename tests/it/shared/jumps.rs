@@ -70,7 +70,7 @@ async fn after_the_clock_of_the_store_was_set_back_one_call_serves_the_fleet_aga
         assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-2", "by the store");
     }
     assert_eq!(source.calls(), 2);
-    assert_eq!(sum(&fleet, |stats| stats.local()), 0);
+    assert_eq!(sum(&fleet, tokenflight::source::SharedStats::local), 0);
     // And again when the clock is right again.
     of_store.set_forward(JUMP);
     assert_eq!(fleet[1].handle.refresh().await.unwrap().secret(), "token-3");
