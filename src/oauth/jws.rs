@@ -23,7 +23,6 @@ pub(crate) mod verify;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(any(feature = "dpop", feature = "test-util"))]
 pub(crate) use jwk::sha256;
 pub use key::PrivateKey;
 #[cfg(any(test, fuzzing, feature = "dpop"))]
