@@ -11,6 +11,7 @@ use crate::clock::{Clock, Timestamp};
 pub(super) enum Ends {
     Unknown,
     /// Not stated, and at most this long after its beginning.
+    #[cfg(feature = "oauth2")]
     Within(Duration),
     After(Duration),
     At(SystemTime),
@@ -19,7 +20,9 @@ pub(super) enum Ends {
 impl Inner {
     pub(super) fn lifetime(&self) -> Option<Duration> {
         match self.ends {
-            Ends::Unknown | Ends::Within(_) => None,
+            Ends::Unknown => None,
+            #[cfg(feature = "oauth2")]
+            Ends::Within(_) => None,
             Ends::After(lifetime) => Some(lifetime),
             Ends::At(at) => Some(at.duration_since(self.sent.wall).unwrap_or_default().min(MAX_LIFETIME)),
         }
@@ -100,10 +103,8 @@ impl Token {
             inner.stamped = true;
             inner.assumed |= inner.lifetime().is_none();
             inner.clock = Arc::clone(clock);
-            let missing = match inner.ends {
-                Ends::Within(limit) => missing.min(limit),
-                _ => missing,
-            };
+            #[cfg(feature = "oauth2")]
+            let missing = if let Ends::Within(limit) = inner.ends { missing.min(limit) } else { missing };
             inner.ends = Ends::After(inner.lifetime().unwrap_or(missing).min(longest).min(MAX_LIFETIME));
         })
     }
