@@ -276,7 +276,7 @@ impl BuildError {
     }
 
     /// Says that the text comes from this variable of the environment.
-    #[cfg(feature = "http")]
+    #[cfg(feature = "oauth2")]
     pub(crate) fn of_variable(self, name: &str) -> Self {
         let message = format!("{} (from the environment variable {name})", self.message);
         Self { message: message.into(), ..self }
