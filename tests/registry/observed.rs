@@ -193,7 +193,10 @@ async fn a_client_that_is_refused_is_one_error_for_all_its_keys() {
     let all = lines();
     let loud = at_info_or_above(&all);
     assert_eq!(loud.iter().map(|line| line.0).collect::<Vec<_>>(), [Level::Error, Level::Info], "{loud:#?}");
-    assert!(loud[0].1.contains("invalid_client") && loud[1].1.contains("all clients are accepted"), "{loud:#?}");
+    assert!(
+        loud[0].1.contains("invalid_client") && loud[1].1.contains("all clients are accepted"),
+        "{loud:#?}"
+    );
     assert!(loud.iter().all(|(_, line)| !line.contains("tenant")));
 }
 
