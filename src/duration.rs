@@ -25,11 +25,6 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// 9/10 of the time. Then there is time for an error that names what did not answer.
-pub(crate) fn most_of(time: Duration) -> Duration {
-    time.saturating_sub(time / 10)
-}
-
 /// In seconds, for `#[serde(serialize_with)]`: the unit of monitoring systems.
 pub(crate) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())

@@ -11,7 +11,6 @@ use crate::actor::{
     GetStatus, Invalidate, Join, NearEnd, Refresh, Rejected, Reported, Shared, Shutdown, Status, Subscribe,
     Ticket, TokenActor, gone,
 };
-use crate::duration::most_of;
 use crate::error::{SourceError, TokenError};
 use crate::flight::Rejection;
 use crate::lobby::{Round, Wait};
@@ -259,6 +258,7 @@ impl Get {
         Poll::Ready(outcome)
     }
 }
+
 /// The token of this actor as the credential of another source: the subject of a token exchange, a client's
 /// assertion. It is fetched again only when it has expired, by a flight of its own actor. A caller that depends on
 /// it waits for at most 9/10 of the time that is left for the attempt. Then there is time for an error that names
@@ -267,12 +267,7 @@ impl Get {
 /// It does not name the parts of its request ([`UNNAMED`]).
 impl TokenSource for TokenHandle {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let Some(left) = cx.time_left() else { return self.get().await.map_err(SourceError::from) };
-        let limit = most_of(left);
-        match tokio::time::timeout(limit, self.get()).await {
-            Ok(outcome) => outcome.map_err(SourceError::from),
-            Err(_) => Err(SourceError::transient(format!("its actor had no token within {limit:.1?}"))),
-        }
+        cx.in_time("its actor", async { self.get().await.map_err(SourceError::from) }).await
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -30,6 +30,7 @@ pub(crate) mod json_endpoint;
 mod jwt_bearer;
 #[cfg(feature = "registry")]
 mod keyed;
+mod link;
 #[cfg(feature = "http")]
 pub(crate) mod metadata;
 #[cfg(feature = "oauth2")]
@@ -313,18 +314,6 @@ impl FetchContext {
     /// the shorter of the two.
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_sub(self.clock.now().boot))
-    }
-
-    /// The context for another source on which this one depends: the same clock and the same deadline, but its own
-    /// flight. If a token was rejected, this says nothing about the tokens with which it was made.
-    #[cfg(feature = "http")]
-    pub(crate) fn for_link(&self) -> Self {
-        let (clock, deadline) = (Arc::clone(&self.clock), self.deadline);
-        let reason = match self.reason {
-            Reason::Rejected | Reason::Forced => Reason::Expired,
-            reason => reason,
-        };
-        Self { clock, deadline, attempt: self.attempt, given: self.given.clone(), ..Self::new(reason) }
     }
 
     /// `limit`, or the remaining time, if that is less.

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::{Key, KeyGet, TokenRegistry};
 use crate::actor::Status;
-use crate::duration::most_of;
 use crate::error::{SourceError, TokenError};
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
@@ -96,12 +95,7 @@ impl<K: Key> fmt::Debug for KeyHandle<K> {
 /// It does not name the parts of its request ([`UNNAMED`]).
 impl<K: Key> TokenSource for KeyHandle<K> {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let Some(left) = cx.time_left() else { return self.get().await.map_err(SourceError::from) };
-        let limit = most_of(left);
-        match tokio::time::timeout(limit, self.get()).await {
-            Ok(outcome) => outcome.map_err(SourceError::from),
-            Err(_) => Err(SourceError::transient(format!("its registry had no token within {limit:.1?}"))),
-        }
+        cx.in_time("its registry", async { self.get().await.map_err(SourceError::from) }).await
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

@@ -40,6 +40,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("source/function", 2, &["source"]),
     ("source/given", 2, &["source"]),
     ("source/keyed", 2, &["source"]),
+    ("source/link", 2, &["source"]),
     (
         "source",
         2,

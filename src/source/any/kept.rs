@@ -58,16 +58,6 @@ impl Kept {
             state.is_refused |= is_held;
         }
     }
-
-    /// The token, or an error after 9/10 of the time for the attempt.
-    async fn in_time(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        let Some(left) = cx.time_left() else { return self.0.token(cx).await };
-        let limit = crate::duration::most_of(left);
-        match tokio::time::timeout(limit, self.0.token(cx)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(SourceError::transient(format!("its source had no token within {limit:.1?}"))),
-        }
-    }
 }
 
 impl Inner {
@@ -130,7 +120,7 @@ impl TokenSource for Kept {
     /// for the attempt. Then there is time for an error that names this link.
     async fn fetch(&self, mut cx: FetchContext) -> Result<Token, SourceError> {
         let given = cx.take_given();
-        let outcome = self.in_time(cx).await;
+        let outcome = cx.in_time("its source", self.0.token(cx.clone())).await;
         if let Some(given) = given {
             given.note(outcome.as_ref().ok());
         }
