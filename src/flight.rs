@@ -210,6 +210,8 @@ impl<W: Caller> Machine<W> {
             Event::Replace { waiter, token, rejection } => self.replace(waiter, &token, rejection, now, out),
             Event::Invalidate(token) => self.invalidate(&token, now, out),
             Event::Discard(token) => self.discard(&token, now, out),
+            #[cfg(feature = "registry")]
+            Event::Recall(token) => self.reports.discard(&token),
             Event::NearEnd => self.near_end(now, out),
             Event::Fetched { id, result } => self.fetched(id, result, now, out),
             Event::Offered(token) => self.offered(token, now, out),

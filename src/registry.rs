@@ -39,7 +39,8 @@
 //! | [`max_calls`](TokenRegistryBuilder::max_calls) | 16 | the call waits for its turn |
 //! | [`max_calls_per_group`](TokenRegistryBuilder::max_calls_per_group) | half of `max_calls` | the same |
 //!
-//! A discarded token is remembered as long as its key is kept.
+//! A key that is kept remembers its last 1,024 discarded tokens. Of the keys that are not kept, the last 256 discarded
+//! tokens are remembered.
 
 mod arrivals;
 mod builder;
@@ -111,6 +112,7 @@ impl<K: Key> TokenRegistry<K> {
         WeakRegistry(Arc::downgrade(&self.0))
     }
 
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn is_discarded(&self, key: &K, token: &Token) -> bool {
         self.0.common.cells.is_discarded(key, token)
     }
@@ -192,11 +194,12 @@ impl<K: Key> TokenRegistry<K> {
         });
     }
 
-    /// "This token of this key is compromised": it is never given out again, as long as the key is kept. See
-    /// [`TokenHandle::discard`](crate::TokenHandle::discard).
+    /// "This token of this key is compromised": it is never given out again, also after the key has been evicted or
+    /// removed. See [`TokenHandle::discard`](crate::TokenHandle::discard). A key that is kept remembers its last 1,024
+    /// discarded tokens. Of all keys that are not kept, the last 256 are remembered.
     pub fn discard(&self, key: &K, token: &Token) {
         self.0.common.cells.discard(key, token);
-        self.send(ToShard::Discard { key: key.clone(), token: token.clone() });
+        self.send(ToShard::Discard { key: key.clone() });
     }
 
     /// A new token for the key, even if the old one is still usable: see [`Refresh`](crate::Refresh).
@@ -224,7 +227,7 @@ impl<K: Key> TokenRegistry<K> {
         KeyHandle::new(self.clone(), key)
     }
 
-    /// Forgets the key and its token. Its waiters get an error that [`is_stopped`](TokenError::is_stopped). Returns
+    /// Forgets the key and its token, but not its [discarded](Self::discard) tokens. Its waiters get an error that [`is_stopped`](TokenError::is_stopped). Returns
     /// whether the key was kept.
     pub async fn remove(&self, key: &K) -> bool {
         let (done, removed) = oneshot::channel();

@@ -186,12 +186,30 @@ impl<C: Copies> Slot<C> {
         self.tell_observers(changed);
     }
 
+    /// `token` was discarded before this slot was made.
+    #[cfg(feature = "registry")]
+    pub(crate) fn recall(&self, token: &Token) {
+        let mut desk = lock(&self.desk);
+        desk.recall(token);
+        self.has_discarded.store(true, Ordering::Release);
+        self.has_reports.store(true, Ordering::Release);
+    }
+
     /// Whether the token was discarded, also while a caller waited for it.
     ///
     /// First the secret is remembered. Then the flag is set. Then `discard` returns. Therefore a caller that knows of
     /// the discard sees the flag. A crowd that is woken needs no lock for this, as long as nothing was discarded.
     pub(crate) fn is_discarded(&self, token: &Token) -> bool {
         self.has_discarded.load(Ordering::Acquire) && lock(&self.desk).is_discarded(token)
+    }
+
+    /// The discarded tokens.
+    #[cfg(feature = "registry")]
+    pub(crate) fn discarded(&self) -> Vec<Token> {
+        if !self.has_discarded.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        lock(&self.desk).discarded().cloned().collect()
     }
 
     /// Whether there are reports that the machine does not know yet.

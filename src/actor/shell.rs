@@ -51,6 +51,8 @@ pub(crate) trait Shell {
             let event = match report {
                 Report::Invalidate { token, .. } => Event::Invalidate(token),
                 Report::Discard(token) => Event::Discard(token),
+                #[cfg(feature = "registry")]
+                Report::Recall(token) => Event::Recall(token),
             };
             self.step(event, now);
         }

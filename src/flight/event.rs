@@ -38,6 +38,9 @@ pub(crate) enum Event<W> {
     Invalidate(Token),
     /// This token is compromised.
     Discard(Token),
+    /// This token was discarded before the machine was made.
+    #[cfg(feature = "registry")]
+    Recall(Token),
     /// A reader noticed that the token is near its end, or expired.
     NearEnd,
     /// The fetch with this number ended. Its token is stamped already.

@@ -341,7 +341,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
             name: self.name,
             source: self.source,
             policy: Arc::new(self.policy),
-            cells: Cells::new(self.clock),
+            cells: Arc::new(Cells::new(self.clock)),
             limits,
             seats: Seats::new(self.limits.max_waiters),
             busy: AtomicUsize::new(0),

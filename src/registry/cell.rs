@@ -12,7 +12,7 @@ use super::unkept::Unkept;
 use super::window::{Frame, Window};
 use crate::clock::{Clock, Timestamp};
 use crate::slot::{Read, Single, Slot, nanos};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::token::Token;
 
 /// One key's token, for its shard and for reports. Only the key's shard makes and removes it.
@@ -33,6 +33,8 @@ pub(super) struct Cells<K> {
     moment: Moment,
     clock: Arc<dyn Clock>,
     unkept: Mutex<Unkept<K>>,
+    /// Whether a token of any key was ever discarded.
+    has_discarded: AtomicBool,
     /// Keys in the map.
     pub(super) keys: AtomicUsize,
 }
@@ -48,6 +50,7 @@ impl<K: Hash + Eq + Clone> Cells<K> {
             moment: Moment::default(),
             clock,
             unkept: Mutex::new(Unkept::new()),
+            has_discarded: AtomicBool::new(false),
             keys: AtomicUsize::new(0),
         }
     }
@@ -93,46 +96,48 @@ impl<K: Hash + Eq + Clone> Cells<K> {
 
     /// The token is no longer given out, whether the key is kept or not.
     ///
-    /// The thread that [makes](Self::make) a key first puts it into the map. Then it takes the discarded tokens of
-    /// the key. The thread that discards first looks into the map. If there is no key, it stores the token, and
-    /// then looks into the map once more. Therefore one of the two threads sees the other.
+    /// A discarded token is remembered by its key, or, if the key is not kept, in `unkept`. A change of the two, and a
+    /// look at both, hold the lock of `unkept`. Therefore a discarded token is always found in one of them.
     pub(super) fn discard(&self, key: &K, token: &Token) {
-        loop {
-            if let Some(cell) = self.get(key) {
-                cell.slot.discard(token, &Frame { cells: self, key, cell: &cell });
-                // Otherwise the key has been removed meanwhile, and may have come back.
-                if self.get(key).is_some_and(|now| Arc::ptr_eq(&now, &cell)) {
-                    return;
-                }
-            } else {
-                lock(&self.unkept).remember(key.clone(), token.clone());
-                if self.get(key).is_none() {
-                    return;
-                }
-            }
+        let mut unkept = lock(&self.unkept);
+        match self.get(key) {
+            Some(cell) => cell.slot.discard(token, &Frame { cells: self, key, cell: &cell }),
+            None => unkept.remember(self.hash(key), key.clone(), token.clone(), false),
         }
+        self.has_discarded.store(true, Ordering::Release);
     }
 
-    /// A key with a discarded token was removed.
-    pub(super) fn remember_discarded(&self, key: K, token: Token) {
-        lock(&self.unkept).remember(key, token);
-    }
-
-    /// Whether the token was discarded, as far as the key knows.
+    /// Whether the token was discarded, also while a caller waited for it.
+    ///
+    /// First the secret is remembered. Then the flag is set. Then `discard` returns. Therefore a caller that knows of
+    /// the discard sees the flag. A crowd that is woken needs no lock for this, as long as nothing was discarded.
     pub(super) fn is_discarded(&self, key: &K, token: &Token) -> bool {
-        self.get(key).is_some_and(|cell| cell.slot.is_discarded(token))
+        if !self.has_discarded.load(Ordering::Acquire) {
+            return false;
+        }
+        let unkept = lock(&self.unkept);
+        unkept.knows(self.hash(key), key, token)
+            || self.get(key).is_some_and(|cell| cell.slot.is_discarded(token))
     }
 
     /// A new key.
+    ///
+    /// First it is put into the map. Then its discarded tokens are taken. A thread that discards between the two finds
+    /// the key.
     pub(super) fn make(&self, key: &K, entry: u32) -> Arc<Cell> {
         let slot = Slot::new(Arc::clone(&self.clock));
         let cell = Arc::new(Cell { slot, arrivals: Arrivals::default(), entry });
         self.map.pin().insert(key.clone(), Window::blind(Arc::clone(&cell)));
         self.keys.fetch_add(1, Ordering::Relaxed);
-        let discarded = { lock(&self.unkept).take(key) };
-        for token in discarded {
-            cell.slot.discard(&token, &Frame { cells: self, key, cell: &cell });
+        let mut unkept = lock(&self.unkept);
+        for (token, is_counted) in unkept.take(self.hash(key), key) {
+            if is_counted {
+                cell.slot.recall(&token);
+            } else {
+                cell.slot.discard(&token, &Frame { cells: self, key, cell: &cell });
+            }
         }
+        drop(unkept);
         cell
     }
 
@@ -156,10 +161,14 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         cell.arrivals.close();
     }
 
-    /// Readers no longer find the key.
+    /// Readers no longer find the key. Its discarded tokens are remembered.
     pub(super) fn remove(&self, key: &K) {
-        if self.map.pin().remove(key).is_some() {
-            self.keys.fetch_sub(1, Ordering::Relaxed);
+        let mut unkept = lock(&self.unkept);
+        let windows = self.map.pin();
+        let Some(window) = windows.remove(key) else { return };
+        self.keys.fetch_sub(1, Ordering::Relaxed);
+        for token in window.cell.slot.discarded() {
+            unkept.remember(self.hash(key), key.clone(), token, true);
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Common<K> {
     pub(super) name: Arc<str>,
     pub(super) source: BoxKeyed<K>,
     pub(super) policy: Arc<RefreshPolicy>,
-    pub(super) cells: Cells<K>,
+    pub(super) cells: Arc<Cells<K>>,
     pub(super) limits: Bounds,
     pub(super) seats: Arc<Seats>,
     /// Keys with a waiter or a flight.

@@ -4,10 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::cell::Cells;
 use super::{Key, TokenRegistry, WeakRegistry};
 use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};
@@ -28,8 +30,8 @@ enum Getting<K: Key> {
     Ready(Outcome),
     /// Not polled yet.
     Asking(TokenRegistry<K>, K, Asking),
-    /// It does not keep the registry alive.
-    Waiting(oneshot::Receiver<Outcome>, WeakRegistry<K>, K),
+    /// It does not keep the registry alive, only its memory of discarded tokens.
+    Waiting(oneshot::Receiver<Outcome>, WeakRegistry<K>, Arc<Cells<K>>, K),
     Over,
 }
 
@@ -61,22 +63,26 @@ impl<K: Key> Future for KeyGet<K> {
                         return Poll::Ready(Ok(token));
                     }
                     self.0 = match registry.ask(key.clone(), asking) {
-                        Ok(answer) => Getting::Waiting(answer, registry.downgrade(), key),
+                        Ok(answer) => {
+                            let cells = Arc::clone(&registry.0.common.cells);
+                            Getting::Waiting(answer, registry.downgrade(), cells, key)
+                        }
                         Err(error) => return Poll::Ready(Err(error)),
                     };
                 }
-                Getting::Waiting(mut answer, registry, key) => {
+                Getting::Waiting(mut answer, registry, cells, key) => {
                     let Poll::Ready(outcome) = Pin::new(&mut answer).poll(cx) else {
-                        self.0 = Getting::Waiting(answer, registry, key);
+                        self.0 = Getting::Waiting(answer, registry, cells, key);
                         return Poll::Pending;
                     };
                     let outcome = outcome.unwrap_or_else(|_| Err(TokenError::stopped()));
                     // The token may have been discarded between the answer and this poll.
-                    match (&outcome, registry.upgrade()) {
-                        (Ok(token), Some(registry)) if registry.is_discarded(&key, token) => {
-                            self.0 = Getting::Asking(registry, key, Asking::Want);
-                        }
-                        _ => return Poll::Ready(outcome),
+                    if !outcome.as_ref().is_ok_and(|token| cells.is_discarded(&key, token)) {
+                        return Poll::Ready(outcome);
+                    }
+                    match registry.upgrade() {
+                        Some(registry) => self.0 = Getting::Asking(registry, key, Asking::Want),
+                        None => return Poll::Ready(Err(TokenError::stopped())),
                     }
                 }
                 // The contract of a future allows any behaviour after its end. This one stays pending.

@@ -78,7 +78,6 @@ pub(super) enum ToShard<K> {
     /// This token of this key is compromised.
     Discard {
         key: K,
-        token: Token,
     },
     /// There are reports on the desk of this key.
     Reported {

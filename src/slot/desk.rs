@@ -26,6 +26,9 @@ pub(crate) enum Report {
     Invalidate { token: Token, until: Option<Duration> },
     /// This token is compromised.
     Discard(Token),
+    /// This token was discarded before its key came back.
+    #[cfg(feature = "registry")]
+    Recall(Token),
 }
 
 /// The maximum number of discarded secrets.
@@ -39,7 +42,11 @@ impl Report {
 
 impl Desk {
     pub(super) fn is_discarded(&self, token: &Token) -> bool {
-        self.discarded.iter().flat_map(|tokens| tokens.iter()).any(|discarded| discarded.is_same(token))
+        self.discarded().any(|discarded| discarded.is_same(token))
+    }
+
+    pub(super) fn discarded(&self) -> impl Iterator<Item = &Token> {
+        self.discarded.iter().flat_map(|tokens| tokens.iter())
     }
 
     pub(super) fn remember_discarded(&mut self, token: &Token) {
@@ -51,6 +58,12 @@ impl Desk {
             discarded.pop_front();
         }
         discarded.push_back(token.clone());
+    }
+
+    #[cfg(feature = "registry")]
+    pub(super) fn recall(&mut self, token: &Token) {
+        self.remember_discarded(token);
+        self.reports.push(Report::Recall(token.clone()));
     }
 
     pub(super) fn withheld_until(&self, token: &Token) -> Option<Duration> {

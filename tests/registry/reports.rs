@@ -122,6 +122,39 @@ async fn a_discarded_token_is_never_handed_out_while_its_key_is_kept() {
 }
 
 #[actix::test]
+async fn a_discarded_token_is_not_handed_out_after_its_key_was_evicted_or_removed() {
+    tokio::time::pause();
+    for is_evicted in [true, false] {
+        let policy = plain().backoff(millis(0));
+        let rig = another(|builder| builder.max_keys(1).policy(policy));
+        rig.source.of(1).then(token("bad", HOUR)).then(token("bad", HOUR)).then(token("good", HOUR));
+        let bad = rig.tokens.get(&1).await.unwrap();
+        rig.tokens.discard(&1, &bad);
+        settle().await;
+        if is_evicted {
+            rig.tokens.get(&2).await.unwrap();
+        } else {
+            assert!(rig.tokens.remove(&1).await);
+        }
+        assert_eq!(rig.tokens.get(&1).await.unwrap().secret(), "good");
+        assert_eq!(rig.source.of(1).calls(), 3, "the source repeated itself once");
+        assert_eq!(rig.tokens.totals().await.unwrap().counters.discards, 1, "it is counted once");
+    }
+}
+
+#[actix::test]
+async fn a_discarded_token_is_not_handed_out_after_its_key_was_idle() {
+    let policy = plain().backoff(millis(0));
+    let rig = rig_with(|builder| builder.idle_timeout(secs(100)).policy(policy));
+    rig.source.of(1).then(token("bad", HOUR)).then(token("bad", HOUR)).then(token("good", HOUR));
+    let bad = rig.tokens.get(&1).await.unwrap();
+    rig.tokens.discard(&1, &bad);
+    tokio::time::sleep(secs(200)).await;
+    assert!(rig.tokens.is_empty());
+    assert_eq!(rig.tokens.get(&1).await.unwrap().secret(), "good");
+}
+
+#[actix::test]
 async fn a_token_that_is_discarded_before_its_key_is_known_is_not_handed_out() {
     let rig = rig_with(|builder| builder.policy(plain().backoff(millis(0))));
     rig.source.of(1).then(token("bad", HOUR)).then(token("good", HOUR));
@@ -164,6 +197,31 @@ async fn a_token_that_is_discarded_between_the_answer_and_the_poll_is_not_handed
     assert_eq!(waiting.await.unwrap().secret(), "token-2");
     settle().await;
     assert_eq!(rig.tokens.status(&1).await.unwrap().counters.discards, 1, "it is counted once");
+}
+
+#[actix::test]
+async fn a_token_that_is_discarded_after_its_key_has_gone_is_not_handed_out_to_who_waited() {
+    let rig = rig_with(|builder| builder.max_keys(1));
+    let mut waiting = rig.tokens.get(&1);
+    assert!(begins(&mut waiting).await);
+    tokio::time::sleep(secs(1)).await;
+    let token = rig.tokens.current(&1).expect("the flight has landed");
+    rig.tokens.get(&2).await.unwrap();
+    rig.tokens.discard(&1, &token);
+    assert_eq!(waiting.await.unwrap().secret(), "token-2");
+}
+
+#[actix::test]
+async fn a_token_that_is_discarded_before_the_last_clone_goes_is_not_handed_out() {
+    let Rig { tokens, .. } = rig();
+    let mut waiting = tokens.get(&1);
+    assert!(begins(&mut waiting).await);
+    tokio::time::sleep(secs(1)).await;
+    let token = tokens.current(&1).expect("the flight has landed");
+    tokens.discard(&1, &token);
+    drop(tokens);
+    settle().await;
+    assert!(waiting.await.unwrap_err().is_stopped());
 }
 
 #[actix::test]

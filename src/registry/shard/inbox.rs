@@ -65,14 +65,10 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             ToShard::Reported { key } => self.if_kept(&key, Event::Tick),
             ToShard::NearEnd { key } => self.if_kept(&key, Event::NearEnd),
             // A key that is not kept is made: it remembers the token that must not be given out.
-            ToShard::Discard { key, token } => {
+            ToShard::Discard { key } => {
                 if let Some((number, entry)) = self.find_or_make(&key, Needs::Memory) {
                     // The report is on the key's desk.
                     self.on(number, entry, Event::Tick);
-                    // If there was one key too many, this key was removed at once.
-                    if self.common.cells.get(&key).is_none() {
-                        self.common.cells.remember_discarded(key, token);
-                    }
                 }
             }
             ToShard::Remove { key, done } => {

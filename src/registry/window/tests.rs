@@ -129,6 +129,22 @@ fn what_was_discarded_before_its_key_was_made_is_not_found_once_it_is() {
 }
 
 #[test]
+fn what_was_discarded_is_remembered_after_its_key_has_gone() {
+    let mut kept = kept();
+    let is_discarded = |kept: &Kept| kept.cells.is_discarded(&KEY, &Token::new("abc"));
+    assert!(!is_discarded(&kept));
+    kept.cells.discard(&KEY, &Token::new("abc"));
+    for entry in 1..4 {
+        kept.cells.close(&KEY, &kept.cell);
+        assert!(is_discarded(&kept), "the key is not kept");
+        kept.cell = kept.cells.make(&KEY, entry);
+        assert!(is_discarded(&kept), "the key is kept again");
+        kept.publish("abc", 100 * SECOND, 20 * SECOND, 10 * SECOND);
+        kept.assert_read(None);
+    }
+}
+
+#[test]
 fn a_key_that_has_come_back_is_not_shown_what_its_old_cell_says() {
     let mut kept = kept();
     let old = Arc::clone(&kept.cell);
