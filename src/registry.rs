@@ -298,8 +298,13 @@ impl<K: Key> TokenRegistry<K> {
                 ToShard::Shutdown { done, quiet: Some(quiet), others: Vec::new() }
             });
         }
+        let mut first = Ok(());
         for end in ends {
-            let _ = end.await;
+            first = end.await;
+        }
+        // The first shard has gone with its arbiter.
+        if first.is_err() {
+            self.0.common.finish_source().await;
         }
     }
 

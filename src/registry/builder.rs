@@ -340,6 +340,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
             meters: Meters::new(Arc::clone(&self.name), self.label),
             name: self.name,
             source: self.source,
+            has_finished: crate::sync::AtomicBool::new(false),
             policy: Arc::new(self.policy),
             cells: Arc::new(Cells::new(self.clock)),
             limits,

@@ -10,10 +10,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::cell::Cells;
 use super::gate::{Decided, Ending, Gate, Permit};
 use super::observe::Meters;
+use crate::actor::LONGEST_PARTING;
 use crate::duration::millis;
+use crate::panics::Contained;
 use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// The place of one key: its shard, its number there, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,8 @@ pub(super) enum Heard {
 pub(super) struct Common<K> {
     pub(super) name: Arc<str>,
     pub(super) source: BoxKeyed<K>,
+    /// Whether the source has finished, at a shutdown.
+    pub(super) has_finished: AtomicBool,
     pub(super) policy: Arc<RefreshPolicy>,
     pub(super) cells: Arc<Cells<K>>,
     pub(super) limits: Bounds,
@@ -85,6 +89,14 @@ impl<K: Hash + Eq> Common<K> {
         usize::try_from((hash >> 40) % shards).unwrap_or_default()
     }
 
+    /// Called when the source has finished, or its time is up.
+    pub(super) fn source_finished(&self, has_ended: bool) {
+        self.has_finished.store(true, Ordering::Release);
+        if !has_ended {
+            self.meters.source_does_not_end(LONGEST_PARTING);
+        }
+    }
+
     /// Returns a permit to the gate. This may close or open something, which is logged.
     pub(super) fn end_call(&self, permit: Permit, ending: Ending, now: Duration) {
         let (lines, ahead) = {
@@ -126,6 +138,21 @@ impl<K: Hash + Eq> Common<K> {
     /// Whether a key must be evicted before another one comes.
     pub(super) fn is_full(&self) -> bool {
         self.cells.keys.load(Ordering::Relaxed) >= self.limits.max_keys
+    }
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> Common<K> {
+    /// Lets the source finish work that must not be interrupted, once. Without tokio's timers there is no limit.
+    pub(super) async fn finish_source(&self) {
+        if self.has_finished.load(Ordering::Acquire) {
+            return;
+        }
+        let finish = Contained::new(self.source.finish());
+        let has_ended = match tokio::runtime::Handle::try_current() {
+            Ok(_) => tokio::time::timeout(LONGEST_PARTING, finish).await.is_ok(),
+            Err(_) => finish.await.is_some(),
+        };
+        self.source_finished(has_ended);
     }
 }
 

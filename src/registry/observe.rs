@@ -77,6 +77,11 @@ impl<K> Meters<K> {
         let _ = (key, ending, is_asked, took);
     }
 
+    /// Called at a shutdown.
+    pub(super) fn source_does_not_end(&self, limit: Duration) {
+        contain(|| journal::source_does_not_end(&self.name, limit));
+    }
+
     /// The state after a round of a shard.
     #[cfg(feature = "metrics")]
     pub(super) fn observe(&self, status: &RegistryStatus, overloads: u64, told: &mut Told, now: Duration) {

@@ -217,6 +217,22 @@ impl tokenflight::source::KeyedSource<u32> for Ending {
 }
 
 #[actix::test]
+async fn a_source_comes_to_its_end_though_the_first_arbiter_has_stopped() {
+    let source = Ending::default();
+    let [first, second] = [Arbiter::new(), Arbiter::new()];
+    let arbiters = [first.handle(), second.handle()];
+    let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
+    first.stop();
+    first.join().unwrap();
+    tokens.shutdown().await;
+    assert_eq!(source.0.lock().unwrap().1.take(), Some(0), "it was asked to end");
+    tokens.shutdown().await;
+    assert_eq!(source.0.lock().unwrap().1, None, "and only once");
+    second.stop();
+    second.join().unwrap();
+}
+
+#[actix::test]
 async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
     let source = Ending::default();
     let threads = [Arbiter::new(), Arbiter::new()];

@@ -163,6 +163,11 @@ fn kind(error: &SourceError) -> String {
     TokenError::flight_failed(error.clone(), 0, Duration::ZERO).kind().to_owned()
 }
 
+pub(super) fn source_does_not_end(name: &str, limit: Duration) {
+    log::warn!(target: TARGET, registry = name;
+        "registry {name:?}: its source has not finished within {limit:?}; its work is aborted");
+}
+
 /// One key's flight, at `debug`.
 pub(super) fn note(name: &str, label: Option<&str>, note: &Note) {
     let key = Named(label);

@@ -367,10 +367,7 @@ impl<K: Key> Shard<K> {
             ended
         };
         ctx.spawn(end.into_actor(self).map(|ended, shard: &mut Self, ctx| {
-            if ended.is_err() {
-                let name = &*shard.common.name;
-                log::warn!(target: "tokenflight", "registry {name:?}: its source has not finished within {LONGEST_PARTING:?}");
-            }
+            shard.common.source_finished(ended.is_ok());
             shard.has_parted = true;
             shard.leave(ctx);
         }));
