@@ -24,7 +24,7 @@ use crate::panics::Contained;
 use crate::policy::RefreshPolicy;
 use crate::queue::CHUNK;
 use crate::slot::{Front, Replicas, Slot};
-use crate::source::{BoxSource, FetchContext, Reason, TokenSource};
+use crate::source::{BoxSource, FetchContext};
 use crate::token::Token;
 
 use alarm::{Alarm, Ringing};
@@ -187,24 +187,6 @@ impl TokenActor {
             if let Some(result) = result {
                 let result = result.map(|token| actor.stamped(token, actor.sent));
                 actor.on(Event::Fetched { id, result }, ctx);
-            }
-        }));
-    }
-
-    /// A report that may start no flight causes no call. But another process may have fetched a newer token.
-    fn look(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
-        let Some(token) = self.machine.token().filter(|_| self.source.can_look()).cloned() else { return };
-        if !self.looks.begin(now.boot) {
-            return;
-        }
-        let cx =
-            FetchContext::new(Reason::Rejected).with_previous(token).with_clock(Arc::clone(self.clock()));
-        let looking = Contained::new(self.source.look_later(cx)).into_actor(self);
-        ctx.spawn(looking.map(move |found, actor, ctx| {
-            actor.looks.end();
-            // A panic of `look` means that no token was found.
-            if let Some(token) = found.flatten() {
-                actor.on(Event::Offered(actor.stamped(token, now)), ctx);
             }
         }));
     }

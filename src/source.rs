@@ -121,7 +121,8 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// A token that is newer than the [previous](FetchContext::previous) one, if there is one without a call:
     /// another process may have fetched it. This is called after a report that may start no flight, at most once a
-    /// second, and must not take long.
+    /// second. It is given up at the context's [deadline](FetchContext::deadline), after the policy's
+    /// `attempt_timeout`.
     ///
     /// Default: there is no such token.
     fn look(&self, cx: FetchContext) -> impl Future<Output = Option<Token>> + Send {

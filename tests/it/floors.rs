@@ -128,7 +128,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("actor/observe", 5, &["actor/observe/"]),
     ("actor/observe/", 5, &["actor/observe/"]),
     ("actor/delivery", 5, &[]),
-    ("actor/look", 5, &[]),
+    ("actor/look", 5, &["actor"]),
     ("actor/shell", 5, &[]),
     ("actor/alarm", 5, &["actor"]),
     ("actor/call", 5, &["actor"]),

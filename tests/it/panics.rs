@@ -10,7 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use actix::prelude::{Arbiter, MailboxError};
 use futures_util::future::join_all;
 use tokenflight::testing::{ManualClock, ScriptedSource};
-use tokenflight::{GetToken, Token, TokenActor, TokenError, TokenHandle, source_fn};
+use tokenflight::{
+    FetchContext, GetToken, SourceError, Token, TokenActor, TokenError, TokenHandle, TokenSource, source_fn,
+};
 
 use crate::support::*;
 
@@ -54,6 +56,27 @@ async fn a_source_that_panics_before_or_after_its_first_await_fails_the_flight()
         }
         assert_eq!(handle.get().await.unwrap().secret(), "abc", "the next request works");
     }
+}
+
+/// Panics when it is asked whether it can look.
+struct Blind;
+
+impl TokenSource for Blind {
+    async fn fetch(&self, _: FetchContext) -> Result<Token, SourceError> {
+        Ok(Token::new("abc").with_lifetime(HOUR))
+    }
+
+    fn can_look(&self) -> bool {
+        panic!("the test says so");
+    }
+}
+
+#[actix::test]
+async fn a_source_that_panics_when_it_is_asked_whether_it_can_look_cannot_look() {
+    let handle = TokenActor::builder(Blind).policy(plain().settle(HOUR)).start().unwrap();
+    let token = handle.get().await.unwrap();
+    assert!(handle.replace(&token).await.unwrap().is_same(&token), "it has not settled");
+    assert!(handle.status().await.is_ok(), "the actor goes on");
 }
 
 /// Panics when it is dropped, with another of its kind.

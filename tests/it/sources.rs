@@ -104,6 +104,43 @@ async fn a_boxed_source_is_the_source_that_it_holds() {
     assert_eq!(format!("{sources:?}"), "[BoxSource, BoxSource]");
 }
 
+/// Its looks never end. It holds this.
+struct Staring(Arc<Mutex<usize>>);
+
+impl TokenSource for Staring {
+    async fn fetch(&self, _: FetchContext) -> Result<Token, SourceError> {
+        Ok(Token::new("abc").with_lifetime(HOUR))
+    }
+
+    async fn look(&self, cx: FetchContext) -> Option<Token> {
+        assert_eq!(cx.time_left(), Some(secs(10)), "the policy's `attempt_timeout`");
+        *self.0.lock().unwrap() += 1;
+        std::future::pending().await
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+}
+
+#[actix::test]
+async fn a_look_that_does_not_end_is_given_up() {
+    tokio::time::pause();
+    let looks = Arc::new(Mutex::new(0));
+    let builder = TokenActor::builder(Staring(Arc::clone(&looks))).policy(plain().settle(HOUR));
+    let handle = builder.clock(ManualClock::new()).start().unwrap();
+    let token = handle.get().await.unwrap();
+    for expected in [1, 1, 2] {
+        assert!(handle.replace(&token).await.unwrap().is_same(&token), "it has not settled");
+        settle().await;
+        assert_eq!(*looks.lock().unwrap(), expected);
+        tokio::time::sleep(secs(6)).await;
+    }
+    drop(handle);
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!(Arc::strong_count(&looks), 1, "the actor does not outlive its last handle");
+}
+
 /// The tokens of another actor.
 fn tokens_of(handle: TokenHandle) -> impl TokenSource {
     source_fn(move |_cx| {

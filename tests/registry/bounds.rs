@@ -7,7 +7,8 @@ use std::task::{Context, Wake, Waker};
 
 use tokenflight::registry::{KeyGet, TokenRegistry};
 use tokenflight::testing::ManualClock;
-use tokenflight::{FetchContext, RefreshPolicy, Token};
+use tokenflight::source::KeyedSource;
+use tokenflight::{FetchContext, RefreshPolicy, SourceError, Token};
 
 use crate::support::*;
 
@@ -52,6 +53,38 @@ async fn a_key_with_a_good_token_is_served_while_others_are_busy() {
     settle().await;
     assert!(told.to(1, 1)[0].is_ok());
     assert!(busy.await.unwrap().is_ok());
+}
+
+/// Its looks never end.
+struct Staring;
+
+impl KeyedSource<u32> for Staring {
+    async fn fetch(&self, key: &u32, _: FetchContext) -> Result<Token, SourceError> {
+        Ok(Token::new(format!("called-for-{key}")))
+    }
+
+    async fn look(&self, _: &u32, cx: FetchContext) -> Option<Token> {
+        assert_eq!(cx.time_left(), Some(secs(10)), "the policy's `attempt_timeout`");
+        std::future::pending().await
+    }
+
+    fn can_look(&self) -> bool {
+        true
+    }
+}
+
+#[actix::test]
+async fn a_look_that_does_not_end_is_given_up_and_its_key_rests() {
+    tokio::time::pause();
+    let builder = TokenRegistry::builder(Staring).policy(plain().settle(HOUR)).max_busy_keys(1);
+    let tokens = builder.clock(ManualClock::new()).start().unwrap();
+    let token = tokens.get(&1).await.unwrap();
+    assert!(tokens.replace(&1, &token).await.unwrap().is_same(&token), "it has not settled");
+    settle().await;
+    assert_eq!(tokens.totals().await.unwrap().busy_keys, 1);
+    tokio::time::sleep(secs(12)).await;
+    assert_eq!(tokens.totals().await.unwrap().busy_keys, 0);
+    assert!(tokens.get(&2).await.is_ok(), "its place is free");
 }
 
 #[actix::test]

@@ -138,11 +138,14 @@ impl<K: Key> OneKey<'_, K> {
         if !self.busy.looks.begin(now.boot) {
             return;
         }
-        let clock = common.cells.clock();
-        let cx = FetchContext::new(Reason::Rejected).with_previous(token).with_clock(clock.clone());
+        let limit = common.policy.attempt_limit();
+        let cx = FetchContext::new(Reason::Rejected)
+            .with_previous(token)
+            .with_clock(common.cells.clock().clone())
+            .with_deadline(now.boot.saturating_add(limit));
         let look = common.source.look(&self.entry.key, cx);
         let who = self.shard.who(self.number, self.entry);
-        self.shard.works.push(Work::look(who, now, look));
+        self.shard.works.push(Work::look(who, now, look, limit));
     }
 }
 

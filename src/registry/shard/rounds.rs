@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::{ActorContext, ActorFuture, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, Timeout};
 
 use super::super::common::{Heard, Who};
 use super::super::gate::Ending;
@@ -36,8 +36,8 @@ use crate::token::Token;
 pub(super) enum Work {
     /// A call to the source.
     Call { who: Who, id: u64, call: Call },
-    /// A look for a token that another process has fetched.
-    Look { who: Who, began: Timestamp, look: Contained<Option<Token>> },
+    /// A look for a token that another process has fetched. It has a limit, because its key is busy meanwhile.
+    Look { who: Who, began: Timestamp, look: Pin<Box<Timeout<Contained<Option<Token>>>>> },
 }
 
 /// The result of the work.
@@ -60,8 +60,9 @@ impl Work {
         who: Who,
         began: Timestamp,
         look: Pin<Box<dyn Future<Output = Option<Token>> + Send>>,
+        limit: Duration,
     ) -> Self {
-        Self::Look { who, began, look: Contained::new(look) }
+        Self::Look { who, began, look: Box::pin(tokio::time::timeout(limit, Contained::new(look))) }
     }
 }
 
@@ -76,8 +77,9 @@ impl Future for Work {
             }
             Self::Look { who, began, look } => {
                 let (who, began) = (*who, *began);
-                // A panic of `look` means that no token was found.
-                Pin::new(look).poll(task).map(|found| Done::Look { who, began, found: found.flatten() })
+                // A look that panics, or takes too long, has found no token.
+                let found = |found: Result<Option<_>, _>| found.ok().flatten().flatten();
+                look.as_mut().poll(task).map(|looked| Done::Look { who, began, found: found(looked) })
             }
         }
     }
