@@ -232,6 +232,9 @@ impl<C: Copies> Slot<C> {
     }
 
     fn lay(&self, desk: &mut Desk, report: Report) {
+        if !desk.takes(&report) {
+            return;
+        }
         desk.reports.push(report);
         self.has_reports.store(true, Ordering::Release);
     }

@@ -60,6 +60,12 @@ impl Desk {
         discarded.push_back(token.clone());
     }
 
+    /// Whether the report is news for a machine. After the end nobody takes reports.
+    pub(super) fn takes(&self, report: &Report) -> bool {
+        let is_known = |known: &Report| matches!((known, report), (Report::Discard(known), Report::Discard(token)) if known.is_same(token));
+        !self.closed && !self.reports.iter().any(is_known)
+    }
+
     #[cfg(feature = "registry")]
     pub(super) fn recall(&mut self, token: &Token) {
         self.remember_discarded(token);

@@ -153,6 +153,20 @@ fn a_discarded_token_is_gone_at_once_and_observers_see_it() {
 }
 
 #[test]
+fn a_report_is_laid_once_and_none_is_laid_after_the_end() {
+    let (_, slot) = slot();
+    let discard = |secret: &str| slot.discard(&Token::new(secret), &());
+    ["another", "another", "third", "another"].into_iter().for_each(discard);
+    assert_eq!(slot.take_reports().len(), 2);
+    discard("another");
+    assert_eq!(slot.take_reports().len(), 1, "the actor hears of it again");
+    slot.close(&());
+    discard("fourth");
+    assert!(!slot.has_reports() && slot.take_reports().is_empty());
+    assert!(slot.is_discarded(&Token::new("fourth")), "who waited is not given it");
+}
+
+#[test]
 fn what_readers_have_reported_survives_a_report() {
     let (hand, slot) = slot();
     pass(&hand, 80 * SECOND);
