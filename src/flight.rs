@@ -102,6 +102,10 @@ struct Flight {
     report: ReportShare,
     /// The API's requirement on the token, from a report. It applies from the next attempt on.
     challenge: Option<Challenge>,
+    /// Whether the running call passes the challenge on.
+    is_passed_on: bool,
+    /// The token of a call that did not pass the challenge on. It is used if the next call gets none.
+    spare: Option<Token>,
     withholding: Withholding,
     /// Whether a caller waits for this flight, as the gate was told.
     is_urgent: bool,

@@ -45,6 +45,8 @@ impl<W: Caller> Machine<W> {
             phase: Phase::Pausing { until: now.boot },
             report: ReportShare::None,
             challenge,
+            is_passed_on: false,
+            spare: None,
             withholding: Withholding::NotYet,
             is_urgent: reason != Reason::Ahead,
         });
@@ -53,7 +55,7 @@ impl<W: Caller> Machine<W> {
     }
 
     /// Calls the source, or asks the gate for a call.
-    fn attempt(&mut self, now: Timestamp, out: &mut Out<W>) {
+    pub(super) fn attempt(&mut self, now: Timestamp, out: &mut Out<W>) {
         if !self.is_gated {
             return self.call(now, out);
         }
@@ -85,6 +87,7 @@ impl<W: Caller> Machine<W> {
         let until = own_end.min(flight.deadline);
         flight.phase = Phase::Fetching { id: self.fetches, until, cut: until < own_end };
         let cx = FetchContext::new(flight.reason).with_attempt(flight.attempt).with_deadline(until);
+        flight.is_passed_on = flight.challenge.is_some();
         let cx = match &flight.challenge {
             Some(challenge) => cx.with_challenge(challenge.clone()),
             None => cx,
@@ -119,6 +122,7 @@ impl<W: Caller> Machine<W> {
         }
         match result.and_then(|token| self.accept(token, now)) {
             Ok(token) if self.asks_again(&token, now, out) => self.release(now, out),
+            Ok(token) if self.was_asked_for_less(now) => self.ask_for_more(token, now, out),
             Ok(token) => self.land(token, now, out),
             Err(error) => self.attempt_failed(error, now, out),
         }
@@ -193,7 +197,7 @@ impl<W: Caller> Machine<W> {
     /// First the token is published. Then the flight ends. Then the waiters are told. Therefore a request that
     /// comes during the telling finds the new token. A request that came before is among the waiters. No waiter
     /// that was told finds the old state.
-    fn land(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
+    pub(super) fn land(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
         let margins = self.policy.margins_of(&token, self.dice.f64());
         self.end_withholding(now);
         self.last_flight = Some(now.boot);
@@ -247,8 +251,8 @@ impl<W: Caller> Machine<W> {
         let requested = error.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
         let pause = self.policy.backoff_after(flight.attempt, dice).max(requested);
         let until = now.boot.saturating_add(pause);
-        if error.ends_the_flight() || flight.attempt >= self.policy.max_attempts() || until >= flight.deadline
-        {
+        let is_last = flight.attempt >= self.policy.max_attempts() || flight.spare.is_some();
+        if error.ends_the_flight() || is_last || until >= flight.deadline {
             return self.fail(error, now, out);
         }
         flight.phase = Phase::Pausing { until };
@@ -256,6 +260,9 @@ impl<W: Caller> Machine<W> {
     }
 
     fn fail(&mut self, cause: SourceError, now: Timestamp, out: &mut Out<W>) {
+        if self.land_spare(now, out) {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         let cooldown = self.cooldown_for(&cause);
         self.end_without(cause, cooldown, now, out);

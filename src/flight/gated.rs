@@ -31,7 +31,7 @@ impl<W: Caller> Machine<W> {
     /// The flight ends without this call. A closed gate says how long the auth server is not called. The key itself
     /// has not failed. Therefore its own cooldowns do not grow.
     pub(super) fn refused(&mut self, refusal: Refusal, now: Timestamp, out: &mut Out<W>) {
-        if !self.is_queued() {
+        if !self.is_queued() || self.land_spare(now, out) {
             return;
         }
         match refusal {

@@ -184,6 +184,34 @@ impl<W: Caller> Machine<W> {
         answer
     }
 
+    /// Whether the source is asked once more because an API's requirement came while the source was being called. If
+    /// no attempt or no time is left, or if there is no usable token meanwhile, the source's answer is accepted.
+    pub(super) fn was_asked_for_less(&self, now: Timestamp) -> bool {
+        let has_usable = self.usable(now).is_some();
+        self.flight.as_ref().is_some_and(|flight| {
+            let possible = flight.attempt < self.policy.max_attempts() && now.boot < flight.deadline;
+            flight.challenge.is_some() && !flight.is_passed_on && has_usable && possible
+        })
+    }
+
+    pub(super) fn ask_for_more(&mut self, token: Token, now: Timestamp, out: &mut Out<W>) {
+        self.release(now, out);
+        if let Some(flight) = &mut self.flight {
+            flight.spare = Some(token);
+        }
+        self.attempt(now, out);
+    }
+
+    /// The flight cannot go on, and ends with the token that it has got before. Returns whether there is one.
+    pub(super) fn land_spare(&mut self, now: Timestamp, out: &mut Out<W>) -> bool {
+        let spare = self.flight.as_mut().and_then(|flight| flight.spare.take());
+        let is_good = |token: &Token| !token.remaining_at(now).is_zero() && !self.reports.is_discarded(token);
+        let Some(token) = spare.filter(is_good) else { return false };
+        self.release(now, out);
+        self.land(token, now, out);
+        true
+    }
+
     /// A report about another token says nothing about the token in use. But the reported token can no longer be a
     /// predecessor, nor be used past its end (`stale_if_error`).
     fn remember_late(&mut self, token: &Token) {

@@ -47,6 +47,10 @@ pub(super) struct Flight {
     pub(super) released: bool,
     /// An API has required another kind of token: the next attempt and all later ones pass this on.
     pub(super) demanded: bool,
+    /// The running call passes this on.
+    pub(super) passed_on: bool,
+    /// The token of a call that did not. It is used if the next call gets none.
+    pub(super) spare: Option<Token>,
 }
 
 /// The relation of reports to a flight.
@@ -171,6 +175,14 @@ impl Books {
         self.flight.as_ref().is_some_and(|flight| {
             let possible = flight.attempt < rules.attempts && now.boot < flight.until;
             flight.asks == Asks::Once && self.entry(token).is_some() && possible
+        })
+    }
+
+    /// Whether the source must be asked once more because an API's requirement came during the call.
+    pub(super) fn asks_for_more(&self, now: Timestamp, rules: &Rules) -> bool {
+        self.flight.as_ref().is_some_and(|flight| {
+            let possible = flight.attempt < rules.attempts && now.boot < flight.until;
+            flight.demanded && !flight.passed_on && possible
         })
     }
 

@@ -100,7 +100,7 @@ impl<'a> Writer<'a> {
         self.secret(world.machine.withdrawn.as_ref());
     }
 
-    fn flight(&mut self, world: &World) {
+    fn flight(&mut self, world: &'a World) {
         let machine = &world.machine;
         let Some(flight) = &machine.flight else { return self.push(-1) };
         self.push(flight.attempt);
@@ -118,6 +118,8 @@ impl<'a> Writer<'a> {
             ReportShare::Takes => 2,
         });
         self.push(flight.challenge.is_some());
+        self.push(flight.is_passed_on);
+        self.token(flight.spare.as_ref());
         match flight.withholding {
             Withholding::NotYet => self.push(-1),
             Withholding::Now { until, .. } => self.until(until),
@@ -187,6 +189,8 @@ impl<'a> Writer<'a> {
                 self.push(flight.withheld_until.is_some());
                 self.push(flight.released);
                 self.push(flight.demanded);
+                self.push(flight.passed_on);
+                self.token(flight.spare.as_ref());
             }
         }
     }

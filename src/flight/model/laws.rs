@@ -47,7 +47,7 @@ laws! {
     Reporter "who reported gets the flight's outcome, or at once the same token or a predecessor that helps",
     Honoured "a report that may have a flight has one",
     Budget "flights for reports keep to settle and budget, forced ones to settle",
-    Demanded "what an API asks of the token stands in each attempt from then on",
+    Demanded "what an API asks of the token stands in each attempt from then on, and an attempt follows",
     Previous "each call names the token that it replaces, first a discarded one that the source has given out again",
     LastWord "the source has the last word, and is asked once more at most",
     Offered "what others have fetched is taken where no flight is under way, and only there",

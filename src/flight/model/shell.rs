@@ -85,6 +85,9 @@ impl World {
         if demanded {
             said.sights.push(Sight::Demanded);
         }
+        if let Some(flight) = &mut self.books.flight {
+            flight.passed_on = demanded;
+        }
         self.judge_previous(cx, said);
         match cx.reason {
             Reason::Ahead => said.sights.push(Sight::Ahead),
@@ -133,6 +136,8 @@ impl World {
             withheld_until: None,
             released: false,
             demanded: false,
+            passed_on: false,
+            spare: None,
         });
     }
 

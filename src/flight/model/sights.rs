@@ -16,7 +16,7 @@ macro_rules! sights {
 sights! {
     Landed, Failed, Retried, Aborted, Late, Ahead, Forced, OwnRefresh,
     Served, Refused, Stale, Overloaded, Duplicate, DuplicateWhileTold, Crowd, ToldLater, TakenBack, Retold,
-    LateReport, Joined, Started, OnTheHouse, Demanded, CoolingDown, Settling, OverBudget, ForcedWhileSettling,
+    LateReport, Joined, Started, OnTheHouse, Demanded, AskedForMore, Spare, CoolingDown, Settling, OverBudget, ForcedWhileSettling,
     Withheld, ReleasedByAnswer, ReleasedByTime, NotWithheldAgain,
     SameToken, Predecessor, PredecessorAtOnce, RejectedFromBirth, OutcomeInsteadOfPredecessor,
     AskedAgain, LastWord, OneAttempt, NoAttemptLeft, TakenAsItIs,

@@ -316,6 +316,16 @@ impl World {
                 said.sights.push(Sight::LifeGoesOn);
             }
         }
+        let asks_for_more =
+            may_wait && !asks_again && brought.is_some() && self.books.asks_for_more(self.now, rules);
+        let spare = self.books.flight.as_mut().and_then(|flight| flight.spare.take());
+        if asks_for_more && let Some(flight) = &mut self.books.flight {
+            said.sights.push(Sight::AskedForMore);
+            flight.spare.clone_from(&brought);
+        }
+        if asks_again && let Some(flight) = &mut self.books.flight {
+            flight.spare.clone_from(&spare);
+        }
         if reply == Reply::Discarded {
             said.sights.push(Sight::DiscardedAgain);
             let lasts = result.as_ref().ok().filter(|token| !self.left(token).is_zero()).cloned();
@@ -325,7 +335,13 @@ impl World {
             flight.asks = Asks::Enough;
         }
         said.asks_again = asks_again;
-        let due = brought.filter(|_| !asks_again);
+        // What the source gave before counts if it gives nothing better.
+        let is_spare = spare.is_some() && brought.is_none();
+        let due = brought.or(spare.filter(|spare| self.is_good(spare)));
+        let due = due.filter(|_| !asks_again && !asks_for_more);
+        if is_spare && due.is_some() {
+            said.sights.push(Sight::Spare);
+        }
         let sights = self.on(Event::Fetched { id: call.id, result }, said, rules);
         // The source's token is in use, except if the source is asked once more.
         if let Some(token) = due {
@@ -337,6 +353,9 @@ impl World {
         }
         if asks_again {
             self.law(Law::LastWord, self.books.flight.is_some());
+        }
+        if asks_for_more {
+            self.law(Law::Demanded, self.call.is_some());
         }
         let withheld = self.slot.as_ref().is_some_and(|shown| self.is_withheld(shown));
         self.law(Law::Withheld, !withheld);
@@ -403,6 +422,7 @@ impl World {
             .chain(&books.discarded)
             .chain(&books.old)
             .chain(self.slot.as_ref().map(|shown| &shown.token))
+            .chain(books.flight.as_ref().and_then(|flight| flight.spare.as_ref()))
             .chain(told)
             .collect();
         let is_known = |secret: &str| known.iter().any(|token| token.secret() == secret);

@@ -210,6 +210,72 @@ fn what_an_api_asks_of_the_token_is_asked_in_each_attempt_of_the_flight() {
     assert_eq!(bench.rejected(1, "b", asked()), [""; 0], "late");
 }
 
+/// A flight for other callers is under way, and an API asks for more.
+fn asked_for_more(policy: RefreshPolicy) -> Bench {
+    let asked = Rejection { challenge: Some(Challenge::new("{1}")), ..Rejection::default() };
+    let mut bench = holding(policy);
+    assert_eq!(bench.on(Event::Refresh { waiter: Name(1) }), ["fetch 2 forced"]);
+    assert_eq!(bench.rejected(2, "a", asked), [""; 0], "it joins");
+    bench
+}
+
+#[test]
+fn what_an_api_asks_during_a_call_is_asked_in_another_call() {
+    let mut bench = asked_for_more(plain());
+    assert_eq!(bench.fetched(2, "b"), ["fetch 3 rejected {1}"]);
+    assert_eq!(bench.want(3), ["tell 3 a"], "nobody else waits");
+    assert_eq!(bench.fetched(3, "c"), ["publish c", "tell [1, 2] c"]);
+    let mut bench = asked_for_more(plain());
+    bench.failed(2, SourceError::transient("no"));
+    assert_eq!(bench.pass(SECOND), ["fetch 3 rejected {1}"]);
+    assert_eq!(bench.fetched(3, "b"), ["publish b", "tell [1, 2] b"], "it was asked");
+}
+
+#[test]
+fn the_token_of_the_first_call_is_used_if_the_other_call_gets_none() {
+    let refused = "tell [1, 2] token refresh was refused after 2 attempts: no";
+    for error in [SourceError::transient("no"), SourceError::terminal("no")] {
+        let mut bench = asked_for_more(plain());
+        bench.fetched(2, "b");
+        assert_eq!(bench.failed(3, error), ["publish b", "tell [1, 2] b"]);
+        assert_eq!(bench.machine.counters().failed, 0);
+    }
+    let mut bench = asked_for_more(plain());
+    bench.fetched(2, "b");
+    assert_eq!(bench.pass(10 * SECOND), ["abort", "publish b", "tell [1, 2] b"]);
+    let mut bench = asked_for_more(plain());
+    bench.fetched(2, "b");
+    bench.discard("b");
+    assert_eq!(bench.failed(3, SourceError::terminal("no")), [refused]);
+    let mut bench = asked_for_more(plain());
+    bench.fetched_for(2, "b", SECOND);
+    bench.pass(SECOND);
+    assert_eq!(bench.failed(3, SourceError::terminal("no")), [refused]);
+}
+
+#[test]
+fn without_an_attempt_or_a_usable_token_the_first_token_is_used() {
+    let mut bench = asked_for_more(plain().attempts(1));
+    assert_eq!(bench.fetched(2, "b"), ["publish b", "tell [1, 2] b"]);
+    let mut bench = asked_for_more(plain().flight_timeout(7_200 * SECOND));
+    bench.now.boot += 3_600 * SECOND;
+    assert_eq!(bench.fetched(2, "b"), ["publish b", "tell [1, 2] b"]);
+}
+
+#[cfg(feature = "registry")]
+#[test]
+fn a_gate_that_refuses_the_other_call_leaves_the_token_of_the_first() {
+    let mut bench = holding(plain());
+    bench.machine.is_gated = true;
+    bench.on(Event::Refresh { waiter: Name(1) });
+    assert_eq!(bench.on(Event::Granted), ["fetch 2 forced"]);
+    let asked = Rejection { challenge: Some(Challenge::new("{1}")), ..Rejection::default() };
+    bench.rejected(2, "a", asked);
+    assert_eq!(bench.fetched(2, "b"), ["ask true"]);
+    let refusal = Refusal::TooLong { expected: SECOND };
+    assert_eq!(bench.on(Event::Refused(refusal)), ["publish b", "tell [1, 2] b"]);
+}
+
 #[test]
 fn of_tokens_rejected_from_their_birth_the_oldest_is_known_first() {
     let mut bench = Bench::new(plain());
