@@ -138,6 +138,7 @@
 //! | `tokenflight_cooldown_seconds` | gauge | the length of the last cooldown; 0 after a success |
 //! | `tokenflight_rejections_total` | counter | reports that named the token in use |
 //! | `tokenflight_reports_total` | counter | reports by `kind` (`replace`, `invalidate`, `discard`), whichever token they named |
+//! | `tokenflight_reports_honoured_total` | counter | reports that started or joined a flight, by `lane`: `budget`, or `confirmed` by several APIs |
 //! | `tokenflight_reports_refused_total` | counter | reports that started no flight, by reason: `by` (`settle`, `budget`, `cooldown`) |
 //! | `tokenflight_repeated_secrets_total` | counter | tokens from the source whose secret had been reported before |
 //! | `tokenflight_withheld_milliseconds_total` | counter | how long the token was withheld from callers for a report |
@@ -169,7 +170,7 @@
 //! | `tokenflight_registry_closures_total` | counter | how often an endpoint or a client was closed, `of` (`endpoint`, `client`) |
 //! | `tokenflight_registry_evictions_total` | counter | keys that were evicted, by `reason` (`room`, `idle`) |
 //! | `tokenflight_registry_too_many_keys_total` | counter | requests that found every key busy |
-//! | `tokenflight_registry_requests_total`, `_attempts_total`, `_rejections_total`, `_reports_total`, `_reports_refused_total`, `_repeated_secrets_total`, `_withheld_milliseconds_total`, `_wait_timeouts_total`, `_overloads_total`, `_lost_answers_total` | counter | as for an actor |
+//! | `tokenflight_registry_requests_total`, `_attempts_total`, `_rejections_total`, `_reports_total`, `_reports_honoured_total`, `_reports_refused_total`, `_repeated_secrets_total`, `_withheld_milliseconds_total`, `_wait_timeouts_total`, `_overloads_total`, `_lost_answers_total` | counter | as for an actor |
 //!
 //! A `SharedSource` reports its counters (`SharedStats`) under the label `source` with the name that its builder
 //! was given. Sources of the same name are counted together.

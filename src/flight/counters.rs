@@ -32,6 +32,8 @@ pub struct Counters {
     pub discards: u64,
     /// Reports that started a flight or joined one.
     pub reports_honoured: u64,
+    /// Of these, the reports that needed no budget, because several APIs that had accepted the token reject it now.
+    pub reports_confirmed: u64,
     /// Reports that started no flight because the token had not settled.
     pub refused_by_settle: u64,
     /// Reports that started no flight because the budget for them was spent.
@@ -87,7 +89,7 @@ impl Counters {
 /// For code that keeps or adds the counters of many keys.
 #[cfg(feature = "registry")]
 impl Counters {
-    const TOTALS: usize = 17;
+    const TOTALS: usize = 18;
     pub(crate) const NUMBERS: usize = Self::TOTALS + 2 * Reason::COUNT;
 
     /// All fields that are numbers.
@@ -103,6 +105,7 @@ impl Counters {
             &mut self.invalidates,
             &mut self.discards,
             &mut self.reports_honoured,
+            &mut self.reports_confirmed,
             &mut self.refused_by_settle,
             &mut self.refused_by_budget,
             &mut self.refused_by_cooldown,

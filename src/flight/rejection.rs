@@ -169,7 +169,7 @@ impl<W: Caller> Machine<W> {
             self.reports.budget.spend(now, &self.policy);
             ReportAnswer::Flight
         };
-        self.count_report(answer);
+        self.count_report(answer, rejection.is_confirmed);
         self.reports.remember(&token, is_settling && !rejection.knows_the_token());
         if let Some(held) = &mut self.held {
             held.suspect = true;
@@ -221,9 +221,10 @@ impl<W: Caller> Machine<W> {
         self.reports.remember_predecessor(token);
     }
 
-    fn count_report(&mut self, answer: ReportAnswer) {
+    fn count_report(&mut self, answer: ReportAnswer, is_confirmed: bool) {
         let counters = &mut self.counters;
         counters.rejections += 1;
+        counters.reports_confirmed += u64::from(is_confirmed && answer == ReportAnswer::Flight);
         *match answer {
             ReportAnswer::Flight | ReportAnswer::Discarded => &mut counters.reports_honoured,
             ReportAnswer::Settling => &mut counters.refused_by_settle,

@@ -57,6 +57,8 @@ async fn a_flight_an_outage_and_a_rejection_are_seen() {
     let seen = Seen::by(&snapshotter);
     seen.assert("tokenflight_rejections_total{}", 1);
     seen.assert("tokenflight_reports_total{kind=invalidate}", 1);
+    seen.assert("tokenflight_reports_honoured_total{lane=budget}", 1);
+    seen.assert("tokenflight_reports_honoured_total{lane=confirmed}", 0);
     let withheld = seen.0.get("tokenflight_withheld_milliseconds_total{}");
     assert!(matches!(withheld, Some(DebugValue::Counter(60..=62))), "{withheld:?}");
     seen.assert("tokenflight_suspect{}", 1);

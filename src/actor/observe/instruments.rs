@@ -93,7 +93,7 @@ fn unix(moment: SystemTime) -> f64 {
 /// A figure that only grows: its name, an extra label, and a description.
 pub(crate) type Total = (&'static str, Option<(&'static str, &'static str)>, &'static str);
 
-const TOTALS: [Total; 14] = [
+const TOTALS: [Total; 16] = [
     ("tokenflight_requests_total", None, "Requests and subscriptions that reached the actor."),
     ("tokenflight_attempts_total", None, "Calls to the source."),
     ("tokenflight_rejections_total", None, "Reports that named the token in use."),
@@ -103,6 +103,8 @@ const TOTALS: [Total; 14] = [
     ("tokenflight_reports_total", Some(("kind", "replace")), REPORTS),
     ("tokenflight_reports_total", Some(("kind", "invalidate")), REPORTS),
     ("tokenflight_reports_total", Some(("kind", "discard")), REPORTS),
+    ("tokenflight_reports_honoured_total", Some(("lane", "budget")), HONOURED),
+    ("tokenflight_reports_honoured_total", Some(("lane", "confirmed")), HONOURED),
     ("tokenflight_reports_refused_total", Some(("by", "settle")), REFUSED),
     ("tokenflight_reports_refused_total", Some(("by", "budget")), REFUSED),
     ("tokenflight_reports_refused_total", Some(("by", "cooldown")), REFUSED),
@@ -115,6 +117,8 @@ const TOTALS: [Total; 14] = [
 ];
 
 const REPORTS: &str = "Reports of a rejected token, by kind.";
+const HONOURED: &str =
+    "Reports that started or joined a flight, within the budget or confirmed by several APIs.";
 const REFUSED: &str = "Reports that started no flight, by the reason of the refusal.";
 
 /// The totals of an actor, or of a registry's shards, in the recorder.
@@ -166,6 +170,8 @@ fn totals(counters: &Counters, lost: u64) -> [u64; TOTALS.len()] {
         counters.replaces,
         counters.invalidates,
         counters.discards,
+        counters.reports_honoured.saturating_sub(counters.reports_confirmed),
+        counters.reports_confirmed,
         counters.refused_by_settle,
         counters.refused_by_budget,
         counters.refused_by_cooldown,
@@ -201,4 +207,23 @@ fn describe() {
         Unit::Seconds,
         "When a report may start a flight again, in Unix time, as of the last report."
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_honoured_report_is_counted_in_one_lane() {
+        let mut counters = Counters::default();
+        (counters.reports_honoured, counters.reports_confirmed) = (7, 2);
+        let told = totals(&counters, 0);
+        let lanes: Vec<_> =
+            TOTALS.iter().zip(told).filter(|((name, ..), _)| name.contains("honoured")).collect();
+        let lane = |lane: &str| {
+            let is_it = |total: &&(&Total, u64)| total.0.1 == Some(("lane", lane));
+            lanes.iter().find(is_it).map(|(_, count)| *count)
+        };
+        assert_eq!((lane("budget"), lane("confirmed")), (Some(5), Some(2)));
+    }
 }

@@ -177,6 +177,8 @@ fn a_confirmed_report_needs_no_budget_and_takes_nothing_from_it() {
     assert_eq!(bench.rejected(1, "c", confirmed()), ["fetch 4 rejected"]);
     bench.failed(4, SourceError::terminal("no"));
     assert_eq!(bench.rejected(1, "c", confirmed()), ["tell 1 c"], "a cooldown runs");
+    let counters = bench.machine.counters();
+    assert_eq!((counters.reports_honoured, counters.reports_confirmed), (3, 2));
 }
 
 #[test]
