@@ -14,6 +14,7 @@ mod chain;
 mod response;
 mod source;
 
+pub(crate) use chain::printable_name;
 use source::Failure;
 #[cfg(feature = "http")]
 pub(crate) use source::Reach;

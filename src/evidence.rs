@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::duration::millis;
+use crate::error::printable_name;
 use crate::policy::Settle;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::token::Token;
@@ -36,6 +37,8 @@ pub(crate) struct Evidence {
     /// The actor's name, for metrics.
     #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     pub(crate) name: Arc<str>,
+    /// The same for the log, on one line.
+    pub(crate) shown: Arc<str>,
     pub(crate) settle: Settle,
     clock: Arc<dyn Clock>,
     moment: AtomicU64,
@@ -73,6 +76,7 @@ struct Case {
 impl Evidence {
     pub(crate) fn new(name: Arc<str>, settle: Settle, clock: Arc<dyn Clock>) -> Self {
         Self {
+            shown: printable_name(&name),
             name,
             settle,
             clock,
@@ -203,6 +207,14 @@ mod tests {
         fn now(&self) -> u64 {
             self.evidence.moment()
         }
+    }
+
+    #[test]
+    fn a_name_begins_no_line_of_its_own() {
+        let name: Arc<str> = "a\nWARN forged".into();
+        let settle = RefreshPolicy::default().settle_rule();
+        let evidence = Evidence::new(Arc::clone(&name), settle, Arc::new(ManualClock::new()));
+        assert_eq!((&*evidence.name, &*evidence.shown), (&*name, r"a\nWARN forged"));
     }
 
     #[test]

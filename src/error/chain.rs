@@ -1,6 +1,7 @@
 //! An error with its causes: as one line of text, and searched by type.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::{io, iter};
 
 use super::{SourceError, TokenError};
@@ -54,6 +55,12 @@ fn says(text: &str, part: &str) -> bool {
         };
         !splits(before) && !splits(after)
     })
+}
+
+/// A name on one line of a log, whatever characters it has.
+pub(crate) fn printable_name(name: &Arc<str>) -> Arc<str> {
+    let shown = printable(name);
+    if *shown == **name { Arc::clone(name) } else { shown.into() }
 }
 
 /// Escapes line breaks, other control characters, and marks that change the direction of text.
@@ -122,6 +129,13 @@ mod tests {
         let error = chain(&["a\r\nb\t\u{1b}[31m", "c\u{2028}d\u{85}\u{202e}e", "schön \"und\" c:\\temp"]);
         let line = r#"a\r\nb\t\u{1b}[31m: c\u{2028}d\u{85}\u{202e}e: schön "und" c:\temp"#;
         assert_eq!(one_line(&error), line);
+    }
+
+    #[test]
+    fn a_name_stays_on_its_line() {
+        let shown = |name: &str| printable_name(&name.into());
+        assert_eq!(&*shown("orders é"), "orders é");
+        assert_eq!(&*shown("a\nWARN b\u{2028}c\u{202e}d\u{1b}[2K"), r"a\nWARN b\u{2028}c\u{202e}d\u{1b}[2K");
     }
 
     #[test]

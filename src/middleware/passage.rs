@@ -166,7 +166,7 @@ impl<T: Target + Clone> Passage<T> {
             Err(error) => {
                 log::debug!(
                     "{}: the 401 of {} is passed on: {error}",
-                    self.evidence().name,
+                    self.evidence().shown,
                     self.origin.name
                 );
                 return Next::Pass;
@@ -219,16 +219,17 @@ impl<T: Target + Clone> Passage<T> {
     }
 
     fn again(&self, why: &'static str) -> Next {
-        log::debug!("{}: a request to {} is sent again: {why}", self.evidence().name, self.origin.name);
+        log::debug!("{}: a request to {} is sent again: {why}", self.evidence().shown, self.origin.name);
         meters::replayed(&self.evidence().name, &self.origin.name, why);
         Next::Again
     }
 
     fn note_report(&self, why: Why, confirmed: bool) {
         let confirmed = if confirmed { ", confirmed by other requests" } else { "" };
-        let (name, origin) = (&self.evidence().name, &self.origin.name);
-        log::debug!("{name}: {origin} rejected the token: {}{confirmed}", why.as_str());
-        meters::reported(name, origin, why.as_str());
+        let (evidence, origin) = (self.evidence(), &self.origin.name);
+        let shown = &evidence.shown;
+        log::debug!("{shown}: {origin} rejected the token: {}{confirmed}", why.as_str());
+        meters::reported(&evidence.name, origin, why.as_str());
     }
 
     fn evidence(&self) -> &Evidence {

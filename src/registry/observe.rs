@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::gate::{Ending, GateStatus};
 #[cfg(feature = "metrics")]
 use super::status::RegistryStatus;
+use crate::error::printable_name;
 use crate::flight::Note;
 use crate::panics::contain;
 
@@ -21,6 +22,7 @@ use journal::{Journal, Line};
 pub(super) type Label<K> = Arc<dyn Fn(&K) -> Option<String> + Send + Sync>;
 
 pub(super) struct Meters<K> {
+    /// The registry's name, on one line.
     name: Arc<str>,
     label: Option<Label<K>>,
     journal: Journal,
@@ -35,7 +37,7 @@ impl<K> Meters<K> {
             instruments: instruments::Instruments::new(&name),
             journal: Journal::default(),
             label,
-            name,
+            name: printable_name(&name),
         }
     }
 

@@ -4,10 +4,11 @@
 //! with its length when it ends. Rejections beyond the budget of reports are logged in the same way. All other
 //! lines are `debug`. Times are in milliseconds.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::duration::millis;
-use crate::error::TokenError;
+use crate::error::{TokenError, printable_name};
 use crate::flight::{Note, Repeat, ReportAnswer, ReportKind};
 
 /// The target for log filters. All lines have the same target, whatever file they come from.
@@ -20,7 +21,7 @@ const REMINDER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Journal {
     /// On one line, whatever name the user gave.
-    name: String,
+    name: Arc<str>,
     outage: Option<Trouble>,
     rejections: Option<Trouble>,
     /// The source has given out a rejected token again, and no other token since.
@@ -58,13 +59,13 @@ impl Trouble {
 }
 
 impl Journal {
-    pub(super) fn new(name: &str) -> Self {
-        Self { name: printable(name), outage: None, rejections: None, repeats: false }
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self { name: printable_name(name), outage: None, rejections: None, repeats: false }
     }
 
     /// `in_rounds`: the callers on handles, which the machine does not count.
     pub(super) fn note(&mut self, note: &Note, in_rounds: usize, now: Duration) {
-        let name = self.name.as_str();
+        let name = &*self.name;
         match note {
             Note::Started { reason } => {
                 log::debug!(target: TARGET, token = name, reason = reason.as_str();
@@ -118,13 +119,13 @@ impl Journal {
 
     /// Called at a shutdown.
     pub(super) fn source_does_not_end(&self, limit: Duration) {
-        let name = self.name.as_str();
+        let name = &*self.name;
         log::warn!(target: TARGET, token = name;
             "token {name}: its source has not finished within {limit:?}; its work is aborted");
     }
 
     fn failed(&mut self, error: &TokenError, cooldown: Duration, now: Duration) {
-        let (name, is_refusal) = (self.name.as_str(), error.is_rejected());
+        let (name, is_refusal) = (&*self.name, error.is_rejected());
         let level = if is_refusal { log::Level::Error } else { log::Level::Warn };
         let Some(outage) = &mut self.outage else {
             log::log!(target: TARGET, level, token = name, cooldown_ms = millis(cooldown);
@@ -142,7 +143,7 @@ impl Journal {
     }
 
     fn landed(&mut self, failed: u32, repeat: Repeat, now: Duration) {
-        let name = self.name.as_str();
+        let name = &*self.name;
         if let Some(outage) = self.outage.take() {
             let length = whole_seconds(now.saturating_sub(outage.since));
             log::warn!(target: TARGET, token = name, failed_flights = failed, outage_ms = millis(length);
@@ -165,7 +166,7 @@ impl Journal {
     }
 
     fn over_budget(&mut self, next_in: Duration, now: Duration) {
-        let name = self.name.as_str();
+        let name = &*self.name;
         let Some(trouble) = &mut self.rejections else {
             self.rejections = Some(Trouble::new(now));
             log::warn!(target: TARGET, token = name, next_report_ms = millis(next_in);
@@ -201,27 +202,6 @@ impl ReportAnswer {
     }
 }
 
-/// Without characters that begin a new line, or move the cursor.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            let plain = (!c.is_control()).then_some(c);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
-}
-
 fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_a_line_break_stays_on_its_line() {
-        assert_eq!(printable("a\nWARN b\u{1b}[2K é"), "a\\nWARN b\\u{1b}[2K é");
-    }
 }

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use super::NeedsLogin;
-use crate::error::SourceError;
+use crate::error::{SourceError, printable_name};
 use crate::panics::contain;
 
 /// A function of the user's own.
 pub(super) type OnNeedsLogin = Arc<dyn Fn(&NeedsLogin) + Send + Sync>;
 
-/// The client's id.
 pub(super) struct Observer {
+    /// The client's id.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     client: Arc<str>,
+    /// The same for the log, on one line.
+    shown: Arc<str>,
     callback: Option<OnNeedsLogin>,
     /// The last report. The same report is not repeated.
     told: Option<(Option<u64>, String)>,
@@ -20,7 +23,8 @@ pub(super) struct Observer {
 
 impl Observer {
     pub(super) fn new(client: &str, callback: Option<OnNeedsLogin>) -> Self {
-        Self { client: client.into(), callback, told: None }
+        let client = Arc::from(client);
+        Self { shown: printable_name(&client), client, callback, told: None }
     }
 
     /// A user must log in.
@@ -31,7 +35,7 @@ impl Observer {
             return;
         }
         self.told = Some(what);
-        log::error!(target: "tokenflight", "client {}: {needs}", self.client);
+        log::error!(target: "tokenflight", "client {}: {needs}", self.shown);
         if let Some(callback) = &self.callback {
             // A panic is the callback's own, and its message went to the panic hook.
             let _ = contain(|| callback(needs));
@@ -47,18 +51,18 @@ impl Observer {
 
     /// The vault could not be written: the newest refresh token is only in memory.
     pub(super) fn not_saved(&self, failure: &str) {
-        log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is only in memory: {failure}", self.client);
+        log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is only in memory: {failure}", self.shown);
         self.unsaved(true);
     }
 
     /// A reminder that it is still unsaved.
     pub(super) fn still_unsaved(&self, error: &SourceError) {
-        log::warn!(target: "tokenflight", "client {}: the new refresh token is still only in memory: {error}", self.client);
+        log::warn!(target: "tokenflight", "client {}: the new refresh token is still only in memory: {error}", self.shown);
     }
 
     /// The refresh token is saved.
     pub(super) fn saved(&self) {
-        log::warn!(target: "tokenflight", "client {}: the new refresh token is in the vault now", self.client);
+        log::warn!(target: "tokenflight", "client {}: the new refresh token is in the vault now", self.shown);
         self.unsaved(false);
     }
 
@@ -117,6 +121,12 @@ mod tests {
 
     fn needs(reason: &str) -> NeedsLogin {
         NeedsLogin { generation: Some(1), reason: reason.into(), at: None }
+    }
+
+    #[test]
+    fn a_client_s_id_begins_no_line_of_its_own() {
+        let observer = Observer::new("orders\nWARN forged", None);
+        assert_eq!((&*observer.client, &*observer.shown), ("orders\nWARN forged", r"orders\nWARN forged"));
     }
 
     #[test]
