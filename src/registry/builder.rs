@@ -337,7 +337,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
         }
         let (doors, ears): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let common = Arc::new(Common {
-            meters: Meters::new(Arc::clone(&self.name), self.label),
+            meters: Meters::new(&self.name, self.label),
             name: self.name,
             source: self.source,
             has_finished: crate::sync::AtomicBool::new(false),

@@ -3,6 +3,7 @@
 #[cfg(feature = "metrics")]
 mod instruments;
 mod journal;
+mod of_keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +32,13 @@ pub(super) struct Meters<K> {
 }
 
 impl<K> Meters<K> {
-    pub(super) fn new(name: Arc<str>, label: Option<Label<K>>) -> Self {
+    pub(super) fn new(name: &Arc<str>, label: Option<Label<K>>) -> Self {
         Self {
             #[cfg(feature = "metrics")]
-            instruments: instruments::Instruments::new(&name),
+            instruments: instruments::Instruments::new(name),
             journal: Journal::default(),
             label,
-            name: printable_name(&name),
+            name: printable_name(name),
         }
     }
 
@@ -49,13 +50,19 @@ impl<K> Meters<K> {
 
     /// Writes the lines. `keys` and `waiters`: how many wait.
     pub(super) fn write(&self, lines: Lines, keys: usize, waiters: usize) {
-        for line in lines.into_iter().flatten() {
+        for line in lines {
             contain(|| line.write(&self.name, keys, waiters));
         }
     }
 
+    /// The lines that are due after a round of a shard.
+    pub(super) fn due(&self, now: Duration) -> Lines {
+        self.journal.due(now)
+    }
+
     /// An event in the life of a key's flight.
-    pub(super) fn note(&self, key: &K, note: &Note) {
+    pub(super) fn note(&self, key: &K, hash: u64, note: &Note, now: Duration) {
+        self.write(self.journal.note(hash, note, now), 0, 0);
         let is_end = matches!(note, Note::Landed { .. } | Note::Failed { .. });
         if !log::log_enabled!(target: journal::TARGET, log::Level::Debug) && !is_end {
             return;
@@ -97,8 +104,7 @@ impl<K> Meters<K> {
     }
 }
 
-/// One line for the endpoint, and one for clients.
-pub(super) type Lines = [Option<Line>; 2];
+pub(super) type Lines = Vec<Line>;
 
 #[cfg(feature = "metrics")]
 fn outcome(ending: &Ending) -> &'static str {

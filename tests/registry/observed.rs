@@ -128,14 +128,14 @@ async fn outage(server: &Server, tokens: &TokenRegistry<String>) {
 }
 
 #[actix::test]
-async fn an_outage_is_one_warning_when_it_begins_and_one_line_when_it_is_over() {
+async fn an_outage_is_one_warning_when_it_begins_one_a_minute_and_one_when_it_is_over() {
     listen();
     let server = Server::default();
     let tokens = registry(&server, |builder| builder);
     outage(&server, &tokens).await;
     let all = lines();
     let loud = at_info_or_above(&all);
-    assert_eq!(loud.len(), 2, "{loud:#?}");
+    assert_eq!(loud.len(), 3, "{loud:#?}");
     let (level, begin) = loud[0];
     assert_eq!(level, Level::Warn);
     for part in [
@@ -145,8 +145,11 @@ async fn an_outage_is_one_warning_when_it_begins_and_one_line_when_it_is_over() 
     ] {
         assert!(begin.contains(part), "{part:?} in {begin:?}");
     }
-    let (level, end) = loud[1];
-    assert_eq!(level, Level::Info);
+    let (level, reminder) = loud[1];
+    assert_eq!(level, Level::Warn);
+    assert!(reminder.contains("the outage of the auth server goes on for 6"), "{reminder:?}");
+    let (level, end) = loud[2];
+    assert_eq!(level, Level::Warn);
     assert!(end.contains("the outage of the auth server is over after 7"), "{end:?}");
     assert!(loud.iter().all(|(_, line)| !line.contains("tenant")), "no key is named: {loud:#?}");
     assert!(all.iter().all(|(_, line)| !line.contains("secret-of")), "no secret is named at any level");
@@ -163,7 +166,7 @@ async fn keys_are_named_where_the_user_says_so_and_at_debug_alone() {
     let all = lines();
     assert_eq!(at_info_or_above(&all), []);
     let named = |name: &str| all.iter().filter(|(_, line)| line.contains(name)).count();
-    assert_eq!([named("key \"customer-0\""), named("key \"customer-2\"")], [1, 1], "{all:#?}");
+    assert_eq!([named("key \"customer-0\""), named("key \"customer-2\"")], [2, 2], "{all:#?}");
     assert_eq!([named("customer-1"), named("a key refreshed"), named("tenant")], [0, 1, 0], "{all:#?}");
 }
 
@@ -174,6 +177,90 @@ async fn a_label_that_panics_costs_the_name_alone() {
     let tokens = registry(&server, |builder| builder.key_label(|_| panic!("the test says so")));
     assert_eq!(all_ask(&tokens, 2).await, 2);
     assert_eq!(lines().iter().filter(|(_, line)| line.contains("a key refreshed")).count(), 2);
+}
+
+/// The levels and the lines at WARN and above.
+fn at_warn_or_above(lines: &[(Level, String)]) -> Vec<(Level, &str)> {
+    at_info_or_above(lines).into_iter().filter(|(level, _)| *level <= Level::Warn).collect()
+}
+
+#[track_caller]
+fn assert_lines(loud: &[(Level, &str)], expected: &[(Level, &str)]) {
+    assert_eq!(loud.len(), expected.len(), "{loud:#?}");
+    for ((level, line), (expected, part)) in loud.iter().zip(expected) {
+        assert!(level == expected && line.contains(part), "{part:?} in {loud:#?}");
+    }
+    assert!(loud.iter().all(|(_, line)| !line.contains("tenant")), "no key is named: {loud:#?}");
+}
+
+#[actix::test]
+async fn an_outage_with_one_key_in_use_is_told_too() {
+    listen();
+    let server = Server::default();
+    let tokens = registry(&server, |builder| builder);
+    server.0.is_down.store(true, Ordering::Relaxed);
+    for _ in 0..65 {
+        assert_eq!(all_ask(&tokens, 1).await, 0);
+        tokio::time::sleep(secs(1)).await;
+    }
+    server.0.is_down.store(false, Ordering::Relaxed);
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!(all_ask(&tokens, 1).await, 1);
+    let all = lines();
+    let fails = "refreshes fail for 1 keys, the last one: unavailable";
+    let over = "no refresh of a key fails any more, after 7";
+    assert_lines(&at_warn_or_above(&all), &[(Level::Warn, fails), (Level::Warn, fails), (Level::Warn, over)]);
+}
+
+#[actix::test]
+async fn refusals_of_any_source_are_errors_with_the_number_of_keys() {
+    listen();
+    tokio::time::pause();
+    let source = |tenant: String, _: FetchContext| async move {
+        match tenant.as_str() {
+            "tenant-0" => Ok(Token::new("s3cret")),
+            _ => Err(SourceError::terminal(format!("{tenant} may not"))),
+        }
+    };
+    let policy = plain().attempts(1).cooldown(secs(1));
+    let builder = TokenRegistry::builder(source).policy(policy).clock(ManualClock::new()).seed(7);
+    let tokens = builder.name("acme").start().unwrap();
+    for _ in 0..30 {
+        assert_eq!(all_ask(&tokens, 100).await, 1);
+        tokio::time::sleep(secs(1)).await;
+    }
+    let all = lines();
+    assert_lines(
+        &at_warn_or_above(&all),
+        &[(Level::Error, "refreshes fail for 99 keys, the last one: rejected")],
+    );
+}
+
+#[actix::test]
+async fn reports_beyond_the_budget_and_repeated_secrets_are_counted_once_a_minute() {
+    listen();
+    tokio::time::pause();
+    let source = |_: String, _: FetchContext| async { Ok(Token::new("the-same-for-all")) };
+    let policy = plain().attempts(1).reports(1);
+    let builder = TokenRegistry::builder(source).policy(policy).clock(ManualClock::new()).seed(7);
+    let tokens = builder.name("acme").start().unwrap();
+    for tenant in ["tenant-1", "tenant-2", "tenant-3"] {
+        let token = tokens.get(&tenant.to_owned()).await.unwrap();
+        for _ in 0..3 {
+            assert!(tokens.replace(&tenant.to_owned(), &token).await.unwrap().is_same(&token));
+        }
+    }
+    settle().await;
+    tokio::time::sleep(secs(180)).await;
+    let all = lines();
+    let loud = at_warn_or_above(&all);
+    let count = |part: &str| loud.iter().filter(|(_, line)| line.contains(part)).count();
+    assert_eq!(count("the source gave the same tokens again"), 2, "at once, and after a minute: {loud:#?}");
+    assert_eq!(count("more often than the budget of reports allows (5 times)"), 1, "{loud:#?}");
+    assert_eq!(count("no more reports beyond the budget, after"), 1, "{loud:#?}");
+    assert!(loud.iter().all(|(_, line)| !line.contains("tenant")), "no key is named: {loud:#?}");
+    assert!(all.iter().any(|(level, line)| *level == Level::Debug
+        && line.contains("reported as rejected (replace): the budget is spent")));
 }
 
 #[cfg(feature = "oauth2")]
@@ -192,11 +279,16 @@ async fn a_client_that_is_refused_is_one_error_for_all_its_keys() {
     assert_eq!(all_ask(&tokens, 100).await, 100);
     let all = lines();
     let loud = at_info_or_above(&all);
-    assert_eq!(loud.iter().map(|line| line.0).collect::<Vec<_>>(), [Level::Error, Level::Info], "{loud:#?}");
-    assert!(
-        loud[0].1.contains("invalid_client") && loud[1].1.contains("all clients are accepted"),
+    assert_eq!(
+        loud.iter().map(|line| line.0).collect::<Vec<_>>(),
+        [Level::Error, Level::Error, Level::Warn],
         "{loud:#?}"
     );
+    assert!(
+        loud[0].1.contains("invalid_client") && loud[2].1.contains("all clients are accepted"),
+        "{loud:#?}"
+    );
+    assert!(loud[1].1.contains("still refuses a client"), "{loud:#?}");
     assert!(loud.iter().all(|(_, line)| !line.contains("tenant")));
 }
 

@@ -181,7 +181,7 @@ impl Journal {
 }
 
 impl ReportKind {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Replace => "replace",
             Self::Invalidate => "invalidate",
@@ -191,7 +191,7 @@ impl ReportKind {
 }
 
 impl ReportAnswer {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Flight => "the source is asked",
             Self::Settling => "too young to be replaced",

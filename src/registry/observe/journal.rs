@@ -1,35 +1,42 @@
 //! A registry's log. No line at INFO or above names a key, or quotes an error that may contain a key.
 //!
-//! An outage of the auth server is one WARN when it begins and one INFO when it is over, for any number of keys. An
-//! auth server that answers only now and then does not fill the log: within a minute there is one WARN, and the
-//! next one says how many outages were left out. Refused clients are logged in the same way, with an ERROR. All
-//! other lines are `debug`.
+//! An outage of the auth server is one WARN when it begins, a reminder each minute, and one WARN when it is over, for
+//! any number of keys. An auth server that answers only now and then does not fill the log: within a minute there is
+//! one WARN, and the next one says how many outages were left out. Refused clients are logged in the same way, with
+//! an ERROR. The failures and reports of single keys are counted, with one line a minute ([`OfKeys`]). All other
+//! lines are `debug`.
 
 use std::time::Duration;
 
 use super::super::gate::GateStatus;
 use super::Lines;
+use super::of_keys::{OfKeys, Shut};
 use crate::duration::millis;
 use crate::error::{SourceError, TokenError};
-use crate::flight::Note;
+use crate::flight::{Note, Repeat};
 #[cfg(feature = "oauth2")]
 use crate::oauth::OAuthError;
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// The target for log filters. All lines have the same target, whatever file they come from.
 pub(super) const TARGET: &str = "tokenflight";
 
 /// The time between two lines about the same trouble.
-const REMINDER: Duration = Duration::from_secs(60);
+pub(super) const REMINDER: Duration = Duration::from_secs(60);
 
 /// Remembers which troubles are not over.
 #[derive(Debug, Default)]
-pub(super) struct Journal(Mutex<Troubles>);
+pub(super) struct Journal {
+    troubles: Mutex<Troubles>,
+    /// Whether there is a trouble. Without one, no shard needs the lock.
+    has_trouble: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Troubles {
     endpoint: Trouble,
     clients: Trouble,
+    of_keys: OfKeys,
 }
 
 /// One kind of trouble, by the boot clock.
@@ -51,8 +58,15 @@ struct Trouble {
 pub(in crate::registry) enum Line {
     Closed { error: SourceError, pause: Duration, is_told: bool, untold: u32 },
     Open { lasted: Duration, is_told: bool },
+    StillClosed { lasted: Duration },
     ClientsClosed { is_told: bool, untold: u32 },
     ClientsOpen { lasted: Duration, is_told: bool },
+    ClientsStillClosed { lasted: Duration },
+    KeysFail { keys: usize, kind: String, is_refusal: bool },
+    KeysServed { lasted: Duration },
+    OverBudget { times: u32 },
+    WithinBudget { lasted: Duration, times: u32 },
+    Repeats { times: u32 },
 }
 
 impl Trouble {
@@ -68,6 +82,14 @@ impl Trouble {
         (true, std::mem::take(&mut self.untold))
     }
 
+    /// The duration so far, if a reminder is due.
+    fn remind(&mut self, now: Duration) -> Option<Duration> {
+        let since = self.since?;
+        self.told.take_if(|told| now.saturating_sub(*told) >= REMINDER)?;
+        (self.told, self.is_told) = (Some(now), true);
+        Some(now.saturating_sub(since))
+    }
+
     /// The duration of the trouble.
     fn end(&mut self, now: Duration) -> Option<Duration> {
         let lasted = now.saturating_sub(self.since.take()?);
@@ -78,10 +100,12 @@ impl Trouble {
 
 impl Journal {
     pub(super) fn moved(&self, status: &GateStatus, now: Duration) -> Lines {
-        let Troubles { endpoint, clients } = &mut *lock(&self.0);
+        let Troubles { endpoint, clients, of_keys } = &mut *lock(&self.troubles);
+        self.has_trouble.store(true, Ordering::Relaxed);
         let of_endpoint = match (&status.closed, endpoint.since) {
             (Some((error, until)), None) => {
                 let (is_told, untold) = endpoint.begin(now);
+                of_keys.gate_shut();
                 Some(Line::Closed { error: error.clone(), pause: until.saturating_sub(now), is_told, untold })
             }
             (None, Some(_)) => {
@@ -92,6 +116,7 @@ impl Journal {
         let of_clients = match (status.clients_shut, clients.since) {
             (1.., None) => {
                 let (is_told, untold) = clients.begin(now);
+                of_keys.gate_shut();
                 Some(Line::ClientsClosed { is_told, untold })
             }
             (0, Some(_)) => {
@@ -99,13 +124,41 @@ impl Journal {
             }
             _ => None,
         };
-        [of_endpoint, of_clients]
+        of_endpoint.into_iter().chain(of_clients).collect()
+    }
+
+    /// An event of a key's flight. The key is named by its hash.
+    pub(super) fn note(&self, key: u64, note: &Note, now: Duration) -> Lines {
+        // A success without a trouble needs no lock.
+        let is_success = matches!(note, Note::Landed { repeat: Repeat::No, .. } | Note::Received { .. });
+        if is_success && !self.has_trouble.load(Ordering::Relaxed) {
+            return Lines::new();
+        }
+        let Troubles { endpoint, clients, of_keys } = &mut *lock(&self.troubles);
+        self.has_trouble.store(true, Ordering::Relaxed);
+        let shut = Shut { endpoint: endpoint.since.is_some(), clients: clients.since.is_some() };
+        of_keys.note(key, note, shut, now).into_iter().collect()
+    }
+
+    /// The lines that are due after a round of a shard.
+    pub(super) fn due(&self, now: Duration) -> Lines {
+        if !self.has_trouble.load(Ordering::Relaxed) {
+            return Lines::new();
+        }
+        let Troubles { endpoint, clients, of_keys } = &mut *lock(&self.troubles);
+        let of_endpoint = endpoint.remind(now).map(|lasted| Line::StillClosed { lasted });
+        let of_clients = clients.remind(now).map(|lasted| Line::ClientsStillClosed { lasted });
+        let lines = of_endpoint.into_iter().chain(of_clients).chain(of_keys.due(now)).collect();
+        if endpoint.since.is_none() && clients.since.is_none() && of_keys.is_quiet() {
+            self.has_trouble.store(false, Ordering::Relaxed);
+        }
+        lines
     }
 
     /// The total time without calls to the auth server.
     #[cfg(feature = "metrics")]
     pub(super) fn closed_for(&self, now: Duration) -> Duration {
-        let endpoint = &lock(&self.0).endpoint;
+        let endpoint = &lock(&self.troubles).endpoint;
         let running = endpoint.since.map(|since| now.saturating_sub(since));
         endpoint.lasted.saturating_add(running.unwrap_or_default())
     }
@@ -124,7 +177,7 @@ impl Line {
                 log::debug!(target: TARGET, registry = name; "registry {name:?}: the outage began with: {error}");
             }
             Self::Open { lasted, is_told } => {
-                log::log!(target: TARGET, level(is_told, log::Level::Info), registry = name,
+                log::log!(target: TARGET, level(is_told, log::Level::Warn), registry = name,
                     outage_ms = millis(lasted), waiting_keys = keys;
                     "registry {name:?}: the outage of the auth server is over after {lasted:.1?}; {keys} keys wait");
             }
@@ -134,10 +187,53 @@ impl Line {
                     Untold(untold));
             }
             Self::ClientsOpen { lasted, is_told } => {
-                log::log!(target: TARGET, level(is_told, log::Level::Info), registry = name,
+                log::log!(target: TARGET, level(is_told, log::Level::Warn), registry = name,
                     outage_ms = millis(lasted);
                     "registry {name:?}: all clients are accepted again, after {lasted:.1?}");
             }
+            Self::StillClosed { lasted } => {
+                log::warn!(target: TARGET, registry = name, outage_ms = millis(lasted), waiting_keys = keys,
+                    waiters = waiters;
+                    "registry {name:?}: the outage of the auth server goes on for {lasted:.1?}: {keys} keys wait, {waiters} callers");
+            }
+            Self::ClientsStillClosed { lasted } => {
+                log::error!(target: TARGET, registry = name, outage_ms = millis(lasted);
+                    "registry {name:?}: the auth server still refuses a client (invalid_client), for {lasted:.1?}");
+            }
+            other => other.write_of_keys(name),
+        }
+    }
+
+    fn write_of_keys(self, name: &str) {
+        match self {
+            Self::KeysFail { keys, kind, is_refusal } => {
+                let level = if is_refusal { log::Level::Error } else { log::Level::Warn };
+                log::log!(target: TARGET, level, registry = name, failing_keys = keys;
+                    "registry {name:?}: refreshes fail for {keys} keys, the last one: {kind}");
+            }
+            Self::KeysServed { lasted } => {
+                log::warn!(target: TARGET, registry = name, outage_ms = millis(lasted);
+                    "registry {name:?}: no refresh of a key fails any more, after {lasted:.1?}");
+            }
+            Self::OverBudget { times } => {
+                log::warn!(target: TARGET, registry = name, reports = times;
+                    "registry {name:?}: APIs reject tokens of keys more often than the budget of reports allows ({times} times); the tokens stay in use");
+            }
+            Self::WithinBudget { lasted, times } => {
+                log::warn!(target: TARGET, registry = name, reports = times;
+                    "registry {name:?}: no more reports beyond the budget, after {lasted:.1?} ({times} reports)");
+            }
+            Self::Repeats { times } => {
+                log::warn!(target: TARGET, registry = name, tokens = times;
+                    "registry {name:?}: APIs rejected tokens of keys, and the source gave the same tokens again: {times} stay in use");
+            }
+            // Of the gate.
+            Self::Closed { .. }
+            | Self::Open { .. }
+            | Self::StillClosed { .. }
+            | Self::ClientsClosed { .. }
+            | Self::ClientsOpen { .. }
+            | Self::ClientsStillClosed { .. } => {}
         }
     }
 }
@@ -168,6 +264,15 @@ pub(super) fn source_does_not_end(name: &str, limit: Duration) {
         "registry {name:?}: its source has not finished within {limit:?}; its work is aborted");
 }
 
+/// The same of a flight's error.
+pub(super) fn kind_of(error: &TokenError) -> String {
+    #[cfg(feature = "oauth2")]
+    if let Some(said) = error.cause::<OAuthError>() {
+        return format!("{} (HTTP {})", error.kind(), said.status.as_u16());
+    }
+    error.kind().to_owned()
+}
+
 /// One key's flight, at `debug`.
 pub(super) fn note(name: &str, label: Option<&str>, note: &Note) {
     let key = Named(label);
@@ -192,7 +297,18 @@ pub(super) fn note(name: &str, label: Option<&str>, note: &Note) {
             log::debug!(target: TARGET, registry = name;
                 "registry {name:?}: {key} received a token that another process has fetched, lasts {lifetime:?}");
         }
-        Note::Started { .. } | Note::AskingAgain { .. } | Note::Reported { .. } => {}
+        Note::Started { reason } => {
+            log::debug!(target: TARGET, registry = name, reason = reason.as_str();
+                "registry {name:?}: {key}, refresh started ({})", reason.as_str());
+        }
+        Note::AskingAgain { pause } => {
+            log::debug!(target: TARGET, registry = name, pause_ms = millis(*pause);
+                "registry {name:?}: {key}, the source gave out a token that was reported; asking once more in {pause:?}");
+        }
+        Note::Reported { kind, answer, .. } => {
+            log::debug!(target: TARGET, registry = name, report = kind.as_str(), answer = answer.as_str();
+                "registry {name:?}: {key} reported as rejected ({}): {}", kind.as_str(), answer.as_str());
+        }
     }
 }
 

@@ -231,9 +231,13 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// Reports the present state to a metrics recorder.
-    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
+    /// Writes the lines that are due, and reports the present state to a metrics recorder.
     pub(super) fn observe(&mut self) {
+        let lines = self.common.meters.due(self.now().boot);
+        if !lines.is_empty() {
+            let keys = self.common.busy.load(Ordering::Relaxed);
+            self.common.meters.write(lines, keys, self.common.seats.taken());
+        }
         #[cfg(feature = "metrics")]
         {
             let now = self.now().boot;

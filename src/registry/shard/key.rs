@@ -115,7 +115,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
         if let Note::Landed { took, .. } | Note::Failed { took, .. } = note {
             self.busy.took = Some(*took);
         }
-        self.shard.common.meters.note(&self.entry.key, note);
+        self.shard.common.meters.note(&self.entry.key, self.entry.hash, note, now.boot);
         if note.is_refused_report() {
             self.look(now);
         }
