@@ -82,7 +82,7 @@ pub use shard::Key;
 pub use status::RegistryStatus;
 
 use arrivals::Place;
-use common::Common;
+use common::{Common, Searching, Seat};
 use get::Asking;
 use message::{Caller, Subscriber, ToShard};
 use shard::Door;
@@ -162,7 +162,10 @@ impl<K: Key> TokenRegistry<K> {
     /// [`rejected`](Self::rejected), without waiting for the outcome.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, key: &K, token: &Token, rejection: Rejection) {
-        let _ = self.ask(key.clone(), Asking::Replace(token.clone(), rejection));
+        match self.0.common.seats.take() {
+            Some(seat) => drop(self.ask(key.clone(), Asking::Replace(token.clone(), rejection), seat)),
+            None => drop(self.0.common.seats.overloaded()),
+        }
     }
 
     /// The evidence of a middleware about the tokens of one key.
@@ -216,8 +219,12 @@ impl<K: Key> TokenRegistry<K> {
     /// [`is_overloaded`](TokenError::is_overloaded).
     pub fn subscribe(&self, key: K, recipient: impl Into<Recipient<TokenReady<K>>>, ticket: u64) {
         // The shard knows whether the same subscription waits already. Therefore it also answers without a seat.
-        let seat = self.0.common.seats.take().ok_or_else(|| self.overloaded());
-        let subscriber = Subscriber { key: key.clone(), ticket, recipient: recipient.into(), seat };
+        let seats = Arc::clone(&self.0.common.seats);
+        let seat = seats.take();
+        if seat.is_none() {
+            drop(self.search());
+        }
+        let subscriber = Subscriber { key: key.clone(), ticket, recipient: recipient.into(), seat, seats };
         self.want(key, crate::actor::Ticket::keyed(subscriber));
     }
 
@@ -321,13 +328,8 @@ impl<K: Key> TokenRegistry<K> {
         }
     }
 
-    /// Sends a caller's request, if there is a seat.
-    pub(in crate::registry) fn ask(
-        &self,
-        key: K,
-        asking: Asking,
-    ) -> Result<oneshot::Receiver<crate::flight::Outcome>, TokenError> {
-        let Some(seat) = self.0.common.seats.take() else { return Err(self.overloaded()) };
+    /// Sends a caller's request.
+    fn ask(&self, key: K, asking: Asking, seat: Seat) -> oneshot::Receiver<crate::flight::Outcome> {
         let (ticket, answer) = Caller::ticket(seat);
         match asking {
             Asking::Want => self.want(key, ticket),
@@ -336,7 +338,7 @@ impl<K: Key> TokenRegistry<K> {
                 self.send(ToShard::Replace { key, ticket, token, rejection });
             }
         }
-        Ok(answer)
+        answer
     }
 
     /// Joins the line at the key. If the key has no open line, the shard gets a message for each caller.
@@ -352,15 +354,11 @@ impl<K: Key> TokenRegistry<K> {
         }
     }
 
-    /// All seats are taken. Some may belong to callers who have gone away: the shards look for them.
-    fn overloaded(&self) -> TokenError {
+    /// All seats are taken. The shards search for callers who have gone away.
+    fn search(&self) -> Option<Searching> {
         let Inner { common, doors } = &*self.0;
-        if common.seats.is_purge_due(common.cells.clock().now().boot) {
-            for door in doors {
-                door.do_send(ToShard::Purge);
-            }
-        }
-        TokenError::overloaded(self.0.common.seats.limit)
+        let send = |search| doors.iter().for_each(|door| door.do_send(ToShard::Purge(Arc::clone(&search))));
+        common.seats.search(common.cells.clock().now().boot, send)
     }
 }
 

@@ -77,6 +77,9 @@ pub(crate) trait Hearer: Send {
     fn turned_away(&self) -> Option<TokenError> {
         None
     }
+
+    /// Takes a place, if it has none and there is one now.
+    fn sit(&mut self) {}
 }
 
 /// The result of telling one waiter.
@@ -106,6 +109,14 @@ impl Ticket {
     #[cfg(feature = "registry")]
     pub(crate) fn keyed(hearer: impl Hearer + 'static) -> Self {
         Self(Some(Holder::Keyed(Box::new(hearer))))
+    }
+
+    /// Takes a place among the waiters of all keys, if it has none and there is one now.
+    #[cfg(feature = "registry")]
+    pub(crate) fn sit(&mut self) {
+        if let Some(Holder::Keyed(hearer)) = &mut self.0 {
+            hearer.sit();
+        }
     }
 
     pub(crate) fn set_number(&mut self, to: u64) {

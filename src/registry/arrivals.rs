@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::actor::Ticket;
-use crate::queue::CHUNK;
+use crate::queue::{CHUNK, Waiter};
 use crate::sync::{Mutex, lock};
 
 /// The line at a key. When its key is removed, no caller can join the line any more.
@@ -51,6 +51,20 @@ impl Arrivals {
             return (line.drain(..CHUNK).collect(), true);
         }
         (state.line.take().map(|line| *line).unwrap_or_default(), false)
+    }
+
+    /// Removes the callers that have gone away. They are dropped without the lock.
+    pub(super) fn purge(&self) {
+        let gone: Vec<_> = {
+            let mut state = lock(&self.0);
+            let Some(line) = state.line.as_mut() else { return };
+            let (gone, stay) = std::mem::take(&mut **line).into_iter().partition(Ticket::is_gone);
+            **line = stay;
+            Vec::from(gone)
+        };
+        for ticket in gone {
+            crate::panics::contain(|| drop(ticket));
+        }
     }
 
     /// How many callers are in the line.

@@ -1,7 +1,9 @@
 //! The state that the shards of a registry share with each other and with its handles.
 
 use std::fmt;
+use std::future::Future;
 use std::hash::Hash;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,11 @@ use super::gate::{Decided, Ending, Gate, Permit};
 use super::observe::Meters;
 use crate::actor::LONGEST_PARTING;
 use crate::duration::millis;
+use crate::error::TokenError;
 use crate::panics::Contained;
 use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock, watch};
 
 /// The place of one key: its shard, its number there, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +174,9 @@ pub(super) struct Seats {
     taken: AtomicUsize,
     pub(super) limit: usize,
     overloads: AtomicU64,
+    /// Tells who waits that a search for callers who have gone away has ended.
+    searches: watch::Sender<()>,
+    is_searching: AtomicBool,
     /// When the next search for callers who have gone away may begin, in milliseconds on the boot clock.
     next_purge: AtomicU64,
 }
@@ -185,6 +191,8 @@ impl Seats {
             taken: AtomicUsize::new(0),
             limit,
             overloads: AtomicU64::new(0),
+            searches: watch::Sender::default(),
+            is_searching: AtomicBool::new(false),
             next_purge: AtomicU64::new(0),
         })
     }
@@ -194,13 +202,41 @@ impl Seats {
             return Some(Seat(Arc::clone(self)));
         }
         self.taken.fetch_sub(1, Ordering::Relaxed);
-        self.overloads.fetch_add(1, Ordering::Relaxed);
         None
     }
 
-    /// Whether a search for callers who have gone away is due: once a second, because the search walks through all
-    /// waiters.
-    pub(super) fn is_purge_due(&self, now: Duration) -> bool {
+    /// The error of a caller without a seat.
+    pub(super) fn overloaded(&self) -> TokenError {
+        self.count_overload();
+        TokenError::overloaded(self.limit)
+    }
+
+    pub(super) fn count_overload(&self) {
+        self.overloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All seats are taken. Some may belong to callers who have gone away. If a search for them is due, `begin` begins
+    /// it. Returns the end of the search that is under way. `None` if none is.
+    ///
+    /// First the caller subscribes. Then it sees that a search is under way. Then this search ends. Therefore the
+    /// caller is told.
+    pub(super) fn search(
+        self: &Arc<Self>,
+        now: Duration,
+        begin: impl FnOnce(Arc<Search>),
+    ) -> Option<Searching> {
+        let mut ended = self.searches.subscribe();
+        if self.is_search_due(now) {
+            self.is_searching.store(true, Ordering::Release);
+            begin(Arc::new(Search(Arc::clone(self))));
+        } else if !self.is_searching.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(Box::pin(async move { drop(ended.changed().await) }))
+    }
+
+    /// Once a second, because a search walks through all waiters.
+    fn is_search_due(&self, now: Duration) -> bool {
         let now = millis(now);
         let due = self.next_purge.load(Ordering::Relaxed);
         let next = now.saturating_add(1_000);
@@ -214,6 +250,21 @@ impl Seats {
 
     pub(super) fn overloads(&self) -> u64 {
         self.overloads.load(Ordering::Relaxed)
+    }
+}
+
+/// The end of a search for callers who have gone away.
+pub(super) type Searching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A search for callers who have gone away. Each shard has a clone until it has searched. The search ends with the
+/// last one.
+#[derive(Debug)]
+pub(super) struct Search(Arc<Seats>);
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        self.0.is_searching.store(false, Ordering::Release);
+        self.0.searches.send_replace(());
     }
 }
 

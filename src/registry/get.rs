@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::cell::Cells;
+use super::common::{Searching, Seat};
 use super::{Key, TokenRegistry, WeakRegistry};
 use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};
@@ -30,9 +31,18 @@ enum Getting<K: Key> {
     Ready(Outcome),
     /// Not polled yet.
     Asking(TokenRegistry<K>, K, Asking),
+    /// No seat was free. It asks again after a search for callers who have gone away.
+    Searching(Searching, TokenRegistry<K>, K, Asking),
     /// It does not keep the registry alive, only its memory of discarded tokens.
     Waiting(oneshot::Receiver<Outcome>, WeakRegistry<K>, Arc<Cells<K>>, K),
     Over,
+}
+
+impl<K: Key> Getting<K> {
+    fn waiting(registry: &TokenRegistry<K>, key: K, asking: Asking, seat: Seat) -> Self {
+        let answer = registry.ask(key.clone(), asking, seat);
+        Self::Waiting(answer, registry.downgrade(), Arc::clone(&registry.0.common.cells), key)
+    }
 }
 
 impl<K: Key> KeyGet<K> {
@@ -62,12 +72,24 @@ impl<K: Key> Future for KeyGet<K> {
                     {
                         return Poll::Ready(Ok(token));
                     }
-                    self.0 = match registry.ask(key.clone(), asking) {
-                        Ok(answer) => {
-                            let cells = Arc::clone(&registry.0.common.cells);
-                            Getting::Waiting(answer, registry.downgrade(), cells, key)
-                        }
-                        Err(error) => return Poll::Ready(Err(error)),
+                    let seats = &registry.0.common.seats;
+                    self.0 = match seats.take() {
+                        Some(seat) => Getting::waiting(&registry, key, asking, seat),
+                        None => match registry.search() {
+                            Some(search) => Getting::Searching(search, registry, key, asking),
+                            None => return Poll::Ready(Err(seats.overloaded())),
+                        },
+                    };
+                }
+                Getting::Searching(mut search, registry, key, asking) => {
+                    if search.as_mut().poll(cx).is_pending() {
+                        self.0 = Getting::Searching(search, registry, key, asking);
+                        return Poll::Pending;
+                    }
+                    let seats = &registry.0.common.seats;
+                    self.0 = match seats.take() {
+                        Some(seat) => Getting::waiting(&registry, key, asking, seat),
+                        None => return Poll::Ready(Err(seats.overloaded())),
                     };
                 }
                 Getting::Waiting(mut answer, registry, cells, key) => {

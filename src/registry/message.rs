@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use super::common::Seat;
+use super::common::{Search, Seat, Seats};
 use super::status::RegistryStatus;
 use crate::actor::{Hearer, Status, Ticket};
 use crate::error::TokenError;
@@ -105,7 +106,7 @@ pub(super) enum ToShard<K> {
         done: oneshot::Sender<RegistryStatus>,
     },
     /// Callers who have gone away may hold all the seats.
-    Purge,
+    Purge(Arc<Search>),
     Shutdown {
         done: oneshot::Sender<()>,
         /// Notified when the shard has given up its calls.
@@ -129,7 +130,7 @@ impl<K> ToShard<K> {
             | Self::NearEnd { key }
             | Self::Remove { key, .. }
             | Self::Status { key, .. } => Some(key),
-            Self::Retain { .. } | Self::Totals { .. } | Self::Purge | Self::Shutdown { .. } => None,
+            Self::Retain { .. } | Self::Totals { .. } | Self::Purge(_) | Self::Shutdown { .. } => None,
         }
     }
 }
@@ -175,13 +176,14 @@ pub(super) struct Subscriber<K: Send + 'static> {
     pub(super) key: K,
     pub(super) ticket: u64,
     pub(super) recipient: Recipient<TokenReady<K>>,
-    /// The error if there was no seat.
-    pub(super) seat: Result<Seat, TokenError>,
+    pub(super) seat: Option<Seat>,
+    /// For another try if there was no seat.
+    pub(super) seats: Arc<Seats>,
 }
 
 impl<K: Eq + Send + 'static> Hearer for Subscriber<K> {
     fn hear(self: Box<Self>, outcome: &Outcome) -> bool {
-        let Self { key, ticket, recipient, seat } = *self;
+        let Self { key, ticket, recipient, seat, .. } = *self;
         drop(seat);
         let connected = recipient.connected();
         if connected {
@@ -210,6 +212,12 @@ impl<K: Eq + Send + 'static> Hearer for Subscriber<K> {
     }
 
     fn turned_away(&self) -> Option<TokenError> {
-        self.seat.as_ref().err().cloned()
+        self.seat.is_none().then(|| TokenError::overloaded(self.seats.limit))
+    }
+
+    fn sit(&mut self) {
+        if self.seat.is_none() {
+            self.seat = self.seats.take();
+        }
     }
 }

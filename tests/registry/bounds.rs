@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Wake, Waker};
 
 use tokenflight::registry::{KeyGet, TokenRegistry};
-use tokenflight::testing::ManualClock;
 use tokenflight::source::KeyedSource;
+use tokenflight::testing::ManualClock;
 use tokenflight::{FetchContext, RefreshPolicy, SourceError, Token};
 
 use crate::support::*;
@@ -96,10 +96,36 @@ async fn who_goes_away_gives_the_seat_back() {
     assert!(rig.tokens.get(&2).await.unwrap_err().is_overloaded());
     goes.iter().for_each(tokio::task::JoinHandle::abort);
     tokio::time::sleep(secs(2)).await;
-    assert!(rig.tokens.get(&2).await.unwrap_err().is_overloaded(), "this one has them looked for");
-    settle().await;
-    assert!(rig.tokens.get(&2).await.is_ok());
-    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 2);
+    let (one, two) = tokio::join!(rig.tokens.get(&2), rig.tokens.get(&3));
+    assert!(one.is_ok() && two.is_ok(), "those who have gone are searched for first");
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 1);
+}
+
+#[actix::test]
+async fn callers_who_come_and_go_behind_one_who_stays_take_no_seat_from_others() {
+    let rig = rig_with(|builder| builder.max_waiters(3));
+    let (to, told) = Collector::begin();
+    rig.source.of(1).hold();
+    let stays = rig.asks(1);
+    for ticket in 0..10 {
+        tokio::time::sleep(secs(2)).await;
+        let goes = [rig.asks(1), rig.asks(1)];
+        settle().await;
+        goes.iter().for_each(tokio::task::JoinHandle::abort);
+        settle().await;
+        if ticket % 2 == 0 {
+            assert!(rig.tokens.get(&2).await.is_ok());
+            assert!(rig.tokens.remove(&2).await);
+        } else {
+            rig.tokens.subscribe(2, to.clone(), ticket);
+            tokio::time::sleep(secs(1)).await;
+            assert!(told.to(2, ticket)[0].is_ok());
+            assert!(rig.tokens.remove(&2).await);
+        }
+    }
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 0);
+    rig.source.of(1).release();
+    assert!(stays.await.unwrap().is_ok());
 }
 
 #[actix::test]

@@ -38,11 +38,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             return self.rest(ctx);
         }
         match message {
-            ToShard::Want { key, ticket } if ticket.turned_away().is_some() => self.turn_away(&key, ticket),
-            ToShard::Want { key, ticket } => match self.find_or_make(&key, Needs::Token) {
-                Some((number, entry)) => self.on(number, entry, wants(ticket)),
-                None => self.refuse(ticket),
-            },
+            ToShard::Want { key, ticket } => self.want(&key, ticket),
             // A closed line has answered its callers.
             ToShard::Arrived { key } => {
                 if let Some((number, entry)) = self.find(&key) {
@@ -78,7 +74,10 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             ToShard::Retain { keeps, done } => drop(done.send(self.retain(keeps))),
             ToShard::Status { key, done } => drop(done.send(self.status(&key))),
             ToShard::Totals { done } => drop(done.send(self.totals())),
-            ToShard::Purge => self.purge(),
+            ToShard::Purge(search) => {
+                self.purge();
+                drop(search);
+            }
             ToShard::Shutdown { done, quiet, others } => self.shut_down(done, quiet, others, ctx),
         }
         self.rest(ctx);
@@ -115,6 +114,25 @@ impl<K: Key> Shard<K> {
         }
     }
 
+    fn want(&mut self, key: &K, mut ticket: Ticket) {
+        self.seat(&mut ticket);
+        if ticket.turned_away().is_some() {
+            return self.turn_away(key, ticket);
+        }
+        match self.find_or_make(key, Needs::Token) {
+            Some((number, entry)) => self.on(number, entry, wants(ticket)),
+            None => self.refuse(ticket),
+        }
+    }
+
+    /// A subscriber that found no seat tries again, after a search for callers who have gone away.
+    fn seat(&self, ticket: &mut Ticket) {
+        ticket.sit();
+        if ticket.turned_away().is_some() {
+            self.common.seats.count_overload();
+        }
+    }
+
     /// A subscriber without a seat waits already, or is told what is known, or else that there is no seat. It makes
     /// no key.
     fn turn_away(&mut self, key: &K, ticket: Ticket) {
@@ -128,7 +146,10 @@ impl<K: Key> Shard<K> {
     /// Receives the first callers in the key's line.
     pub(super) fn receive(&mut self, number: u32, entry: Box<Entry<K>>) {
         self.common.cells.note_use(&entry.key);
-        let (arrived, more) = entry.cell.arrivals.next();
+        let (mut arrived, more) = entry.cell.arrivals.next();
+        for ticket in &mut arrived {
+            self.seat(ticket);
+        }
         if more {
             self.crowds.push_back(self.who(number, &entry));
         }
@@ -261,7 +282,9 @@ impl<K: Key> Shard<K> {
     /// Removes waiters that have gone away.
     fn purge(&mut self) {
         for number in 0..self.entries.numbers() {
-            if let Some(State::Busy(busy)) = self.entries.get_mut(number).map(|entry| &mut entry.state) {
+            let Some(entry) = self.entries.get_mut(number) else { continue };
+            entry.cell.arrivals.purge();
+            if let State::Busy(busy) = &mut entry.state {
                 busy.machine.purge();
             }
         }
