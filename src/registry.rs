@@ -46,6 +46,8 @@ mod arrivals;
 mod builder;
 mod cell;
 mod common;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+mod evidences;
 #[cfg(feature = "shared")]
 mod fleet;
 mod gate;
@@ -170,10 +172,12 @@ impl<K: Key> TokenRegistry<K> {
 
     /// The evidence of a middleware about the tokens of one key.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
-    pub(crate) fn new_evidence(&self) -> crate::evidence::Evidence {
+    pub(crate) fn evidence(&self, key: &K) -> Arc<crate::evidence::Evidence> {
         let common = &self.0.common;
-        let clock = Arc::clone(common.cells.clock());
-        crate::evidence::Evidence::new(Arc::clone(&common.name), common.policy.settle_rule(), clock)
+        crate::sync::lock(&common.evidences).of(key, || {
+            let clock = Arc::clone(common.cells.clock());
+            crate::evidence::Evidence::new(Arc::clone(&common.name), common.policy.settle_rule(), clock)
+        })
     }
 
     pub(crate) async fn rejected(

@@ -86,12 +86,12 @@ impl From<TokenHandle> for Tokens {
     }
 }
 
-/// The evidence about a key's tokens belongs to this value and its clones. Other values of the same key do not
-/// share it: a registry does not keep it.
+/// All values of the same key share the evidence about its tokens. The registry keeps it for the 1,024 keys that were
+/// used last, and for each key for which there is such a value. Therefore a value may be made for each request.
 #[cfg(feature = "registry")]
 impl<K: Key> From<KeyHandle<K>> for Tokens {
     fn from(handle: KeyHandle<K>) -> Self {
-        let evidence = handle.registry().new_evidence();
+        let evidence = handle.registry().evidence(handle.key());
         Self(Whose::Key(Arc::new(WithEvidence { handle, evidence })))
     }
 }
@@ -126,7 +126,7 @@ trait OneKey: Send + Sync {
 #[cfg(feature = "registry")]
 struct WithEvidence<K: Key> {
     handle: KeyHandle<K>,
-    evidence: Evidence,
+    evidence: Arc<Evidence>,
 }
 
 #[cfg(feature = "registry")]

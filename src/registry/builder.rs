@@ -343,6 +343,8 @@ impl<K: Key> TokenRegistryBuilder<K> {
             has_finished: crate::sync::AtomicBool::new(false),
             policy: Arc::new(self.policy),
             cells: Arc::new(Cells::new(self.clock)),
+            #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+            evidences: Mutex::new(super::evidences::Evidences::new()),
             limits,
             seats: Seats::new(self.limits.max_waiters),
             busy: AtomicUsize::new(0),

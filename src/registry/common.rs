@@ -43,6 +43,8 @@ pub(super) struct Common<K> {
     pub(super) has_finished: AtomicBool,
     pub(super) policy: Arc<RefreshPolicy>,
     pub(super) cells: Arc<Cells<K>>,
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(super) evidences: Mutex<super::evidences::Evidences<K>>,
     pub(super) limits: Bounds,
     pub(super) seats: Arc<Seats>,
     /// Keys with a waiter or a flight.

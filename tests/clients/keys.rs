@@ -40,3 +40,30 @@ async fn each_key_carries_its_own_token_and_a_401_replaces_that_one_alone() {
         assert_eq!(sent, expected, "{adaptor:?}");
     }
 }
+
+/// Three rejections of a token that was accepted confirm each other, though each request has a middleware of its own.
+#[actix::test]
+async fn middlewares_of_the_same_key_share_their_evidence() {
+    for adaptor in ADAPTORS {
+        let api = FakeAuthServer::start().await.unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let source = move |tenant: String, _cx: FetchContext| {
+            let call = counted.fetch_add(1, Ordering::Relaxed) + 1;
+            async move { Ok(Token::new(format!("{tenant}-{call}"))) }
+        };
+        let tokens = TokenRegistry::builder(source).policy(plain().reports(1)).start().unwrap();
+        for status in [200, 401, 200, 401, 401, 401, 200] {
+            api.then(Reply::json(status, "{}"));
+        }
+        for expected in [200, 200, 401, 200] {
+            let handle = tokens.handle("acme".to_owned());
+            let auth = BearerAuth::builder(handle).allow(api.url().replace("/token", "")).build().unwrap();
+            let told = adaptor.send(&auth, Call::get(&api.url())).await;
+            assert_eq!(told, Told::Status(expected), "{adaptor:?}");
+        }
+        let last = api.asked().pop().unwrap();
+        assert_eq!(last.header("authorization"), Some("Bearer acme-3"), "{adaptor:?}");
+        assert_eq!(calls.load(Ordering::Relaxed), 3, "the budget was spent after the second");
+    }
+}
