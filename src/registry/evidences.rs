@@ -65,11 +65,11 @@ impl<K: Hash + Eq + Clone> Evidences<K> {
         // The mark of each key that stays is cleared. Therefore the second pass finds a key.
         for _ in 0..=2 * MOST {
             let Some(first) = self.line.pop_front() else { return };
-            match self.known.get_mut(&first) {
-                Some(known) if std::mem::take(&mut known.is_used) => self.line.push_back(first),
-                Some(known) => return drop(known.kept.take()),
-                None => return,
+            let Some(known) = self.known.get_mut(&first) else { return };
+            if !std::mem::take(&mut known.is_used) {
+                return drop(known.kept.take());
             }
+            self.line.push_back(first);
         }
     }
 }
