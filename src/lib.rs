@@ -41,6 +41,49 @@
 //!
 //! # What happens after a 401
 //!
+//! The client gets a token, sends its request, reports the token after a 401, and sends the request again, once:
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+//! use tokenflight::{RefreshPolicy, Token, TokenActor, source_fn};
+//!
+//! /// An API that no longer accepts the token "old".
+//! fn send(headers: &HeaderMap) -> StatusCode {
+//!     if headers[AUTHORIZATION] == "Bearer old" { StatusCode::UNAUTHORIZED } else { StatusCode::OK }
+//! }
+//!
+//! # actix_rt::System::new().block_on(async {
+//! let source = source_fn(|cx| async move {
+//!     let secret = if cx.previous.is_some() { "new" } else { "old" };
+//!     Ok(Token::new(secret).with_lifetime(Duration::from_secs(3600)))
+//! });
+//! // A token younger than `settle` (2 s) is not replaced: some APIs learn of a new one late. This one does not.
+//! let policy = RefreshPolicy::default().settle(Duration::ZERO);
+//! let tokens = TokenActor::builder(source).policy(policy).start()?;
+//!
+//! let mut headers = HeaderMap::new();
+//! let token = tokens.get().await?;
+//! headers.insert(AUTHORIZATION, token.authorization());
+//! let mut answer = send(&headers);
+//! assert_eq!(answer, StatusCode::UNAUTHORIZED);
+//! if answer == StatusCode::UNAUTHORIZED {
+//!     let next = tokens.replace(&token).await?; // all other callers keep the token until the next one is there
+//!     headers.insert(AUTHORIZATION, next.authorization());
+//!     answer = send(&headers); // a second 401 is the caller's
+//! }
+//! assert_eq!(answer, StatusCode::OK);
+//!
+//! // A report of a token that has been replaced costs no call.
+//! assert_eq!(tokens.replace(&token).await?.secret(), "new");
+//! assert_eq!(tokens.status().await?.counters.attempts, 2);
+//! # tokens.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! The [`middleware`] does this for the usual HTTP clients.
+//!
 //! A *report* names the token. [`replace`](TokenHandle::replace) is for a client that repeats its request.
 //! [`invalidate`](TokenHandle::invalidate) is for a handler that gets a token anew.
 //! [`discard`](TokenHandle::discard) is for a compromised token. A report starts at most one refresh, within a
