@@ -12,6 +12,7 @@ use crate::actor::{
     Ticket, TokenActor, gone,
 };
 use crate::error::{SourceError, TokenError};
+pub use crate::flight::Counters;
 use crate::flight::Rejection;
 use crate::lobby::{Round, Wait};
 pub use crate::slot::TokenWatch;

@@ -312,7 +312,7 @@ pub use actor::{
 };
 pub use builder::TokenActorBuilder;
 pub use error::{BuildError, SourceError, TokenError};
-pub use flight::{Counters, FlightState};
+pub use flight::FlightState;
 pub use handle::TokenHandle;
 pub use policy::RefreshPolicy;
 pub use source::{FetchContext, Reason, TokenSource, source_fn};

@@ -222,6 +222,22 @@ fn no_file_outgrows_a_mind() {
     }
 }
 
+/// Modules are places, and do not count. What is rarely written down has a place in one of them.
+#[test]
+fn at_most_25_names_stand_at_the_root() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let root = fs::read_to_string(root).unwrap();
+    let mut names = Vec::new();
+    for uses in root.split("pub use ").skip(1) {
+        let uses = uses.split(';').next().unwrap();
+        let last = uses.rsplit_once("::").map_or(uses, |(_, last)| last);
+        names.extend(last.trim_matches(['{', '}', '\n', ' ']).split(',').map(str::trim));
+    }
+    names.retain(|name| !name.is_empty());
+    assert!(names.contains(&"TokenActor") && names.contains(&"TokenType"), "{names:?}");
+    assert!(names.len() <= 25, "{} names: {names:?}", names.len());
+}
+
 #[test]
 fn every_line_of_the_house_stands_for_a_file() {
     let files: Vec<String> = files().map(|(file, _)| file).collect();
