@@ -11,6 +11,8 @@ use super::reply::{Asked, Reply};
 /// The state of the API, and the requests that it received.
 #[derive(Debug, Default)]
 pub(super) struct Api {
+    /// Whether the test has asked for an API. Without one, its path is a path like any other.
+    is_open: bool,
     /// Secrets, with their ends.
     issued: HashMap<String, Option<Instant>>,
     replies: VecDeque<Reply>,
@@ -21,10 +23,16 @@ pub(super) struct Api {
 }
 
 impl Api {
+    /// The test asks for an API.
+    pub(super) fn open(&mut self) -> &mut Self {
+        self.is_open = true;
+        self
+    }
+
     /// Whether a request is for the API.
-    pub(super) fn is_asked(asked: &Asked) -> bool {
+    pub(super) fn is_asked(&self, asked: &Asked) -> bool {
         let path = asked.target().split(['?', '#']).next().unwrap_or_default();
-        path == "/api" || path.starts_with("/api/")
+        self.is_open && (path == "/api" || path.starts_with("/api/"))
     }
 
     /// Records the token in an answer of the token endpoint.

@@ -21,7 +21,7 @@ use super::request::read;
 /// without a script, it gives the bearer token "token-N" to the N-th request, with a life of an hour. It ends when
 /// it is dropped.
 ///
-/// It is also an API that accepts these tokens, at [`api_url`](Self::api_url):
+/// It is also an API that accepts these tokens, at [`api_url`](Self::api_url), if the test asks for one:
 ///
 /// ```
 /// use tokenflight::oauth::Client;
@@ -103,7 +103,7 @@ impl fmt::Debug for Usual {
 impl Script {
     fn reply(&mut self, asked: &Asked) -> Reply {
         // A server with its own rules has no API.
-        if self.usual.is_none() && Api::is_asked(asked) {
+        if self.usual.is_none() && self.api.is_asked(asked) {
             return self.api.answer(asked);
         }
         let reply = self.token_reply(asked);
@@ -169,7 +169,8 @@ impl FakeAuthServer {
         format!("http://{}", self.address)
     }
 
-    /// The address of its token endpoint. (The server answers at any path but that of the API.)
+    /// The address of its token endpoint. The server answers at any other path too, except that of
+    /// [the API](Self::api_url) if there is one.
     pub fn url(&self) -> String {
         format!("http://{}/token", self.address)
     }
@@ -177,7 +178,12 @@ impl FakeAuthServer {
     /// The address of its API: this path, and each path below it. A request with a token that this server issued is
     /// answered 200, any other 401 (RFC 6750 section 3.1). [`asked`](Self::asked) leaves these requests out. The
     /// servers of [`fakes`](super::fakes) have no API.
+    ///
+    /// The server has an API from the first call of this function on, or of [`issue`](Self::issue),
+    /// [`revoke`](Self::revoke), [`revoke_all`](Self::revoke_all), [`api_then`](Self::api_then) or
+    /// [`wait_for_api`](Self::wait_for_api). Until then it answers this path as any other.
     pub fn api_url(&self) -> String {
+        lock(&self.script).api.open();
         format!("http://{}/api", self.address)
     }
 
@@ -190,25 +196,25 @@ impl FakeAuthServer {
 
     /// The API accepts this token from now on, as if this server had issued it.
     pub fn issue(&self, secret: &str) -> &Self {
-        lock(&self.script).api.issue(secret, None);
+        lock(&self.script).api.open().issue(secret, None);
         self
     }
 
     /// The API no longer accepts this token, unless it is issued again.
     pub fn revoke(&self, secret: &str) -> &Self {
-        lock(&self.script).api.revoke(secret);
+        lock(&self.script).api.open().revoke(secret);
         self
     }
 
     /// The API accepts none of the tokens that were issued so far.
     pub fn revoke_all(&self) -> &Self {
-        lock(&self.script).api.revoke_all();
+        lock(&self.script).api.open().revoke_all();
         self
     }
 
     /// The next unscripted request to the API gets this answer, with any token.
     pub fn api_then(&self, reply: Reply) -> &Self {
-        lock(&self.script).api.then(reply);
+        lock(&self.script).api.open().then(reply);
         self
     }
 
@@ -230,7 +236,7 @@ impl FakeAuthServer {
 
     /// Waits until the API has got this many requests, counted from the start.
     pub async fn wait_for_api(&self, times: usize) {
-        let asked = lock(&self.script).api.asked.subscribe();
+        let asked = lock(&self.script).api.open().asked.subscribe();
         reached(asked, times).await;
     }
 

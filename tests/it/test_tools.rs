@@ -222,6 +222,29 @@ async fn the_api_of_the_fake_server_accepts_what_was_issued_and_not_revoked() {
 
 #[cfg(feature = "oauth2")]
 #[actix::test]
+async fn a_server_that_nobody_asked_for_an_api_answers_from_its_script_at_any_path() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let status = async |path: &str| {
+        reqwest::Client::new().post(format!("{}{path}", server.base_url())).send().await.unwrap().status()
+    };
+    let paths = ["/api", "/api/orders?x=1", "/api/token"];
+    for path in paths {
+        server.then(Reply::json(418, "{}"));
+        assert_eq!(status(path).await, 418, "{path}");
+    }
+    let asked = server.asked();
+    let are_asked = asked.iter().map(|asked| asked.head.split(' ').nth(1).unwrap());
+    assert_eq!(are_asked.collect::<Vec<_>>(), paths);
+    server.wait_for(3).await;
+    assert_eq!((server.accepted(), server.rejected()), (0, 0));
+    // From now on there is an API.
+    server.issue("own").then(Reply::json(418, "{}"));
+    assert_eq!(status("/api").await, 401);
+    assert_eq!((status("/token").await, server.rejected()), (reqwest::StatusCode::IM_A_TEAPOT, 1));
+}
+
+#[cfg(feature = "oauth2")]
+#[actix::test]
 async fn a_token_of_a_scripted_answer_is_accepted_until_its_end() {
     let server = FakeAuthServer::start().await.unwrap();
     let body = |life| format!(r#"{{"access_token":"s-{life}","token_type":"Bearer","expires_in":{life}}}"#);
