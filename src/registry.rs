@@ -23,6 +23,9 @@
 //!
 //! # How it works
 //!
+//! A [`KeyedSource`] gets the token of a key: a closure, a grant of OAuth for each key, or your own type. Keys that
+//! share a [`Group`] share a part of the calls.
+//!
 //! Keys are spread over *shards*, one actor for each of the given arbiters. A shard drives the machines of its
 //! keys. A key at rest is a small record. A read of its token needs no lock, no message and no allocation.
 //! `docs/registry.md` in the repository has the rules, with the reason for each number.
@@ -70,7 +73,7 @@ use tokio::sync::oneshot;
 use crate::actor::Status;
 use crate::error::TokenError;
 use crate::flight::Rejection;
-use crate::source::KeyedSource;
+pub use crate::source::{Group, KeyedSource};
 use crate::sync::Ordering;
 use crate::token::Token;
 
