@@ -13,6 +13,7 @@ use http_body_util::Full;
 use serde_json::Value;
 use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::middleware::BearerAuth;
+use tokenflight::middleware::awc::send_anew;
 use tokenflight::middleware::tower::KeptBody;
 use tokenflight::oauth::{Client, DpopKey};
 use tokenflight::testing::{Asked, FakeAuthServer, Reply};
@@ -117,6 +118,25 @@ async fn a_server_that_wants_a_nonce_for_ever_is_asked_twice() {
         assert_eq!(adaptor.send(&stage.auth, Call::get(&stage.url)).await, Told::Status(401), "{adaptor:?}");
         assert_eq!(stage.api.asked().len(), 2, "{adaptor:?}");
     }
+}
+
+#[actix::test]
+async fn each_step_of_a_redirect_by_awc_has_its_own_proof() {
+    let stage = stage().await;
+    let client = awc::Client::builder().disable_redirects().finish();
+    stage.api.then(Reply::json(307, "").with_header("Location", "/two")).then(wants("n1"));
+    let answer = send_anew(&stage.auth, || client.get(&stage.url), "").await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let proofs: Vec<_> = stage.api.asked().iter().map(proof).collect();
+    let paths = proofs.iter().map(|proof| proof["htu"].as_str().unwrap().rsplit('/').next().unwrap());
+    assert_eq!(paths.collect::<Vec<_>>(), ["orders", "two", "two"]);
+    assert_eq!(proofs[2]["nonce"], "n1");
+    // A client that follows redirects by itself drops token and proof.
+    let client = awc::Client::default();
+    stage.api.then(Reply::json(307, "").with_header("Location", "/three"));
+    let _ = send_anew(&stage.auth, || client.get(&stage.url), "").await;
+    let behind = stage.api.asked().pop().unwrap();
+    assert!(behind.head.starts_with("GET /three") && !behind.head.to_lowercase().contains("dpop"));
 }
 
 #[actix::test]

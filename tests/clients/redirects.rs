@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokenflight::middleware::BearerAuth;
+use tokenflight::middleware::awc::send_anew;
 use tokenflight::middleware::reqwest::{SendWith as _, same_origin_redirects};
-use tokenflight::testing::{FakeAuthServer, Reply};
+use tokenflight::testing::{Asked, FakeAuthServer, Reply};
 use tokenflight::{Token, TokenActor, TokenHandle, source_fn};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -259,4 +260,119 @@ async fn an_https_origin_that_leads_to_http_at_the_same_host_and_port_shows_nobo
             assert_eq!(tokens.status().await.unwrap().counters.replaces, 0, "no false report");
         }
     }
+}
+
+/// A client of awc that follows no redirects, and one that follows them by itself.
+fn awc_clients() -> [awc::Client; 2] {
+    [awc::Client::builder().disable_redirects().finish(), awc::Client::default()]
+}
+
+/// An API for awc, and a source whose tokens have numbers.
+async fn awc_stage() -> (FakeAuthServer, String, TokenHandle, BearerAuth) {
+    let api = FakeAuthServer::start().await.unwrap();
+    let numbers = std::sync::atomic::AtomicU32::new(0);
+    let source = source_fn(move |_cx| {
+        let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        std::future::ready(Ok(Token::new(format!("s3cret-{number}"))))
+    });
+    let tokens = TokenActor::builder(source).policy(plain()).start().unwrap();
+    let url = api.base_url();
+    let auth = BearerAuth::builder(&tokens).allow(&url).build().unwrap();
+    (api, url, tokens, auth)
+}
+
+/// What a server was asked: the first line, the token, the body.
+fn asked(server: &FakeAuthServer) -> Vec<(String, Option<String>, String)> {
+    let line = |head: &str| head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+    let asked = server.asked();
+    let asked = asked
+        .iter()
+        .map(|asked| (line(&asked.head), asked.header("authorization").map(Into::into), asked.body.clone()));
+    asked.collect()
+}
+
+#[actix::test]
+async fn awc_keeps_the_token_through_redirects_within_the_origin() {
+    for client in awc_clients() {
+        let (api, url, tokens, auth) = awc_stage().await;
+        api.then(Reply::json(307, "").with_header("Location", "/a/two?x=1"));
+        api.then(Reply::json(308, "").with_header("Location", "/three")).then(Reply::json(200, ""));
+        let post = || client.post(&url).content_type("text/plain");
+        assert_eq!(send_anew(&auth, post, "order").await.unwrap().status(), 200);
+        let seen = |line: &str, body: &str| (line.into(), Some("Bearer s3cret-1".into()), body.into());
+        let lines = ["POST /", "POST /a/two?x=1", "POST /three"];
+        assert_eq!(asked(&api), lines.map(|line| seen(line, "order")));
+        // After a 303 the method is GET, also in later steps.
+        api.then(Reply::json(303, "").with_header("Location", "/four"));
+        api.then(Reply::json(307, "").with_header("Location", "/five")).then(Reply::json(200, ""));
+        assert_eq!(send_anew(&auth, post, "order").await.unwrap().status(), 200);
+        let expected = [seen("POST /", "order"), seen("GET /four", ""), seen("GET /five", "")];
+        assert_eq!(asked(&api)[3..], expected);
+        assert_eq!(tokens.status().await.unwrap().counters.replaces, 0);
+    }
+}
+
+#[actix::test]
+async fn awc_shows_the_token_to_no_other_origin() {
+    for (client, follows) in awc_clients().into_iter().zip([false, true]) {
+        let (api, url, tokens, auth) = awc_stage().await;
+        let other = FakeAuthServer::start().await.unwrap();
+        let port = address(&other).port();
+        let places = [other.base_url(), format!("http://localhost:{}", address(&api).port())];
+        for place in places.iter().cloned().chain([format!("//127.0.0.1:{port}/x")]) {
+            api.then(Reply::json(307, "").with_header("Location", &place));
+            other.then(Reply::json(307, "").with_header("Location", "/again")).then(Reply::json(200, ""));
+            let answer = send_anew(&auth, || client.get(&url), "").await;
+            if !follows {
+                assert_eq!(answer.unwrap().status(), 307, "{place}");
+            }
+        }
+        let seen = asked(&other);
+        assert!(follows || seen.is_empty(), "{seen:?}");
+        assert!(seen.iter().all(|(_, token, _)| token.is_none()), "{seen:?}");
+        let with_token = |asked: &Asked| asked.header("authorization").is_some();
+        // `localhost` is the same server under another name.
+        assert_eq!(api.asked().iter().filter(|asked| with_token(asked)).count(), 3);
+        assert_eq!(tokens.status().await.unwrap().counters.replaces, 0);
+    }
+}
+
+#[actix::test]
+async fn awc_sends_only_the_redirected_step_again_after_its_401() {
+    let (api, url, tokens, auth) = awc_stage().await;
+    let client = awc::Client::builder().disable_redirects().finish();
+    api.then(Reply::json(307, "").with_header("Location", "/two"));
+    api.then(Reply::json(401, "").with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""));
+    api.then(Reply::json(307, "").with_header("Location", "three")).then(Reply::json(200, ""));
+    assert_eq!(send_anew(&auth, || client.put(&url), "order").await.unwrap().status(), 200);
+    let seen = |line: &str, token: u32| {
+        (line.to_owned(), Some(format!("Bearer s3cret-{token}")), "order".to_owned())
+    };
+    assert_eq!(
+        asked(&api),
+        [seen("PUT /", 1), seen("PUT /two", 1), seen("PUT /two", 2), seen("PUT /three", 2)]
+    );
+    assert_eq!(tokens.status().await.unwrap().counters.replaces, 1);
+}
+
+#[actix::test]
+async fn awc_follows_ten_redirects_and_passes_the_next_one_on() {
+    let (api, url, _tokens, auth) = awc_stage().await;
+    let client = awc::Client::builder().disable_redirects().finish();
+    for _ in 0..20 {
+        api.then(Reply::json(302, "").with_header("Location", "/again"));
+    }
+    assert_eq!(send_anew(&auth, || client.get(&url), "").await.unwrap().status(), 302);
+    assert_eq!(api.asked().len(), 11);
+}
+
+#[actix::test]
+async fn awc_gives_the_caller_s_own_authorization_to_the_redirected_steps_unchanged() {
+    let (api, url, tokens, auth) = awc_stage().await;
+    let client = awc::Client::builder().disable_redirects().finish();
+    api.then(Reply::json(307, "").with_header("Location", "/two")).then(Reply::json(401, ""));
+    let own = || client.get(&url).insert_header(("authorization", "Bearer own"));
+    assert_eq!(send_anew(&auth, own, "").await.unwrap().status(), 401);
+    assert!(asked(&api).iter().all(|(_, token, _)| token.as_deref() == Some("Bearer own")));
+    assert_eq!((api.asked().len(), tokens.status().await.unwrap().counters.attempts), (2, 0));
 }
