@@ -14,7 +14,6 @@ mod flaw;
 mod kind;
 mod life;
 mod present;
-#[cfg(feature = "dpop")]
 mod proof;
 
 pub(crate) use flaw::stray;
@@ -27,6 +26,8 @@ pub(crate) use present::DPOP;
 pub use present::PresentError;
 #[cfg(feature = "dpop")]
 pub(crate) use proof::Binding;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+pub(crate) use proof::ProofNonce;
 
 /// No token lives longer, unless the policy says so. Some servers send milliseconds in place of seconds.
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -15,7 +15,7 @@ use crate::error::TokenError;
 use crate::evidence::{Evidence, Origin};
 use crate::flight::Rejection;
 use crate::source::Challenge;
-use crate::token::{PresentError, Token};
+use crate::token::{PresentError, ProofNonce, Token};
 
 /// A token's age counts from its request, and its settling counts from its arrival. The call to the auth server
 /// lies between the two. This is the maximum time that is allowed for the call.
@@ -37,6 +37,8 @@ pub(super) struct Passage<T = Uri> {
     origin: Arc<Origin>,
     target: T,
     token: Token,
+    /// Of the proof that was sent last.
+    nonce: ProofNonce,
     /// The moment in which the request was sent last.
     sent: u64,
     so_far: SoFar,
@@ -59,7 +61,8 @@ impl<T: Target + Clone> Passage<T> {
         let Some(origin) = auth.0.origins.find(target, headers) else { return Ok(None) };
         let token = auth.0.tokens.get().await?;
         let (auth, origin, target) = (auth.clone(), Arc::clone(origin), target.clone());
-        Ok(Some(Self { auth, origin, target, token, sent: 0, so_far: SoFar::default() }))
+        let (nonce, so_far) = (ProofNonce::default(), SoFar::default());
+        Ok(Some(Self { auth, origin, target, token, nonce, sent: 0, so_far }))
     }
 
     /// Puts the token on the request, which must be sent at once.
@@ -68,7 +71,8 @@ impl<T: Target + Clone> Passage<T> {
     /// The token cannot be put on the request. The request must not be sent.
     pub(super) fn prepare(&mut self, method: &Method, headers: &mut HeaderMap) -> Result<(), PresentError> {
         self.sent = self.evidence().moment();
-        self.token.apply(method, &self.uri(), headers)
+        self.nonce = self.token.apply_noting(method, &self.uri(), headers)?;
+        Ok(())
     }
 
     /// Only a proof of possession uses it. A path is completed by its origin.
@@ -96,7 +100,7 @@ impl<T: Target + Clone> Passage<T> {
     /// Records the statement of the answer, and performs its consequences: a report, a wait. `may_repeat`: the body
     /// can be sent again, and the caller allows it.
     pub(super) async fn answered(&mut self, answer: &Answer<'_>, may_repeat: bool) -> Next {
-        let learned = self.token.learn(&self.uri(), answer.headers);
+        let learned = self.token.learn_after(&self.uri(), answer.headers, &self.nonce);
         let judgement = Judgement::of(answer, self.token.token_type().as_str());
         if judgement == Judgement::Nothing {
             return Next::Pass;

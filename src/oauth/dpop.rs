@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::error::BuildError;
 use crate::secret::{Secret, path};
-use crate::token::{Binding, Token};
+use crate::token::{Binding, ProofNonce, Token};
 
 use super::assertion::unix;
 use super::jws::{self, Algorithm, Header, KeyHint, PrivateKey, SigningKey};
@@ -205,15 +205,23 @@ struct Bound {
 }
 
 impl Binding for Bound {
-    fn prove(&self, method: &Method, uri: &Uri, now: Timestamp) -> Result<HeaderValue, &'static str> {
+    fn prove(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        now: Timestamp,
+        is_noted: bool,
+    ) -> Result<(HeaderValue, ProofNonce), &'static str> {
         let target = Target::of(uri)?;
-        let wanted = self.key.0.resources.wanted(&target.origin, now);
+        let wanted = self.key.0.resources.wanted(&target.origin, now, is_noted);
         let (nonce, ath) = (wanted.nonce.as_deref(), Some(self.ath.as_str()));
         let claims = Claims { method, target: &target, now: wanted.now, nonce, ath };
-        claims.sign(&self.key).map_err(|_| "is bound to a key (DPoP), and signing its proof failed")
+        let proof = claims.sign(&self.key);
+        let proof = proof.map_err(|_| "is bound to a key (DPoP), and signing its proof failed")?;
+        Ok((proof, ProofNonce(wanted.nonce)))
     }
 
-    fn learn(&self, uri: &Uri, headers: &HeaderMap, now: Timestamp) -> bool {
-        Target::of(uri).is_ok_and(|target| self.key.0.resources.learn(&target.origin, headers, now))
+    fn learn(&self, uri: &Uri, headers: &HeaderMap, now: Timestamp, sent: Option<&ProofNonce>) -> bool {
+        Target::of(uri).is_ok_and(|target| self.key.0.resources.learn(&target.origin, headers, now, sent))
     }
 }

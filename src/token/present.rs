@@ -5,6 +5,7 @@ use std::fmt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use super::proof::ProofNonce;
 use super::{Inner, Token, TokenType};
 
 /// The header of a proof (RFC 9449 section 4).
@@ -43,17 +44,43 @@ impl Token {
     /// - the token is bound to a key, and the URI has no scheme or no host, or signing the proof failed.
     #[inline]
     pub fn apply(&self, method: &Method, uri: &Uri, headers: &mut HeaderMap) -> Result<(), PresentError> {
+        self.put(method, uri, headers, false).map(drop)
+    }
+
+    /// [`apply`](Self::apply) for a caller that keeps the nonce of the proof, and passes it to
+    /// [`learn_after`](Self::learn_after) with the answer. A request that is given up leaves no trace.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    #[inline]
+    pub(crate) fn apply_noting(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+    ) -> Result<ProofNonce, PresentError> {
+        self.put(method, uri, headers, true)
+    }
+
+    #[inline]
+    fn put(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        is_noted: bool,
+    ) -> Result<ProofNonce, PresentError> {
         let Some(value) = &self.0.header else { return Err(self.unpresentable()) };
+        let mut nonce = ProofNonce::default();
         if self.is_bound() {
-            let proof = self.proof(method, uri)?;
+            let (proof, its_nonce) = self.proof(method, uri, is_noted)?;
             // This comes first, so that an error changes nothing.
             headers.try_reserve(2).map_err(no_room)?;
             headers.try_insert(&DPOP, proof).map_err(no_room)?;
+            nonce = its_nonce;
         } else {
             remove_proof(headers);
         }
         headers.try_insert(AUTHORIZATION, value.clone()).map_err(no_room)?;
-        Ok(())
+        Ok(nonce)
     }
 
     /// Learns from an answer what the next proof needs: the server's nonce (`DPoP-Nonce`, RFC 9449 section 8) and
@@ -62,12 +89,27 @@ impl Token {
     /// It returns whether the next proof has a nonce that the answered request did not have. Then it is useful to
     /// repeat a request that was answered with `use_dpop_nonce`, once. For a bearer token this function does
     /// nothing and returns `false`.
+    ///
+    /// It is not known to which request an answer belongs. Therefore this function counts the answers. Until 60 s
+    /// after a request that got no answer, it may return `true` once too often.
     pub fn learn(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.learn_from(uri, headers, None)
+    }
+
+    /// [`learn`](Self::learn) from the answer to a request with [this](Self::apply_noting) nonce. Returns whether
+    /// the answer has another nonce.
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    pub(crate) fn learn_after(&self, uri: &Uri, headers: &HeaderMap, sent: &ProofNonce) -> bool {
+        self.learn_from(uri, headers, Some(sent))
+    }
+
+    #[cfg_attr(not(feature = "dpop"), allow(clippy::unused_self))]
+    fn learn_from(&self, uri: &Uri, headers: &HeaderMap, sent: Option<&ProofNonce>) -> bool {
         #[cfg(feature = "dpop")]
-        return self.0.key.as_ref().is_some_and(|key| key.learn(uri, headers, self.0.clock.now()));
+        return self.0.key.as_ref().is_some_and(|key| key.learn(uri, headers, self.0.clock.now(), sent));
         #[cfg(not(feature = "dpop"))]
         {
-            let _ = (uri, headers);
+            let _ = (uri, headers, sent);
             false
         }
     }
@@ -86,15 +128,25 @@ impl Token {
     }
 
     #[cfg(feature = "dpop")]
-    fn proof(&self, method: &Method, uri: &Uri) -> Result<HeaderValue, PresentError> {
+    fn proof(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        is_noted: bool,
+    ) -> Result<(HeaderValue, ProofNonce), PresentError> {
         let key = self.0.key.as_ref().ok_or_else(PresentError::without_key)?;
-        let proof = key.prove(method, uri, self.0.clock.now());
+        let proof = key.prove(method, uri, self.0.clock.now(), is_noted);
         proof.map_err(|flaw| PresentError(format!("the token {flaw}")))
     }
 
     #[cfg(not(feature = "dpop"))]
     #[allow(clippy::unused_self)]
-    fn proof(&self, _method: &Method, _uri: &Uri) -> Result<HeaderValue, PresentError> {
+    fn proof(
+        &self,
+        _method: &Method,
+        _uri: &Uri,
+        _is_noted: bool,
+    ) -> Result<(HeaderValue, ProofNonce), PresentError> {
         Err(PresentError::without_key())
     }
 

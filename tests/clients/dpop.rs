@@ -109,6 +109,23 @@ async fn a_nonce_costs_one_repetition_with_a_new_proof_and_no_refresh() {
 }
 
 #[actix::test]
+async fn a_request_that_was_given_up_makes_no_later_one_repeat_a_nonce_that_it_sent() {
+    for adaptor in ADAPTORS {
+        let stage = stage().await;
+        stage.api.then(Reply::Hang).then(wants("n1")).then(Reply::json(200, "")).then(wants("n1"));
+        tokio::select! {
+            told = adaptor.send(&stage.auth, Call::get(&stage.url)) => panic!("{adaptor:?}: {told:?}"),
+            () = stage.api.wait_for(1) => {} // the request is dropped
+        }
+        assert_eq!(adaptor.send(&stage.auth, Call::get(&stage.url)).await, Told::Status(200), "{adaptor:?}");
+        assert_eq!(adaptor.send(&stage.auth, Call::get(&stage.url)).await, Told::Status(401), "{adaptor:?}");
+        let proofs: Vec<_> = stage.api.asked().iter().map(proof).collect();
+        let nonces: Vec<_> = proofs.iter().map(|proof| proof["nonce"].as_str()).collect();
+        assert_eq!(nonces, [None, None, Some("n1"), Some("n1")], "{adaptor:?}");
+    }
+}
+
+#[actix::test]
 async fn a_server_that_wants_a_nonce_for_ever_is_asked_twice() {
     for adaptor in ADAPTORS {
         let stage = stage().await;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::{Timestamp, moved, seconds_ahead};
+use crate::token::ProofNonce;
 use crate::transport::date;
 
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -43,7 +44,7 @@ struct Resource {
     nonce: Option<Arc<str>>,
     /// How far its clock is ahead of ours, in seconds.
     clock_offset: i64,
-    /// Proofs with the present nonce that are not answered yet.
+    /// Proofs with the present nonce that are not answered yet. Noted proofs do not count.
     unanswered: u32,
     /// Proofs with an older nonce, or with none, that are not answered yet.
     outdated: u32,
@@ -59,37 +60,53 @@ pub(super) struct Wanted {
 }
 
 impl Resources {
-    /// The inputs of a proof that is about to be sent.
-    pub(super) fn wanted(&self, origin: &str, now: Timestamp) -> Wanted {
+    /// The inputs of a proof that is about to be sent. `is_noted`: its sender keeps the nonce. Such a proof need not
+    /// be counted, and may be given up at any time.
+    pub(super) fn wanted(&self, origin: &str, now: Timestamp, is_noted: bool) -> Wanted {
         self.at(origin, |resource| {
-            resource.unanswered = resource.unanswered.saturating_add(1);
+            if !is_noted {
+                resource.unanswered = resource.unanswered.saturating_add(1);
+            }
             Wanted { nonce: resource.nonce.clone(), now: moved(now.wall, resource.clock_offset) }
         })
     }
 
     /// Learns from an answer. Returns whether a repeated request would have a nonce that the request did not have.
     ///
-    /// It is not known to which request an answer belongs. A new nonce is one that the request did not have. If
-    /// proofs with an older nonce are still unanswered, the request may not have had the present nonce. Therefore
-    /// each of several requests that were sent at the same time learns that it may be repeated. A server that
-    /// refuses the nonce which it has just given gets no third request.
-    pub(super) fn learn(&self, origin: &str, headers: &HeaderMap, now: Timestamp) -> bool {
+    /// A sender that has noted its nonce says so: the answer's nonce is compared with `sent`.
+    ///
+    /// For all others it is not known to which request an answer belongs. A new nonce is one that the request did
+    /// not have. If proofs with an older nonce are still unanswered, the request may not have had the present nonce.
+    /// Therefore each of several requests that were sent at the same time learns that it may be repeated. A server
+    /// that refuses the nonce which it has just given gets no third request.
+    pub(super) fn learn(
+        &self,
+        origin: &str,
+        headers: &HeaderMap,
+        now: Timestamp,
+        sent: Option<&ProofNonce>,
+    ) -> bool {
         let (nonce, clock_offset) = (nonce_of(headers), clock_offset(headers, now.wall));
         self.at(origin, |resource| {
             resource.clock_offset = clock_offset.unwrap_or(resource.clock_offset);
             if now.boot.saturating_sub(resource.since) > LONGEST_REQUEST {
                 resource.outdated = 0;
             }
-            let Some(nonce) = nonce.filter(|nonce| resource.nonce.as_deref() != Some(nonce)) else {
-                let may_be_outdated = nonce.is_some() && resource.outdated > 0;
+            let may_be_outdated = nonce.is_some() && resource.outdated > 0;
+            if sent.is_none() {
                 resource.answered();
-                return may_be_outdated;
-            };
-            resource.answered();
-            resource.outdated = resource.outdated.saturating_add(std::mem::take(&mut resource.unanswered));
-            resource.nonce = Some(nonce.into());
-            resource.since = now.boot;
-            true
+            }
+            let is_new = nonce.is_some() && nonce != resource.nonce.as_deref();
+            if is_new {
+                resource.outdated =
+                    resource.outdated.saturating_add(std::mem::take(&mut resource.unanswered));
+                resource.nonce = nonce.map(Into::into);
+                resource.since = now.boot;
+            }
+            match sent {
+                Some(sent) => nonce.is_some() && nonce != sent.0.as_deref(),
+                None => is_new || may_be_outdated,
+            }
         })
     }
 

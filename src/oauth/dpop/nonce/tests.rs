@@ -53,16 +53,19 @@ fn only_one_short_and_printable_nonce_is_believed() {
 #[test]
 fn a_new_nonce_is_of_use_once_and_the_same_one_is_not() {
     let resources = Resources::default();
-    resources.wanted(ORIGIN, at(0));
-    assert!(resources.learn(ORIGIN, &with_nonce("one"), at(0)));
-    assert_eq!(resources.wanted(ORIGIN, at(0)).nonce.as_deref(), Some("one"));
-    assert!(!resources.learn(ORIGIN, &with_nonce("one"), at(0)), "it was sent, and is refused");
-    resources.wanted(ORIGIN, at(0));
-    assert!(!resources.learn(ORIGIN, &HeaderMap::new(), at(0)));
-    resources.wanted(ORIGIN, at(0));
-    assert!(resources.learn(ORIGIN, &with_nonce("two"), at(0)), "also from an answer that is a success");
+    resources.wanted(ORIGIN, at(0), false);
+    assert!(resources.learn(ORIGIN, &with_nonce("one"), at(0), None));
+    assert_eq!(resources.wanted(ORIGIN, at(0), false).nonce.as_deref(), Some("one"));
+    assert!(!resources.learn(ORIGIN, &with_nonce("one"), at(0), None), "it was sent, and is refused");
+    resources.wanted(ORIGIN, at(0), false);
+    assert!(!resources.learn(ORIGIN, &HeaderMap::new(), at(0), None));
+    resources.wanted(ORIGIN, at(0), false);
+    assert!(
+        resources.learn(ORIGIN, &with_nonce("two"), at(0), None),
+        "also from an answer that is a success"
+    );
     assert_eq!(nonce(&resources, ORIGIN).as_deref(), Some("two"));
-    assert!(!resources.learn(ORIGIN, &with_nonce("odd\""), at(0)));
+    assert!(!resources.learn(ORIGIN, &with_nonce("odd\""), at(0), None));
     assert_eq!(nonce(&resources, ORIGIN).as_deref(), Some("two"), "what is not believed changes nothing");
 }
 
@@ -70,24 +73,43 @@ fn a_new_nonce_is_of_use_once_and_the_same_one_is_not() {
 fn each_of_many_requests_at_once_may_be_repeated() {
     let resources = Resources::default();
     for _ in 0..20 {
-        resources.wanted(ORIGIN, at(0));
+        resources.wanted(ORIGIN, at(0), false);
     }
     for _ in 0..20 {
-        assert!(resources.learn(ORIGIN, &with_nonce("one"), at(1)));
-        resources.wanted(ORIGIN, at(1)); // repeated at once
+        assert!(resources.learn(ORIGIN, &with_nonce("one"), at(1), None));
+        resources.wanted(ORIGIN, at(1), false); // repeated at once
     }
     for _ in 0..20 {
-        resources.learn(ORIGIN, &HeaderMap::new(), at(2));
+        resources.learn(ORIGIN, &HeaderMap::new(), at(2), None);
     }
-    resources.wanted(ORIGIN, at(3));
-    assert!(!resources.learn(ORIGIN, &with_nonce("one"), at(3)), "all are answered");
+    resources.wanted(ORIGIN, at(3), false);
+    assert!(!resources.learn(ORIGIN, &with_nonce("one"), at(3), None), "all are answered");
     // A request whose answer is never reported does not count for ever.
-    resources.wanted(ORIGIN, at(3));
-    assert!(resources.learn(ORIGIN, &with_nonce("two"), at(3)));
-    resources.wanted(ORIGIN, at(3));
-    resources.wanted(ORIGIN, at(3));
-    assert!(resources.learn(ORIGIN, &with_nonce("three"), at(3)));
-    assert!(!resources.learn(ORIGIN, &with_nonce("three"), at(64)));
+    resources.wanted(ORIGIN, at(3), false);
+    assert!(resources.learn(ORIGIN, &with_nonce("two"), at(3), None));
+    resources.wanted(ORIGIN, at(3), false);
+    resources.wanted(ORIGIN, at(3), false);
+    assert!(resources.learn(ORIGIN, &with_nonce("three"), at(3), None));
+    assert!(!resources.learn(ORIGIN, &with_nonce("three"), at(64), None));
+}
+
+#[test]
+fn who_notes_the_nonce_of_a_proof_is_told_whether_the_answer_has_another() {
+    let resources = Resources::default();
+    let noted = |seconds| ProofNonce(resources.wanted(ORIGIN, at(seconds), true).nonce);
+    drop(noted(0)); // given up
+    let (one, other) = (noted(0), noted(0));
+    for sent in [&one, &other] {
+        assert!(resources.learn(ORIGIN, &with_nonce("one"), at(1), Some(sent)), "sent at the same time");
+    }
+    let next = noted(2);
+    assert!(!resources.learn(ORIGIN, &HeaderMap::new(), at(2), Some(&next)));
+    assert!(!resources.learn(ORIGIN, &with_nonce("one"), at(2), Some(&next)), "it is the one that was sent");
+    assert!(resources.learn(ORIGIN, &with_nonce("two"), at(2), Some(&next)));
+    assert!(resources.learn(ORIGIN, &with_nonce("two"), at(2), Some(&next)), "known, and not sent");
+    // Who does not note it is counted as before.
+    resources.wanted(ORIGIN, at(3), false);
+    assert!(!resources.learn(ORIGIN, &with_nonce("two"), at(3), None));
 }
 
 #[test]
@@ -95,16 +117,16 @@ fn origins_have_their_own_nonces_and_the_least_used_is_forgotten() {
     let resources = Resources::default();
     let origin = |number: usize| format!("https://{number}.example");
     for number in 0..MOST_ORIGINS {
-        resources.learn(&origin(number), &with_nonce(&number.to_string()), at(0));
+        resources.learn(&origin(number), &with_nonce(&number.to_string()), at(0), None);
     }
-    assert_eq!(resources.wanted(&origin(0), at(0)).nonce.as_deref(), Some("0"), "which is a use");
-    resources.learn("https://new.example", &with_nonce("new"), at(0));
+    assert_eq!(resources.wanted(&origin(0), at(0), false).nonce.as_deref(), Some("0"), "which is a use");
+    resources.learn("https://new.example", &with_nonce("new"), at(0), None);
     assert_eq!(resources.0.lock().unwrap().len(), MOST_ORIGINS);
     assert_eq!(nonce(&resources, &origin(0)).as_deref(), Some("0"));
     assert_eq!(nonce(&resources, &origin(2)).as_deref(), Some("2"));
     assert_eq!(nonce(&resources, &origin(1)), None, "the one that was not used for the longest time");
     for number in 0..10 * MOST_ORIGINS {
-        resources.wanted(&origin(number), at(0));
+        resources.wanted(&origin(number), at(0), false);
     }
     assert_eq!(resources.0.lock().unwrap().len(), MOST_ORIGINS);
 }
@@ -115,7 +137,7 @@ fn the_time_is_that_of_the_server() {
     let now = at(0);
     let date = |ahead: i64| httpdate::fmt_http_date(moved(now.wall, ahead));
     let ahead = |resources: &Resources| {
-        let wanted = resources.wanted(ORIGIN, now).now;
+        let wanted = resources.wanted(ORIGIN, now, false).now;
         wanted
             .duration_since(now.wall)
             .map_or_else(|error| -error.duration().as_secs_f64(), |time| time.as_secs_f64())
@@ -128,10 +150,10 @@ fn the_time_is_that_of_the_server() {
         (headers(&[("date", date(-3_600).as_bytes()), ("age", b"3600")]), 0.0),
         (headers(&[("date", date(0).as_bytes()), ("age", b"-5")]), 0.0),
     ] {
-        resources.learn(ORIGIN, &lines, now);
+        resources.learn(ORIGIN, &lines, now, None);
         assert!((ahead(&resources) - expected).abs() < 0.5, "{lines:?}");
     }
-    let other = resources.wanted("https://other.example", now).now;
+    let other = resources.wanted("https://other.example", now, false).now;
     assert_eq!(other, now.wall, "each origin has its own clock");
 }
 
