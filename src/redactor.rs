@@ -1,5 +1,9 @@
 //! Makes foreign text safe for a log: one printable line, cut, without secrets.
 
+#[cfg(feature = "http")]
+use base64::Engine;
+#[cfg(feature = "http")]
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
 mod decoded;
@@ -21,6 +25,29 @@ impl Redactor {
         // An encoded form may contain the plain one. Therefore the longest is replaced first, so that nothing of
         // it remains.
         self.secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    }
+
+    /// Hides a header's value, and also each part that a server may repeat alone: of `Bearer abc` the part after the
+    /// scheme, of HTTP Basic the id with the password, and the password, of `sid=s3cret; theme=dark` each long part.
+    #[cfg(feature = "http")]
+    pub(crate) fn hide_header(&mut self, text: &str) {
+        /// In characters. A shorter part may be a word of any explanation.
+        const SHORTEST: usize = 6;
+        let mut hide = |text: &str| self.hide(Zeroizing::new(text.to_owned()));
+        hide(text);
+        if let Some((scheme, credentials)) = text.split_once(' ') {
+            let credentials = credentials.trim();
+            hide(credentials);
+            if scheme.eq_ignore_ascii_case("basic")
+                && let Ok(pair) = STANDARD_NO_PAD.decode(credentials.trim_end_matches('='))
+            {
+                let pair = Zeroizing::new(String::from_utf8_lossy(&Zeroizing::new(pair)).into_owned());
+                hide(&pair);
+                hide(pair.split_once(':').map_or("", |(_id, password)| password));
+            }
+        }
+        let parts = text.split([';', ',', '=', '"']).map(str::trim);
+        parts.filter(|part| part.chars().count() >= SHORTEST).for_each(hide);
     }
 
     /// Hides every text: more was sent than can be searched.

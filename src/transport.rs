@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod default_headers;
 mod endpoint;
 mod failure;
 pub(crate) mod form;
@@ -141,8 +142,9 @@ impl Transport {
         let is_unsent = request.is_unsent();
         let Request { method, headers, body, mut redactor, .. } = request;
         endpoint.hide_query(&mut redactor);
-        let client = self.http.client(endpoint.url()).await?;
-        let mut request = client.request(method, endpoint.url().clone());
+        let http = self.http.client(endpoint.url()).await?;
+        http.headers.hide_in(&mut redactor);
+        let mut request = http.client.request(method, endpoint.url().clone());
         request = request.timeout(limit.time).headers(headers);
         if let Some(body) = body {
             request = request.body(body);

@@ -10,8 +10,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -268,24 +266,6 @@ impl Made {
     }
 }
 
-/// Hides a header's value, and also each part that a server may repeat alone: of `Bearer abc` the part after the scheme,
-/// of HTTP Basic the id with the password, and the password, of `sid=s3cret; theme=dark` each long part.
 fn hide_header(redactor: &mut Redactor, text: &str) {
-    /// In characters. A shorter part may be a word of any explanation.
-    const SHORTEST: usize = 6;
-    let mut hide = |text: &str| redactor.hide(Zeroizing::new(text.to_owned()));
-    hide(text);
-    if let Some((scheme, credentials)) = text.split_once(' ') {
-        let credentials = credentials.trim();
-        hide(credentials);
-        if scheme.eq_ignore_ascii_case("basic")
-            && let Ok(pair) = STANDARD_NO_PAD.decode(credentials.trim_end_matches('='))
-        {
-            let pair = Zeroizing::new(String::from_utf8_lossy(&Zeroizing::new(pair)).into_owned());
-            hide(&pair);
-            hide(pair.split_once(':').map_or("", |(_id, password)| password));
-        }
-    }
-    let parts = text.split([';', ',', '=', '"']).map(str::trim);
-    parts.filter(|part| part.chars().count() >= SHORTEST).for_each(hide);
+    redactor.hide_header(text);
 }

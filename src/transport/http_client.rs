@@ -14,6 +14,7 @@ use crate::secret::Secret;
 #[cfg(feature = "oauth2")]
 use crate::secret::files::FromFiles;
 
+use super::default_headers::DefaultHeaders;
 use super::endpoint::Endpoint;
 use super::failure;
 use super::identity::Identity;
@@ -50,8 +51,15 @@ pub(crate) enum HttpClient {
 pub(crate) struct Clients {
     settings: HttpSettings,
     identity: Option<Identity>,
-    direct: OnceLock<Result<reqwest::Client, String>>,
-    proxied: OnceLock<Result<reqwest::Client, String>>,
+    direct: OnceLock<Result<Built, String>>,
+    proxied: OnceLock<Result<Built, String>>,
+}
+
+/// A client, and the headers that it adds by itself.
+#[derive(Clone)]
+pub(super) struct Built {
+    pub(super) client: reqwest::Client,
+    pub(super) headers: DefaultHeaders,
 }
 
 impl HttpClient {
@@ -98,7 +106,7 @@ impl HttpClient {
 
     // Only the read of files is awaited.
     #[cfg_attr(not(feature = "oauth2"), allow(clippy::unused_async))]
-    pub(super) async fn client(&self, url: &Url) -> Result<reqwest::Client, SourceError> {
+    pub(super) async fn client(&self, url: &Url) -> Result<Built, SourceError> {
         let clients = match self {
             Self::Fixed(clients) => Arc::clone(clients),
             #[cfg(feature = "oauth2")]
@@ -179,14 +187,14 @@ impl Clients {
     }
 
     /// A request in clear, or to this machine or its metadata server, uses no proxy.
-    fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
+    fn client(&self, url: &Url) -> Result<Built, String> {
         let host = Host::parse(url.host_str().unwrap_or_default());
         let is_public = !host.is_loopback() && !host.is_link_local();
         let may_be_proxied = is_public && url.scheme() == "https";
         self.get(if may_be_proxied { Route::Proxied } else { Route::Direct })
     }
 
-    fn get(&self, route: Route) -> Result<reqwest::Client, String> {
+    fn get(&self, route: Route) -> Result<Built, String> {
         let place = match route {
             Route::Direct => &self.direct,
             Route::Proxied => &self.proxied,
@@ -194,7 +202,7 @@ impl Clients {
         place.get_or_init(|| self.build(route)).clone()
     }
 
-    fn build(&self, route: Route) -> Result<reqwest::Client, String> {
+    fn build(&self, route: Route) -> Result<Built, String> {
         let settings = &self.settings;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tokenflight/", env!("CARGO_PKG_VERSION")))
@@ -217,7 +225,13 @@ impl Clients {
         if matches!(route, Route::Direct) {
             builder = builder.no_proxy();
         }
-        builder.build().map_err(|error| format!("cannot be built ({})", failure::root_cause(&error)))
+        let client =
+            builder.build().map_err(|error| format!("cannot be built ({})", failure::root_cause(&error)))?;
+        let headers = match &settings.configure {
+            Some(_) => DefaultHeaders::of(&client),
+            None => DefaultHeaders::none(),
+        };
+        Ok(Built { client, headers })
     }
 }
 

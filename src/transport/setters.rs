@@ -22,6 +22,10 @@ macro_rules! http_setters {
             /// Changes the HTTP client: a root certificate, a resolver. In any case redirects are not followed, no
             /// referer is sent, no connection is kept for a later request, and no proxy gets requests to this machine or
             /// in clear. Default: one client is shared by all sources of the process without such settings.
+            ///
+            /// What a server quotes of the client's `default_headers` is not shown in an error. If one of them is
+            /// marked sensitive, or contains a backslash or a quotation mark, this crate cannot read it. Then no
+            /// error shows any explanation of a server.
             pub fn http(
                 mut self,
                 configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
