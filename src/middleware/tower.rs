@@ -6,7 +6,9 @@
 //! `Timeout`.
 //!
 //! With tonic the layer also reads the status of gRPC. A 16 (`UNAUTHENTICATED`) before any message is a rejection.
-//! After a message it is only reported. The body must be converted back to tonic's own type, and the origin of the
+//! After a message it is only reported. A 16 in the trailers is also only reported if the client was still sending
+//! its messages when the answer began: to wait there would delay each conversation in which the client waits for the
+//! answer before it goes on. A 16 in the headers does not need this wait. The body must be converted back to tonic's own type, and the origin of the
 //! channel must be given:
 //!
 //! ```no_run

@@ -57,7 +57,9 @@ impl ManualClock {
         }))
     }
 
-    /// The machine sleeps for this time: both clocks continue, tokio's timers do not.
+    /// The machine sleeps for this time: both clocks continue, tokio's timers do not. This is no
+    /// [jump](Clock::jump): the wall clock was not set. A background actor that nobody asks notices the sleep within
+    /// 60 s of tokio's time.
     pub fn suspend(&self, time: Duration) {
         self.shift(|state| {
             state.boot += time;
