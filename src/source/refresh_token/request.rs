@@ -64,7 +64,7 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
 
     pub(super) async fn send(&mut self) -> Answer {
         let Some(Request { gate, answer }) = self.request.take() else { return Answer::Unspent };
-        self.sent = self.cx.clock().now().wall;
+        self.sent = self.cx.clock().now();
         self.course.send_replace(Exchange::Sent);
         gate.open();
         match answer.await {

@@ -1,12 +1,14 @@
 //! One exchange of a refresh token: it performs the machine's effects.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::bound::with_key;
 use super::request::Request;
 use super::{Exchange, Inner, NeedsLogin, Outcome, State};
+use crate::clock::Timestamp;
 use crate::error::SourceError;
 use crate::oauth::dpop::DpopKey;
 use crate::oauth::rotation::{self, Change, Effect, Event, Failure, Key, Rotation, Stored, View};
@@ -40,7 +42,7 @@ pub(super) struct Run<'a, V> {
     pub(super) request: Option<Request<'a>>,
     /// The record of the last write that failed: the same write may be repeated.
     pending: Option<(Change, Record)>,
-    pub(super) sent: SystemTime,
+    pub(super) sent: Timestamp,
     pub(super) failure: Option<SourceError>,
 }
 
@@ -50,7 +52,7 @@ impl<V: RefreshTokenStore> Inner<V> {
         let _lock = lock.map_err(|error| SourceError::transient(error).within("the vault's lock"))?;
         // No other fetch is in here: a fetch that finds an exchange under way waits for it.
         let mut state = self.state.lock().await;
-        let now = cx.clock().now().wall;
+        let now = cx.clock().now();
         let run = Run {
             inner: self,
             cx,
@@ -263,8 +265,9 @@ impl<V: RefreshTokenStore> Run<'_, V> {
 
     fn access(&self, token: &Token) -> Access {
         let lifetime = token.remaining().unwrap_or(MISSING_LIFETIME);
-        let ends = self.sent.checked_add(lifetime).unwrap_or(self.sent);
-        let access = Access::new(token.secret(), self.sent, ends).with_type(token.token_type().clone());
+        let sent = self.sent.wall;
+        let ends = sent.checked_add(lifetime).unwrap_or(sent);
+        let access = Access::new(token.secret(), sent, ends).with_type(token.token_type().clone());
         access.with_scopes(token.scopes().iter().cloned())
     }
 
@@ -294,7 +297,13 @@ impl<V: RefreshTokenStore> Run<'_, V> {
     fn published(mut self) -> Outcome {
         let failure = self.failure.take();
         let no_answer = || failure.unwrap_or_else(|| SourceError::transient("there was no answer"));
-        self.token.take().ok_or_else(no_answer)
+        let token = self.token.take().ok_or_else(no_answer)?;
+        if token.remaining().is_none() {
+            return Ok(token);
+        }
+        // A later fetch may get this token. Its life counts from this request, not from that fetch.
+        let clock = Arc::clone(self.cx.clock());
+        Ok(token.stamped(self.sent, &clock, MISSING_LIFETIME, Duration::MAX))
     }
 
     fn failed(self, failure: Failure) -> SourceError {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use tokenflight::source::{AfterCrash, NeedsLogin};
+use tokenflight::testing::ManualClock;
 use tokenflight::vault::{
     MemoryVault, Record, RefreshTokenStore, Stamp, State, Stored, Swap, VaultError, VaultLock,
 };
@@ -66,6 +67,26 @@ async fn while_the_answer_is_awaited_nobody_sends_again_and_then_it_is_used() {
     assert_eq!(handle.get().await.unwrap().secret(), "access-1");
     assert_used_once(&family, &[]);
     assert_eq!(lock(&family).arrived.len(), 1);
+}
+
+#[actix::test]
+async fn a_token_that_a_later_fetch_gets_lives_from_its_own_request() {
+    let Gate { family: _family, server, arrived, release } = gate();
+    let clock = ManualClock::new();
+    let source = source(&server, MemoryVault::new(), 0, AfterCrash::NeedsLogin);
+    let policy = impatient().flight_timeout(secs(600)).wait_timeout(secs(600));
+    let handle = TokenActor::builder(source).policy(policy).clock(clock.clone()).start().unwrap();
+    assert!(handle.get().await.unwrap_err().is_ambiguous());
+    arrived.recv().unwrap();
+    clock.suspend(secs(100));
+    let joined = tokio::spawn(handle.get());
+    tokio::task::yield_now().await;
+    // The actor has the caller's message by then, and has begun the fetch.
+    handle.status().await.unwrap();
+    release.send(()).unwrap();
+    let token = joined.await.unwrap().unwrap();
+    assert!(token.remaining().unwrap() <= secs(500), "it was issued for 600 s, and 100 s ago: {token:?}");
+    assert!(token.age() >= secs(100), "{:?}", token.age());
 }
 
 #[actix::test]
