@@ -189,7 +189,7 @@ impl Transport {
                 );
             }
             Err(BodyError::Broken(error)) => {
-                return Err(failure::network(error, endpoint.shown(), limit).that(Reach::Used));
+                return Err(failure::network(error, endpoint.shown(), limit).that(Reach::UsedAndLost));
             }
         }
         Ok(answer)

@@ -43,6 +43,8 @@ pub(crate) enum Reach {
     Refused,
     /// The server accepted the request, and its answer cannot be used.
     Used,
+    /// The server accepted the request, and its answer broke off.
+    UsedAndLost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

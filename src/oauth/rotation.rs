@@ -236,11 +236,11 @@ impl Rotation {
                 self.step = Step::LookingAgain(key);
                 Effect::Load
             }
-            Answer::Ambiguous if may_repeat => {
+            Answer::Ambiguous | Answer::BrokenOff if may_repeat => {
                 self.connect(Spending { key, tries: tries + 1, since: first }, now)
             }
             Answer::Ambiguous => self.fail(Failure::Ambiguous),
-            Answer::Unreadable => self.bury(),
+            Answer::BrokenOff | Answer::Unreadable => self.bury(),
         }
     }
 

@@ -108,6 +108,8 @@ enum Action {
     Arrive(usize),
     Deliver(usize),
     Lose(usize),
+    /// The answer breaks off after its status.
+    BreakOff(usize),
     Crash(usize),
     /// The token in memory is written at last.
     Save(usize),
@@ -305,6 +307,23 @@ impl State {
         self.on(to, Event::Answered(answer));
     }
 
+    /// The server has used the token. Inside the grace it gives the next token once more, otherwise the login is over.
+    fn broken_off(&mut self, number: usize, world: &World) {
+        let now = time(self.now).wall;
+        let may_repeat = match self.vault.state {
+            Stored::Spending { since, tries: 1, .. } => now
+                .duration_since(since)
+                .is_ok_and(|age| age + GRACE_MARGIN < Duration::from_secs(world.grace)),
+            _ => false,
+        };
+        self.on(number, Event::Answered(Answer::BrokenOff));
+        let next = self.processes[number].fetch.as_ref().map(|(_, effect)| *effect);
+        if next != Some(if may_repeat { Effect::Connect } else { Effect::Write(Change::Dead) }) {
+            self.breach =
+                Some("a broken answer is not repeated inside the grace, or is repeated outside of it");
+        }
+    }
+
     /// Whether its request or the answer is on its way.
     fn has_message(&self, number: usize) -> bool {
         let life = self.processes[number].life;
@@ -371,6 +390,9 @@ impl Model for World {
             });
             if state.losses > 0 {
                 actions.push(Action::Lose(at));
+                if matches!(message.what, What::Token(..)) {
+                    actions.push(Action::BreakOff(at));
+                }
             }
         }
         let is_on_its_way = state.wire.iter().any(|message| matches!(message.what, What::Request(_)));
@@ -424,6 +446,13 @@ impl Model for World {
                 let Message { to, life, .. } = state.wire.remove(at);
                 if state.processes[to].life == life {
                     state.on(to, Event::Answered(Answer::Ambiguous));
+                }
+            }
+            Action::BreakOff(at) => {
+                state.losses -= 1;
+                let Message { to, life, .. } = state.wire.remove(at);
+                if state.processes[to].life == life {
+                    state.broken_off(to, self);
                 }
             }
             Action::Crash(number) => {

@@ -90,7 +90,9 @@ pub(crate) enum Answer {
     InvalidGrant,
     /// It was sent, and no answer came that gives its result.
     Ambiguous,
-    /// The server accepted it, and the answer cannot be read: the new token is lost.
+    /// The server accepted it, and the answer broke off: the new token is lost, unless the server repeats its answer.
+    BrokenOff,
+    /// The server accepted it, and the whole answer cannot be read: the new token is lost.
     Unreadable,
 }
 

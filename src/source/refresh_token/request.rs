@@ -93,4 +93,5 @@ fn judged(error: &SourceError) -> Answer {
             _ => Answer::Unspent,
         },
     }
+        Reach::UsedAndLost => Answer::BrokenOff,
 }

@@ -38,16 +38,23 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Value,
+    /// The connection is closed in the middle of the body.
+    is_cut: bool,
 }
 
 impl Reply {
     pub(super) fn json(status: u16, body: Value) -> Self {
-        Self { status, headers: Vec::new(), body }
+        Self { status, headers: Vec::new(), body, is_cut: false }
     }
 
     /// The connection is closed instead.
     pub(super) fn lost() -> Self {
         Self::json(0, Value::Null)
+    }
+
+    /// The body breaks off.
+    pub(super) fn cut(self) -> Self {
+        Self { is_cut: true, ..self }
     }
 
     pub(super) fn with_header(mut self, name: &'static str, value: String) -> Self {
@@ -105,7 +112,7 @@ impl Drop for Loopback {
 /// One question, one answer, one connection.
 fn serve(mut stream: TcpStream, answer: impl Fn(&Question) -> Reply) -> io::Result<()> {
     let question = read(&stream)?;
-    let Reply { status, headers, body } = answer(&question);
+    let Reply { status, headers, body, is_cut } = answer(&question);
     if status == 0 {
         return Ok(());
     }
@@ -117,7 +124,8 @@ fn serve(mut stream: TcpStream, answer: impl Fn(&Question) -> Reply) -> io::Resu
     for (name, value) in headers {
         head.extend([name, ": ", &value, "\r\n"]);
     }
-    stream.write_all((head + "\r\n" + &body).as_bytes())
+    let sent = if is_cut { body.len() / 2 } else { body.len() };
+    stream.write_all((head + "\r\n" + &body[..sent]).as_bytes())
 }
 
 fn read(stream: &TcpStream) -> io::Result<Question> {

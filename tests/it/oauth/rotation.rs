@@ -22,6 +22,8 @@ pub(super) enum Fate {
     Answered,
     /// The server spends the token, and nobody hears of it.
     AnswerLost,
+    /// The server spends the token, and its answer breaks off in the middle.
+    AnswerCut,
     /// It never comes to the part of the server that spends.
     Unavailable,
     /// The answer comes, and cannot be read.
@@ -99,14 +101,19 @@ pub(super) fn answered(family: &mut Family, question: &Question) -> Reply {
     match fate {
         Fate::AnswerLost => Reply::lost(),
         Fate::Unreadable => Reply::json(200, json!({ "odd": true })),
-        _ => Reply::json(
-            200,
-            json!({
-                "access_token": format!("access-{}", family.access), "token_type": "Bearer", "expires_in": 600,
-                "refresh_token": format!("refresh-{}", family.current),
-            }),
-        ),
+        Fate::AnswerCut => granted(family).cut(),
+        _ => granted(family),
     }
+}
+
+fn granted(family: &Family) -> Reply {
+    Reply::json(
+        200,
+        json!({
+            "access_token": format!("access-{}", family.access), "token_type": "Bearer", "expires_in": 600,
+            "refresh_token": format!("refresh-{}", family.current),
+        }),
+    )
 }
 
 pub(super) fn source<V: RefreshTokenStore>(
@@ -263,6 +270,43 @@ async fn an_answer_that_cannot_be_read_has_spent_it() {
     lock(&family).fates = vec![Fate::Unreadable];
     assert!(next(&source, None).await.unwrap_err().cause::<NeedsLogin>().is_some());
     assert_used_once(&family, &[]);
+}
+
+#[actix::test]
+async fn an_answer_that_breaks_off_is_asked_for_once_more_inside_the_grace_only() {
+    for (grace, rule, is_served) in [
+        (30, AfterCrash::NeedsLogin, true),
+        (0, AfterCrash::NeedsLogin, false),
+        (0, AfterCrash::TryOnce, false),
+    ] {
+        let (family, server) = family(grace);
+        let vault = MemoryVault::new();
+        let source = source(&server, vault.clone(), grace, rule);
+        lock(&family).fates = vec![Fate::AnswerCut];
+        let outcome = next(&source, None).await;
+        if is_served {
+            assert_eq!(outcome.unwrap().secret(), "access-2");
+            assert_eq!(stored(&vault).await.refresh_token(), "refresh-2");
+            assert_used_once(&family, &[1]);
+        } else {
+            let error = outcome.unwrap_err();
+            let needs = error.cause::<NeedsLogin>().unwrap();
+            assert!(needs.reason.contains("broke off"), "{needs}");
+            assert!(matches!(stored(&vault).await.state(), State::Dead { .. }));
+            assert_used_once(&family, &[]);
+        }
+    }
+}
+
+#[actix::test]
+async fn two_answers_that_break_off_end_the_login_without_a_third_use() {
+    let (family, server) = family(30);
+    let source = source(&server, MemoryVault::new(), 30, AfterCrash::TryOnce);
+    lock(&family).fates = vec![Fate::AnswerCut; 2];
+    for _ in 0..3 {
+        assert!(next(&source, None).await.unwrap_err().cause::<NeedsLogin>().is_some());
+    }
+    assert_used_once(&family, &[1]);
 }
 
 #[actix::test]
