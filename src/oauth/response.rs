@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Reach, SourceError};
 use crate::jwt::Claims;
+use crate::panics::contain;
 use crate::secret::Secret;
 use crate::token::{Token, TokenType};
 use crate::transport::{Answer, Document, is_garbled, lifetime};
@@ -214,7 +215,8 @@ fn scopes(answer: &Answer, document: &Document, expected: &Expected) -> Result<V
         let what = format!("{token} without the scope {missing:?}, which was asked for (`require_scopes`)");
         return Err(SourceError::terminal(what).that(Reach::Used));
     }
-    log::warn!("{token} without the scope {missing:?}, which was asked for");
+    // A panic of the logger must not lose a token.
+    let _ = contain(|| log::warn!("{token} without the scope {missing:?}, which was asked for"));
     Ok(granted)
 }
 
@@ -223,7 +225,8 @@ fn lifetime_of(answer: &Answer, document: &Document, secret: &str) -> Option<Dur
     let said = document.get("/expires_in").and_then(|value| {
         let lifetime = lifetime(value);
         if lifetime.is_none() {
-            log::warn!("{} that is not a number of seconds", answer.sentence("with an `expires_in`"));
+            let what = answer.sentence("with an `expires_in`");
+            let _ = contain(|| log::warn!("{what} that is not a number of seconds"));
         }
         // A cache has kept the answer for a part of the lifetime.
         lifetime.map(|lifetime| lifetime.saturating_sub(answer.age()))

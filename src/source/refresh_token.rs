@@ -1,6 +1,7 @@
 //! The refresh token grant as a source (RFC 6749 section 6), for one-time refresh tokens.
 
 mod bound;
+mod guarded;
 mod login;
 mod needs_login;
 mod observe;
@@ -17,12 +18,14 @@ use crate::error::{BuildError, SourceError};
 use crate::oauth::dpop::DpopKey;
 use crate::oauth::rotation::{Memory, Rules};
 use crate::oauth::{Client, Expected, GrantBuilder, GrantSettings};
+use crate::panics::ContainedFor;
 use crate::secret::Secret;
 use crate::secret::origin::cut;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::Form;
 use crate::vault::{Record, RefreshTokenStore, VaultError};
+use guarded::Guarded;
 use observe::{Observer, OnNeedsLogin};
 
 pub use crate::oauth::rotation::AfterCrash;
@@ -76,7 +79,7 @@ pub struct RefreshToken<V> {
 /// The state that the source shares with its exchange in the background.
 struct Inner<V> {
     client: Client,
-    vault: V,
+    vault: Guarded<V>,
     /// The common parameters.
     common: Form,
     expected: Expected,
@@ -204,6 +207,7 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
             observer: Observer::new(client.id(), on_needs_login),
         };
         let (state, running) = (tokio::sync::Mutex::new(state), Mutex::default());
+        let vault = Guarded::new(vault);
         let inner = Inner { client, vault, common, expected, rules, first, settings, running, state };
         Ok(RefreshToken { inner: Arc::new(inner) })
     }
@@ -248,7 +252,8 @@ impl<V: RefreshTokenStore> Inner<V> {
         let (course, followed) = watch::channel(Exchange::Begun);
         let inner = Arc::clone(self);
         runtime.spawn(async move {
-            let outcome = inner.exchange(&cx, &course).await;
+            let exchange = ContainedFor::new(Box::pin(inner.exchange(&cx, &course)));
+            let outcome = exchange.await.unwrap_or_else(|| Err(panicked(&course)));
             course.send_replace(Exchange::Over(outcome));
             inner.save_at_last().await;
         });
@@ -266,6 +271,15 @@ impl<V: RefreshTokenStore> Inner<V> {
         if let Some(saver) = saver {
             ended(saver).await;
         }
+    }
+}
+
+/// The outcome of an exchange in which foreign code panicked, such as the clock.
+fn panicked(course: &watch::Sender<Exchange>) -> SourceError {
+    let what = "the exchange of the refresh token panicked";
+    match *course.borrow() {
+        Exchange::Sent => SourceError::ambiguous(what),
+        _ => SourceError::transient(what),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The reports about a login: lines in the log, the user's own callback, and with feature `metrics` two gauges. The
 //! gauges' names are part of the crate's interface. The [crate's documentation](crate#metrics) lists them.
+//!
+//! A logger, a recorder and a callback are foreign code. A panic of theirs is contained, because it must not end an
+//! exchange: its message went to the panic hook.
 
 use std::sync::Arc;
 
@@ -35,10 +38,9 @@ impl Observer {
             return;
         }
         self.told = Some(what);
-        log::error!(target: "tokenflight", "client {}: {needs}", self.shown);
+        told(|| log::error!(target: "tokenflight", "client {}: {needs}", self.shown));
         if let Some(callback) = &self.callback {
-            // A panic is the callback's own, and its message went to the panic hook.
-            let _ = contain(|| callback(needs));
+            told(|| callback(needs));
         }
     }
 
@@ -51,18 +53,24 @@ impl Observer {
 
     /// The vault could not be written: the newest refresh token is only in memory.
     pub(super) fn not_saved(&self, failure: &str) {
-        log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is only in memory: {failure}", self.shown);
+        told(
+            || log::error!(target: "tokenflight", "client {}: the new refresh token could not be written into the vault, and is only in memory: {failure}", self.shown),
+        );
         self.unsaved(true);
     }
 
     /// A reminder that it is still unsaved.
     pub(super) fn still_unsaved(&self, error: &SourceError) {
-        log::warn!(target: "tokenflight", "client {}: the new refresh token is still only in memory: {error}", self.shown);
+        told(
+            || log::warn!(target: "tokenflight", "client {}: the new refresh token is still only in memory: {error}", self.shown),
+        );
     }
 
     /// The refresh token is saved.
     pub(super) fn saved(&self) {
-        log::warn!(target: "tokenflight", "client {}: the new refresh token is in the vault now", self.shown);
+        told(
+            || log::warn!(target: "tokenflight", "client {}: the new refresh token is in the vault now", self.shown),
+        );
         self.unsaved(false);
     }
 
@@ -74,15 +82,20 @@ impl Observer {
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::unused_self))]
     fn gauge(&self, gauge: Gauge, value: bool) {
         #[cfg(feature = "metrics")]
-        gauge.of(&self.client).set(f64::from(u8::from(value)));
+        told(|| gauge.of(&self.client).set(f64::from(u8::from(value))));
     }
 
     /// Makes the gauge visible, with its present value. At first that is 0.
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::unused_self))]
     fn show(&self, gauge: Gauge) {
         #[cfg(feature = "metrics")]
-        gauge.of(&self.client).increment(0.0);
+        told(|| gauge.of(&self.client).increment(0.0));
     }
+}
+
+/// Runs foreign code.
+fn told(report: impl FnOnce()) {
+    let _ = contain(report);
 }
 
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ use super::{Exchange, Inner};
 use crate::error::{Reach, SourceError};
 use crate::oauth::rotation::Answer;
 use crate::oauth::{OAuthError, Once, TokenResponse, claims};
+use crate::panics::ContainedFor;
 use crate::secret::Secret;
 use crate::source::FetchContext;
 use crate::transport::{Form, Gate, gate};
@@ -22,7 +23,7 @@ const LONGEST_EXCHANGE: Duration = Duration::from_secs(110);
 /// A request whose connection is open, and whose refresh token waits at the gate.
 pub(super) struct Request<'a> {
     gate: Gate,
-    answer: Pin<Box<dyn Future<Output = Spent> + Send + 'a>>,
+    answer: ContainedFor<'a, Spent>,
 }
 
 type Spent = (Option<Secret>, Result<TokenResponse, SourceError>);
@@ -40,14 +41,14 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
         claims::ask(&mut form, self.cx.challenge());
         let (inner, cx, key): (&'a Inner<V>, &'a FetchContext, _) = (self.inner, self.cx, self.key.clone());
         let (mut gate, held) = gate();
-        let mut answer: Pin<Box<dyn Future<Output = Spent> + Send + 'a>> = Box::pin(async move {
+        let mut answer: ContainedFor<'a, Spent> = ContainedFor::new(Box::pin(async move {
             let (client, expected) = (&inner.client, &inner.expected);
             client
                 .spend(GRANT, &form, expected, key.as_ref(), cx, Once { limit: LONGEST_EXCHANGE, held })
                 .await
-        });
-        let failed = poll_fn(|task| match answer.as_mut().poll(task) {
-            Poll::Ready((_, outcome)) => Poll::Ready(Some(outcome)),
+        }));
+        let failed = poll_fn(|task| match Pin::new(&mut answer).poll(task) {
+            Poll::Ready(spent) => Poll::Ready(Some(spent.unwrap_or_else(panicked).1)),
             Poll::Pending => gate.poll_connected(task).map(|()| None),
         });
         match failed.await {
@@ -67,7 +68,7 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
         self.sent = self.cx.clock().now();
         self.course.send_replace(Exchange::Sent);
         gate.open();
-        match answer.await {
+        match answer.await.unwrap_or_else(panicked) {
             (refresh_token, Ok(response)) => {
                 (self.refresh_token, self.token) = (refresh_token, Some(response.token));
                 Answer::Token
@@ -82,16 +83,21 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
     }
 }
 
+/// Foreign code panicked, such as a logger. It is not known how far the request came.
+fn panicked() -> Spent {
+    (None, Err(SourceError::transient("the request of the refresh token panicked").that(Reach::Lost)))
+}
+
 /// RFC 9700 section 4.14: the meaning of an error for the refresh token.
 fn judged(error: &SourceError) -> Answer {
     match error.reach() {
         Reach::Unused => Answer::Unspent,
         Reach::Lost => Answer::Ambiguous,
+        Reach::UsedAndLost => Answer::BrokenOff,
         Reach::Used => Answer::Unreadable,
         Reach::Refused => match error.cause::<OAuthError>() {
             Some(error) if error.code == "invalid_grant" => Answer::InvalidGrant,
             _ => Answer::Unspent,
         },
     }
-        Reach::UsedAndLost => Answer::BrokenOff,
 }

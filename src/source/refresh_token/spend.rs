@@ -281,9 +281,10 @@ impl<V: RefreshTokenStore> Run<'_, V> {
                 .ok_or_else(|| SourceError::transient("the access token in the vault has ended meanwhile")),
             rotation::Outcome::Published => self.published(),
             rotation::Outcome::Unsaved => {
+                // First the record is kept. Then the log is told. Therefore nothing that the log does loses it.
+                self.state.unsaved = self.pending.take().map(|(_, record)| record);
                 let failure = self.failure.as_ref().map(ToString::to_string).unwrap_or_default();
                 self.state.observer.not_saved(&failure);
-                self.state.unsaved = self.pending.take().map(|(_, record)| record);
                 self.published()
             }
             // The access token in the vault is still usable.

@@ -430,6 +430,129 @@ async fn a_new_token_that_cannot_be_saved_is_served_and_saved_before_the_next_is
     assert_used_once(&family, &[]);
 }
 
+/// A vault that panics in these operations: 0 is the first one.
+#[derive(Clone)]
+struct Explosive {
+    vault: MemoryVault,
+    operations: Arc<AtomicUsize>,
+    panics: fn(usize) -> bool,
+}
+
+impl Explosive {
+    /// The operations of a first fetch: lock, load, the login, *spending*, the next generation.
+    fn at(panics: fn(usize) -> bool) -> Self {
+        Self { vault: MemoryVault::new(), operations: Arc::default(), panics }
+    }
+
+    fn operate(&self) {
+        let number = self.operations.fetch_add(1, Ordering::SeqCst);
+        assert!(!(self.panics)(number), "a vault that panics");
+    }
+}
+
+/// A guard that panics when the lock ends.
+struct Bomb(#[allow(dead_code)] VaultLock);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a lock that panics");
+    }
+}
+
+impl RefreshTokenStore for Explosive {
+    async fn lock(&self, limit: std::time::Duration) -> Result<VaultLock, VaultError> {
+        self.operate();
+        Ok(VaultLock::new(Bomb(self.vault.lock(limit).await?)))
+    }
+
+    async fn load(&self) -> Result<Option<Stored>, VaultError> {
+        self.operate();
+        self.vault.load().await
+    }
+
+    fn swap(
+        &self,
+        expected: Option<&Stamp>,
+        record: &Record,
+    ) -> impl Future<Output = Result<Swap, VaultError>> + Send {
+        // Before there is a future.
+        self.operate();
+        self.vault.swap(expected, record)
+    }
+}
+
+#[actix::test]
+async fn a_vault_that_panics_loses_no_login() {
+    // The next generation is written at the third try, or much later.
+    let late: [fn(usize) -> bool; 3] =
+        [|number| number == 4, |number| (4..6).contains(&number), |number| (4..7).contains(&number)];
+    for panics in late {
+        let (family, server) = family(0);
+        let vault = Explosive::at(panics);
+        let source = source(&server, vault.clone(), 0, AfterCrash::NeedsLogin);
+        let token = next(&source, None).await.unwrap();
+        assert_eq!(token.secret(), "access-1");
+        assert_eq!(next(&source, Some(&token)).await.unwrap().secret(), "access-2");
+        assert_used_once(&family, &[]);
+        assert_eq!(stored(&vault.vault).await.refresh_token(), "refresh-3");
+    }
+    // Nothing was sent.
+    let early: [fn(usize) -> bool; 4] =
+        [|number| number == 0, |number| number == 1, |number| number == 2, |number| number == 3];
+    for panics in early {
+        let (family, server) = family(0);
+        let source = source(&server, Explosive::at(panics), 0, AfterCrash::NeedsLogin);
+        let error = next(&source, None).await.unwrap_err();
+        assert!(!error.is_terminal() && error.to_string().contains("the vault panicked"), "{error}");
+        assert!(lock(&family).arrived.is_empty());
+        assert_eq!(next(&source, None).await.unwrap().secret(), "access-1");
+        assert_used_once(&family, &[]);
+    }
+}
+
+/// A recorder that panics for each gauge.
+#[cfg(feature = "metrics")]
+struct PanickingRecorder;
+
+#[cfg(feature = "metrics")]
+impl metrics::Recorder for PanickingRecorder {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {
+        panic!("a recorder that panics");
+    }
+
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        panic!("a recorder that panics");
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[cfg(feature = "metrics")]
+#[actix::test]
+async fn a_recorder_that_panics_loses_no_login() {
+    let _guard = metrics::set_default_local_recorder(&PanickingRecorder);
+    let (family, server) = family(0);
+    // The next generation is not written by the three tries.
+    let swaps = Arc::new(Mutex::new(vec![Some(false), Some(false), Some(false), None, None]));
+    let vault = Failing { vault: MemoryVault::new(), swaps };
+    let source = source(&server, vault.clone(), 0, AfterCrash::NeedsLogin);
+    let token = next(&source, None).await.unwrap();
+    assert!(source.is_unsaved().await);
+    assert_eq!(next(&source, Some(&token)).await.unwrap().secret(), "access-2");
+    assert_used_once(&family, &[]);
+    assert_eq!(stored(&vault).await.refresh_token(), "refresh-3");
+}
+
 #[actix::test]
 async fn a_slow_answer_is_waited_for_in_the_background_and_used() {
     let family = Family::new(millis(0));
