@@ -126,7 +126,8 @@ impl<G, C> GrantBuilder<G, C> {
     }
 
     /// Adds a server-specific parameter. Its value is treated as a secret. A second value for the same name
-    /// replaces the first. Names that have a setting are refused. Default: none.
+    /// replaces the first. `scope` is refused, and so are the names of other settings that are used: a server may want
+    /// an `audience` or a `resource` that the setting of this name does not accept. Default: none.
     pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.extra.insert(name.into(), Secret::new(value));
         self

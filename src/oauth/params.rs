@@ -58,7 +58,7 @@ impl GrantSettings {
             form.plain("resource", resource);
         }
         for (name, value) in &self.extra {
-            check_extra(name, taken)?;
+            self.check_extra(name, taken)?;
             form.secret(name, value.expose());
         }
         if self.require_scopes && scopes.is_empty() {
@@ -84,6 +84,29 @@ impl GrantSettings {
         }
         let token_type = self.token_type.clone();
         Ok((form, Expected { scopes, require_scopes: self.require_scopes, token_type }))
+    }
+
+    /// A parameter must not be sent twice (RFC 6749 section 3.2). A server may want a text as `audience` or
+    /// `resource` that the setting of this name does not accept.
+    fn check_extra(&self, name: &str, taken: &[&str]) -> Result<(), BuildError> {
+        const CLIENT: &[&str] = &["client_id", "client_secret", "client_assertion", "client_assertion_type"];
+        let reason = match name {
+            "" => "has a parameter without a name".to_owned(),
+            "grant_type" => "cannot set `grant_type`: it is the grant's own".to_owned(),
+            "scope" => "cannot set `scope`: there is a setting of that name".to_owned(),
+            "audience" if !self.audience.is_empty() => {
+                "cannot set `audience`: `audience` is set too".to_owned()
+            }
+            "resource" if !self.resource.is_empty() => {
+                "cannot set `resource`: `resource` is set too".to_owned()
+            }
+            _ if CLIENT.contains(&name) => {
+                format!("cannot set `{name}`: the client's own settings decide it")
+            }
+            _ if taken.contains(&name) => format!("cannot set `{name}`: it is the grant's own"),
+            _ => return Ok(()),
+        };
+        Err(BuildError::new("extra", reason))
     }
 
     /// Names the requested parts, for any order of the scopes.
@@ -133,21 +156,6 @@ fn check_resource(text: &str) -> Result<(), BuildError> {
         _ => return Ok(()),
     };
     Err(BuildError::new("resource", reason))
-}
-
-/// A parameter must not be sent twice (RFC 6749 section 3.2).
-fn check_extra(name: &str, taken: &[&str]) -> Result<(), BuildError> {
-    const SETTINGS: &[&str] = &["scope", "audience", "resource"];
-    const CLIENT: &[&str] = &["client_id", "client_secret", "client_assertion", "client_assertion_type"];
-    let reason = match name {
-        "" => "has a parameter without a name".to_owned(),
-        "grant_type" => "cannot set `grant_type`: it is the grant's own".to_owned(),
-        _ if SETTINGS.contains(&name) => format!("cannot set `{name}`: there is a setting of that name"),
-        _ if CLIENT.contains(&name) => format!("cannot set `{name}`: the client's own settings decide it"),
-        _ if taken.contains(&name) => format!("cannot set `{name}`: it is the grant's own"),
-        _ => return Ok(()),
-    };
-    Err(BuildError::new("extra", reason))
 }
 
 fn token_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TokenType>, D::Error> {
@@ -214,13 +222,22 @@ mod tests {
         for resource in ["", "https://a.example/#x", "a b"] {
             refused(serde_json::json!({ "resource": resource }), "resource");
         }
-        for name in
-            ["", "grant_type", "client_id", "client_secret", "scope", "audience", "resource", "assertion"]
-        {
+        for name in ["", "grant_type", "client_id", "client_secret", "scope", "assertion"] {
             refused(serde_json::json!({ "extra": { name: "x" } }), "extra");
         }
         refused(serde_json::json!({ "require_scopes": true }), "require_scopes");
         refused(serde_json::json!({ "token_type": "a b" }), "token_type");
+    }
+
+    #[test]
+    fn an_extra_audience_or_resource_is_sent_unless_the_setting_is_used_too() {
+        for name in ["audience", "resource"] {
+            let form = |json| settings(json).checked(&[], false).unwrap().0.encode();
+            let odd = "urn:x y#z";
+            let sent = form(serde_json::json!({ "extra": { name: odd } }));
+            assert_eq!(sent, format!("{name}=urn%3Ax+y%23z"));
+            refused(serde_json::json!({ name: "https://a.example/", "extra": { name: odd } }), "extra");
+        }
     }
 
     #[test]
