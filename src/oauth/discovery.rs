@@ -119,6 +119,26 @@ struct Known {
     next: Option<Duration>,
 }
 
+/// What the places without a document have answered.
+#[derive(Default)]
+struct Failures {
+    /// The place may have a document later. Therefore another attempt may help.
+    down: Option<SourceError>,
+    /// A web page, which is not a document. Some servers answer every path with it.
+    page: Option<SourceError>,
+    /// A redirect, for example to a page for logins.
+    moved: Option<SourceError>,
+    missing: Option<SourceError>,
+}
+
+impl Failures {
+    fn worst(self) -> SourceError {
+        let Self { down, page, moved, missing } = self;
+        let worst = down.or(page).or(moved).or(missing);
+        worst.unwrap_or_else(|| SourceError::terminal("there is no document"))
+    }
+}
+
 impl Discovery {
     /// `uses_tls_alias`: the client presents a certificate. Some servers have another address for this (RFC 8705
     /// section 5).
@@ -153,7 +173,7 @@ impl Discovery {
         let Timestamp { boot, .. } = cx.clock().now();
         let is_due = known.next.is_none_or(|next| next <= boot);
         let Some(server) = known.server.clone() else {
-            let server = self.ask(transport, cx.time_left()).await?;
+            let server = self.ask(transport, cx, cx.time_left()).await?;
             *known = Known { server: Some(server.clone()), next: Some(boot.saturating_add(FRESH)) };
             return Ok(server);
         };
@@ -161,7 +181,7 @@ impl Discovery {
             return Ok(server);
         }
         let time = cx.time_left().map_or(PATIENCE, |left| left.min(PATIENCE));
-        match self.ask(transport, Some(time)).await {
+        match self.ask(transport, cx, Some(time)).await {
             Ok(server) => {
                 *known = Known { server: Some(server.clone()), next: Some(boot.saturating_add(FRESH)) };
                 Ok(server)
@@ -174,34 +194,58 @@ impl Discovery {
         }
     }
 
-    /// Tries each place in which a server may keep its document.
-    async fn ask(&self, transport: &Transport, time_left: Option<Duration>) -> Result<Server, SourceError> {
+    /// Tries each place in which a server may keep its document, for at most `limit` together.
+    async fn ask(
+        &self,
+        transport: &Transport,
+        cx: &FetchContext,
+        limit: Option<Duration>,
+    ) -> Result<Server, SourceError> {
         let named =
             |error: SourceError| error.within(&format!("discovery of the issuer {}", self.issuer.shown()));
-        // Some servers answer every path with a web page, which is not a document either.
-        let mut page = None;
-        let mut missing = None;
+        let begun = cx.clock().now().boot;
+        let mut failures = Failures::default();
         for place in self.places().map_err(|error| SourceError::terminal(error.to_string()))? {
-            let answer =
-                transport.exchange(&place, Request::new(Method::GET), time_left).await.map_err(named)?;
+            let spent = cx.clock().now().boot.saturating_sub(begun);
+            let left = limit.map(|limit| limit.saturating_sub(spent));
+            let answer = match transport.exchange(&place, Request::new(Method::GET), left).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_terminal() => {
+                    failures.moved.get_or_insert(error);
+                    continue;
+                }
+                // The server cannot be reached, in any of the places.
+                Err(error) => return Err(named(error)),
+            };
+            let is_asked_to_wait = answer.retry_after().is_some();
             match answer.status() {
                 StatusCode::OK => match answer.json() {
                     Ok(document) if document.is_table() => {
-                        return self.read(&document).map_err(|what| named(SourceError::terminal(what)));
+                        let wrong = |what| named(failures.down.unwrap_or(SourceError::terminal(what)));
+                        return self.read(&document).map_err(wrong);
                     }
-                    Ok(_) => page = page.or(Some(answer.nonsense("with JSON that is no table"))),
-                    Err(error) => page = page.or(Some(error)),
+                    Ok(_) => {
+                        failures.page.get_or_insert(answer.nonsense("with JSON that is no table"));
+                    }
+                    Err(error) => {
+                        failures.page.get_or_insert(error);
+                    }
                 },
-                status if status.is_client_error() && !answer.may_pass() => {
-                    missing = Some(answer.refusal(
-                        false,
-                        "; if this is the address of the token endpoint itself, say so by `token_url`",
-                    ));
+                // The whole server asks for a pause.
+                StatusCode::TOO_MANY_REQUESTS => return Err(named(answer.refusal(true, ""))),
+                StatusCode::SERVICE_UNAVAILABLE if is_asked_to_wait => {
+                    return Err(named(answer.refusal(true, "")));
                 }
-                _ => return Err(named(answer.refusal(answer.may_pass(), ""))),
+                _ if answer.may_pass() || is_asked_to_wait => {
+                    failures.down.get_or_insert(answer.refusal(true, ""));
+                }
+                _ => {
+                    let what = "; if this is the address of the token endpoint itself, say so by `token_url`";
+                    failures.missing = Some(answer.refusal(false, what));
+                }
             }
         }
-        Err(named(page.or(missing).unwrap_or_else(|| SourceError::terminal("there is no document"))))
+        Err(named(failures.worst()))
     }
 
     /// `OpenID` appends the well-known part; RFC 8414 section 3.1 inserts it before the path.

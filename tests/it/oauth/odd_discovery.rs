@@ -65,6 +65,62 @@ async fn an_issuer_with_a_path_has_its_document_in_either_place() {
 }
 
 #[actix::test]
+async fn a_first_place_that_fails_or_redirects_is_no_reason_to_give_up() {
+    let moved = Reply::text(302, "text/html", "").with_header("Location", "/login");
+    let waiting = Reply::json(403, "{}").with_header("Retry-After", "5");
+    let odd = [moved, Reply::json(500, "{}"), Reply::json(502, ""), Reply::json(503, ""), waiting];
+    for reply in odd {
+        let (server, issuer, document) = provider("/tenant").await;
+        server.then(reply.clone()).then(Reply::json(200, document.to_string()));
+        let token = fetch(&source(client(&issuer))).await;
+        assert!(token.is_ok(), "{reply:?}: {token:?}");
+        assert_eq!(
+            paths(&server),
+            [format!("/tenant{OPENID}"), format!("{RFC_8414}/tenant"), "/tenant/token".to_owned()]
+        );
+        // If there is no other document, the first answer is the error.
+        let (server, issuer, _) = provider("/tenant").await;
+        server.then(reply.clone()).then(Reply::json(404, "{}"));
+        let error = fetch(&source(client(&issuer))).await.unwrap_err();
+        let is_moved = matches!(&reply, Reply::Http { status, .. } if status == "302");
+        assert_eq!(error.is_terminal(), is_moved, "{reply:?}: {error}");
+        assert!(error.to_string().contains(OPENID), "{reply:?}: {error}");
+    }
+}
+
+#[actix::test]
+async fn two_places_that_ask_for_a_pause_are_no_refusal() {
+    for status in [403, 404, 401] {
+        for later in [None, Some("7")] {
+            let (server, issuer, document) = provider("/tenant").await;
+            server.then(Reply::json(status, "{}").with_header("Retry-After", "5"));
+            let second = Reply::json(status, "{}");
+            server.then(match later {
+                Some(time) => second.with_header("Retry-After", time),
+                None => second,
+            });
+            let source = source(client(&issuer));
+            let error = fetch(&source).await.unwrap_err();
+            assert!(!error.is_terminal(), "{status}: {error}");
+            assert_eq!(error.retry_after(), Some(secs(5)), "{status}: {error}");
+            server.then(Reply::json(200, document.to_string()));
+            fetch(&source).await.unwrap();
+        }
+    }
+}
+
+#[actix::test]
+async fn a_server_that_asks_for_a_pause_is_not_asked_in_another_place() {
+    for status in [429, 503] {
+        let (server, issuer, _) = provider("").await;
+        server.then(Reply::json(status, "{}").with_header("Retry-After", "5"));
+        let error = fetch(&source(client(&issuer))).await.unwrap_err();
+        assert_eq!(error.retry_after(), Some(secs(5)), "{error}");
+        assert_eq!(paths(&server), [OPENID]);
+    }
+}
+
+#[actix::test]
 async fn a_page_instead_of_the_first_document_is_no_document() {
     // A single-page application answers each path with its page.
     for page in ["<!DOCTYPE html><html></html>", "", "Not Found", "null"] {
