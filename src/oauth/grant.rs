@@ -266,7 +266,7 @@ impl<G, C: fmt::Debug> fmt::Debug for GrantBuilder<G, C> {
 /// Terminal errors, which only a change of settings can correct: a 4xx with any of the codes of RFC 6749 section
 /// 5.2 (`invalid_client`, `invalid_scope`, …), the same in a 200, an unknown `token_type`, and any redirect.
 /// Transient errors: the network, 408, 425, 429, 5xx, the codes `temporarily_unavailable`, `server_error` and
-/// `slow_down`, a refusal without a code but with `Retry-After`, and a success without a token. A refusal is also
+/// `slow_down`, a refusal with `Retry-After` and without a code of the standard, and a success without a token. A refusal is also
 /// transient if the secret, key or clock has changed since. [`cause::<OAuthError>()`](SourceError::cause) has the
 /// code. The server's explanation is quoted on one printable line, unless it contains anything that was sent or
 /// received, in any encoding. A body is never quoted.

@@ -287,7 +287,8 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
         // The nonce has changed once more.
         || (has_key && code == "use_dpop_nonce")
         || crate::transport::may_pass(status)
-        || (code.is_empty() && answer.retry_after().is_some());
+        // A code of the server's own may be the name of its limit.
+        || (!STANDARD.contains(&code) && answer.retry_after().is_some());
     let sentence = answer.sentence("").trim_end().to_owned() + &described + way_out;
     // A code inside a 408, a 429 or a 5xx is ignored, because a proxy may have written it. A proxy writes a 408 or a 504
     // while the server may still be at work.

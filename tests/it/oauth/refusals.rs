@@ -50,7 +50,8 @@ async fn an_error_in_a_success_is_never_a_token_of_the_json_source() {
 async fn a_refusal_with_retry_after_passes() {
     let server = FakeAuthServer::start().await.unwrap();
     for status in [403, 400, 401, 404, 405, 409, 451] {
-        for body in ["{}", "", "<html>", r#"{"message":"too many"}"#] {
+        let own_code = r#"{"error":"rate_limit_exceeded"}"#;
+        for body in ["{}", "", "<html>", r#"{"message":"too many"}"#, own_code] {
             for (kind, source) in both(&server.url()) {
                 server.then(Reply::json(status, body).with_header("Retry-After", "5"));
                 let error = fetch(&source).await.unwrap_err();
@@ -60,6 +61,20 @@ async fn a_refusal_with_retry_after_passes() {
                 assert!(fetch(&source).await.unwrap_err().is_terminal(), "{kind}: {status} {body}");
             }
         }
+    }
+}
+
+#[actix::test]
+async fn a_refusal_by_the_standard_stays_one_with_retry_after() {
+    let server = FakeAuthServer::start().await.unwrap();
+    for code in
+        ["invalid_client", "invalid_scope", "invalid_request", "unauthorized_client", "invalid_target"]
+    {
+        let (_, source) = both(&server.url()).into_iter().next().unwrap();
+        let body = format!("{{\"error\":\"{code}\"}}");
+        server.then(Reply::json(403, body).with_header("Retry-After", "5"));
+        let error = fetch(&source).await.unwrap_err();
+        assert!(error.is_terminal(), "{code}: {error}");
     }
 }
 
