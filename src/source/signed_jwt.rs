@@ -142,6 +142,9 @@ impl TokenSource for SignedJwt {
         part("iss", &settings.issuer);
         part("sub", settings.subject.as_deref().unwrap_or_default());
         part("aud", &settings.audience);
+        part("key", &settings.key.thumbprint());
+        part("lifetime", &settings.lifetime.as_secs().to_string());
+        part("backdate", &settings.backdate.as_secs().to_string());
         settings.claims.iter().for_each(|(name, value)| part(&format!("claim.{name}"), &value.to_string()));
     }
 

@@ -1,8 +1,10 @@
 //! Two configurations that get different tokens never share one.
 
 use serde_json::json;
+use tokenflight::oauth::PrivateKey;
 use tokenflight::source::{
-    BoxSource, ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SealKey, SharedSource, Vault,
+    BoxSource, ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SealKey, SharedSource, SignedJwt,
+    Vault,
 };
 use tokenflight::store::{MemoryStore, SharedKey};
 use tokenflight::testing::ScriptedSource;
@@ -77,6 +79,30 @@ fn whatever_a_json_endpoint_sends_is_in_its_key() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), before, "each has a key of its own");
+}
+
+#[test]
+fn two_signed_jwts_that_differ_have_no_key_in_common() {
+    let pem = |name: &str| {
+        let path = format!("{}/src/oauth/jws/tests/keys/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+        PrivateKey::from_pem(std::fs::read(path).unwrap()).unwrap()
+    };
+    let with = |key: &str| SignedJwt::builder(pem(key), "orders", "https://login.example");
+    let sources = [
+        with("p256"),
+        with("p384"),
+        with("p256").subject("billing"),
+        with("p256").lifetime(secs(60)),
+        with("p256").lifetime(secs(60)).backdate(secs(10)),
+        with("p256").claim("scope", "read"),
+    ];
+    let mut keys: Vec<String> =
+        sources.into_iter().map(|source| key_of(source.build().unwrap()).unwrap()).collect();
+    let before = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), before, "each has a key of its own");
+    assert_eq!(key_of(with("p256").build().unwrap()), key_of(with("p256").build().unwrap()));
 }
 
 #[test]
