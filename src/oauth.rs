@@ -96,6 +96,6 @@ pub(crate) use assertion::Claims;
 pub(crate) use discovery::Discovery;
 pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
-pub(crate) use key_source::KeySource;
+pub(crate) use key_source::{KeyOrigin, KeySource};
 pub(crate) use params::{Expected, GrantSettings, client_and_grant};
 pub(crate) use response::TokenResponse;

@@ -19,6 +19,7 @@ use super::client_auth::{Certificate, ClientAuth};
 use super::dpop::DpopKey;
 use super::dpop::DpopSetting;
 use super::jws::{Algorithm, PrivateKey};
+use super::key_source::KeyOrigin;
 
 mod check;
 
@@ -76,8 +77,8 @@ settings! {
         auth_method: Option<ClientAuth>,
         #[serde(default)]
         client_id_in_body: bool,
-        #[serde(skip)]
-        key: Option<PrivateKey>,
+        #[serde(default)]
+        private_key: Option<KeyOrigin>,
         #[serde(default)]
         private_key_file: Option<PathBuf>,
         #[serde(default, deserialize_with = "some_text_or_number")]
@@ -126,7 +127,7 @@ impl ClientBuilder {
             client_secret: None,
             auth_method: None,
             client_id_in_body: false,
-            key: None,
+            private_key: None,
             private_key_file: None,
             key_id: None,
             algorithm: None,
@@ -168,6 +169,7 @@ impl ClientBuilder {
         files.into_iter().any(Option::is_some)
             || self.certificate.is_some()
             || matches!(self.client_secret, Some(SecretOrigin::File(_)))
+            || matches!(self.private_key, Some(KeyOrigin::Text(SecretOrigin::File(_))))
             || self.dpop.as_ref().is_some_and(DpopSetting::is_file)
             || self.http.is_some()
             || self.proxy.is_some()
@@ -226,7 +228,7 @@ impl ClientBuilder {
 
     /// Signs an assertion for each request with this key: `private_key_jwt` (RFC 7523 section 2.2).
     pub fn private_key(mut self, key: PrivateKey) -> Self {
-        self.key = Some(key);
+        self.private_key = Some(KeyOrigin::Key(key));
         self
     }
 
@@ -313,7 +315,7 @@ impl fmt::Debug for ClientBuilder {
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret)
             .field("auth_method", &self.auth_method)
-            .field("private_key", &self.key)
+            .field("private_key", &self.private_key)
             .field("private_key_file", &self.private_key_file.as_deref().map(shown))
             .field("preset", &self.preset)
             .field("assertion_audience", &self.assertion_audience)

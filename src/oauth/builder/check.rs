@@ -1,7 +1,5 @@
 //! Makes a client from the settings, after all checks that are possible before the first request.
 
-use std::path::PathBuf;
-
 use zeroize::Zeroizing;
 
 use super::super::assertion::{Preset, Rules};
@@ -10,11 +8,12 @@ use super::super::client_auth::{Certificate, CertificateOrigin, ClientAuth, Clie
 use super::super::discovery::{Discovery, Server};
 use super::super::dpop::{ClientProofs, DpopSetting};
 use super::super::jws::{HmacKey, PrivateKey};
-use super::super::key_source::KeySource;
+use super::super::key_source::{KeyOrigin, KeySource};
 use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::files::FromFiles;
+use crate::secret::origin::SecretOrigin;
 use crate::secret::path::shown;
 use crate::transport::{Endpoint, HttpClient, Transport};
 
@@ -145,7 +144,7 @@ impl ClientBuilder {
         let wanted = self.auth_method;
         let given = [
             ("client_secret", self.client_secret.is_some()),
-            ("private_key", self.key.is_some()),
+            ("private_key", self.private_key.is_some()),
             ("private_key_file", self.private_key_file.is_some()),
             ("assertion", self.assertion.is_some()),
             ("assertion_file", self.assertion_file.is_some()),
@@ -238,20 +237,13 @@ impl ClientBuilder {
             }
             Ok(key)
         };
-        if let Some(key) = self.key.take() {
-            let key = match self.key_certificate_file.take() {
-                Some(path) => {
-                    let pem = std::fs::read(&path).map_err(|error| {
-                        let message = format!("{} cannot be read: {error}", shown(&path));
-                        BuildError::new("key_certificate_file", message)
-                    })?;
-                    key.with_certificate(pem)?
-                }
-                None => key,
-            };
-            return finish(key).map(KeySource::Fixed);
-        }
-        let mut paths: Vec<PathBuf> = self.private_key_file.take().into_iter().collect();
+        let file = match self.private_key.take() {
+            Some(KeyOrigin::Text(SecretOrigin::File(path))) => Some(("private_key", path)),
+            Some(key) => return self.fixed_key(key, finish).map(KeySource::Fixed),
+            None => self.private_key_file.take().map(|path| ("private_key_file", path)),
+        };
+        let Some((field, path)) = file else { return Err(BuildError::new("private_key", "is missing")) };
+        let mut paths = vec![path];
         paths.extend(self.key_certificate_file.take());
         // The error of the setting at fault, while the files are read for the first time.
         let make = move |parts: &[Zeroizing<Vec<u8>>]| {
@@ -262,6 +254,20 @@ impl ClientBuilder {
             finish(key)
         };
         let files = FromFiles::new(paths, move |parts| make(parts).map_err(|error| error.to_string()));
-        Ok(KeySource::Files(files.map_err(|what| BuildError::new("private_key_file", what))?))
+        Ok(KeySource::Files(files.map_err(|what| BuildError::new(field, what))?))
+    }
+
+    fn fixed_key(
+        &mut self,
+        key: KeyOrigin,
+        finish: impl Fn(PrivateKey) -> Result<PrivateKey, BuildError>,
+    ) -> Result<PrivateKey, BuildError> {
+        let key = key.read()?;
+        let Some(path) = self.key_certificate_file.take() else { return finish(key) };
+        let pem = std::fs::read(&path).map_err(|error| {
+            let message = format!("{} cannot be read: {error}", shown(&path));
+            BuildError::new("key_certificate_file", message)
+        })?;
+        finish(key.with_certificate(pem)?)
     }
 }

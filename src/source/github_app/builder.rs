@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{GithubApp, body, to_bytes};
 use crate::duration;
 use crate::error::BuildError;
-use crate::oauth::{Algorithm, KeySource, PrivateKey};
+use crate::oauth::{Algorithm, KeyOrigin, KeySource, PrivateKey};
 use crate::secret::Secret;
 use crate::secret::path::shown;
 use crate::settings::{settings, text_or_number};
@@ -23,16 +23,17 @@ const BASE: &str = "https://api.github.com";
 const MOST_REPOSITORIES: usize = 500;
 
 settings! {
-    /// The settings of [`GithubApp`], from code or by serde from a file. In a file `app_id`, `installation_id` and
-    /// `private_key_file` are required, and durations are written like `"10s"`.
+    /// The settings of [`GithubApp`], from code or by serde from a file. In a file `app_id`, `installation_id`, and
+    /// `private_key` or `private_key_file` are required. `private_key` is the text in PEM, `{ file = "path" }` or
+    /// `{ env = "NAME" }`. Durations are written like `"10s"`.
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]
     pub struct GithubAppBuilder {
         #[serde(deserialize_with = "text_or_number")]
         app_id: String,
         installation_id: u64,
-        #[serde(skip)]
-        private_key: Option<PrivateKey>,
+        #[serde(default)]
+        private_key: Option<KeyOrigin>,
         #[serde(default)]
         private_key_file: Option<PathBuf>,
         #[serde(default)]
@@ -80,7 +81,7 @@ impl GithubAppBuilder {
 
     /// The app's private key, an RSA key. This or [`private_key_file`](Self::private_key_file) is required.
     pub fn private_key(mut self, key: PrivateKey) -> Self {
-        self.private_key = Some(key);
+        self.private_key = Some(KeyOrigin::Key(key));
         self
     }
 
@@ -187,34 +188,27 @@ impl GithubAppBuilder {
     }
 
     fn key(&mut self) -> Result<KeySource, BuildError> {
-        match (self.private_key.take(), self.private_key_file.take()) {
-            (Some(_), Some(_)) => Err(BuildError::new(
-                "private_key_file",
-                "cannot be combined with `private_key`: use one of them",
-            )),
-            (Some(key), None) => match check(&key) {
-                Ok(()) => Ok(KeySource::Fixed(key)),
-                Err(what) => Err(BuildError::new("private_key", what)),
-            },
-            (None, Some(path)) => {
-                KeySource::file(path, check).map_err(|what| BuildError::new("private_key_file", what))
-            }
-            (None, None) => Err(BuildError::new(
+        let key = KeySource::open(self.private_key.take(), self.private_key_file.take(), check)?;
+        key.ok_or_else(|| {
+            BuildError::new(
                 "private_key",
                 "is missing: give it, or `private_key_file`; the app's settings at GitHub make one",
-            )),
-        }
+            )
+        })
     }
 }
 
 /// GitHub accepts no other signature.
-fn check(key: &PrivateKey) -> Result<(), String> {
+fn check(key: PrivateKey) -> Result<PrivateKey, BuildError> {
     match key.algorithm() {
-        Algorithm::Rs256 => Ok(()),
-        other => Err(format!(
-            "signs by {}: GitHub accepts only RS256, with the RSA key from the app's settings",
-            other.as_str()
-        )),
+        Algorithm::Rs256 => Ok(key),
+        other => {
+            let message = format!(
+                "signs by {}: GitHub accepts only RS256, with the RSA key from the app's settings",
+                other.as_str()
+            );
+            Err(BuildError::new("private_key", message))
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::fs;
 use log::LevelFilter;
 use serde_json::{Value, json};
 use tokenflight::oauth::{ClientAuth, ClientBuilder};
-use tokenflight::source::{ClientCredentialsBuilder, JsonEndpointBuilder};
-use tokenflight::testing::FakeAuthServer;
+use tokenflight::source::{BoxSource, ClientCredentialsBuilder, JsonEndpointBuilder, SourceSettings};
+use tokenflight::testing::{FakeAuthServer, fakes};
+use tokenflight::{BuildError, FetchContext, Reason, TokenSource};
 
 use super::kinds::*;
+use crate::github_app::{RSA, key};
 use crate::support::*;
 
 fn base(url: &str) -> Value {
@@ -114,6 +116,65 @@ fn a_secret_stands_in_a_file_or_in_the_environment() {
             }
         }
     }
+    fs::remove_file(path).unwrap();
+}
+
+/// A client and an app of GitHub with this key.
+async fn built_with(key: &Value, github: &fakes::GithubApi) -> [Result<BoxSource, BuildError>; 2] {
+    let read = |settings: Value| {
+        let settings: SourceSettings = serde_json::from_value(settings).unwrap();
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("BEGIN") && !shown.contains("s3cret"), "{shown}");
+        settings.build()
+    };
+    let server = FakeAuthServer::start().await.unwrap();
+    [
+        read(json!({
+            "kind": "client_credentials", "token_url": server.url(), "client_id": "app", "private_key": key,
+            "key_id": "k1", "algorithm": "PS256",
+        })),
+        read(json!({
+            "kind": "github_app", "app_id": 12345, "installation_id": 42, "base_url": github.base_url(),
+            "private_key": key,
+        })),
+    ]
+}
+
+#[test]
+fn a_private_key_stands_in_the_settings_in_a_file_or_in_the_environment() {
+    let name = "oauth::settings::a_private_key_stands_in_the_settings_in_a_file_or_in_the_environment";
+    if let Some(mut child) = in_its_own_process(name) {
+        all_that_is_written_by(child.env("TOKENFLIGHT_TEST_KEY", RSA));
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("tokenflight-key-{}", std::process::id()));
+    fs::write(&path, RSA).unwrap();
+    actix_rt::System::new().block_on(async {
+        let github = fakes::GithubApi::start(key(RSA).public_jwk()).await.unwrap();
+        for origin in [json!(RSA), json!({ "file": path }), json!({ "env": "TOKENFLIGHT_TEST_KEY" })] {
+            let [client, app] = built_with(&origin, &github).await.map(Result::unwrap);
+            assert!(app.fetch(FetchContext::new(Reason::First)).await.unwrap().secret().starts_with("ghs_"));
+            // The server of the client is gone, but its key was good.
+            assert!(!client.fetch(FetchContext::new(Reason::First)).await.unwrap_err().is_terminal());
+        }
+        fs::write(&path, "s3cret").unwrap();
+        for origin in [
+            json!("s3cret"),
+            json!(4711),
+            json!({ "file": path }),
+            json!({ "file": "/nowhere/at/all" }),
+            json!({ "env": "TOKENFLIGHT_TEST_NOTHING" }),
+        ] {
+            for outcome in built_with(&origin, &github).await {
+                let error = outcome.err().unwrap();
+                assert_eq!(error.field(), "private_key", "{origin}: {error}");
+                assert!(
+                    !error.to_string().contains("s3cret") && !error.to_string().contains("4711"),
+                    "{error}"
+                );
+            }
+        }
+    });
     fs::remove_file(path).unwrap();
 }
 
