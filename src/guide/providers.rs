@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | Auth0, Okta, Entra, Keycloak | [`ClientCredentials`](crate::source::ClientCredentials) | `client_credentials` |
 //! | Google, on Google's machines | [`Metadata::gcp`](crate::source::Metadata::gcp) | `gcp_metadata` |
-//! | Google, elsewhere, with a service account's key | [`Client::jwt_bearer`](crate::oauth::Client::jwt_bearer) | code, see below |
+//! | Google, elsewhere, with a service account's key | [`Client::jwt_bearer`](crate::oauth::Client::jwt_bearer) | `jwt_bearer` with a `signed_jwt`, see below |
 //! | Azure, on its machines | [`Metadata::azure_imds`](crate::source::Metadata::azure_imds) | `azure_imds` |
 //! | Kubernetes | [`FileToken`](crate::source::FileToken), or its token as a client's assertion | `file` |
 //! | GitHub, as an app | [`GithubApp`](crate::source::GithubApp) | `github_app` |
@@ -102,13 +102,34 @@
 //!
 //! # Google: a service account's key
 //!
+//! The key is the `private_key` in the account's JSON file, in a file of its own. A file may be replaced while the
+//! program runs.
+//!
+//! ```
+//! use tokenflight::source::SourceSettings;
+//!
+//! let settings = r#"{
+//!     "kind": "jwt_bearer", "token_url": "https://oauth2.googleapis.com/token", "client_id": "robot", "auth_method": "none",
+//!     "assertion": {
+//!         "kind": "signed_jwt", "private_key_file": "/run/secrets/service-account.pem",
+//!         "issuer": "robot@project.iam.gserviceaccount.com", "audience": "https://oauth2.googleapis.com/token",
+//!         "claims": { "scope": "https://www.googleapis.com/auth/cloud-platform" }
+//!     }
+//! }"#;
+//! let settings: SourceSettings = serde_json::from_str(settings)?;
+//! # let _ = settings;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! In code:
+//!
 //! ```no_run
-//! use tokenflight::oauth::{Client, PrivateKey};
+//! use tokenflight::oauth::Client;
 //! use tokenflight::source::SignedJwt;
 //!
 //! let url = "https://oauth2.googleapis.com/token";
-//! let key = PrivateKey::from_pem(std::fs::read_to_string("/run/secrets/service-account.pem")?)?;
-//! let jwt = SignedJwt::builder(key, "robot@project.iam.gserviceaccount.com", url)
+//! let file = "/run/secrets/service-account.pem";
+//! let jwt = SignedJwt::with_key_file(file, "robot@project.iam.gserviceaccount.com", url)
 //!     .claim("scope", "https://www.googleapis.com/auth/cloud-platform")
 //!     .build()?;
 //! let source = Client::with_token_url(url, "robot").public().build()?.jwt_bearer(jwt).build()?;

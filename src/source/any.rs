@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::BuildError;
 use crate::settings::table::{Entries, unknown_kind};
 #[cfg(feature = "oauth2")]
-use crate::source::{AwsWebIdentityBuilder, GithubAppBuilder, VaultBuilder};
+use crate::source::{AwsWebIdentityBuilder, GithubAppBuilder, SignedJwtBuilder, VaultBuilder};
 #[cfg(feature = "http")]
 use crate::source::{AzureArcBuilder, AzureImdsBuilder, GcpMetadataBuilder, JsonEndpointBuilder};
 use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
@@ -39,6 +39,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 /// | `refresh_token` | `RefreshToken`; `vault` is the place where the refresh token is kept | `oauth2` |
 /// | `aws_web_identity` | `Metadata::aws_web_identity` | `oauth2` |
 /// | `github_app` | `GithubApp` | `oauth2` |
+/// | `signed_jwt` | `SignedJwt` | `oauth2` |
 /// | `vault` | `Vault`; `jwt` is a table of this kind too | `oauth2` |
 ///
 /// Unknown keys are refused. The error names the table and the allowed keys. Neither `Debug` nor this crate's
@@ -50,7 +51,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 ///
 /// A table in the table of another source is a link of a chain. Each OAuth grant accepts `client_assertion` as a
 /// link too: the proof of the client's identity. A link keeps its token, and fetches a new one only when its token
-/// has ended, like a separate actor. At most one call of a link is under way. A link makes no second attempt. Only
+/// has ended, like a separate actor. A `signed_jwt` makes a new JWT for each request. At most one call of a link is under way. A link makes no second attempt. Only
 /// the flight of the whole chain does. If a server refuses a request, the links before it fetch new tokens at the
 /// next flight. An error names the links on the way to the one that failed.
 ///
@@ -123,6 +124,8 @@ enum Kind {
     #[cfg(feature = "oauth2")]
     GithubApp(GithubAppBuilder),
     #[cfg(feature = "oauth2")]
+    SignedJwt(SignedJwtBuilder),
+    #[cfg(feature = "oauth2")]
     Vault(linked::Linked<VaultBuilder, grants::Jwt>),
 }
 
@@ -153,6 +156,8 @@ impl Kind {
             #[cfg(feature = "oauth2")]
             "github_app",
             #[cfg(feature = "oauth2")]
+            "signed_jwt",
+            #[cfg(feature = "oauth2")]
             "vault",
         ];
         Ok(match kind {
@@ -179,6 +184,8 @@ impl Kind {
             #[cfg(feature = "oauth2")]
             "github_app" => Self::GithubApp(table.read_kind(kind)?),
             #[cfg(feature = "oauth2")]
+            "signed_jwt" => Self::SignedJwt(table.read_kind(kind)?),
+            #[cfg(feature = "oauth2")]
             "vault" => Self::Vault(table.read_kind(kind)?),
             _ => return Err(unknown_kind(kind, KINDS)),
         })
@@ -186,6 +193,17 @@ impl Kind {
 }
 
 impl SourceSettings {
+    /// Whether a link gives its token again until the token's end. A JWT that this process signs costs no call, and
+    /// servers accept its `jti` once.
+    #[cfg(feature = "http")]
+    fn is_kept(&self) -> bool {
+        match self.0 {
+            #[cfg(feature = "oauth2")]
+            Kind::SignedJwt(_) => false,
+            _ => true,
+        }
+    }
+
     /// Checks the settings.
     ///
     /// # Errors A setting that cannot work. The error names the setting, and for a link the path to its
@@ -215,6 +233,8 @@ impl SourceSettings {
             Kind::AwsWebIdentity(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
             Kind::GithubApp(settings) => BoxSource::new(settings.build()?),
+            #[cfg(feature = "oauth2")]
+            Kind::SignedJwt(settings) => BoxSource::new(settings.build()?),
             #[cfg(feature = "oauth2")]
             Kind::Vault(settings) => settings.build()?,
         })

@@ -1,11 +1,14 @@
 //! Chains in one settings file: each link keeps its token, and an error names the link.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokenflight::source::{BoxSource, SourceSettings};
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply, fakes};
 use tokenflight::{FetchContext, Reason, TokenActor, TokenHandle, TokenSource};
 
 use crate::file_token::Folder;
+use crate::github_app::RSA;
 use crate::support::*;
 
 fn build(settings: &Value) -> BoxSource {
@@ -405,4 +408,52 @@ fn a_login_in_redis_stands_in_the_same_table() {
     wrong["ulr"] = json!(1);
     let error = serde_json::from_value::<SourceSettings>(settings(wrong)).unwrap_err().to_string();
     assert!(error.contains("unknown field `ulr`"), "{error}");
+}
+
+/// The header and the claims of the JWTs that were sent as this field.
+fn jwts(server: &FakeAuthServer, field: &str) -> Vec<(Value, Value)> {
+    let bodies: Vec<String> = server.asked().into_iter().map(|asked| asked.body).collect();
+    let sent = bodies.iter().filter_map(|body| {
+        form_urlencoded::parse(body.as_bytes()).find(|(name, _)| name == field).map(|(_, value)| value)
+    });
+    sent.map(|jwt| {
+        let part = |at| {
+            let bytes = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(at).unwrap()).unwrap();
+            serde_json::from_slice(&bytes).unwrap()
+        };
+        (part(0), part(1))
+    })
+    .collect()
+}
+
+#[actix::test]
+async fn a_service_account_stands_in_one_file_and_signs_each_request() {
+    let (folder, server) = (Folder::new(), FakeAuthServer::start().await.unwrap());
+    let account = json!({
+        "kind": "signed_jwt", "private_key_file": folder.write("account.pem", RSA), "key_id": "k1",
+        "issuer": "robot", "audience": "https://auth.example.com", "lifetime": "1m", "claims": { "scope": "read" },
+    });
+    let bearer = json!({
+        "kind": "jwt_bearer", "token_url": server.url(), "client_id": "app", "auth_method": "none",
+        "assertion": account,
+    });
+    let client = json!({
+        "kind": "client_credentials", "token_url": server.url(), "client_id": "app", "client_assertion": account,
+    });
+    for (settings, field) in [(bearer, "assertion"), (client, "client_assertion")] {
+        let before = jwts(&server, field).len();
+        let source = build(&settings);
+        for _ in 0..2 {
+            source.fetch(FetchContext::new(Reason::Forced)).await.unwrap();
+        }
+        let sent = jwts(&server, field).split_off(before);
+        let [(header, first), (_, second)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!((&header["alg"], &header["kid"]), (&json!("RS256"), &json!("k1")));
+        assert_eq!(
+            (&first["iss"], &first["sub"], &first["scope"]),
+            (&json!("robot"), &json!("robot"), &json!("read"))
+        );
+        assert_eq!(first["exp"].as_u64().unwrap() - first["iat"].as_u64().unwrap(), 60);
+        assert_ne!(first["jti"], second["jti"], "a server accepts it once");
+    }
 }

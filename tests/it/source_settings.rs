@@ -78,6 +78,13 @@ async fn kinds() -> Kinds {
             "ghs_1",
         ),
         (
+        (
+            json!({
+                "kind": "signed_jwt", "private_key": RSA, "issuer": "robot", "audience": server.url(),
+                "lifetime": "2m", "backdate": "10s", "key_id": 7, "algorithm": "PS256", "claims": { "scope": "s3cret" },
+            }),
+            "eyJ",
+        ),
             json!({
                 "kind": "token_exchange", "token_url": sts.url(), "client_id": "app", "client_secret": "s3cret",
                 "audience": "pool", "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",

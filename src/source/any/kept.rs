@@ -22,6 +22,8 @@ pub(super) struct Kept(Arc<Inner>);
 
 struct Inner {
     source: BoxSource,
+    /// Whether its token is given again.
+    is_kept: bool,
     /// The margins and lifetimes of an actor.
     policy: RefreshPolicy,
     /// How many calls have ended.
@@ -42,9 +44,10 @@ struct State {
 impl Kept {
     /// The link in this setting.
     pub(super) fn link(name: &str, settings: SourceSettings) -> Result<Self, BuildError> {
+        let is_kept = settings.is_kept();
         let source = settings.build().map_err(|error| error.within(name))?;
         let (ended, state) = (AtomicU64::new(0), Mutex::default());
-        Ok(Self(Arc::new(Inner { source, policy: RefreshPolicy::default(), ended, state })))
+        Ok(Self(Arc::new(Inner { source, is_kept, policy: RefreshPolicy::default(), ended, state })))
     }
 
     /// The server behind this link refused a request with these tokens. It is not known whether the link's token
@@ -62,6 +65,9 @@ impl Kept {
 
 impl Inner {
     async fn token(&self, cx: FetchContext) -> Result<Token, SourceError> {
+        if !self.is_kept {
+            return self.source.fetch(cx).await;
+        }
         let ended = self.ended.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
         let now = cx.clock().now();

@@ -4,7 +4,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+use tokenflight::source::SignedJwt;
+use tokenflight::{FetchContext, Reason};
 
 use super::loopback::{Loopback, Question, Reply};
 use super::strict_server::Pair;
@@ -258,4 +262,42 @@ fn a_certificate_that_is_replaced_before_its_key_fails_nobody() {
     journal.wait_for_more(40, OLD);
     assert_ne!(bound_to(), first, "the new pair is in use");
     workers.end(&journal);
+}
+
+#[actix::test]
+async fn the_key_of_a_signed_jwt_follows_its_file() {
+    let folder = Folder::new();
+    let path = folder.write("key.pem", &pem("p256"));
+    let of_file = SignedJwt::with_key_file(&path, "robot", "https://auth.example.com").build().unwrap();
+    let fixed = private_key_of("rsa");
+    let over = SignedJwt::builder(fixed, "robot", "https://auth.example.com")
+        .private_key_file(&path)
+        .build()
+        .unwrap();
+    let algorithms = async || {
+        let mut found = Vec::new();
+        for source in [&of_file, &over] {
+            let token = source.fetch(FetchContext::new(Reason::First)).await.unwrap();
+            let header = URL_SAFE_NO_PAD.decode(token.secret().split('.').next().unwrap()).unwrap();
+            let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+            found.push(header["alg"].as_str().unwrap().to_owned());
+        }
+        found
+    };
+    assert_eq!(algorithms().await, ["ES256", "ES256"]);
+    folder.replace("key.pem", &pem("p384"));
+    assert_eq!(algorithms().await, ["ES384", "ES384"]);
+    folder.replace("key.pem", "half");
+    assert_eq!(algorithms().await, ["ES384", "ES384"], "the last key stays in use");
+    let missing = SignedJwt::with_key_file(folder.path("none.pem"), "robot", "a").build().unwrap_err();
+    assert_eq!(missing.field(), "private_key_file");
+}
+
+fn pem(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/src/oauth/jws/tests/keys/{name}.pem", env!("CARGO_MANIFEST_DIR")))
+        .unwrap()
+}
+
+fn private_key_of(name: &str) -> PrivateKey {
+    PrivateKey::from_pem(pem(name)).unwrap()
 }

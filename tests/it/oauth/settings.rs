@@ -119,8 +119,8 @@ fn a_secret_stands_in_a_file_or_in_the_environment() {
     fs::remove_file(path).unwrap();
 }
 
-/// A client and an app of GitHub with this key.
-async fn built_with(key: &Value, github: &fakes::GithubApi) -> [Result<BoxSource, BuildError>; 2] {
+/// A client, an app of GitHub and a signed JWT with this key.
+async fn built_with(key: &Value, github: &fakes::GithubApi) -> [Result<BoxSource, BuildError>; 3] {
     let read = |settings: Value| {
         let settings: SourceSettings = serde_json::from_value(settings).unwrap();
         let shown = format!("{settings:?}");
@@ -137,6 +137,7 @@ async fn built_with(key: &Value, github: &fakes::GithubApi) -> [Result<BoxSource
             "kind": "github_app", "app_id": 12345, "installation_id": 42, "base_url": github.base_url(),
             "private_key": key,
         })),
+        read(json!({ "kind": "signed_jwt", "issuer": "robot", "audience": "a", "private_key": key })),
     ]
 }
 
@@ -152,8 +153,9 @@ fn a_private_key_stands_in_the_settings_in_a_file_or_in_the_environment() {
     actix_rt::System::new().block_on(async {
         let github = fakes::GithubApi::start(key(RSA).public_jwk()).await.unwrap();
         for origin in [json!(RSA), json!({ "file": path }), json!({ "env": "TOKENFLIGHT_TEST_KEY" })] {
-            let [client, app] = built_with(&origin, &github).await.map(Result::unwrap);
+            let [client, app, jwt] = built_with(&origin, &github).await.map(Result::unwrap);
             assert!(app.fetch(FetchContext::new(Reason::First)).await.unwrap().secret().starts_with("ghs_"));
+            jwt.fetch(FetchContext::new(Reason::First)).await.unwrap();
             // The server of the client is gone, but its key was good.
             assert!(!client.fetch(FetchContext::new(Reason::First)).await.unwrap_err().is_terminal());
         }
