@@ -13,6 +13,7 @@ pub(crate) mod files;
 #[cfg(feature = "oauth2")]
 pub(crate) mod origin;
 pub(crate) mod path;
+pub(crate) mod place;
 
 /// A header's value in this buffer, without a copy, and marked as sensitive.
 ///

@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use crate::secret::place::SecretPlace;
+
 /// Declares a type whose settings can be read from a file.
 ///
 /// The attributes of the fields are serde's. `#![serde(default)]` at the beginning makes each setting optional.
@@ -112,11 +114,25 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
     }
 }
 
-/// A table of secrets. A wrong value in its place, or in it, is not quoted.
+/// A table of secrets. Each is a value, or `{ file = ".." }`, or `{ env = ".." }`, which is read with the settings. A
+/// wrong value in the table's place, or in it, is not quoted.
 pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<std::collections::BTreeMap<String, crate::secret::Secret>, D::Error> {
-    Deserialize::deserialize(OnlyTable(deserializer))
+    let table: std::collections::BTreeMap<String, SecretPlace> =
+        Deserialize::deserialize(OnlyTable(deserializer))?;
+    let read = |(name, place): (String, SecretPlace)| {
+        let name_shown = name.escape_debug();
+        let secret = match place {
+            // As it is written, with its line break.
+            SecretPlace::Value(secret) => secret,
+            place => {
+                place.secret(&name).map_err(|what| D::Error::custom(format_args!("`{name_shown}` {what}")))?
+            }
+        };
+        Ok((name, secret))
+    };
+    table.into_iter().map(read).collect()
 }
 
 /// A text. An environment variable of digits arrives as a number. A wrong value in its place is not quoted.

@@ -51,7 +51,8 @@ pub fn settings(data: &[u8]) {
     ];
     shown.extend(errors.into_iter().filter_map(Result::err));
     let private = serde_json::from_str::<Value>(text).ok().filter(Value::is_object).map(|mut public| {
-        let names = ["client_secret", "token_url", "url", "body_json"];
+        let names = ["client_secret", "private_key", "token_url", "url", "body_json"];
+        let names: Vec<&str> = names.into_iter().filter(|name| !is_place(&public[*name])).collect();
         let tables = ["extra", "header", "form"].map(|name| values_of(&mut public, name));
         let places = ["token_url", "url"].map(|name| place(public[name].as_str().unwrap_or_default()));
         let secrets = take(&mut public, &names) + &tables.concat() + &seal_keys(&mut public);
@@ -117,11 +118,17 @@ fn place(url: &str) -> String {
     url.map(|url| format!("{}{}", url.host_str().unwrap_or_default(), url.path())).unwrap_or_default()
 }
 
+/// Whether a secret is a table with its place, which may be shown.
+fn is_place(value: &Value) -> bool {
+    value.get("file").or_else(|| value.get("env")).is_some_and(Value::is_string)
+}
+
 /// Removes the values of a table, and keeps their names, which may be shown.
 fn values_of(value: &mut Value, table: &str) -> String {
     match value.get_mut(table) {
         Some(Value::Object(fields)) => {
-            fields.values_mut().map(|value| std::mem::take(value).to_string()).collect()
+            let values = fields.values_mut().filter(|value| !is_place(value));
+            values.map(|value| std::mem::take(value).to_string()).collect()
         }
         _ => String::new(),
     }
@@ -130,6 +137,7 @@ fn values_of(value: &mut Value, table: &str) -> String {
 /// Removes the keys of a shared source, and keeps their ids, which may be shown.
 fn seal_keys(value: &mut Value) -> String {
     let take_one = |key: &mut Value| match key.get_mut("key") {
+        Some(key) if is_place(key) => String::new(),
         Some(key) => key.take().to_string(),
         None => key.take().to_string(),
     };

@@ -127,7 +127,8 @@ impl<G, C> GrantBuilder<G, C> {
 
     /// Adds a server-specific parameter. Its value is treated as a secret. A second value for the same name
     /// replaces the first. `scope` is refused, and so are the names of other settings that are used: a server may want
-    /// an `audience` or a `resource` that the setting of this name does not accept. Default: none.
+    /// an `audience` or a `resource` that the setting of this name does not accept. In a file a value may also be
+    /// `{ file = "path" }` or `{ env = "NAME" }`, which is read with the settings. Default: none.
     pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.extra.insert(name.into(), Secret::new(value));
         self

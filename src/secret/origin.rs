@@ -7,13 +7,16 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use super::Secret;
 use super::files::FromFiles;
 use super::path;
-use super::{Secret, Text};
+use super::place::{self, SecretPlace, checked, trim};
 use crate::error::{BuildError, SourceError};
+
+pub(crate) use super::place::cut;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Answer = Pin<Box<dyn Future<Output = Result<String, BoxError>> + Send>>;
@@ -42,34 +45,14 @@ impl SecretOrigin {
 
     /// Makes the checks that are possible before the first request. `field` is the setting's name.
     pub(crate) fn open(self, field: &'static str) -> Result<SecretSource, BuildError> {
-        let refused = |message: String| BuildError::new(field, message);
+        let refused = |what: String| BuildError::new(field, what);
         Ok(match self {
-            Self::Value(secret) => {
-                let cut = cut(field, secret.expose());
-                SecretSource::Fixed(Secret::new(checked(cut).map_err(|what| refused(what.to_owned()))?))
-            }
-            Self::Env(name) => {
-                let value = std::env::var(&name).map(Zeroizing::new);
-                let value = value.map_err(|_| {
-                    refused(format!(
-                        "names the environment variable {name:?}, which is not set, or not UTF-8"
-                    ))
-                })?;
-                let secret = checked(trim(&value));
-                let secret = secret.map_err(|what| {
-                    refused(format!("names the environment variable {name:?}, whose value {what}"))
-                })?;
-                SecretSource::Fixed(Secret::new(secret))
-            }
+            Self::Value(secret) => SecretSource::Fixed(place::of_value(field, &secret).map_err(refused)?),
+            Self::Env(name) => SecretSource::Fixed(place::of_variable(&name).map_err(refused)?),
             Self::File(path) => {
-                let shown = path::shown(&path);
-                let make = move |parts: &[Zeroizing<Vec<u8>>]| {
-                    let bytes = parts.first().map(|part| part.as_slice()).unwrap_or_default();
-                    let text = std::str::from_utf8(bytes).map_err(|_| "holds text that is not UTF-8");
-                    let secret = text.and_then(|text| checked(trim(text)));
-                    secret.map(Secret::new).map_err(|what| format!("the file {shown} {what}"))
-                };
-                let files = FromFiles::new(vec![path], make);
+                let files = FromFiles::new(vec![path.clone()], move |parts| {
+                    place::of_file(&path, parts.first().map(|part| part.as_slice()).unwrap_or_default())
+                });
                 SecretSource::File(files.map_err(|what| refused(format!("comes from a file: {what}")))?)
             }
             Self::Provider(provider) => SecretSource::Provider { provider, last: LastSecret::default() },
@@ -167,27 +150,6 @@ impl SecretSource {
     }
 }
 
-/// The text without a line break at its end. `field` names it in a WARN.
-pub(crate) fn cut<'a>(field: &str, text: &'a str) -> &'a str {
-    let cut = trim(text);
-    if cut.len() < text.len() {
-        log::warn!("`{field}` ends with a line break, which is cut off");
-    }
-    cut
-}
-
-/// Texts in files and in the environment often end with a line break that is not part of the secret.
-fn trim(text: &str) -> &str {
-    text.trim_end_matches(['\n', '\r'])
-}
-
-fn checked(text: &str) -> Result<&str, &'static str> {
-    match text {
-        "" => Err("is empty"),
-        _ => Ok(text),
-    }
-}
-
 impl fmt::Debug for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -202,66 +164,11 @@ impl fmt::Debug for SecretOrigin {
 /// In a file of settings: the secret itself, `{ file = "path" }`, or `{ env = "NAME" }`.
 impl<'de> Deserialize<'de> for SecretOrigin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(InFile)
-    }
-}
-
-struct InFile;
-
-impl<'de> Visitor<'de> for InFile {
-    type Value = SecretOrigin;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"a string, or a table like { file = "path" } or { env = "NAME" }"#)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretOrigin, E> {
-        Text.visit_str(text).map(SecretOrigin::Value)
-    }
-
-    fn visit_string<E: de::Error>(self, text: String) -> Result<SecretOrigin, E> {
-        Text.visit_string(text).map(SecretOrigin::Value)
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<SecretOrigin, E> {
-        Text.visit_u64(number).map(SecretOrigin::Value)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<SecretOrigin, E> {
-        Text.visit_i64(number).map(SecretOrigin::Value)
-    }
-
-    fn visit_u128<E: de::Error>(self, number: u128) -> Result<SecretOrigin, E> {
-        Text.visit_u128(number).map(SecretOrigin::Value)
-    }
-
-    fn visit_i128<E: de::Error>(self, number: i128) -> Result<SecretOrigin, E> {
-        Text.visit_i128(number).map(SecretOrigin::Value)
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<SecretOrigin, E> {
-        Text.visit_f64(number).map(SecretOrigin::Value)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<SecretOrigin, E> {
-        Text.visit_bool(value).map(SecretOrigin::Value)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretOrigin, A::Error> {
-        const WAYS: &str = r#"expected { file = "path" } or { env = "NAME" }"#;
-        let Some(key) = map.next_key::<String>()? else {
-            return Err(de::Error::custom(format_args!("an empty table, {WAYS}")));
-        };
-        let origin = match key.as_str() {
-            "file" => SecretOrigin::File(map.next_value::<Secret>()?.expose().into()),
-            "env" => SecretOrigin::Env(map.next_value::<Secret>()?.expose().into()),
-            // Not quoted: it may be the secret itself, in the wrong place.
-            _ => return Err(de::Error::custom(format_args!("a table with an unknown key, {WAYS}"))),
-        };
-        match map.next_key::<de::IgnoredAny>()? {
-            None => Ok(origin),
-            Some(_) => Err(de::Error::custom(format_args!("a table with two keys, {WAYS}"))),
-        }
+        Ok(match SecretPlace::deserialize(deserializer)? {
+            SecretPlace::Value(secret) => Self::Value(secret),
+            SecretPlace::File(path) => Self::File(path),
+            SecretPlace::Env(name) => Self::Env(name),
+        })
     }
 }
 

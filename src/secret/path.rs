@@ -7,7 +7,6 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// In bytes. No secret, key or certificate is longer.
-#[cfg(feature = "oauth2")]
 pub(crate) const LONGEST: u64 = 1024 * 1024;
 
 /// A path for messages. Some users put the key itself in its place. A key is not shown.

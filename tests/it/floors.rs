@@ -21,7 +21,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("redactor/", 0, &[]),
     ("secret", 0, &["secret/"]),
     ("secret/", 0, &["error", "secret", "secret/"]),
-    ("settings", 0, &["secret", "settings/"]),
+    ("settings", 0, &["secret", "secret/", "settings/"]),
     ("settings/", 0, &["settings"]),
     ("still", 0, &["clock", "error"]),
     ("json", 0, &["error"]),

@@ -10,6 +10,7 @@ use tokenflight::{FetchContext, Reason, TokenSource};
 use crate::file_token::Folder;
 use crate::github_app::{RSA, key};
 use crate::servers::Provider;
+use crate::support::*;
 
 fn read(settings: &Value) -> Result<SourceSettings, String> {
     serde_json::from_str(&settings.to_string()).map_err(|error| error.to_string())
@@ -78,13 +79,13 @@ async fn kinds() -> Kinds {
             "ghs_1",
         ),
         (
-        (
             json!({
                 "kind": "signed_jwt", "private_key": RSA, "issuer": "robot", "audience": server.url(),
                 "lifetime": "2m", "backdate": "10s", "key_id": 7, "algorithm": "PS256", "claims": { "scope": "s3cret" },
             }),
             "eyJ",
         ),
+        (
             json!({
                 "kind": "token_exchange", "token_url": sts.url(), "client_id": "app", "client_secret": "s3cret",
                 "audience": "pool", "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
@@ -137,6 +138,51 @@ async fn an_unknown_key_is_refused_for_each_kind_by_its_name() {
         let error = read(&wrong).unwrap_err();
         assert!(error.contains("unknown field `timeuot`") && !error.contains("s3cret"), "{error}");
     }
+}
+
+#[test]
+fn the_secrets_of_a_table_stand_in_it_in_a_file_or_in_the_environment() {
+    let name = "source_settings::the_secrets_of_a_table_stand_in_it_in_a_file_or_in_the_environment";
+    if let Some(mut child) = in_its_own_process(name) {
+        all_that_is_written_by(child.env("TOKENFLIGHT_TEST_TABLE", "s3cret\n"));
+        return;
+    }
+    actix_rt::System::new().block_on(async {
+        let folder = Folder::new();
+        let path = folder.write("secret", "s3cret\n");
+        let server = FakeAuthServer::start().await.unwrap();
+        let endpoint = |table: &str, value: &Value| {
+            json!({ "kind": "json_endpoint", "method": "POST", "url": server.url(), table: { "x-key": value } })
+        };
+        let client = |value: &Value| {
+            json!({
+                "kind": "client_credentials", "token_url": server.url(), "client_id": "app", "client_secret": "x",
+                "extra": { "x-key": value },
+            })
+        };
+        for value in [json!("s3cret"), json!({ "file": path }), json!({ "env": "TOKENFLIGHT_TEST_TABLE" })] {
+            for settings in [endpoint("header", &value), endpoint("form", &value), client(&value)] {
+                let settings = read(&settings).unwrap();
+                assert!(!format!("{settings:?}").contains("s3cret"), "{settings:?}");
+                settings.build().unwrap().fetch(FetchContext::new(Reason::First)).await.unwrap();
+                let asked = server.asked().pop().unwrap();
+                let is_sent = asked.header("x-key") == Some("s3cret") || asked.body.contains("x-key=s3cret");
+                assert!(is_sent, "{value}: {} {}", asked.head, asked.body);
+            }
+        }
+        for (value, said) in [
+            (json!({ "file": "/nowhere/at/all" }), "`x-key` comes from a file: "),
+            (json!({ "env": "TOKENFLIGHT_TEST_NOTHING" }), "`x-key` names the environment variable "),
+            (json!({ "s3cret": "x" }), "an unknown key"),
+            (json!(["s3cret"]), "expected"),
+        ] {
+            for (table, settings) in [("header", endpoint("header", &value)), ("extra", client(&value))] {
+                let error = read(&settings).unwrap_err();
+                assert!(error.starts_with(&format!("`{table}`: ")) && error.contains(said), "{error}");
+                assert!(!error.contains("s3cret"), "{error}");
+            }
+        }
+    });
 }
 
 /// The list is that of the table in which the key stands: of its client, its grant and its links.

@@ -28,7 +28,8 @@ settings! {
     /// The settings of [`JsonEndpoint`], from code or by serde from a file.
     ///
     /// In a file, `url` is required and `method` is `"GET"` by default. Durations are written like `"10s"`,
-    /// `header` and `form` are tables, `body_json` is anything. `Debug` hides the URL and all values that are
+    /// `header` and `form` are tables, `body_json` is anything. A value of `header` or `form` may also be
+    /// `{ file = "path" }` or `{ env = "NAME" }`, which is read with the settings. `Debug` hides the URL and all values that are
     /// sent.
     #[derive(Clone)]
     #[must_use = "it does nothing until it is built"]

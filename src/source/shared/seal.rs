@@ -13,7 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
-use crate::secret::Secret;
+use crate::secret::place::SecretPlace;
 use crate::settings::settings;
 use crate::store::{SharedKey, hex};
 
@@ -52,7 +52,9 @@ const KEY: usize = 32;
 /// A key that seals tokens in the store: 32 random bytes, and an id. A value contains the id of the key that it
 /// needs.
 ///
-/// From a file: `{ "id": "2026-11", "key": "<64 hex digits>" }`. Wiped when dropped; `Debug` hides the bytes.
+/// From a file of settings: `{ "id": "2026-11", "key": "<64 hex digits>" }`. In place of the digits there may be
+/// `{ "file": "path" }` or `{ "env": "NAME" }`, which is read with the settings. Wiped when dropped; `Debug` hides
+/// the bytes.
 #[derive(Clone)]
 pub struct SealKey {
     id: String,
@@ -124,10 +126,10 @@ impl fmt::Debug for SealKey {
 }
 
 settings! {
-    /// A key in a file.
+    /// A key in a file of settings.
     struct Written {
         id: String,
-        key: Secret,
+        key: SecretPlace,
     }
 }
 
@@ -189,7 +191,8 @@ impl<'de> Visitor<'de> for Unquoted<SealKey> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SealKey, A::Error> {
         let written = Written::deserialize(MapAccessDeserializer::new(map))?;
-        SealKey::from_hex(written.id, written.key.expose()).map_err(de::Error::custom)
+        let hex = written.key.read("key").map_err(de::Error::custom)?;
+        SealKey::from_hex(written.id, hex.expose()).map_err(de::Error::custom)
     }
 }
 

@@ -17,10 +17,13 @@ use super::{Inner, RedisStore};
 use crate::duration;
 use crate::error::BuildError;
 use crate::secret::Secret;
+use crate::secret::place::SecretPlace;
 use crate::settings::settings;
 
 settings! {
     /// The settings of a [`RedisStore`], from code or by serde from a file, with the names that the setters have.
+    /// In a file `url` may also be `{ file = "path" }` or `{ env = "NAME" }`, because it may contain a password. Both are
+    /// read when the store is built.
     ///
     /// ```
     /// use tokenflight::store::RedisStoreBuilder;
@@ -35,7 +38,7 @@ settings! {
     #[derive(Clone, Debug)]
     #[must_use = "it does nothing until it is built"]
     pub struct RedisStoreBuilder {
-        url: Secret,
+        url: SecretPlace,
         #[serde(default = "default::prefix")]
         prefix: String,
         #[serde(default = "default::timeout", deserialize_with = "duration::duration")]
@@ -73,7 +76,7 @@ impl RedisStore {
     ///   after it `?sentinel_username=…&sentinel_password=…` if the sentinels have their own login.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
-            url: Secret::new(url),
+            url: SecretPlace::Value(Secret::new(url)),
             prefix: default::prefix(),
             timeout: default::timeout(),
             ca: None,
@@ -163,7 +166,8 @@ impl RedisStoreBuilder {
         if self.timeout.is_zero() {
             return Err(BuildError::new("timeout", "must be longer than zero"));
         }
-        let address = Address::parse(self.url.expose()).map_err(|wrong| BuildError::new("url", wrong))?;
+        let url = self.url.read("url")?;
+        let address = Address::parse(url.expose()).map_err(|wrong| BuildError::new("url", wrong))?;
         if self.ca.is_some() && !address.is_tls() {
             return Err(BuildError::new("ca", "has no effect without TLS: begin the URL with `rediss`"));
         }

@@ -240,6 +240,42 @@ fn no_error_about_settings_quotes_a_key() {
 }
 
 #[test]
+fn a_key_in_a_file_of_settings_is_a_value_a_file_or_a_variable() {
+    // In a process of its own, because the environment belongs to the whole process.
+    let hex = "8f1c0b5e7d3a92460c4fe1b8a5d6377290be64f3185c2da9770e1b3c4d5f6a81";
+    let name = "shared::sealing::a_key_in_a_file_of_settings_is_a_value_a_file_or_a_variable";
+    if let Some(mut child) = in_its_own_process(name) {
+        all_that_is_written_by(child.env("TOKENFLIGHT_TEST_SEAL", format!("{hex}\n")));
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("tokenflight-seal-{}", std::process::id()));
+    std::fs::write(&path, format!("{hex}\n")).unwrap();
+    let read = |key: serde_json::Value| {
+        let settings = serde_json::json!({ "name": "a", "keys": [{ "id": "k", "key": key }] });
+        serde_json::from_value::<SharedSourceBuilder>(settings).map_err(|error| error.to_string())
+    };
+    let place = |key| {
+        let shared =
+            read(key).unwrap().part("a", "b").build(ScriptedSource::new(), MemoryStore::new()).unwrap();
+        shared.key().as_str().to_owned()
+    };
+    let by_value = place(hex.into());
+    assert_eq!(place(serde_json::json!({ "file": path })), by_value);
+    assert_eq!(place(serde_json::json!({ "env": "TOKENFLIGHT_TEST_SEAL" })), by_value);
+    std::fs::write(&path, "s3cret").unwrap();
+    for (key, said) in [
+        (serde_json::json!({ "file": path }), "64 hex digits"),
+        (serde_json::json!({ "file": "/nowhere/at/all" }), "cannot be read"),
+        (serde_json::json!({ "env": "TOKENFLIGHT_TEST_NOTHING" }), "TOKENFLIGHT_TEST_NOTHING"),
+        (serde_json::json!({ "s3cret": "x" }), "{ file = "),
+    ] {
+        let error = read(key).unwrap_err();
+        assert!(error.contains(said) && !error.contains("s3cret"), "{error}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn a_key_that_can_be_guessed_is_refused() {
     let build = |bytes: [u8; 32]| {
         let builder = SharedSource::builder("orders").part("a", "b").key(SealKey::new("k1", bytes).unwrap());

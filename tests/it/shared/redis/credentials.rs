@@ -12,6 +12,30 @@ use super::topology::until;
 use crate::shared::world::*;
 use crate::support::*;
 
+#[test]
+fn a_url_stands_in_the_settings_in_a_file_or_in_the_environment() {
+    let path = std::env::temp_dir().join(format!("tokenflight-redis-url-{}", std::process::id()));
+    std::fs::write(&path, "redis://:s3cret@127.0.0.1\n").unwrap();
+    let build = |url: serde_json::Value| {
+        let builder: RedisStoreBuilder = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+        assert!(!format!("{builder:?}").contains("s3cret"), "{builder:?}");
+        builder.build()
+    };
+    for url in [serde_json::json!("redis://:s3cret@127.0.0.1"), serde_json::json!({ "file": path })] {
+        assert!(!format!("{:?}", build(url).unwrap()).contains("s3cret"));
+    }
+    std::fs::write(&path, "s3cret").unwrap();
+    for url in [
+        serde_json::json!({ "file": path }),
+        serde_json::json!({ "file": "/nowhere/at/all" }),
+        serde_json::json!({ "env": "TOKENFLIGHT_TEST_NOTHING" }),
+    ] {
+        let error = build(url).unwrap_err();
+        assert!(error.field() == "url" && !error.to_string().contains("s3cret"), "{error}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
 /// A user whose password is this.
 fn rotate(redis: &Redis, password: &str) {
     let rights: Vec<&str> = super::RIGHTS.split_whitespace().collect();
