@@ -126,6 +126,29 @@ async fn a_renewal_that_gives_no_time_any_more_is_no_token_without_an_end() {
     }
 }
 
+#[test]
+fn a_lease_that_is_no_number_is_a_warn_and_the_missing_lifetime() {
+    let name = "hashicorp_vault::a_lease_that_is_no_number_is_a_warn_and_the_missing_lifetime";
+    let odd = [r#""3600s""#, r#""""#, "true", "{}"];
+    if let Some(mut child) = in_its_own_process(name) {
+        let written = all_that_is_written_by(&mut child);
+        let told = "with a `lease_duration` that is not a number of seconds";
+        let warned = written.lines().filter(|line| line.contains("WARN") && line.contains(told)).count();
+        assert_eq!(warned, odd.len(), "{written}");
+        assert!(!written.contains("3600s"), "not quoted: {written}");
+        return;
+    }
+    env_logger::builder().filter_level(log::LevelFilter::Warn).init();
+    actix_rt::System::new().block_on(async {
+        for lease in odd.into_iter().chain(["null", "0"]) {
+            let bench = Bench::new().await;
+            let auth = format!(r#""client_token":"hvs.1","lease_duration":{lease},"renewable":false"#);
+            bench.server.then(Reply::json(200, format!(r#"{{"auth":{{{auth}}}}}"#)));
+            assert_eq!(bench.fetch(Reason::First).await.unwrap().remaining(), None, "the policy's is used");
+        }
+    });
+}
+
 #[actix::test]
 async fn a_token_that_another_one_has_replaced_is_not_renewed() {
     let bench = Bench::new().await;

@@ -37,7 +37,7 @@ impl Lease {
         let Some(secret) = document.text("/auth/client_token").filter(|secret| !secret.is_empty()) else {
             return Err(answer.nonsense("without a token at \"/auth/client_token\""));
         };
-        let lasts = document.get("/auth/lease_duration").and_then(lifetime).unwrap_or_default();
+        let lasts = lasts(&answer, &document);
         let is_renewable = document.get("/auth/renewable").and_then(serde_json::Value::as_bool);
         Ok(Self {
             secret: Secret::new(secret),
@@ -62,6 +62,17 @@ impl Lease {
     pub(super) fn is_near_its_end(&self) -> bool {
         self.lasts <= self.first / 2
     }
+}
+
+/// Zero if the answer gives no time.
+fn lasts(answer: &Answer, document: &Document) -> Duration {
+    let Some(value) = document.get("/auth/lease_duration").filter(|value| !value.is_null()) else {
+        return Duration::ZERO;
+    };
+    lifetime(value).unwrap_or_else(|| {
+        log::warn!("{} that is not a number of seconds", answer.sentence("with a `lease_duration`"));
+        Duration::ZERO
+    })
 }
 
 fn refused(answer: &Answer, document: Option<&Document>) -> SourceError {
