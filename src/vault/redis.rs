@@ -69,8 +69,8 @@ impl RedisVault {
     /// A vault of this name in a store. It does not connect yet. One name is one login of one client.
     ///
     /// # Errors
-    /// No key, two keys with the same id, or a key that can be guessed; a name that is empty, longer than 64 bytes,
-    /// or contains other characters than letters, digits, `-`, `_` and `.`.
+    /// No key, or two keys with the same id; a name that is empty, longer than 64 bytes, or contains other characters
+    /// than letters, digits, `-`, `_` and `.`. A key that can be guessed is a WARN in the log.
     pub fn new(
         store: &RedisStore,
         name: &str,

@@ -159,7 +159,7 @@ impl SharedSourceBuilder {
     /// depend on the key whose id sorts first. Therefore let ids sort by age, as dates do. When that key is
     /// removed, the names change, which costs one call.
     ///
-    /// [`build`](Self::build) refuses a key that is not random: `openssl rand -hex 32` makes a random one.
+    /// `openssl rand -hex 32` makes a random key. For a key that can be guessed, [`build`](Self::build) writes a WARN.
     pub fn key(mut self, key: SealKey) -> Self {
         self.keys.push(key);
         self

@@ -40,11 +40,11 @@ pub(super) struct Newest {
     pub(super) fetched: Duration,
 }
 
+/// The time of a token that was fetched without the store is calculated, and not read from the store's clock.
+const SLACK: Duration = Duration::from_secs(1);
+
 impl Newest {
     pub(super) fn is_older_than(self, other: Self) -> bool {
-        /// The time of a token that was fetched without the store is calculated, and not read from the store's
-        /// clock.
-        const SLACK: Duration = Duration::from_secs(1);
         self.fence < other.fence || self.fetched.saturating_add(SLACK) < other.fetched
     }
 
@@ -75,17 +75,24 @@ impl Memory {
         self.held.as_ref().filter(|seen| seen.token.is_same(token))
     }
 
-    /// Returns whether the store's clock was set back. Then the fences from before are greater than the later ones.
+    /// Returns whether the newest token is from a later time than the store's clock shows. Then the store's clock was set
+    /// back, or the time was calculated from a wrong clock of this process. In both cases the time says nothing about
+    /// later tokens, and is forgotten. The fence stays, and prevents that an older token comes back: later leases have
+    /// greater fences. Only after a large jump are the later fences smaller. Then the fence is forgotten too.
     pub(super) fn set_clock(&mut self, said: Duration, at: Duration) -> bool {
+        self.clock = Some(StoreClock { said, at });
         let was_set_back = is_ahead(self.newest.fence, said);
-        if was_set_back {
-            self.newest = Newest::default();
-            if let Some(held) = &mut self.held {
-                held.age = Newest::default();
+        let is_too_late = self.newest.fetched > said.saturating_add(SLACK);
+        let ages = std::iter::once(&mut self.newest).chain(self.held.as_mut().map(|held| &mut held.age));
+        for age in ages {
+            if was_set_back {
+                age.fence = 0;
+            }
+            if was_set_back || is_too_late {
+                age.fetched = Duration::ZERO;
             }
         }
-        self.clock = Some(StoreClock { said, at });
-        was_set_back
+        was_set_back || is_too_late
     }
 
     /// The time of the store's clock at `boot`, as far as this process knows.

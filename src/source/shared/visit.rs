@@ -202,7 +202,8 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
     /// How long a pause goes on, by the store's clock: no longer than this process would pause.
     fn left(&self, record: &Record, held: &Held, longest: Duration) -> Duration {
         let longest = longest.max(self.inner.settings.max_retry_after);
-        record.ends.saturating_sub(held.clock).min(longest)
+        // After the store's clock was set back, the sealed end is too far away.
+        record.ends.saturating_sub(held.clock).min(held.left).min(longest)
     }
 
     /// Waits until there is news, or the lease has run out. Without patience left, it continues to wait only while

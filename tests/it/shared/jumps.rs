@@ -1,4 +1,4 @@
-//! The store's clock is set back by more than a store lets a fence be ahead.
+//! The store's clock is set back: by more than a store lets a fence be ahead, or by less.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,11 +60,17 @@ async fn a_store_that_never_gives_its_free_lease_is_asked_with_pauses_and_given_
 async fn after_the_clock_of_the_store_was_set_back_one_call_serves_the_fleet_again() {
     assert!(JUMP > FENCE_AHEAD);
     tokio::time::pause();
+    for jump in [JUMP, HOUR / 2, secs(10)] {
+        one_call_serves_the_fleet_after(jump).await;
+    }
+}
+
+async fn one_call_serves_the_fleet_after(jump: Duration) {
     let (own, of_store) = (ManualClock::new(), ManualClock::new());
     let (store, source) = (MemoryStore::with_clock(of_store.clone()), ScriptedSource::new());
     let fleet: Vec<_> = (0..4).map(|_| process_of(&own, store.clone(), &source)).collect();
     assert_all(&get_all(&fleet).await, "token-1");
-    of_store.set_back(JUMP);
+    of_store.set_back(jump);
     assert_eq!(fleet[0].handle.refresh().await.unwrap().secret(), "token-2");
     for process in &fleet[1..] {
         assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-2", "by the store");
@@ -72,7 +78,7 @@ async fn after_the_clock_of_the_store_was_set_back_one_call_serves_the_fleet_aga
     assert_eq!(source.calls(), 2);
     assert_eq!(sum(&fleet, tokenflight::source::SharedStats::local), 0);
     // And again when the clock is right again.
-    of_store.set_forward(JUMP);
+    of_store.set_forward(jump);
     assert_eq!(fleet[1].handle.refresh().await.unwrap().secret(), "token-3");
     assert_eq!(fleet[0].handle.refresh().await.unwrap().secret(), "token-3");
     assert_eq!(source.calls(), 3);

@@ -7,7 +7,7 @@ use tokenflight::source::{OnOutage, SharedSourceBuilder};
 use tokenflight::store::{
     Ask, Failure, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored,
 };
-use tokenflight::testing::ScriptedSource;
+use tokenflight::testing::{ManualClock, ScriptedSource};
 
 use super::world::*;
 use crate::support::*;
@@ -184,6 +184,24 @@ async fn a_store_that_forgets_everything_costs_one_call() {
     tokio::time::sleep(HOUR).await;
     assert_all(&get_all(&fleet).await, "token-2");
     assert_eq!(source.calls(), 2);
+}
+
+#[actix::test]
+async fn a_process_whose_clock_was_fast_during_the_outage_takes_the_tokens_of_the_fleet() {
+    let world = Memory::begin();
+    let (store, source) = (Frail::new(&world), ScriptedSource::new());
+    store.is(Health::Down);
+    let fast = ManualClock::new();
+    fast.set_forward(secs(600));
+    let shared = short(settings(fast.clone())).build(source.clone(), store.clone()).unwrap();
+    let stats = shared.stats();
+    let actor = tokenflight::TokenActor::builder(shared).policy(plain()).clock(fast).start().unwrap();
+    assert_eq!(actor.get().await.unwrap().secret(), "token-1", "fetched for itself alone");
+    store.is(Health::Well);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(process(&world, &source).secret().await, "token-2");
+    assert_eq!(actor.refresh().await.unwrap().secret(), "token-2");
+    assert_eq!((stats.adopted(), source.calls()), (1, 2));
 }
 
 #[actix::test]

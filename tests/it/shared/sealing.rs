@@ -276,19 +276,51 @@ fn a_key_in_a_file_of_settings_is_a_value_a_file_or_a_variable() {
 }
 
 #[test]
-fn a_key_that_can_be_guessed_is_refused() {
+fn a_key_that_can_be_guessed_works_and_is_told_by_its_id_at_each_build() {
+    let name = "shared::sealing::a_key_that_can_be_guessed_works_and_is_told_by_its_id_at_each_build";
+    if let Some(mut child) = in_its_own_process(name) {
+        all_that_is_written_by(&mut child);
+        return;
+    }
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
     let build = |bytes: [u8; 32]| {
-        let builder = SharedSource::builder("orders").part("a", "b").key(SealKey::new("k1", bytes).unwrap());
-        builder.build(ScriptedSource::new(), MemoryStore::new()).map(drop)
+        let keys = [SealKey::new("k1", bytes).unwrap(), seal_key("k2", 2)];
+        let builder = SharedSource::builder("orders").part("a", "b");
+        let builder = keys.into_iter().fold(builder, SharedSourceBuilder::key);
+        builder.build(ScriptedSource::new(), MemoryStore::new()).unwrap();
+        std::mem::take(&mut *LINES.0.lock().unwrap())
     };
     let counting: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
     let pattern: [u8; 32] = std::array::from_fn(|at| b"secret"[at % 6]);
     for weak in [[0; 32], [0xff; 32], [7; 32], counting, counting.map(|byte| 255 - byte), pattern] {
-        let error = build(weak).unwrap_err();
-        assert_eq!(error.field(), "keys");
-        assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
+        let told = build(weak);
+        let [line] = &told[..] else { panic!("one line, and not {told:?}") };
+        assert!(line.starts_with("WARN ") && line.contains("\"k1\""), "{line}");
+        assert!(line.contains("openssl rand -hex 32") && !line.contains("k2"), "{line}");
+        let shown = ["0000", "ffff", "0707", "000102", "fffefd", "secret"];
+        assert!(!shown.iter().any(|part| line.contains(part)), "{line}");
     }
     let mut nearly = counting;
     nearly[31] = 0;
-    build(nearly).unwrap();
+    assert_eq!(build(nearly), [""; 0]);
+}
+
+/// The crate's log.
+struct Lines(std::sync::Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(std::sync::Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() == "tokenflight"
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+        }
+    }
+
+    fn flush(&self) {}
 }
