@@ -350,7 +350,12 @@ pub struct StoreError(Box<dyn StdError + Send + Sync>);
 
 impl StoreError {
     pub(crate) fn too_long() -> Self {
-        Self::new(format!("a value of more than {LONGEST_VALUE} bytes is not kept"))
+        Self::new(TooLong)
+    }
+
+    /// Whether the store works, and does not keep this value.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.0.is::<TooLong>()
     }
 
     /// From the error of the store's client. It is logged. Therefore it must contain no secret. Its text is shown
@@ -359,6 +364,18 @@ impl StoreError {
         Self(cause.into())
     }
 }
+
+/// The value is longer than [`LONGEST_VALUE`].
+#[derive(Debug)]
+struct TooLong;
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value of more than {LONGEST_VALUE} bytes is not kept")
+    }
+}
+
+impl StdError for TooLong {}
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

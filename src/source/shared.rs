@@ -174,10 +174,7 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
             return inner.without_store(cx, open_for).await;
         }
         match Visit::new(inner, &cx).run().await {
-            Ok(result) => {
-                inner.note_answer();
-                result
-            }
+            Ok(result) => result,
             Err(error) => {
                 inner.note_outage(&error);
                 inner.without_store(cx, inner.open_for()).await

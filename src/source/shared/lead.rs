@@ -211,6 +211,13 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
             Ok(Commit::Overtaken(newer)) => return newer,
             // This process's own token is equally usable.
             Ok(Commit::Refused) => self.memory().hold(&token, None, age),
+            Err(error) if error.is_too_long() => {
+                self.memory().hold(&token, None, age);
+                let key = self.shown();
+                log::warn!(target: "tokenflight", "shared {key}: the token is too long for the store ({error}); each process fetches its own");
+                // The store works. The next process may have the lease.
+                let _ = self.in_time(self.store.fail(&settings.key, lease, &Failure::default())).await;
+            }
             Err(error) => {
                 self.memory().hold(&token, None, age);
                 self.note_outage(&error);

@@ -92,13 +92,17 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
                 Look::Found(stored) => {
                     let id = stored.id.clone();
                     match inner.adopt(stored, self.cx) {
-                        Ok(token) => return Ok(Ok(token)),
+                        Ok(token) => {
+                            inner.note_answer();
+                            return Ok(Ok(token));
+                        }
                         // The next look takes the lease, unless something else has arrived meanwhile.
                         Err(_) => self.ask.refused = Some(id),
                     }
                 }
                 Look::Paused(held) => {
                     if let Some(error) = self.pause(held, &mut news).await {
+                        inner.note_answer();
                         return Ok(Err(error));
                     }
                 }
@@ -112,6 +116,9 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
                 }
                 Look::Leased => {
                     if let Some(Take { lease, .. }) = self.ask.take.take() {
+                        // Before the fetch: a commit that fails later begins an outage, and the answer from before it
+                        // must not end that outage.
+                        inner.note_answer();
                         let leader = Leader::new(inner, lease, self.trouble);
                         return Ok(leader.lead(self.cx).await);
                     }

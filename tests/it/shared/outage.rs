@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokenflight::source::{OnOutage, SharedSourceBuilder};
 use tokenflight::store::{
-    Ask, Failure, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored,
+    Ask, Failure, LONGEST_VALUE, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored,
 };
 use tokenflight::testing::{ManualClock, ScriptedSource};
 
@@ -156,6 +156,22 @@ async fn a_commit_that_fails_costs_this_process_nothing() {
     assert_eq!(asked.unwrap().secret(), "token-1");
     assert_eq!(source.calls(), 1);
     assert_eq!(process.stats.store_errors(), 1);
+    // And the next refresh does not wait for the store again.
+    let asked = store.asked();
+    tokio::time::sleep(secs(1)).await;
+    refresh(&process).await;
+    assert_eq!((store.asked(), process.stats.local()), (asked, 1));
+}
+
+#[actix::test]
+async fn a_token_that_is_too_long_for_the_store_is_no_outage() {
+    let (store, source, process) = start(|settings| settings);
+    source.then(token(&"a".repeat(LONGEST_VALUE), HOUR));
+    assert_eq!(process.secret().await.len(), LONGEST_VALUE);
+    assert_eq!((process.stats.store_errors(), process.stats.local()), (0, 0));
+    assert!(matches!(store.1.look_or_lease(&key(), &Ask::default()).await, Ok(Look::Free(_))), "not taken");
+    assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-2");
+    assert!(store.1.load(&key()).await.unwrap().is_some(), "the store is in use");
 }
 
 #[actix::test]
