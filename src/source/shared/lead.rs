@@ -117,7 +117,7 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
         let result = match fetched.and_then(|token| inner.sharable(token)) {
             Ok(token) => Ok(inner.share(token, cx, &self.lease, sent, self.trouble).await),
             Err(error) => {
-                inner.share_failure(Some(&error), &self.lease, self.trouble).await;
+                inner.share_failure(Some(&error), cx, &self.lease, self.trouble).await;
                 Err(error)
             }
         };
@@ -194,7 +194,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let left = stamped.remaining_at(self.now());
         if left.is_zero() || !stamped.is_presentable() {
             // The token is unusable, as the actor is about to report.
-            self.share_failure(None, lease, trouble).await;
+            self.share_failure(None, cx, lease, trouble).await;
             return token;
         }
         let fetched = self.memory().clock_at(sent.boot).unwrap_or_default();
@@ -202,7 +202,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let (end, life) = (stamped.end().wall, stamped.whole_life());
         let envelope = Envelope { token: stamped, fence: age.fence, fetched, end, life };
         let committed = match settings.ring.seal(&settings.key, Purpose::Token, &envelope.pack()) {
-            Some(value) => self.commit(lease, &value, left, cx).await,
+            Some(value) => within(cx, self.commit(lease, &value, left, cx)).await,
             None => Err(not_sealed()),
         };
         match committed {
@@ -273,9 +273,16 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         Record::open(&self.settings.ring, &self.settings.key, purpose, value)
     }
 
-    async fn share_failure(&self, error: Option<&SourceError>, lease: &Lease, trouble: Trouble) {
+    async fn share_failure(
+        &self,
+        error: Option<&SourceError>,
+        cx: &FetchContext,
+        lease: &Lease,
+        trouble: Trouble,
+    ) {
         let failure = self.failure(error, lease, trouble);
-        if let Err(error) = self.in_time(self.store.fail(&self.settings.key, lease, &failure)).await {
+        let stored = self.in_time(self.store.fail(&self.settings.key, lease, &failure));
+        if let Err(error) = within(cx, stored).await {
             self.note_outage(&error);
         }
     }
@@ -316,6 +323,19 @@ enum Commit {
     /// Another process has committed this token.
     Overtaken(Token),
     Refused,
+}
+
+/// An operation after the fetch. It ends before the attempt does: the actor drops an attempt at its end, and the result of
+/// the fetch with it.
+async fn within<T>(
+    cx: &FetchContext,
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let Some(left) = cx.time_left() else { return operation.await };
+    let limit = left / 10 * 9;
+    tokio::time::timeout(limit, operation)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::new(format!("no answer within {limit:?}, and the attempt ends"))))
 }
 
 fn not_sealed() -> StoreError {

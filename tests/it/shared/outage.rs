@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokenflight::SourceError;
 use tokenflight::source::{OnOutage, SharedSourceBuilder};
 use tokenflight::store::{
     Ask, Failure, LONGEST_VALUE, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored,
 };
-use tokenflight::testing::{ManualClock, ScriptedSource};
+use tokenflight::testing::{Answer, ManualClock, ScriptedSource};
 
 use super::world::*;
 use crate::support::*;
@@ -161,6 +162,40 @@ async fn a_commit_that_fails_costs_this_process_nothing() {
     tokio::time::sleep(secs(1)).await;
     refresh(&process).await;
     assert_eq!((store.asked(), process.stats.local()), (asked, 1));
+}
+
+#[actix::test]
+async fn a_commit_that_lasts_longer_than_the_attempt_does_not_cost_the_token() {
+    let world = Memory::begin();
+    let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(300)));
+    let policy = plain().attempt_timeout(secs(1));
+    let settings = |settings: SharedSourceBuilder| settings.lease(secs(20)).store_timeout(millis(800));
+    let process = process_by(&world, &source, store.clone(), settings, policy);
+    let (asked, ()) = tokio::join!(process.handle.get(), async {
+        source.called(1).await;
+        store.is(Health::Frozen);
+    });
+    assert_eq!(asked.unwrap().secret(), "token-1");
+    assert_eq!((source.calls(), process.stats.store_errors()), (1, 1));
+    store.is(Health::Well);
+    settle().await;
+    let look = store.1.look_or_lease(&key(), &Ask::default()).await.unwrap();
+    assert!(!matches!(look, Look::Paused(_)), "no pause for a success: {look:?}");
+}
+
+#[actix::test]
+async fn a_refusal_is_told_though_the_store_does_not_hear_of_it_in_time() {
+    let world = Memory::begin();
+    let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(300)));
+    source.then(Answer::Error(SourceError::terminal("wrong secret")));
+    let policy = plain().attempt_timeout(secs(1)).attempts(1);
+    let settings = |settings: SharedSourceBuilder| settings.lease(secs(20)).store_timeout(millis(800));
+    let process = process_by(&world, &source, store.clone(), settings, policy);
+    let (asked, ()) = tokio::join!(process.handle.get(), async {
+        source.called(1).await;
+        store.is(Health::Frozen);
+    });
+    assert!(asked.unwrap_err().is_rejected());
 }
 
 #[actix::test]
