@@ -2,14 +2,23 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::duration::millis;
+use crate::source::Challenge;
 use crate::token::{Token, TokenType};
 
-const VERSION: u8 = 2;
-/// Version, fence, time of the fetch, end and life.
-const HEAD: usize = 1 + 4 * 8;
+const VERSION: u8 = 3;
+/// Version, fence, time of the fetch, end, life and requirement.
+const HEAD: usize = 1 + 5 * 8;
+
+/// A number for the requirement of an API with which a token was requested. Zero: there was none.
+pub(super) fn requirement(challenge: Option<&Challenge>) -> u64 {
+    let Some(challenge) = challenge else { return 0 };
+    let hash = Sha256::digest(challenge.claims().as_bytes());
+    hash.first_chunk::<8>().map_or(1, |bytes| u64::from_be_bytes(*bytes).max(1))
+}
 
 /// A token with its times. The store is not trusted with the times.
 pub(super) struct Envelope {
@@ -22,6 +31,8 @@ pub(super) struct Envelope {
     pub(super) end: SystemTime,
     /// Its whole lifetime.
     pub(super) life: Duration,
+    /// The [`requirement`] with which it was requested.
+    pub(super) requirement: u64,
 }
 
 impl Envelope {
@@ -37,7 +48,7 @@ impl Envelope {
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         bytes.push(VERSION);
         let end = self.end.duration_since(UNIX_EPOCH).unwrap_or_default();
-        for number in [self.fence, millis(self.fetched), millis(end), millis(self.life)] {
+        for number in [self.fence, millis(self.fetched), millis(end), millis(self.life), self.requirement] {
             bytes.extend(number.to_be_bytes());
         }
         for piece in pieces() {
@@ -56,7 +67,8 @@ impl Envelope {
             rest = more;
             Some(u64::from_be_bytes(*number))
         };
-        let (fence, fetched, end, life) = (number()?, number()?, number()?, number()?);
+        let (fence, fetched, end, life, requirement) =
+            (number()?, number()?, number()?, number()?, number()?);
         let mut pieces = Vec::new();
         while let Some((length, more)) = rest.split_first_chunk::<4>() {
             let (piece, more) = more.split_at_checked(u32::from_be_bytes(*length).try_into().ok()?)?;
@@ -68,6 +80,6 @@ impl Envelope {
         let time = Duration::from_millis;
         let end = UNIX_EPOCH.checked_add(time(end))?;
         let whole = rest.is_empty();
-        whole.then(|| Self { token, fence, fetched: time(fetched), end, life: time(life) })
+        whole.then(|| Self { token, fence, fetched: time(fetched), end, life: time(life), requirement })
     }
 }

@@ -90,7 +90,8 @@ pub fn envelope(data: &[u8]) {
     let [fence, fetched, end, life] = numbers_of(numbers);
     let time = Duration::from_millis;
     let end = UNIX_EPOCH.checked_add(time(end)).unwrap_or(SystemTime::UNIX_EPOCH);
-    let envelope = Envelope { token, fence, fetched: time(fetched), end, life: time(life) };
+    let envelope =
+        Envelope { token, fence, fetched: time(fetched), end, life: time(life), requirement: !fence };
     assert_same(&Envelope::unpack(&envelope.pack()).expect("its own form"), &envelope);
 }
 
@@ -99,8 +100,10 @@ fn assert_same(one: &Envelope, other: &Envelope) {
     assert_eq!(one.token.secret(), other.token.secret());
     assert_eq!(one.token.token_type(), other.token.token_type());
     assert_eq!(one.token.scopes(), other.token.scopes());
-    let times = |envelope: &Envelope| (envelope.fence, envelope.fetched, envelope.end, envelope.life);
-    assert_eq!(times(one), times(other));
+    let numbers = |envelope: &Envelope| {
+        (envelope.fence, envelope.fetched, envelope.end, envelope.life, envelope.requirement)
+    };
+    assert_eq!(numbers(one), numbers(other));
 }
 
 fn numbers_of(bytes: &[u8; 32]) -> [u64; 4] {

@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
 use super::Inner;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, requirement};
 use super::memory::Newest;
 use super::record::Record;
 use super::seal::Purpose;
@@ -200,7 +200,8 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let fetched = self.memory().clock_at(sent.boot).unwrap_or_default();
         let age = Newest { fence: lease.fence, fetched };
         let (end, life) = (stamped.end().wall, stamped.whole_life());
-        let envelope = Envelope { token: stamped, fence: age.fence, fetched, end, life };
+        let requirement = requirement(cx.challenge());
+        let envelope = Envelope { token: stamped, fence: age.fence, fetched, end, life, requirement };
         let committed = match settings.ring.seal(&settings.key, Purpose::Token, &envelope.pack()) {
             Some(value) => within(cx, self.commit(lease, &value, left, cx)).await,
             None => Err(not_sealed()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Inner;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, requirement};
 use super::memory::Newest;
 use super::seal::Purpose;
 use super::stats::Count;
@@ -20,6 +20,8 @@ pub(super) enum Refusal {
     Short,
     /// It is the token that is to be replaced, or an older one.
     Old,
+    /// It was requested without the claims that the API requires.
+    Unasked,
 }
 
 impl<S: TokenSource, St: SharedStore> Inner<S, St> {
@@ -52,6 +54,12 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let age = Newest { fence: envelope.fence, fetched: envelope.fetched };
         if age.is_older_than(self.memory().newest) {
             return Err(Refusal::Old);
+        }
+        // The API requires claims of the next token. A token that another process has requested with the same claims has
+        // them too.
+        let required = requirement(cx.challenge());
+        if required != 0 && envelope.requirement != required {
+            return Err(Refusal::Unasked);
         }
         // The secret that is to be replaced is a valid answer if it was fetched since: then the source has given it
         // again.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenflight::clock::Clock;
-use tokenflight::source::{OnOutage, SharedSourceBuilder, SharedStats};
+use tokenflight::source::{Challenge, OnOutage, SharedSourceBuilder, SharedStats};
 use tokenflight::store::{Ask, Failure, Lease, Look, News, SharedKey, SharedStore, StoreError, Stored};
 use tokenflight::testing::ScriptedSource;
 use tokenflight::{FetchContext, Reason, SourceError, TokenSource};
@@ -19,6 +19,7 @@ on_each_store!(
     twenty_late_401s_in_sixteen_processes_cost_one_refresh,
     a_401_in_all_processes_at_once_costs_one_refresh,
     a_report_that_may_start_no_flight_takes_what_another_process_has_fetched,
+    claims_that_an_api_requires_reach_the_source_once,
     a_discarded_token_is_not_handed_to_a_newcomer,
     an_owner_who_dies_costs_the_rest_of_the_lease,
     an_owner_who_leaves_gives_the_lease_back,
@@ -109,6 +110,41 @@ async fn a_report_that_may_start_no_flight_takes_what_another_process_has_fetche
     tokio::time::timeout(secs(5), watch.changed()).await.expect("it is looked for").unwrap();
     assert_eq!(one.handle.current().unwrap().secret(), "token-2");
     assert_eq!(source.calls(), 2);
+}
+
+async fn claims_that_an_api_requires_reach_the_source_once<W: World>(world: W) {
+    let source = source();
+    let shared = || settings(world.clock()).build(source.clone(), world.store()).unwrap();
+    let (one, other, third) = (shared(), shared(), shared());
+    let cx = |reason| FetchContext::new(reason).with_clock(Arc::new(world.clock()));
+    let first = Box::pin(one.fetch(cx(Reason::First))).await.unwrap();
+    for shared in [&other, &third] {
+        assert!(Box::pin(shared.fetch(cx(Reason::First))).await.unwrap().is_same(&first));
+    }
+    let claims = Challenge::new(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#);
+    let required = || cx(Reason::Rejected).with_previous(first.clone()).with_challenge(claims.clone());
+
+    // An ordinary refresh is under way, and then over.
+    source.hold();
+    let ordinary = cx(Reason::Forced).with_previous(first.clone());
+    let ordinary = actix_rt::spawn(async move { other.fetch(ordinary).await });
+    source.called(2).await;
+    let waits = required();
+    let with_claims = actix_rt::spawn(async move { one.fetch(waits).await });
+    tokio::time::sleep(millis(50)).await;
+    source.release();
+    assert_eq!(ordinary.await.unwrap().unwrap().secret(), "token-2");
+    assert_eq!(with_claims.await.unwrap().unwrap().secret(), "token-3");
+    let asked: Vec<_> = source.contexts().iter().map(|cx| cx.challenge().cloned()).collect();
+    assert_eq!(asked, [None, None, Some(claims.clone())]);
+
+    // The others need not ask for the same again.
+    assert_eq!(Box::pin(third.fetch(required())).await.unwrap().secret(), "token-3");
+    let more = Challenge::new(r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#);
+    let required = required().with_challenge(more.clone());
+    assert_eq!(Box::pin(third.fetch(required)).await.unwrap().secret(), "token-4");
+    assert_eq!(source.contexts()[3].challenge(), Some(&more));
+    assert_eq!(source.calls(), 4);
 }
 
 async fn a_discarded_token_is_not_handed_to_a_newcomer<W: World>(world: W) {
