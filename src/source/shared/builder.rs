@@ -73,8 +73,8 @@ settings! {
         missing_lifetime: Duration,
         #[serde(default = "default::cooldown", deserialize_with = "duration::duration")]
         cooldown: Duration,
-        #[serde(default = "default::max_cooldown", deserialize_with = "duration::duration")]
-        max_cooldown: Duration,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        max_cooldown: Option<Duration>,
         #[serde(default = "default::max_retry_after", deserialize_with = "duration::duration")]
         max_retry_after: Duration,
         #[serde(default)]
@@ -107,8 +107,9 @@ mod default {
         Duration::from_millis(250)
     }
 
-    pub(super) fn max_cooldown() -> Duration {
-        Duration::from_secs(60)
+    /// As in the policy. A first pause that is longer raises it, up to a minute.
+    pub(super) fn max_cooldown(first: Duration) -> Duration {
+        first.clamp(Duration::from_secs(10), Duration::from_secs(60))
     }
 
     pub(super) fn max_retry_after() -> Duration {
@@ -134,7 +135,7 @@ impl SharedSourceBuilder {
             min_validity: None,
             missing_lifetime: default::missing_lifetime(),
             cooldown: default::cooldown(),
-            max_cooldown: default::max_cooldown(),
+            max_cooldown: None,
             max_retry_after: default::max_retry_after(),
             on_outage: OnOutage::default(),
             clock: default::clock(),
@@ -222,9 +223,10 @@ impl SharedSourceBuilder {
         self
     }
 
-    /// The longest of these pauses. Default 60 s.
+    /// The longest of these pauses. Default 10 s, as in the policy, or [`cooldown`](Self::cooldown) if that is longer, up to
+    /// 60 s.
     pub fn max_cooldown(mut self, limit: Duration) -> Self {
-        self.max_cooldown = limit;
+        self.max_cooldown = Some(limit);
         self
     }
 
@@ -336,8 +338,9 @@ impl SharedSourceBuilder {
                 format!("{lease:?} is shorter than twice store_timeout {limit:?}: it could not be renewed");
             return Err(BuildError::new("lease", message));
         }
-        if self.cooldown > self.max_cooldown {
-            let (first, limit) = (self.cooldown, self.max_cooldown);
+        let max_cooldown = self.max_cooldown.unwrap_or_else(|| default::max_cooldown(self.cooldown));
+        if self.cooldown > max_cooldown {
+            let (first, limit) = (self.cooldown, max_cooldown);
             let message = format!("{first:?} exceeds max_cooldown {limit:?}: raise that too");
             return Err(BuildError::new("cooldown", message));
         }
@@ -350,7 +353,7 @@ impl SharedSourceBuilder {
             min_validity: self.min_validity,
             missing_lifetime: self.missing_lifetime,
             cooldown: self.cooldown,
-            max_cooldown: self.max_cooldown,
+            max_cooldown,
             max_retry_after: self.max_retry_after,
             on_outage: self.on_outage,
             clock: Arc::clone(&self.clock),

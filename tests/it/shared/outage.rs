@@ -1,5 +1,6 @@
 //! While the store does not answer.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -207,6 +208,43 @@ async fn a_token_that_is_too_long_for_the_store_is_no_outage() {
     assert!(matches!(store.1.look_or_lease(&key(), &Ask::default()).await, Ok(Look::Free(_))), "not taken");
     assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-2");
     assert!(store.1.load(&key()).await.unwrap().is_some(), "the store is in use");
+}
+
+#[actix::test]
+async fn after_an_outage_of_the_auth_server_of_two_minutes_the_fleet_is_served_within_11_seconds() {
+    let world = Memory::begin();
+    let (is_up, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let fleet: Vec<_> = (0..4)
+        .map(|_| {
+            let (is_up, calls) = (Arc::clone(&is_up), Arc::clone(&calls));
+            let source = tokenflight::source_fn(move |_cx| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                let is_up = is_up.load(Ordering::Relaxed);
+                std::future::ready(if is_up {
+                    Ok(tokenflight::Token::new("token").with_lifetime(HOUR))
+                } else {
+                    Err(SourceError::transient("the server is down"))
+                })
+            });
+            let shared = settings(world.clock()).build(source, world.store()).unwrap();
+            tokenflight::TokenActor::builder(shared).policy(plain()).clock(world.clock()).start().unwrap()
+        })
+        .collect();
+    let ask_all = || futures_util::future::join_all(fleet.iter().map(tokenflight::TokenHandle::get));
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < secs(120) {
+        assert!(ask_all().await.iter().all(Result::is_err));
+        tokio::time::sleep(secs(1)).await;
+    }
+    let in_outage = calls.load(Ordering::Relaxed);
+    assert!(in_outage <= 30, "{in_outage} calls of the fleet in two minutes");
+    is_up.store(true, Ordering::Relaxed);
+    let ended = tokio::time::Instant::now();
+    while !ask_all().await.iter().all(Result::is_ok) {
+        tokio::time::sleep(millis(100)).await;
+    }
+    assert!(ended.elapsed() <= secs(11), "{:?}", ended.elapsed());
+    assert_eq!(calls.load(Ordering::Relaxed), in_outage + 1);
 }
 
 #[actix::test]
