@@ -4,7 +4,7 @@ pub(crate) mod table;
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::secret::place::SecretPlace;
 
@@ -133,6 +133,65 @@ pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
         Ok((name, secret))
     };
     table.into_iter().map(read).collect()
+}
+
+/// A list of secrets. A wrong value in its place, or in it, is not quoted.
+pub(crate) fn secret_list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<crate::secret::Secret>, D::Error> {
+    deserializer.deserialize_any(List)
+}
+
+struct List;
+
+impl List {
+    fn refused<T, E: Error>() -> Result<T, E> {
+        Err(E::custom("invalid type, expected a list of strings"))
+    }
+}
+
+impl<'de> Visitor<'de> for List {
+    type Value = Vec<crate::secret::Secret>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut secrets = Vec::new();
+        while let Some(secret) = list.next_element()? {
+            secrets.push(secret);
+        }
+        Ok(secrets)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Self::refused()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Self::refused()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Self::refused()
+    }
+
+    fn visit_i128<E: Error>(self, _: i128) -> Result<Self::Value, E> {
+        Self::refused()
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Self::Value, E> {
+        Self::refused()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Self::refused()
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Self::refused()
+    }
 }
 
 /// A text. An environment variable of digits arrives as a number. A wrong value in its place is not quoted.

@@ -314,6 +314,12 @@ fn what_names_no_source_is_refused_and_no_value_is_quoted() {
         (json!(["file", "s3cret"]), "expected a table of settings by name"),
         (json!({ "kind": "exec", "command": "a", "env": "s3cret" }), "expected a table"),
         (json!({ "kind": "exec", "command": "a", "args": [47.11] }), "expected a string"),
+        (json!({ "kind": "exec", "command": "a", "args": "--token=s3cret" }), "expected a list of strings"),
+        (json!({ "kind": "exec", "command": "a", "args": 4711 }), "expected a list of strings"),
+        (json!({ "kind": "exec", "command": "a", "args": -47 }), "expected a list of strings"),
+        (json!({ "kind": "exec", "command": "a", "args": 47.11 }), "expected a list of strings"),
+        (json!({ "kind": "exec", "command": "a", "args": { "a": "s3cret" } }), "expected a list of strings"),
+        (json!({ "kind": "exec", "command": "a", "args": ["a", ["s3cret"]] }), "expected a string"),
     ] {
         let error = read(&wrong).unwrap_err();
         assert!(error.contains(wanted) && !error.contains("s3cret") && !error.contains("47"), "{error}");

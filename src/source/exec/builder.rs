@@ -12,7 +12,7 @@ use crate::duration;
 use crate::error::BuildError;
 use crate::redactor::Redactor;
 use crate::secret::Secret;
-use crate::settings::{secret_table, settings};
+use crate::settings::{secret_list, secret_table, settings};
 
 use super::process::Program;
 use super::{ExecCredential, ExecFormat};
@@ -32,7 +32,7 @@ settings! {
     #[must_use = "it does nothing until it is built"]
     pub struct ExecCredentialBuilder {
         command: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "secret_list")]
         args: Vec<Secret>,
         #[serde(default, deserialize_with = "secret_table")]
         env: BTreeMap<String, Secret>,
