@@ -120,6 +120,28 @@ async fn no_secret_that_it_repeats_is_shown() {
 }
 
 #[actix::test]
+async fn an_argument_that_begins_like_an_option_may_be_a_secret() {
+    for (args, shown) in [
+        (["--token", "-Ab9xQ7zLm3"], "bad token Ab9xQ7zLm3"),
+        (["--token", "-Ab9xQ7zLm3"], "bad token -Ab9xQ7zLm3"),
+        (["--token", "--9fKq83Lmz"], "bad token 9fKq83Lmz"),
+        (["-v", "-psesame-open"], "no user with sesame-open"),
+        (["-v", "-p=sesame-open"], "no user with sesame-open"),
+        (["-v", "--apiKey=sesame-open"], "no user with sesame-open"),
+        (["-v", "--api-key=sesame-open"], "no user with sesame-open"),
+        (["-v", "api_key=sesame-open"], "no user with sesame-open"),
+        (["-Ab9xQ7zLm3==", "-v"], "bad token Ab9xQ7zLm3=="),
+    ] {
+        let script = format!("echo '{shown}' >&2; exit 1");
+        let said = run(plain_shell(&script).arg("sh").args(args)).await.unwrap_err().to_string();
+        assert!(said.contains("is not shown") && !said.contains("sesame") && !said.contains("Lm"), "{said}");
+    }
+    let script = "echo 'no such option: --api-key or -v' >&2; exit 1";
+    let said = run(plain_shell(script).arg("sh").args(["--api-key", "-v", "--", "-"])).await.unwrap_err();
+    assert!(said.to_string().contains("no such option: --api-key or -v"), "{said}");
+}
+
+#[actix::test]
 async fn too_much_output_ends_the_program_at_once() {
     let endless = plain_shell("while :; do echo 0123456789012345678901234567890123456789; done");
     let error = run(endless.timeout(secs(60))).await.unwrap_err();

@@ -194,19 +194,13 @@ impl ExecCredentialBuilder {
         Ok(info.to_string())
     }
 
-    /// Hides the program's inputs: the arguments except the names of options, the variables that were set, and
+    /// Hides the program's inputs: the arguments except the names of options ([`secrets_in`]), the variables that were set, and
     /// those variables of this process whose names suggest a secret.
     fn redactor(&self) -> Redactor {
         const SHORTEST: usize = 8;
         let mut redactor = Redactor::default();
         let mut hide = |text: &str| redactor.hide(Zeroizing::new(text.to_owned()));
-        for arg in self.args.iter().map(Secret::expose) {
-            match arg.strip_prefix('-').and_then(|arg| arg.split_once('=')) {
-                Some((_, value)) => hide(value),
-                None if arg.starts_with('-') => {}
-                None => hide(arg),
-            }
-        }
+        self.args.iter().flat_map(|arg| secrets_in(arg.expose())).for_each(&mut hide);
         self.env.values().for_each(|value| hide(value.expose()));
         let is_secret = |name: &str| {
             ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "KEY"]
@@ -222,6 +216,26 @@ impl ExecCredentialBuilder {
         }
         redactor
     }
+}
+
+/// The parts of an argument that may be a secret: everything except the name of an option, `--name` in lower-case letters
+/// or `-x`. A secret may begin with `-`.
+fn secrets_in(arg: &str) -> Vec<&str> {
+    let (name, value) = match arg.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (arg, None),
+    };
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    let is_long = name.strip_prefix("--").is_some_and(|name| name.bytes().all(is_letter));
+    let is_short = name.strip_prefix('-').is_some_and(|name| name.chars().count() <= 1);
+    let mut secrets: Vec<&str> = value.into_iter().collect();
+    if !is_long && !is_short {
+        // `-xVALUE`, or no option.
+        let after = arg.strip_prefix('-').and_then(|arg| arg.split_at_checked(1));
+        secrets.extend(after.map(|(_, rest)| rest));
+        secrets.push(arg.trim_start_matches('-'));
+    }
+    secrets
 }
 
 impl fmt::Debug for ExecCredentialBuilder {
