@@ -18,6 +18,7 @@ mod proof;
 
 pub(crate) use flaw::stray;
 pub use kind::TokenType;
+pub(crate) use kind::means_bearer;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 pub(crate) use kind::is_token_byte;
 use life::Ends;

@@ -9,7 +9,7 @@ use crate::error::{Reach, SourceError};
 use crate::jwt::Claims;
 use crate::panics::contain;
 use crate::secret::Secret;
-use crate::token::{Token, TokenType};
+use crate::token::{Token, TokenType, means_bearer};
 use crate::transport::{Answer, Document, is_garbled, lifetime};
 
 use super::dpop::DpopKey;
@@ -160,17 +160,11 @@ fn token_type(answer: &Answer, document: &Document, expected: &Expected) -> Resu
         Some(Value::String(name)) => name.trim(),
         Some(_) => return Err(answer.nonsense("with a `token_type` that is not a string")),
     };
-    let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-    let letters = letters.to_ascii_lowercase();
-    let means_bearer = letters.contains("bearer")
-        || letters.contains("accesstoken")
-        || name.is_empty()
-        || ["jwt", "token", "oauth", "oauth2"].contains(&letters.as_str());
-    if means_bearer {
+    if means_bearer(name) {
         return Ok(TokenType::Bearer);
     }
     let shown = answer.quoted(name, 40).unwrap_or_else(|| "[not shown]".to_owned());
-    let why = if letters == "dpop" {
+    let why = if TokenType::parse(name).is_dpop() {
         "a token that is bound to a key, and no key was used to ask for it; set `dpop` (tokenflight's feature `dpop`)"
     } else {
         "a type that this client does not know, so that the token must not be used (RFC 6749 section 7.1); if it is to \

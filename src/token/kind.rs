@@ -20,6 +20,16 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether a server means a bearer token by this name. Many servers write another name than the standard's.
+pub(crate) fn means_bearer(name: &str) -> bool {
+    let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let letters = letters.to_ascii_lowercase();
+    letters.contains("bearer")
+        || letters.contains("accesstoken")
+        || name.trim().is_empty()
+        || ["jwt", "token", "oauth", "oauth2"].contains(&letters.as_str())
+}
+
 impl TokenType {
     /// Reads a `token_type`, in upper or lower case (RFC 6749 section 5.1).
     pub fn parse(name: &str) -> Self {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::SourceError;
 use crate::json::{Document, lifetime, moment};
 use crate::redactor::{Redactor, printable};
-use crate::token::Token;
+use crate::token::{Token, means_bearer};
 
 /// The lifetime of a token without an end. The policy's `max_lifetime` cuts it.
 const NO_END: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -127,7 +127,7 @@ pub(super) fn plain(stdout: &[u8]) -> Result<Token, Flaw> {
         }
     };
     match document.text("/token_type").map(str::trim) {
-        Some(kind) if !kind.is_empty() && !kind.eq_ignore_ascii_case("bearer") => {
+        Some(kind) if !means_bearer(kind) => {
             let kind = printable(kind, 40);
             return Err(Flaw::Lasting(format!(
                 "the `token_type` {kind:?}: only bearer tokens can be used here"
@@ -230,7 +230,14 @@ mod tests {
         }
         assert!(remaining(r#"{"token":"a"}"#) > Some(Duration::from_secs(365 * 24 * 3_600)));
         assert_eq!(remaining(r#"{"token":"a","expires_in":"soon"}"#), None);
-        assert!(flaw(plain(br#"{"token":"a","token_type":"mac"}"#)).contains(r#""mac""#));
+        for name in ["bearer", "BearerToken", "Application Access Token", "", " ", "JWT"] {
+            let token = plain(format!(r#"{{"token":"a","token_type":"{name}"}}"#).as_bytes()).unwrap();
+            assert_eq!(token.authorization(), "Bearer a", "{name}");
+        }
+        for name in ["mac", "DPoP", "N_A", "pop"] {
+            let said = flaw(plain(format!(r#"{{"token":"a","token_type":"{name}"}}"#).as_bytes()));
+            assert!(said.contains(&format!("{name:?}")), "{said}");
+        }
         assert!(flaw(plain(b"{}")).contains("without an `access_token`"));
     }
 
