@@ -18,9 +18,9 @@ mod proof;
 
 pub(crate) use flaw::stray;
 pub use kind::TokenType;
-pub(crate) use kind::means_bearer;
 #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
 pub(crate) use kind::is_token_byte;
+pub(crate) use kind::{NO_PROOF, means_bearer};
 use life::Ends;
 #[cfg(feature = "dpop")]
 pub(crate) use present::DPOP;

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::secret::path::{read_regular, shown};
 use crate::settings::settings;
 use crate::source::{FetchContext, Reason, TokenSource, UNNAMED};
-use crate::token::{Token, TokenType, stray};
+use crate::token::{NO_PROOF, Token, TokenType, stray};
 
 /// Kubernetes itself requests a new projected token after 80 % of the old token's life, and its own clients read
 /// the file once a minute.
@@ -211,7 +211,8 @@ impl FileTokenBuilder {
         self
     }
 
-    /// The scheme under which the token is sent. Default: `Bearer`.
+    /// The scheme under which the token is sent. Default: `Bearer`. `DPoP` is refused, because this source has no key for the
+    /// proof.
     pub fn token_type(mut self, kind: &TokenType) -> Self {
         self.token_type = Some(kind.as_str().to_owned());
         self
@@ -234,6 +235,9 @@ impl FileTokenBuilder {
             ));
         }
         let kind = TokenType::parse(self.token_type.as_deref().unwrap_or("Bearer"));
+        if kind.is_dpop() {
+            return Err(BuildError::new("token_type", NO_PROOF));
+        }
         if !kind.is_scheme() {
             let message = format!("is {:?}, which is not a token (RFC 9110 section 5.6.2)", kind.as_str());
             return Err(BuildError::new("token_type", message));

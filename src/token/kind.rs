@@ -30,6 +30,10 @@ pub(crate) fn means_bearer(name: &str) -> bool {
         || ["jwt", "token", "oauth", "oauth2"].contains(&letters.as_str())
 }
 
+/// Why a source without a key refuses the type `DPoP`. It continues the name of the setting.
+pub(crate) const NO_PROOF: &str = "is \"DPoP\", a token that is bound to a key, and this source has no key for the proof (RFC \
+                                   9449): use a grant of `oauth::Client` with `dpop`, or another type";
+
 impl TokenType {
     /// Reads a `token_type`, in upper or lower case (RFC 6749 section 5.1).
     pub fn parse(name: &str) -> Self {

@@ -206,6 +206,10 @@ fn settings_are_checked_and_read_from_a_file() {
     assert_eq!(refused(FileToken::builder("a").reread(HOUR * 25)), "reread");
     let odd = TokenType::Other("two words".into());
     assert_eq!(refused(FileToken::builder("a").token_type(&odd)), "token_type");
+    for dpop in [TokenType::DPoP, TokenType::Other("dpop".into())] {
+        let error = FileToken::builder("a").token_type(&dpop).build().unwrap_err();
+        assert!(error.field() == "token_type" && error.to_string().contains("DPoP"), "{error}");
+    }
     let read = |text: &str| serde_json::from_str::<FileTokenBuilder>(text);
     read(r#"{"path":"/run/token","reread":"30s","token_type":"Bearer"}"#).unwrap().build().unwrap();
     let error = read(r#"{"path":"/run/token","reraed":"30s"}"#).unwrap_err().to_string();

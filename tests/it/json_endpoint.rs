@@ -205,6 +205,10 @@ fn a_setting_that_cannot_work_is_refused_by_name() {
     assert_field(get().lifetime(secs(1)).lifetime_pointer("/a").build(), "lifetime");
     assert_field(get().lifetime_pointer("/a").expires_at_pointer("/b").build(), "lifetime_pointer");
     assert_field(get().token_type(TokenType::parse("a b")).build(), "token_type");
+    for dpop in [TokenType::DPoP, TokenType::Other("dpop".into())] {
+        let error = get().token_type(dpop).build().unwrap_err();
+        assert!(error.field() == "token_type" && error.to_string().contains("DPoP"), "{error}");
+    }
     assert_field(get().timeout(secs(0)).build(), "timeout");
     assert_field(get().connect_timeout(secs(0)).build(), "connect_timeout");
     assert_field(get().max_body(0).build(), "max_body");

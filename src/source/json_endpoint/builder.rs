@@ -17,7 +17,7 @@ use crate::error::BuildError;
 use crate::secret::{Secret, header_of};
 use crate::settings::{secret_table, settings};
 use crate::source::{BoxSource, TokenSource};
-use crate::token::TokenType;
+use crate::token::{NO_PROOF, TokenType};
 use crate::transport::{Configure, Document, Endpoint, Pointer, Redactor, Transport, form, http_setters};
 
 use super::answer::{Ends, Shape};
@@ -176,7 +176,8 @@ impl JsonEndpointBuilder {
         self
     }
 
-    /// The scheme under which the token is sent. Default: `Bearer`.
+    /// The scheme under which the token is sent. Default: `Bearer`. `DPoP` is refused, because this source has no key for the
+    /// proof.
     pub fn token_type(mut self, kind: TokenType) -> Self {
         self.token_type = kind;
         self
@@ -241,6 +242,9 @@ impl JsonEndpointBuilder {
                 return Err(BuildError::new(field, message));
             }
         };
+        if self.token_type.is_dpop() {
+            return Err(BuildError::new("token_type", NO_PROOF));
+        }
         if !self.token_type.is_scheme() {
             let scheme = self.token_type.as_str();
             let message = format!("is {scheme:?}, which is not a token (RFC 9110 section 5.6.2)");

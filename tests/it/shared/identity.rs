@@ -67,7 +67,7 @@ fn whatever_a_json_endpoint_sends_is_in_its_key() {
         JsonEndpoint::post(url).body_json(json!({ "user": "me" })),
         JsonEndpoint::post(url).form([("user", "me")]),
         JsonEndpoint::post(url).token_pointer("/other"),
-        JsonEndpoint::post(url).token_type(TokenType::DPoP),
+        JsonEndpoint::post(url).token_type(TokenType::Other("Token".into())),
         JsonEndpoint::post(url).lifetime(secs(60)),
         JsonEndpoint::post(url).lifetime(secs(61)),
         JsonEndpoint::post(url).lifetime_pointer("/end"),
