@@ -124,6 +124,9 @@ impl Answer {
 
     /// The body as text, without white space around it.
     pub(crate) fn text(&self) -> Result<&str, SourceError> {
+        if let Some(encoding) = self.encoding() {
+            return Err(self.nonsense(encoding));
+        }
         let text = std::str::from_utf8(&self.body);
         text.map(str::trim).map_err(|_| self.nonsense("with a body that is not UTF-8"))
     }

@@ -288,6 +288,19 @@ async fn the_metadata_service_s_faults_are_waited_out_and_named() {
             "WebIdentityToken",
             false,
         ),
+        (
+            vec![
+                Reply::text(200, "text/plain", "s"),
+                Reply::text(200, "text/plain", "r"),
+                Reply::json(
+                    200,
+                    r#"{"Code":"Success","AccessKeyId":"A","SecretAccessKey":"s3cret","Token":"t"}"#,
+                ),
+                Reply::text(400, "text/xml", "s3cret").with_header("Content-Encoding", "gzip"),
+            ],
+            "Content-Encoding \"gzip\"",
+            true,
+        ),
     ] {
         let aws = fakes::Aws::start().await.unwrap();
         let source = instance(&aws).region("eu-test-1").build().unwrap();

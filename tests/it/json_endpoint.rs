@@ -253,4 +253,9 @@ fn debug_of_builder_and_source_shows_no_secret() {
 fn an_encoding_that_no_answer_could_be_read_in_is_refused() {
     let source = JsonEndpoint::get("https://auth.example").header("accept-encoding", "gzip");
     assert_field(source.build(), "header");
+    let get = || JsonEndpoint::get("https://auth.example");
+    let made = get().header_fn("Accept-Encoding", || Ok::<_, io::Error>("gzip".into()));
+    assert_field(made.build(), "header_fn");
+    let chained = get().header_token("ACCEPT-ENCODING", tokenflight::testing::ScriptedSource::new());
+    assert_field(chained.build(), "header_token");
 }

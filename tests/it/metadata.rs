@@ -117,6 +117,10 @@ async fn google_gives_an_identity_token_for_an_audience() {
     server.then(Reply::text(200, "text/html", "s3cret").with_header("Metadata-Flavor", "Google"));
     let error = fetch(&source).await.unwrap_err();
     assert!(error.to_string().contains("no JWT") && !error.to_string().contains("s3cret"), "{error}");
+    let packed = Reply::text(200, "text/html", "s3cret").with_header("Metadata-Flavor", "Google");
+    server.then(packed.with_header("Content-Encoding", "gzip"));
+    let error = fetch(&source).await.unwrap_err();
+    assert!(!error.is_terminal() && error.to_string().contains("Content-Encoding \"gzip\""), "{error}");
 }
 
 #[actix::test]

@@ -315,11 +315,6 @@ impl JsonEndpointBuilder {
                 BuildError::new("header", message)
             })?;
             let name = header_name("header", name)?;
-            if name == ACCEPT_ENCODING {
-                let message =
-                    "is \"accept-encoding\": answers are read as they are, so it is always \"identity\"";
-                return Err(BuildError::new("header", message));
-            }
             if headers.contains_key(&name) {
                 let message = format!("has {:?} twice, in upper and in lower case: keep one", name.as_str());
                 return Err(BuildError::new("header", message));
@@ -352,7 +347,14 @@ impl fmt::Debug for JsonEndpointBuilder {
 }
 
 fn header_name(field: &'static str, name: &str) -> Result<HeaderName, BuildError> {
-    name.parse().map_err(|_| BuildError::new(field, format!("has a name that no header can have: {name:?}")))
+    let known: HeaderName = name
+        .parse()
+        .map_err(|_| BuildError::new(field, format!("has a name that no header can have: {name:?}")))?;
+    if known == ACCEPT_ENCODING {
+        let message = "is \"accept-encoding\": answers are read as they are, so it is always \"identity\"";
+        return Err(BuildError::new(field, message));
+    }
+    Ok(known)
 }
 
 fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {

@@ -147,7 +147,7 @@ fn refused(answer: &Answer) -> (SourceError, Option<String>) {
     let what = match (&shown, &message) {
         (Some(code), Some(message)) => format!(": {code} ({message})"),
         (Some(code), None) => format!(": {code}"),
-        (None, _) => String::new(),
+        (None, _) => answer.unread(),
     };
     let may_pass = answer.may_pass()
         || answer.retry_after().is_some()
