@@ -52,8 +52,8 @@ const LONGEST: u64 = 64 * 1024;
 /// clock). The signature is not verified. The `exp` never delays the next read of the file.
 ///
 /// # Errors of a fetch
-/// Each is transient, names the file, and shows nothing of its contents. The file cannot be read, is not a regular
-/// file, has 64 KiB or more, is empty, contains a byte that no header can carry (the byte and its position are
+/// Each is transient, names the file, and shows nothing of its contents. The file cannot be read, or not within nine tenths
+/// of the attempt's time, is not a regular file, has 64 KiB or more, is empty, contains a byte that no header can carry (the byte and its position are
 /// named), or holds a JWT that has ended. If an older token has not ended, it stays in use instead, and a WARN
 /// gives the reason. After an API has rejected the token, the failure is an error.
 #[derive(Clone)]
@@ -117,10 +117,19 @@ impl FileToken {
         Contents::parse(&bytes).map_err(|what| failed(&what))
     }
 
+    /// A read may hang. Then it ends before the attempt does, so that the older token can be used.
+    async fn read_in_time(&self, cx: &FetchContext) -> Result<Contents, String> {
+        let Some(left) = cx.time_left() else { return self.read().await };
+        // The text is the same each time, so that it is logged once.
+        tokio::time::timeout(left / 10 * 9, self.read()).await.unwrap_or_else(|_| {
+            Err(format!("the token file {} was not read within the time of the attempt", shown(&self.0.path)))
+        })
+    }
+
     /// The contents in use. `Err` if there are none.
     async fn contents(&self, cx: &FetchContext) -> Result<Contents, SourceError> {
         let now = cx.clock().now().wall;
-        let read = self.read().await.and_then(|contents| match contents.left(now) {
+        let read = self.read_in_time(cx).await.and_then(|contents| match contents.left(now) {
             Some(Duration::ZERO) => {
                 Err(format!("the token file {} holds a JWT that has ended (`exp`)", shown(&self.0.path)))
             }
@@ -264,5 +273,28 @@ impl fmt::Debug for FileToken {
             .field("path", &shown(&self.0.path))
             .field("reread", &self.0.reread)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_read_hangs_the_earlier_token_stays_in_use() {
+        let path = std::env::temp_dir().join(format!("tokenflight-hanging-{}", std::process::id()));
+        std::fs::write(&path, "s3cret").unwrap();
+        let source = FileToken::builder(&path).build().unwrap();
+        source.fetch(FetchContext::new(Reason::First)).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+
+        let hanging = Arc::clone(&source.0.reading).acquire_owned().await.unwrap();
+        let deadline = SystemClock.now().boot + Duration::from_secs(10);
+        let cx = |reason| FetchContext::new(reason).with_deadline(deadline);
+        assert_eq!(source.fetch(cx(Reason::Expired)).await.unwrap().secret(), "s3cret");
+        let error = source.fetch(cx(Reason::Rejected)).await.unwrap_err();
+        assert!(!error.is_terminal() && error.to_string().contains("was not read within"), "{error}");
+        drop(hanging);
     }
 }
