@@ -123,10 +123,12 @@ impl TokenSource for ScriptedSource {
             script.running += 1;
             script.most_running = script.most_running.max(script.running);
             script.contexts.push(cx);
-            (script.answers.pop_front(), script.taking, script.contexts.len())
+            let number = script.contexts.len();
+            // Under the lock, so that the numbers arrive in their order.
+            self.0.calls.send_replace(number);
+            (script.answers.pop_front(), script.taking, number)
         };
         let _running = Running(self);
-        self.0.calls.send_replace(number);
         if !taking.is_zero() {
             tokio::time::sleep(taking).await;
         }
@@ -138,5 +140,34 @@ impl TokenSource for ScriptedSource {
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::Panic) => panic!("the script says so"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Reason;
+
+    #[test]
+    fn the_number_of_calls_never_goes_back() {
+        const CALLS: usize = 20_000;
+        let source = ScriptedSource::new();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..CALLS / 2 {
+                        let fetched =
+                            futures_executor::block_on(source.fetch(FetchContext::new(Reason::First)));
+                        fetched.unwrap();
+                    }
+                });
+            }
+            let mut last = 0;
+            while last < CALLS {
+                let calls = source.calls();
+                assert!(calls >= last, "{calls} after {last}");
+                last = calls;
+            }
+        });
     }
 }
