@@ -182,7 +182,11 @@ impl SharedStore for RedisStore {
         };
         let answer = self.0.link.run(looks).await;
         unheard.heard = answer.is_ok();
-        scripts::read_look(answer?)
+        let look = scripts::read_look(answer?)?;
+        if matches!(look, Look::Taken(_)) {
+            self.0.link.note_waiting(&self.channel(key));
+        }
+        Ok(look)
     }
 
     async fn load(&self, key: &SharedKey) -> Result<Option<Stored>, StoreError> {

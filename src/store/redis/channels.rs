@@ -5,10 +5,11 @@
 //! woken, and the next operation subscribes again before it looks.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::str;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ::redis::{PushInfo, PushKind, RedisResult, Value};
+use ::redis::{PushInfo, PushKind, RedisResult, Value, cmd};
 use tokio::sync::{RwLock, watch};
 
 use super::route::Wire;
@@ -28,6 +29,8 @@ struct State {
     listened_to: HashMap<String, Channel>,
     /// The channels that flood the connection. Their names stay here until they are subscribed to again.
     flooded: HashSet<String>,
+    /// The channels whose last listener has left while this process's name was among the waiters in Redis.
+    left_waiting: HashSet<String>,
 }
 
 #[derive(Default)]
@@ -36,6 +39,8 @@ struct Channel {
     counter: watch::Sender<u64>,
     /// How many messages came since the channel was last subscribed to.
     heard: u32,
+    /// Whether this process's name is among the waiters in Redis.
+    is_waiting: bool,
 }
 
 impl Channels {
@@ -66,8 +71,11 @@ impl Channels {
             PushKind::Disconnection => self.wake_all(),
             PushKind::Message => {
                 if let Some(name) = push.data.first().and_then(text) {
-                    let is_meant = push.data.get(1).and_then(text).is_none_or(|news| self.is_meant(news));
-                    self.count(name, is_meant);
+                    let news = push.data.get(1).and_then(text);
+                    self.count(name, news.is_none_or(|news| self.is_meant(news)));
+                    if news.is_some_and(|news| self.has_struck_out(news)) {
+                        self.set_waiting(name, false);
+                    }
                 }
             }
             _ => {}
@@ -77,7 +85,24 @@ impl Channels {
     /// The news of a lease's end contain the processes that must look. All other news are for all processes.
     fn is_meant(&self, news: &str) -> bool {
         let Some(names) = news.strip_prefix("failed ").filter(|names| !names.is_empty()) else { return true };
+        self.is_among(names)
+    }
+
+    fn is_among(&self, names: &str) -> bool {
         names.split(' ').any(|name| name == self.name)
+    }
+
+    /// Whether the script with these news has deleted this process's name from the waiters in Redis.
+    fn has_struck_out(&self, news: &str) -> bool {
+        news == "token" || news.strip_prefix("failed ").is_some_and(|names| self.is_among(names))
+    }
+
+    /// Whether this process's name is among the waiters in Redis. When the last listener leaves, a waiter's name is
+    /// deleted there. Otherwise the end of a lease would wake a process that waits no longer.
+    pub(super) fn set_waiting(&self, channel: &str, is_waiting: bool) {
+        if let Some(channel) = self.lock().listened_to.get_mut(channel) {
+            channel.is_waiting = is_waiting;
+        }
     }
 
     /// First a channel is marked as flooded. Then its listeners are woken. Therefore a listener that looks because
@@ -137,8 +162,11 @@ impl Drop for Listener {
         let mut state = self.channels.lock();
         let channel = state.listened_to.get(&self.channel);
         if channel.is_some_and(|channel| channel.counter.receiver_count() == 0) {
-            state.listened_to.remove(&self.channel);
+            let left = state.listened_to.remove(&self.channel);
             state.flooded.remove(&self.channel);
+            if left.is_some_and(|channel| channel.is_waiting) {
+                state.left_waiting.insert(self.channel.clone());
+            }
             drop(state);
             self.channels.note_untidy();
         }
@@ -215,7 +243,7 @@ impl Subscriptions {
     }
 
     /// Unsubscribes from channels without listeners, and from channels that flood the connection, as long as the
-    /// connection lasts.
+    /// connection lasts. Also deletes this process's name from the waiters in Redis where it waits no longer.
     pub(super) async fn tidy(&self, mut wire: Wire, channels: &Channels) {
         // Before the first look, so that no leaving listener is missed.
         let mut untidy = channels.untidy.subscribe();
@@ -227,18 +255,29 @@ impl Subscriptions {
         }
     }
 
+    /// A process that begins to wait again subscribes after this turn, and looks after that. Therefore this deletes no
+    /// name of a process that waits.
     async fn unsubscribe(&self, wire: &mut Wire, channels: &Channels) {
         let _turn = self.order.write().await;
-        let left: Vec<String> = {
-            let state = channels.lock();
+        let (left, left_waiting): (Vec<String>, _) = {
+            let mut state = channels.lock();
+            let mut left_waiting = mem::take(&mut state.left_waiting);
+            left_waiting.retain(|name| !state.listened_to.contains_key(name));
             let is_wanted =
                 |name: &String| state.listened_to.contains_key(name) && !state.flooded.contains(name);
-            self.known().extract_if(|name, _| !is_wanted(name)).map(|(name, _)| name).collect()
+            let left = self.known().extract_if(|name, _| !is_wanted(name)).map(|(name, _)| name).collect();
+            (left, left_waiting)
         };
         if !left.is_empty() {
             // If this fails, the connection is lost, or Redis does not allow it. Then the subscription stays until
             // the connection ends, and its news have no listener.
             let _ = wire.unsubscribe(&left).await;
+        }
+        for place in left_waiting.iter().filter_map(|channel| channel.strip_suffix("news")) {
+            // If this fails, the name counts until the end of the lease that this process has seen.
+            let mut strikes = cmd("HDEL");
+            strikes.arg(format!("{place}waiting")).arg(channels.name());
+            let _ = strikes.exec_async(wire).await;
         }
     }
 

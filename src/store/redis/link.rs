@@ -177,6 +177,11 @@ impl Link {
         self.channels.name()
     }
 
+    /// Redis has this process's name among the waiters of the channel's key.
+    pub(super) fn note_waiting(&self, channel: &str) {
+        self.channels.set_waiting(channel, true);
+    }
+
     /// How many channels have listeners.
     pub(super) fn listened_to(&self) -> usize {
         self.channels.listened_to().len()

@@ -86,11 +86,13 @@ if held then
   if void[value] then
     redis.call('UNLINK', KEYS[2])
   elseif not passed[value] then
-    if redis.call('HLEN', KEYS[6]) < 64 then
-      redis.call('HSET', KEYS[6], ARGV[9], ARGV[7])
-      redis.call('PEXPIRE', KEYS[6], 60000)
+    local time = left(KEYS[2])
+    if redis.call('HLEN', KEYS[6]) < 64 or redis.call('HGET', KEYS[6], ARGV[9]) or #still_waiting() < 64 then
+      -- The process looks again at the lease's end. The second is for its way.
+      redis.call('HSET', KEYS[6], ARGV[9], whole(clock + math.min(time, 60000) + 1000) .. ':' .. ARGV[7])
+      redis.call('PEXPIRE', KEYS[6], 61000)
     end
-    return {'taken', value, left(KEYS[2]), whole(clock)}
+    return {'taken', value, time, whole(clock)}
   end
 end
 

@@ -6,7 +6,8 @@
 -- KEYS[3] pause   string  a value; expires some time after the pause
 -- KEYS[4] state   hash    fence: the greatest one that was given out
 -- KEYS[5] marks   hash    by the names of credentials: "<milliseconds since 1970>:<value>", at most 8
--- KEYS[6] waiting hash    by the names of processes that wait for the lease's end: the credential of each; at most 64
+-- KEYS[6] waiting hash    by the names of processes that wait for the lease's end: "<milliseconds since 1970>:<the name of its
+--                         credential>". At this time the process looks again, or is gone. At most 64
 -- The processes seal the values. The scripts do not read them.
 
 local time = redis.call('TIME')
@@ -61,16 +62,32 @@ local function is_held_by(name)
   return held and string.sub(held, 1, #name) == name
 end
 
+-- The processes that still wait, each {name, credential}. The others are deleted.
+local function still_waiting()
+  local all = redis.call('HGETALL', KEYS[6])
+  local waiting = {}
+  for at = 1, #all, 2 do
+    local ends, mark = string.match(all[at + 1], '^(%d+):(.*)$')
+    local is_near = ends and #ends <= 15 and tonumber(ends) > clock and tonumber(ends) <= clock + 61000
+    if is_near and #all[at] <= 32 then
+      waiting[#waiting + 1] = {all[at], mark}
+    else
+      redis.call('HDEL', KEYS[6], all[at])
+    end
+  end
+  return waiting
+end
+
 -- The lease has ended without a token. Only one of the waiting processes can get it, so not all of them are woken: four,
 -- and first those with another credential than the failed one. The others look when the lease that they saw has run out.
 -- If no process has stored its name, all listeners are woken.
 local function wake_some(channel, mark)
-  local waiting = redis.call('HGETALL', KEYS[6])
+  local waiting = still_waiting()
   local names = {}
   for _, has_another in ipairs({true, false}) do
-    for at = 1, #waiting, 2 do
-      if #names < 4 and #waiting[at] <= 32 and (waiting[at + 1] ~= mark) == has_another then
-        names[#names + 1] = waiting[at]
+    for _, one in ipairs(waiting) do
+      if #names < 4 and (one[2] ~= mark) == has_another then
+        names[#names + 1] = one[1]
       end
     end
   end

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokenflight::source::SharedStats;
-use tokenflight::store::{Ask, Failure, Look, RedisStore, SharedKey, SharedStore};
+use tokenflight::store::{Ask, Failure, Lease, Look, News, RedisStore, SharedKey, SharedStore};
 
 use super::server::Redis;
 use super::topology::until;
@@ -20,7 +20,7 @@ fn publish(redis: &Redis, channel: &str) {
     redis.cli(&["PUBLISH", channel, "x"]);
 }
 
-async fn hears(news: &mut tokenflight::store::News) {
+async fn hears(news: &mut News) {
     tokio::time::timeout(secs(5), news.next()).await.expect("news");
 }
 
@@ -186,4 +186,74 @@ async fn the_end_of_a_lease_wakes_four_of_those_who_wait() {
         tokio::time::timeout(secs(5), listening.next()).await.expect("a token is news for everybody");
     }
     assert_eq!(redis.cli(&["EXISTS", &super::place("waiting")]).trim(), "0");
+}
+
+async fn long_lease(store: &RedisStore, owner: &str) -> Lease {
+    let lease = lease(store, owner).await;
+    assert!(store.renew(&key(), &lease, secs(60)).await.unwrap());
+    lease
+}
+
+/// Waits for the end of the lease, with this credential.
+async fn waiting(store: &RedisStore, mark: &str) -> News {
+    let news = store.watch(&key()).await.unwrap();
+    let look = store.look_or_lease(&key(), &Ask { mark: mark.into(), ..Ask::default() }).await.unwrap();
+    assert!(matches!(look, Look::Taken(_)), "{look:?}");
+    news
+}
+
+fn waiters(redis: &Redis) -> String {
+    redis.cli(&["HLEN", &super::place("waiting")]).trim().to_owned()
+}
+
+#[actix::test]
+async fn the_end_of_a_lease_wakes_nobody_who_has_left() {
+    let redis = Redis::begin();
+    let owner = redis.store();
+    let first = long_lease(&owner, "first").await;
+    let stores: Vec<_> = (0..5).map(|_| redis.store()).collect();
+    let mut listening = Vec::new();
+    for store in &stores {
+        listening.push(waiting(store, "old").await);
+    }
+    assert_eq!(waiters(&redis), "5");
+    let mut last = listening.pop().unwrap();
+    drop(listening);
+    until("four have left", || waiters(&redis) == "1").await;
+    assert!(owner.fail(&key(), &first, &Failure::default()).await.unwrap());
+    hears(&mut last).await;
+
+    // Once more with the same process: it leaves, and comes again at once.
+    let second = long_lease(&owner, "second").await;
+    drop(last);
+    drop(waiting(&stores[4], "old").await);
+    let mut last = waiting(&stores[4], "old").await;
+    stores[4].load(&key()).await.unwrap();
+    assert_eq!(waiters(&redis), "1");
+    assert!(owner.fail(&key(), &second, &Failure::default()).await.unwrap());
+    hears(&mut last).await;
+}
+
+#[actix::test]
+async fn the_end_of_a_lease_wakes_nobody_who_has_died() {
+    let redis = Redis::begin();
+    let owner = redis.store();
+    let first = long_lease(&owner, "first").await;
+    for (at, seen) in ["1:old", "1795000000000000:old", "9999999999999:old", "old"].iter().enumerate() {
+        redis.cli(&["HSET", &super::place("waiting"), &format!("dead-{at}"), seen]);
+    }
+    let store = redis.store();
+    let mut last = waiting(&store, "old").await;
+    assert!(owner.fail(&key(), &first, &Failure::default()).await.unwrap());
+    hears(&mut last).await;
+    assert_eq!(waiters(&redis), "0");
+
+    // Nor do the names of the dead take all places.
+    let second = long_lease(&owner, "second").await;
+    let crowd = "for at = 1, 64 do redis.call('HSET', KEYS[1], 'dead-' .. at, '1:old') end";
+    redis.cli(&["EVAL", crowd, "1", &super::place("waiting")]);
+    let mut last = waiting(&store, "old").await;
+    assert_eq!(waiters(&redis), "1");
+    assert!(owner.fail(&key(), &second, &Failure::default()).await.unwrap());
+    hears(&mut last).await;
 }
