@@ -32,6 +32,13 @@ impl Request {
         Self { method, headers, body: None, redactor: Redactor::default(), gone: None }
     }
 
+    /// Asks for an answer of this media type, and not for JSON.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn accepting(mut self, media_type: &'static str) -> Self {
+        self.headers.insert(ACCEPT, HeaderValue::from_static(media_type));
+        self
+    }
+
     /// Sends this body.
     pub(crate) fn with_body(self, media_type: &'static str, body: Bytes) -> Self {
         let length = body.len();

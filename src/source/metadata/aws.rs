@@ -5,7 +5,7 @@ mod environment;
 mod keys;
 pub(crate) mod sign;
 mod sts;
-mod xml;
+pub(crate) mod xml;
 
 use std::fmt;
 use std::time::Duration;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::header::ACCEPT;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{Server, shape};
 use crate::duration;
@@ -13,7 +14,7 @@ use crate::settings::settings;
 use crate::source::json_endpoint::answer::{Ends, Shape};
 use crate::source::{FetchContext, TokenSource, UNNAMED};
 use crate::token::Token;
-use crate::transport::{Answer, Pointer};
+use crate::transport::{Answer, Pointer, Request};
 
 /// The address is the same for all machines. The name `metadata.google.internal` would need a name server first.
 const BASE: &str = "http://169.254.169.254";
@@ -163,7 +164,16 @@ fn identity_token(answer: &Answer) -> Result<Token, SourceError> {
 
 impl TokenSource for GcpMetadata {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        self.read(self.server.ask(("metadata-flavor", GOOGLE), |_| {}, cx.time_left()).await?)
+        // An identity token comes as text, and only an access token in JSON.
+        let text = |request: &mut Request| {
+            request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        };
+        let more = |request: &mut Request| {
+            if self.is_identity {
+                text(request)
+            }
+        };
+        self.read(self.server.ask(("metadata-flavor", GOOGLE), more, cx.time_left()).await?)
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

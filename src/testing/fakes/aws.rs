@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{lock, target, unix_in};
 use crate::clock::{Clock, SystemClock};
 use crate::source::metadata::aws::sign::{ALGORITHM, Signed};
+use crate::source::metadata::aws::xml::element;
 use crate::testing::reply::{Asked, Reply};
 use crate::testing::server::FakeAuthServer;
 
@@ -28,7 +29,7 @@ const SKEW: u64 = 5 * 60;
 /// The metadata service refuses (401) a request without the token of a session, and a session without a lifetime
 /// (400) or with `X-Forwarded-For` (403). The agent requires `agent-token` as `Authorization` (401). The token
 /// service checks each signature (Signature Version 4), the session token, the date (within 5 min), the scope, and
-/// the parameters: `AssumeRoleWithWebIdentity` for the role `arn:aws:iam::123456789012:role/app` with the token
+/// the parameters, and answers in JSON if `Accept` names it, otherwise in XML: `AssumeRoleWithWebIdentity` for the role `arn:aws:iam::123456789012:role/app` with the token
 /// `pod-token`, and `GetWebIdentityToken` with 1 to 10 audiences, `RS256` or `ES384`, and 60 to 3600 s. A token
 /// that would last longer than its signing keys is refused (403, `SessionDurationEscalation`).
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl State {
             ("GET", "/v1/credentials") => Reply::text(401, "text/plain", "no authorization"),
             ("POST", "/") => {
                 let now = SystemClock.now().wall;
-                self.service(asked).with_header("Date", httpdate::fmt_http_date(now))
+                as_asked(asked, self.service(asked)).with_header("Date", httpdate::fmt_http_date(now))
             }
             _ => Reply::text(404, "text/plain", "not found"),
         }
@@ -281,6 +282,20 @@ fn error(status: u16, code: &str, message: &str) -> Reply {
          <Message>{message}</Message></Error><RequestId>r</RequestId></ErrorResponse>"
     );
     Reply::text(status, "text/xml", body)
+}
+
+/// The token service speaks JSON to whoever accepts it.
+fn as_asked(asked: &Asked, reply: Reply) -> Reply {
+    let Reply::Http { status, headers, body } = reply else { return reply };
+    if !asked.header("accept").is_some_and(|accept| accept.contains("json")) {
+        return Reply::Http { status, headers, body };
+    }
+    let text = String::from_utf8_lossy(&body);
+    let names = ["Code", "Message", "AccessKeyId", "SecretAccessKey", "SessionToken", "WebIdentityToken"];
+    let values = names.iter().filter_map(|name| Some(((*name).to_owned(), element(&text, name)?.into())));
+    let values: serde_json::Map<String, serde_json::Value> = values.collect();
+    let headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+    Reply::Http { status, headers, body: json!({ "Response": values }).to_string().into_bytes() }
 }
 
 /// In AWS' format.

@@ -171,7 +171,7 @@ impl Origin {
                 form.plain("RoleArn", arn);
                 form.plain("RoleSessionName", session_name);
                 form.secret("WebIdentityToken", token.expose());
-                let answer = sts.ask(Request::new(Method::POST).with_form(&form), cx).await?;
+                let answer = sts.ask(super::sts::request(&form), cx).await?;
                 assumed(answer)
             }
         }
@@ -229,7 +229,7 @@ struct Instance<'a> {
 
 impl<'a> Instance<'a> {
     async fn new(base: &'a str, timeout: Option<Duration>, cx: &FetchContext) -> Result<Self, SourceError> {
-        let mut request = Request::new(Method::PUT);
+        let mut request = Request::new(Method::PUT).accepting("*/*");
         let lifetime = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
         request.headers.insert(lifetime, HeaderValue::from_static(SESSION));
         let answer = exchange(base, "/latest/api/token", timeout, request, cx).await?;
@@ -241,7 +241,7 @@ impl<'a> Instance<'a> {
     }
 
     async fn get(&self, path: &str, cx: &FetchContext) -> Result<Answer, SourceError> {
-        let mut request = Request::new(Method::GET);
+        let mut request = Request::new(Method::GET).accepting("*/*");
         request.redactor.hide(self.session.clone());
         let name = HeaderName::from_static("x-aws-ec2-metadata-token");
         request.headers.insert(name, sensitive(&self.session)?);

@@ -118,7 +118,7 @@ impl Sts {
             signed.signature(keys.secret.expose())
         );
         // With the host of the URL, and the form's media type.
-        let mut request = Request::new(Method::POST).with_form(form);
+        let mut request = request(form);
         request.redactor.hide_json(keys.secret.expose());
         request.headers.insert(HeaderName::from_static("x-amz-date"), sensitive(date)?);
         if let Some(session) = &keys.session {
@@ -129,6 +129,11 @@ impl Sts {
         request.headers.insert(AUTHORIZATION, sensitive(&authorization)?);
         Ok(request)
     }
+}
+
+/// The service answers in JSON if it is asked for JSON.
+pub(super) fn request(form: &Form) -> Request {
+    Request::new(Method::POST).accepting("text/xml").with_form(form)
 }
 
 /// The address of a region's service. Each partition of AWS has its own domain.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The text of the first element of this name without attributes. The element must be complete.
-pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn element<'a>(text: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (inside, _) = rest.split_once(&format!("</{name}>"))?;
     if inside.contains('<') {
