@@ -21,7 +21,7 @@
 //! | 401 without an error code | the same; but if this API has lately accepted a token after rejecting it, first once with the same token |
 //! | one of these to a token that the API may not know yet | the request is sent again with the token before it, or with the same token when it has settled (after 30 s at the latest) |
 //! | 401 with `use_dpop_nonce` | sent again with a new proof, once |
-//! | 401 with `insufficient_claims` (Microsoft Entra) | a token with these claims is requested, and the request is sent again, once |
+//! | 401 with `claims` (Microsoft Entra: `insufficient_claims`, or `invalid_token` after a revocation) | a token with these claims is requested, and the request is sent again, once |
 //! | 401 with `insufficient_user_authentication` (RFC 9470) | the error [`StepUp`] |
 //! | any other answer; a 401 after a redirect | the caller gets the answer |
 //!

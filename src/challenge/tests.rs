@@ -112,6 +112,8 @@ fn each_error_has_its_verdict() {
         // An API with two schemes lists both.
         ("Token, Bearer error=insufficient_scope", Verdict::NotOurs),
         ("Bearer error=insufficient_claims", Verdict::NotOurs),
+        ("Bearer error=invalid_token, claims=e30", Verdict::Claims("{}".to_owned())),
+        ("Bearer error=invalid_token, claims=\"[]\"", Verdict::InvalidToken),
         ("Bearer error=insufficient_claims, claims=e30", Verdict::Claims("{}".to_owned())),
         ("Bearer error=insufficient_claims, claims=\"e30=\"", Verdict::Claims("{}".to_owned())),
         ("Bearer error=insufficient_claims, claims=\"{}\"", Verdict::Claims("{}".to_owned())),

@@ -71,7 +71,10 @@ impl Verdict {
 
     fn of_challenge(challenge: &Challenge) -> Self {
         match challenge.param("error") {
-            Some("invalid_token") => Self::InvalidToken,
+            // With claims: Entra's answer after it has revoked a user's sessions.
+            Some("invalid_token") => {
+                challenge.param("claims").and_then(claims).map_or(Self::InvalidToken, Self::Claims)
+            }
             Some("use_dpop_nonce") => Self::WantsNonce,
             Some("insufficient_user_authentication") => Self::StepUp(StepUp::of(challenge)),
             Some("insufficient_claims") => {

@@ -84,7 +84,9 @@ impl<T: Target + Clone> Passage<T> {
         if uri.authority().is_some() {
             return uri;
         }
-        Cow::Owned(Uri::try_from(format!("{}{}", self.origin.name, uri.path())).unwrap_or_default())
+        // `OPTIONS *` is about the whole server (RFC 9112, section 3.3).
+        let path = if uri.path() == "*" { "/" } else { uri.path() };
+        Cow::Owned(Uri::try_from(format!("{}{path}", self.origin.name)).unwrap_or_default())
     }
 
     #[cfg(feature = "http")]
@@ -119,11 +121,13 @@ impl<T: Target + Clone> Passage<T> {
     }
 
     /// Called when a stream has ended with a rejection after its messages. It is then too late to send the request
-    /// again.
+    /// again. A request that was sent again has cost its one refresh.
     #[cfg(feature = "tower")]
     pub(super) fn was_rejected_late(&self) {
         let confirmed = self.evidence().rejected(&self.origin, &self.token, self.sent);
-        self.report(Why::Unauthenticated, confirmed, None);
+        if !self.so_far.was_replayed {
+            self.report(Why::Unauthenticated, confirmed, None);
+        }
     }
 
     async fn not_accepted(&mut self, judgement: Judgement, may_repeat: bool, learned: bool) -> Next {

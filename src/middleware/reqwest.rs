@@ -22,9 +22,11 @@
 //! token again: the second request to the other host contains it. Nothing in a request can prevent this. Therefore
 //! it is a setting of the client.
 //!
-//! The caller gets a 401 that comes after a redirect. One case cannot be detected: a redirect away and back to the
-//! same URL. Such a 401 is treated as a rejection, although reqwest has removed the token. It costs a report. With
-//! tokens that are bound to a key (`DPoP`), turn redirects off: a proof is valid for one URL.
+//! The caller gets a 401 that comes after a redirect. With other policies one case cannot be detected: a redirect
+//! back to the URL of the request, at once or over another URL. Such a 401 is treated as a rejection of the request:
+//! the token is reported, and the request is sent again. If it was a `POST` that the API had performed and answered
+//! with `303`, it is performed twice. [`same_origin_redirects`] follows no redirect back. With tokens that are bound
+//! to a key (`DPoP`), turn redirects off: a proof is valid for one URL.
 //!
 //! # Other middlewares
 //!
@@ -128,9 +130,10 @@ async fn send<E: Execute>(
 }
 
 /// Follows redirects within the origin of the request, ten at most. The caller gets an answer that leads to another
-/// origin.
+/// origin, or back to the URL of the request.
 ///
-/// Therefore only this origin gets the token, and no 401 of another origin counts as a rejection. For
+/// Therefore only this origin gets the token, no 401 of another origin counts as a rejection, and a request that was
+/// performed before its redirect is not sent again. For
 /// `reqwest::ClientBuilder::redirect`. To follow the answer's `Location`, use a client without the token.
 ///
 /// ```
@@ -143,9 +146,10 @@ async fn send<E: Execute>(
 pub fn same_origin_redirects() -> Policy {
     const MOST: usize = 10;
     Policy::custom(|attempt| {
-        // The first is the URL of the request.
-        let is_within =
-            attempt.previous().first().is_some_and(|asked| asked.origin() == attempt.url().origin());
+        let (to, asked) = (attempt.url(), attempt.previous().first());
+        let is_within = asked.is_some_and(|asked| {
+            asked.origin() == to.origin() && before_fragment(asked) != before_fragment(to)
+        });
         match attempt.previous().len() {
             _ if !is_within => attempt.stop(),
             sent if sent > MOST => attempt.error("too many redirects"),

@@ -42,7 +42,7 @@ use std::task::{Context, Poll};
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -119,7 +119,7 @@ where
         let answer = service.call(Request::from_parts(parts, KeptBody::once(body))).await;
         return answer.map(|answer| answer.map(AnswerBody::plain)).map_err(Into::into);
     };
-    let is_grpc = is_grpc(&parts.headers);
+    let kind = Kind::of(&parts.headers);
     let may_repeat = !auth.1 && parts.extensions.get::<NoReplay>().is_none();
     let (keeper, mut body) = Keeper::new(body, if may_repeat { auth.0.kept_body } else { 0 });
     loop {
@@ -127,12 +127,13 @@ where
         passage.prepare(&parts.method, &mut head.headers)?;
         let (head, answer) =
             service.call(Request::from_parts(head, body)).await.map_err(Into::into)?.into_parts();
-        let is_open = is_grpc && head.status == StatusCode::OK && !head.headers.contains_key(GRPC_STATUS);
+        let is_open =
+            kind == Kind::Grpc && head.status == StatusCode::OK && !head.headers.contains_key(GRPC_STATUS);
         let mut answer = AnswerBody::plain(answer);
         if is_open && keeper.was_read() {
             answer.peek().await;
         }
-        let grpc = if is_grpc { grpc(&head.headers, &answer) } else { Grpc::No };
+        let grpc = if kind == Kind::Other { Grpc::No } else { grpc(&head.headers, &answer) };
         let said = Answer { status: head.status, headers: &head.headers, grpc, is_redirected: false };
         let may_repeat = may_repeat && said.may_be_rejection() && keeper.can_repeat().await;
         match passage.answered(&said, may_repeat).await {
@@ -152,8 +153,25 @@ where
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+/// What a request speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Grpc,
+    /// The status at the end is a part of the body. This file reads no bodies, so such an answer says nothing about
+    /// the token unless its status is in the headers.
+    GrpcWeb,
+    Other,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        match kind {
+            _ if kind.starts_with(b"application/grpc-web") => Self::GrpcWeb,
+            _ if kind.starts_with(b"application/grpc") => Self::Grpc,
+            _ => Self::Other,
+        }
+    }
 }
 
 fn grpc<R: Body + Unpin>(headers: &HeaderMap, answer: &AnswerBody<R>) -> Grpc {

@@ -67,7 +67,8 @@ async fn serve(request: http::Request<Body>, seen: Seen) -> Result<http::Respons
         return Ok(answer.body(Body::new(StreamBody::new(echoed.chain(end)))).unwrap());
     }
     let length = body.collect().await.unwrap().to_bytes().len();
-    let is_known = token != "Bearer token-1";
+    let is_first = token == "Bearer token-1";
+    let is_known = !is_first && path != "/test/late";
     seen.lock().unwrap().push((path.clone(), token, length));
     let message = || Frame::data(framed(&text("hello")));
     Ok(match path.as_str() {
@@ -85,6 +86,8 @@ async fn serve(request: http::Request<Body>, seen: Seen) -> Result<http::Respons
         "/test/trailers" => answer(vec![Frame::trailers(status(16))]),
         "/test/after" => answer(vec![message(), Frame::trailers(status(16))]),
         "/test/proxy" => http::Response::builder().status(401).body(Body::empty()).unwrap(),
+        "/test/late" if is_first => http::Response::builder().status(401).body(Body::empty()).unwrap(),
+        "/test/late" => answer(vec![message(), Frame::trailers(status(16))]),
         other => panic!("{other}"),
     })
 }
@@ -201,6 +204,58 @@ async fn a_rejection_after_a_message_is_reported_and_the_caller_s() {
     watch.changed().await.unwrap();
     assert_eq!(stage.tokens.current().unwrap().secret(), "token-2");
     assert_eq!(stage.seen().len(), 1, "sent once");
+}
+
+#[actix::test]
+async fn a_rejection_after_a_message_costs_no_second_refresh() {
+    let stage = stage().await;
+    let mut client = stage.client.clone();
+    client.ready().await.unwrap();
+    let path = "/test/late".parse().unwrap();
+    let mut messages =
+        client.server_streaming(Request::new(text("hi")), path, codec()).await.unwrap().into_inner();
+    assert_eq!(messages.message().await.unwrap(), Some(text("hello")));
+    assert_eq!(messages.message().await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(stage.seen().len(), 2);
+    let counters = stage.tokens.status().await.unwrap().counters;
+    assert_eq!((counters.replaces, counters.attempts), (1, 2));
+}
+
+/// An answer in gRPC-Web whose only frame is the status.
+fn web_status(code: u8) -> http::Response<Body> {
+    let trailers = format!("grpc-status:{code}\r\n");
+    let mut frame = BytesMut::new();
+    frame.put_u8(0x80);
+    frame.put_u32(u32::try_from(trailers.len()).unwrap());
+    frame.put_slice(trailers.as_bytes());
+    answer(vec![Frame::data(frame.freeze())])
+}
+
+#[actix::test]
+async fn the_body_of_grpc_web_says_nothing_about_the_token() {
+    use tower::{Layer, Service, ServiceExt};
+    let source = source_fn(|_cx| std::future::ready(Ok(Token::new("s3cret"))));
+    let tokens = TokenActor::builder(source).policy(plain()).start().unwrap();
+    let auth = BearerAuth::builder(&tokens).relative_to("http://localhost:1").allow_http().build().unwrap();
+    let statuses = Arc::new(Mutex::new(vec![401u16, 200, 401]));
+    let service = tower::service_fn(move |request: http::Request<_>| {
+        drop(request);
+        let status = statuses.lock().unwrap().pop().unwrap_or(200);
+        let refused = || http::Response::builder().status(401).body(Body::empty()).unwrap();
+        std::future::ready(Ok::<_, Infallible>(if status == 401 { refused() } else { web_status(16) }))
+    });
+    let mut service = auth.layer(service);
+    // An origin that accepts a token after it has rejected it is noisy: its next 401 would be sent again at first
+    // with the same token.
+    let mut reports = Vec::new();
+    for _ in 0..3 {
+        let request =
+            http::Request::post("/test.Echo/Say").header("content-type", "application/grpc-web+proto");
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        drop(service.ready().await.unwrap().call(request).await.unwrap());
+        reports.push(tokens.status().await.unwrap().counters.replaces);
+    }
+    assert_eq!(reports, [1, 2, 2]);
 }
 
 #[actix::test]

@@ -182,14 +182,35 @@ async fn with_our_policy_redirects_stay_within_the_origin_that_was_asked() {
     api.then(Reply::json(307, "").with_header("Location", "/two")).then(Reply::json(200, ""));
     assert_eq!(client.get(&allowed).send_with(&auth).await.unwrap().status(), 200);
     let before = api.asked().len();
-    for _ in 0..20 {
-        api.then(Reply::json(307, "").with_header("Location", "/again"));
+    for number in 0..20 {
+        api.then(Reply::json(307, "").with_header("Location", format!("/again/{number}")));
     }
     let error = client.get(&allowed).send_with(&auth).await.unwrap_err();
     assert!(format!("{error:?}").contains("too many redirects"), "{error:?}");
     let asked = api.asked();
     assert_eq!(asked.len() - before, 11);
     assert!(asked.iter().all(|asked| asked.header("authorization") == Some("Bearer s3cret")));
+    assert_eq!(tokens.status().await.unwrap().counters.replaces, 0);
+}
+
+#[actix::test]
+async fn a_request_that_was_performed_before_its_redirect_is_not_sent_again() {
+    let Stage { api, other, tokens, allowed, auth, .. } = stage().await;
+    let client = builder(address(&api), address(&other)).redirect(same_origin_redirects()).build().unwrap();
+    let order = format!("{allowed}/order");
+    for status in [301, 302, 303, 307] {
+        for over in ["", "/on-the-way"] {
+            let before = api.asked().len();
+            if !over.is_empty() {
+                api.then(Reply::json(303, "").with_header("Location", over));
+            }
+            api.then(Reply::json(status, "").with_header("Location", "/order#1"));
+            let request = client.post(&order).body("one");
+            assert_eq!(request.send_with(&auth).await.unwrap().status().as_u16(), status);
+            let asked = api.asked().split_off(before);
+            assert_eq!(asked.iter().filter(|asked| asked.head.starts_with("POST ")).count(), 1, "{status}");
+        }
+    }
     assert_eq!(tokens.status().await.unwrap().counters.replaces, 0);
 }
 
