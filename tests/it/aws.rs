@@ -182,11 +182,19 @@ async fn keys_that_end_before_a_token_would_are_replaced_and_used_where_there_ar
     aws.then(Reply::text(503, "text/html", ""));
     assert_eq!(fetch(&source).await.unwrap(), "aws-2");
     assert!((650..=670).contains(&duration_asked(&aws)), "{}", duration_asked(&aws));
+    // The same in the last minutes of the keys.
+    for (keys_last, is_enough) in [(secs(200), true), (secs(85), false)] {
+        aws.keys_last(keys_last).end_keys();
+        let source = instance(&aws).region("eu-test-1").lifetime(secs(900)).build().unwrap();
+        fetch(&source).await.unwrap();
+        aws.then(Reply::text(503, "text/html", ""));
+        assert_eq!(fetch(&source).await.is_ok(), is_enough, "{keys_last:?}");
+    }
     aws.keys_last(secs(3_600));
-    assert_eq!(fetch(&source).await.unwrap(), "aws-3");
+    assert_eq!(fetch(&source).await.unwrap(), "aws-6");
     assert_eq!(duration_asked(&aws), 900);
     let before = aws.asked().len();
-    assert_eq!(fetch(&source).await.unwrap(), "aws-4");
+    assert_eq!(fetch(&source).await.unwrap(), "aws-7");
     assert_eq!(aws.asked().len(), before + 1, "these keys are kept");
 }
 

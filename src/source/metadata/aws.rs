@@ -37,9 +37,9 @@ const CUT: Duration = Duration::from_secs(30);
 ///
 /// AWS' keys sign requests, and are not tokens. The source fetches the keys of the instance, the container or the
 /// role. With these keys it signs a request for a token to the token service of the region (`GetWebIdentityToken`).
-/// Keys are kept until 5 min before their end. A token cannot outlive its signing keys. Therefore keys that end
-/// earlier than a token of the requested lifetime are replaced too. If there are no keys that last longer, a token
-/// with a shorter lifetime is requested. The account must have outbound identity federation turned on, and the role
+/// Keys are replaced from 5 min before their end. A token cannot outlive its signing keys. Therefore keys that end
+/// earlier than a token of the requested lifetime are replaced too. If there are no keys that last longer, or the
+/// origin of the keys does not answer, a token with a shorter lifetime is requested, of 60 s at least. The account must have outbound identity federation turned on, and the role
 /// needs the permission `sts:GetWebIdentityToken`.
 ///
 /// # The origin of the keys
@@ -144,7 +144,7 @@ impl AwsWebIdentity {
         match self.origin.keys(state.sts.as_ref(), cx).await {
             Ok(keys) => state.keys = Some(keys),
             // The present keys sign for a token with a shorter lifetime.
-            Err(_) if left > RENEWED => {}
+            Err(_) if left > SHORTEST + CUT => {}
             Err(error) => return Err(error),
         }
         Ok(())
