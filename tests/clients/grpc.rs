@@ -84,10 +84,9 @@ async fn serve(request: http::Request<Body>, seen: Seen) -> Result<http::Respons
             rejected
         }
         "/test/trailers" => answer(vec![Frame::trailers(status(16))]),
-        "/test/after" => answer(vec![message(), Frame::trailers(status(16))]),
         "/test/proxy" => http::Response::builder().status(401).body(Body::empty()).unwrap(),
         "/test/late" if is_first => http::Response::builder().status(401).body(Body::empty()).unwrap(),
-        "/test/late" => answer(vec![message(), Frame::trailers(status(16))]),
+        "/test/after" | "/test/late" => answer(vec![message(), Frame::trailers(status(16))]),
         other => panic!("{other}"),
     })
 }

@@ -165,12 +165,9 @@ fn identity_token(answer: &Answer) -> Result<Token, SourceError> {
 impl TokenSource for GcpMetadata {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
         // An identity token comes as text, and only an access token in JSON.
-        let text = |request: &mut Request| {
-            request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        };
         let more = |request: &mut Request| {
             if self.is_identity {
-                text(request)
+                request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
             }
         };
         self.read(self.server.ask(("metadata-flavor", GOOGLE), more, cx.time_left()).await?)
