@@ -26,9 +26,12 @@ pub(super) fn one_line(error: &AnyError) -> String {
 
 /// The first error of type `T` among `error` and its causes.
 pub(super) fn find<T: StdError + 'static>(error: &AnyError) -> Option<&T> {
-    iter::successors(Some(error), |error| inner(*error))
-        .take(MAX_LINKS)
-        .find_map(|error| error.downcast_ref())
+    links(error).find_map(|error| error.downcast_ref())
+}
+
+/// `error` and its causes.
+pub(super) fn links(error: &AnyError) -> impl Iterator<Item = &AnyError> {
+    iter::successors(Some(error), |error| inner(*error)).take(MAX_LINKS)
 }
 
 /// The next error in the chain. The errors of this crate have no `source()`, since their text holds the text of

@@ -26,6 +26,9 @@ struct SourceInner {
     repeatable: bool,
     #[cfg(feature = "oauth2")]
     reach: Reach,
+    /// The status of the answer that became this error.
+    #[cfg(all(feature = "http", feature = "registry"))]
+    status: Option<u16>,
     cause: Arc<BoxError>,
 }
 
@@ -74,6 +77,8 @@ impl SourceError {
             repeatable: false,
             #[cfg(feature = "oauth2")]
             reach: Reach::default(),
+            #[cfg(all(feature = "http", feature = "registry"))]
+            status: None,
             cause: Arc::new(cause),
         }))
     }
@@ -154,6 +159,27 @@ impl SourceError {
     #[cfg(feature = "oauth2")]
     pub(crate) fn reach(&self) -> Reach {
         self.0.reach
+    }
+
+    /// The same error, made from an answer with this status.
+    #[cfg(feature = "http")]
+    #[cfg_attr(not(feature = "registry"), allow(unused_mut, unused_variables))]
+    pub(crate) fn answered(mut self, status: http::StatusCode) -> Self {
+        #[cfg(feature = "registry")]
+        {
+            Arc::make_mut(&mut self.0).status = Some(status.as_u16());
+        }
+        self
+    }
+
+    /// The status of the answer that became this error, or an error that caused this one. `None` if no answer came,
+    /// or if the source is a closure.
+    #[cfg(all(feature = "http", feature = "registry"))]
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.0.status.or_else(|| {
+            let mut errors = chain::links(self.origin());
+            errors.find_map(|error| error.downcast_ref::<Self>()?.0.status)
+        })
     }
 
     /// The same error, for a source that depends on the failed one. `link` names the failed one.

@@ -298,7 +298,7 @@ fn refused(answer: &Answer, status: StatusCode, document: Option<&Document>, has
         None if is_passing => SourceError::transient(sentence),
         None => SourceError::terminal(sentence),
     };
-    answer.with_retry_after(error.that(reach))
+    answer.with_retry_after(error.that(reach).answered(answer.status()))
 }
 
 /// The codes that decide how a flight continues (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9449 sections 5 and

@@ -153,7 +153,7 @@ impl Answer {
     /// An unusable answer. The next answer may be usable.
     pub(crate) fn nonsense(&self, what: impl std::fmt::Display) -> SourceError {
         let reach = if self.is_success() { Reach::Used } else { Reach::Lost };
-        SourceError::transient(self.sentence(what)).that(reach)
+        SourceError::transient(self.sentence(what)).that(reach).answered(self.status)
     }
 
     /// "… answered 200 OK", followed by `what`.
@@ -165,7 +165,7 @@ impl Answer {
     pub(crate) fn refusal(&self, transient: bool, what: &str) -> SourceError {
         let message = format!("{} answered {}{what}", self.shown, self.status);
         let error = if transient { SourceError::transient(message) } else { SourceError::terminal(message) };
-        self.with_retry_after(error)
+        self.with_retry_after(error.answered(self.status))
     }
 
     /// The same with the server's explanation from the document: at this place, or in the usual ones.

@@ -1,9 +1,13 @@
 //! Promise 16: all keys together are behind one gate.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use tokenflight::SourceError;
-use tokenflight::oauth::OAuthError;
-use tokenflight::testing::Answer;
+use tokenflight::oauth::{Client, OAuthError};
+use tokenflight::registry::TokenRegistry;
+use tokenflight::source::JsonEndpoint;
+use tokenflight::testing::{Answer, FakeAuthServer, Reply};
+use tokenflight::{FetchContext, SourceError, TokenSource};
 
 use crate::support::*;
 
@@ -88,6 +92,70 @@ async fn a_429_halves_the_calls() {
     assert_eq!(rig.tokens.totals().await.unwrap().max_calls, 8);
     assert!(rig.tokens.get(&2).await.is_ok());
     assert_eq!(rig.tokens.totals().await.unwrap().max_calls, 9);
+}
+
+/// Keys that are served by this server, with one attempt each.
+fn of_server(server: &FakeAuthServer) -> TokenRegistry<u32> {
+    let client = Client::builder(server.url(), "app").secret("s3cret").build().unwrap();
+    let source = client.client_credentials().for_key(|_: &u32, request| request).unwrap();
+    TokenRegistry::builder(source).policy(plain().attempts(1)).start().unwrap()
+}
+
+#[actix::test]
+async fn a_429_halves_the_calls_whatever_its_body_is() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let bodies = [
+        "",
+        "{}",
+        "<html>Too Many Requests</html>",
+        r#"{"message":"slow down"}"#,
+        r#"{"error":"slow_down"}"#,
+    ];
+    for body in bodies {
+        let tokens = of_server(&server);
+        server.then(Reply::json(429, body));
+        assert!(tokens.get(&1).await.is_err());
+        assert_eq!(tokens.totals().await.unwrap().max_calls, 8, "{body:?}");
+    }
+}
+
+#[actix::test]
+async fn a_429_halves_the_calls_of_a_source_without_oauth() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let endpoint = JsonEndpoint::builder(http::Method::POST, server.url())
+        .token_pointer("/access_token")
+        .build()
+        .unwrap();
+    let endpoint = Arc::new(endpoint);
+    let tokens = TokenRegistry::builder(move |_: u32, cx: FetchContext| {
+        let endpoint = Arc::clone(&endpoint);
+        async move {
+            endpoint.fetch(cx).await.map_err(|error| SourceError::transient(std::io::Error::other(error)))
+        }
+    });
+    let tokens = tokens.policy(plain().attempts(1)).start().unwrap();
+    server.then(Reply::json(429, "{}"));
+    assert!(tokens.get(&1).await.is_err());
+    assert_eq!(tokens.totals().await.unwrap().max_calls, 8);
+}
+
+#[actix::test]
+async fn answers_below_500_do_not_close_the_gate_whatever_their_body_is() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let tokens = of_server(&server);
+    let later = Reply::json(403, "{}").with_header("Retry-After", "60");
+    let answers =
+        [Reply::json(200, "{}"), Reply::json(200, "<html>Welcome</html>"), later, Reply::json(425, "")];
+    for (key, answer) in (1..).zip(answers) {
+        server.then(answer);
+        assert!(tokens.get(&key).await.is_err());
+    }
+    assert!(tokens.totals().await.unwrap().closed.is_none());
+    for key in 11..13 {
+        server.then(Reply::json(503, r#"{"error":"invalid_client"}"#));
+        assert!(tokens.get(&key).await.is_err());
+    }
+    assert!(tokens.totals().await.unwrap().closed.is_some());
 }
 
 #[actix::test]

@@ -130,21 +130,22 @@ pub(crate) enum Refusal<E = SourceError> {
 #[derive(Clone, Debug)]
 pub(crate) enum Ending<E = SourceError> {
     Served,
-    /// The server answered, and its answer concerns this key: `invalid_scope`, `invalid_grant`.
+    /// The server answered, and its answer concerns this key: `invalid_scope`, `invalid_grant`, an answer without
+    /// a token.
     KeyOnly,
-    /// 5xx, no connection, no answer in time.
+    /// 5xx, 408, no connection, no answer in time.
     EndpointFailed {
         error: E,
         retry_after: Option<Duration>,
     },
     /// 429.
-    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))] // used only by OAuth's errors
+    #[cfg_attr(not(any(test, feature = "http")), allow(dead_code))] // used only by errors with a status
     TooMany {
         error: E,
         retry_after: Option<Duration>,
     },
     /// `invalid_client`.
-    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))]
+    #[cfg_attr(not(any(test, feature = "oauth2")), allow(dead_code))] // used only by OAuth's errors
     ClientRefused(E),
     /// The caller gave the call up. This proves nothing.
     Abandoned,
