@@ -203,13 +203,15 @@ impl<C: Copies> Slot<C> {
         self.has_discarded.load(Ordering::Acquire) && lock(&self.desk).is_discarded(token)
     }
 
-    /// The discarded tokens.
+    /// The discarded tokens, and whether the machine knows of each.
     #[cfg(feature = "registry")]
-    pub(crate) fn discarded(&self) -> Vec<Token> {
+    pub(crate) fn discarded(&self) -> Vec<(Token, bool)> {
         if !self.has_discarded.load(Ordering::Acquire) {
             return Vec::new();
         }
-        lock(&self.desk).discarded().cloned().collect()
+        let desk = lock(&self.desk);
+        let of_token = |token: &Token| (token.clone(), !desk.has_discard_of(token));
+        desk.discarded().map(of_token).collect()
     }
 
     /// Whether there are reports that the machine does not know yet.

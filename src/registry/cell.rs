@@ -167,8 +167,8 @@ impl<K: Hash + Eq + Clone> Cells<K> {
         let windows = self.map.pin();
         let Some(window) = windows.remove(key) else { return };
         self.keys.fetch_sub(1, Ordering::Relaxed);
-        for token in window.cell.slot.discarded() {
-            unkept.remember(self.hash(key), key.clone(), token, true);
+        for (token, is_counted) in window.cell.slot.discarded() {
+            unkept.remember(self.hash(key), key.clone(), token, is_counted);
         }
     }
 

@@ -62,8 +62,12 @@ impl Desk {
 
     /// Whether the report is news for a machine. After the end nobody takes reports.
     pub(super) fn takes(&self, report: &Report) -> bool {
-        let is_known = |known: &Report| matches!((known, report), (Report::Discard(known), Report::Discard(token)) if known.is_same(token));
-        !self.closed && !self.reports.iter().any(is_known)
+        !self.closed && !matches!(report, Report::Discard(token) if self.has_discard_of(token))
+    }
+
+    /// Whether a discard of this token is on the desk.
+    pub(super) fn has_discard_of(&self, token: &Token) -> bool {
+        self.reports.iter().any(|known| matches!(known, Report::Discard(known) if known.is_same(token)))
     }
 
     #[cfg(feature = "registry")]

@@ -143,6 +143,29 @@ async fn a_discarded_token_is_not_handed_out_after_its_key_was_evicted_or_remove
 }
 
 #[actix::test]
+async fn a_token_that_is_discarded_while_its_key_is_about_to_be_evicted_is_not_handed_out() {
+    tokio::time::pause();
+    for max_keys in [1, 2] {
+        let policy = plain().backoff(millis(0));
+        let rig = another(|builder| builder.max_keys(max_keys).policy(policy));
+        rig.source.of(1).then(token("bad", HOUR)).then(token("bad", HOUR)).then(token("good", HOUR));
+        let bad = rig.tokens.get(&1).await.unwrap();
+        if max_keys == 2 {
+            rig.tokens.get(&3).await.unwrap();
+        }
+        let (to, told) = Collector::begin();
+        // The shard evicts the key for the first message before it handles the second.
+        rig.tokens.subscribe(2, to, 1);
+        rig.tokens.discard(&1, &bad);
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(told.total(), 1);
+        assert_eq!(rig.tokens.get(&1).await.unwrap().secret(), "good");
+        assert!(rig.tokens.totals().await.unwrap().evicted > 0);
+        assert_eq!(rig.tokens.totals().await.unwrap().counters.discards, 1, "it is counted once");
+    }
+}
+
+#[actix::test]
 async fn a_discarded_token_is_not_handed_out_after_its_key_was_idle() {
     let policy = plain().backoff(millis(0));
     let rig = rig_with(|builder| builder.idle_timeout(secs(100)).policy(policy));
