@@ -3,8 +3,9 @@
 //! A key at rest is a small record. An event wakes its machine, which decides. The shard performs the effects as a
 //! [`TokenActor`](crate::TokenActor) does ([`Shell`]), and makes an idle machine rest again. This file has the
 //! actor and the handling of an event. [`entries`] has the keys and their eviction, [`busy`] a machine and its
-//! call, [`inbox`] the messages, [`rounds`] the shard's own work: ended calls, alarms, crowds.
+//! call, [`alarms`] the moments of the machines' own events, [`inbox`] the messages, [`rounds`] the shard's own work: ended calls, alarms, crowds.
 
+mod alarms;
 mod busy;
 mod decisions;
 mod entries;
@@ -12,8 +13,7 @@ mod inbox;
 mod key;
 mod rounds;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::hash::Hash;
 use std::mem;
@@ -34,12 +34,13 @@ use crate::flight::{Counters, Effect, Event, Machine};
 use crate::queue::CHUNK;
 use crate::sync::Ordering;
 
+use alarms::Alarms;
 use busy::Busy;
 use decisions::Decision;
 use entries::{Entries, Entry, State};
 use inbox::Needs;
 use key::OneKey;
-use rounds::{Alarm, Rounds, Work};
+use rounds::{Rounds, Timer, Work};
 
 pub(super) struct Shard<K: Key> {
     number: usize,
@@ -49,10 +50,9 @@ pub(super) struct Shard<K: Key> {
     busy: usize,
     /// A busy place was taken for the next event.
     has_place_ready: bool,
-    /// The moments of events that happen by themselves, with the number and the generation of the key. Some are
-    /// obsolete.
-    alarms: BinaryHeap<Reverse<(Duration, u32, u32)>>,
-    alarm: Option<Alarm>,
+    /// The moments of events that happen by themselves.
+    alarms: Alarms,
+    timer: Option<Timer>,
     /// Calls and looks that are under way.
     works: FuturesUnordered<Work>,
     /// The gate's decisions for keys of this shard.
@@ -108,8 +108,8 @@ impl<K: Key> Shard<K> {
             entries: Entries::new(),
             busy: 0,
             has_place_ready: false,
-            alarms: BinaryHeap::new(),
-            alarm: None,
+            alarms: Alarms::default(),
+            timer: None,
             works: FuturesUnordered::new(),
             decided: VecDeque::new(),
             heard: start.heard,
@@ -232,10 +232,8 @@ impl<K: Key> Shard<K> {
     }
 
     fn set_alarm(&mut self, number: u32, entry: &mut Entry<K>, busy: &mut Busy, now: Timestamp) {
-        let Some(wake) = busy.next_wake(now) else { return };
-        if entry.wake.is_none_or(|set| wake < set) {
-            entry.wake = Some(wake);
-            self.alarms.push(Reverse((wake, number, entry.generation)));
+        if let Some(wake) = busy.next_wake(now) {
+            self.alarms.set(number, entry, wake, &self.entries);
         }
     }
 

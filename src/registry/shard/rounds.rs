@@ -92,7 +92,7 @@ impl fmt::Debug for Work {
 }
 
 /// The shard's one timer.
-pub(super) struct Alarm {
+pub(super) struct Timer {
     /// On the boot clock.
     at: Duration,
     sleep: Pin<Box<Sleep>>,
@@ -213,10 +213,8 @@ impl<K: Key> Shard<K> {
     fn ring(&mut self) {
         let (now, share) = (self.now(), self.share());
         while self.events < share
-            && let Some(due) = self.alarms.peek().copied().filter(|due| due.0.0 <= now.boot)
+            && let Some((moment, number, generation)) = self.alarms.pop_due(now.boot)
         {
-            self.alarms.pop();
-            let std::cmp::Reverse((moment, number, generation)) = due;
             let Some(mut entry) = self.entries.take_same(number, generation) else { continue };
             if entry.wake != Some(moment) {
                 self.entries.put(number, entry);
@@ -229,27 +227,26 @@ impl<K: Key> Shard<K> {
         self.sweep(now);
     }
 
-    /// An early ring is harmless. Therefore the alarm rings after a minute at the latest, because tokio's time
+    /// An early ring is harmless. Therefore the timer rings after a minute at the latest, because tokio's time
     /// stands still while the machine sleeps.
     fn set_timer(&mut self, task: &mut TaskContext<'_>) {
         const LONGEST: Duration = Duration::from_secs(60);
         let now = self.now();
         loop {
-            let next = self.alarms.peek().map(|next| next.0.0);
-            let at = next.unwrap_or(Duration::MAX).min(self.next_sweep);
+            let at = self.alarms.next().unwrap_or(Duration::MAX).min(self.next_sweep);
             let delay = at.saturating_sub(now.boot).min(LONGEST);
-            let alarm = match &mut self.alarm {
-                Some(alarm) if alarm.at == at => alarm,
+            let timer = match &mut self.timer {
+                Some(timer) if timer.at == at => timer,
                 place => {
                     let sleep = Box::pin(tokio::time::sleep_until(Instant::now() + delay));
-                    place.insert(Alarm { at, sleep })
+                    place.insert(Timer { at, sleep })
                 }
             };
-            if alarm.sleep.as_mut().poll(task).is_pending() {
+            if timer.sleep.as_mut().poll(task).is_pending() {
                 return;
             }
-            // It rang. The next round finds the due events, and sets the alarm anew for the others.
-            self.alarm = None;
+            // It rang. The next round finds the due events, and sets the timer anew for the others.
+            self.timer = None;
             if at <= self.now().boot {
                 self.events = CHUNK;
                 return;
