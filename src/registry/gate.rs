@@ -232,8 +232,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     #[cfg(feature = "shared")]
     pub(crate) fn lend(&mut self, lent: Option<Lent>) {
         self.lent = lent;
-        let part = lent.map_or(self.settings.per_group, |lent| self.part_of(lent.reach));
-        self.line.limit_groups(part);
+        self.limit_groups();
     }
 
     /// Sets the number of slots in the fleet. None is lent yet, and no call is made before.
@@ -243,8 +242,20 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         self.lend(Some(Lent::default()));
     }
 
-    /// A group has the same part of these slots as of the own limit.
-    #[cfg(feature = "shared")]
+    /// Sets the limit of calls, and with it the limit of each group.
+    fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.limit_groups();
+    }
+
+    /// A group has the same part of the calls that are allowed now as of all calls.
+    fn limit_groups(&mut self) {
+        let reach = self.lent.map_or(usize::MAX, |lent| lent.reach);
+        let part = self.part_of(reach.min(self.limit));
+        self.line.limit_groups(part);
+    }
+
+    /// The maximum number of a group's calls if this many calls are allowed at once.
     fn part_of(&self, slots: usize) -> usize {
         let GateSettings { calls, per_group, .. } = self.settings;
         per_group.saturating_mul(slots.min(calls)) / calls.max(1)

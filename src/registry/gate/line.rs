@@ -17,6 +17,7 @@ pub(super) const RANKS: [Rank; 2] = [Rank::Urgent, Rank::Ahead];
 
 #[derive(Clone, Debug)]
 pub(super) struct Line {
+    /// The maximum number of calls at once of a group now.
     per_group: usize,
     /// The maximum number of calls at once of a group. [`limit_groups`](Self::limit_groups) cannot raise it later.
     most: usize,
@@ -66,14 +67,15 @@ impl Line {
     }
 
     /// Sets the maximum number of calls at once of a group. It is at least one.
-    #[cfg(feature = "shared")]
+    ///
+    /// Therefore nothing changes for a group without a call.
     pub(super) fn limit_groups(&mut self, per_group: usize) {
         let per_group = per_group.max(1);
         if std::mem::replace(&mut self.per_group, per_group) == per_group {
             return;
         }
-        let groups: Vec<u64> = self.groups.keys().copied().collect();
-        for group in groups {
+        let busy = self.groups.iter().filter(|(_, group)| group.running > 0);
+        for group in busy.map(|(group, _)| *group).collect::<Vec<_>>() {
             self.settle(group);
         }
     }

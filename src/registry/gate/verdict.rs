@@ -14,14 +14,14 @@ const USUAL: u32 = 8;
 impl<T: Copy, E: Clone> Gate<T, E> {
     pub(super) fn endpoint_answered(&mut self, permit: &Permit) {
         self.endpoint.succeeded(permit.key, permit.to_endpoint);
-        self.limit = self.settings.calls.max(1).min(self.limit.saturating_add(1));
+        self.set_limit(self.settings.calls.max(1).min(self.limit.saturating_add(1)));
     }
 
     /// Calls that were under way together count once: they cut the limit once.
     pub(super) fn slow_down(&mut self, permit: &Permit) {
         if permit.cuts == self.cuts {
             self.cuts += 1;
-            self.limit = (self.limit / 2).max(1);
+            self.set_limit((self.limit / 2).max(1));
         }
     }
 
@@ -83,7 +83,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         };
         let scarce = self.lent.filter(|lent| lent.is_short && now < lent.until);
         let limit = scarce.map_or(self.limit, |lent| self.limit.min(lent.slots).max(1));
-        rounds(all, limit).max(rounds(own, limit.min(self.settings.per_group)))
+        rounds(all, limit).max(rounds(own, self.part_of(limit)))
     }
 }
 

@@ -325,6 +325,34 @@ fn a_429_halves_the_limit_and_each_success_gives_one_back() {
 }
 
 #[test]
+fn a_group_has_its_part_of_the_calls_that_a_429_leaves() {
+    let of_crowd = |key| Ask { group: 7, ..ask(key) };
+    let mut shell = Shell::new(16, 8);
+    shell.call(1, too_many(None));
+    for key in 10..30 {
+        shell.ask(of_crowd(key));
+    }
+    assert_eq!((shell.flying.len(), shell.gate.status().limit), (4, 8));
+    for key in 30..34 {
+        assert_eq!(shell.ask(ask(key)), Told::Granted, "the other half is for others");
+    }
+    assert_eq!(shell.ask(ask(34)), Told::Waits);
+    for key in 10..12 {
+        shell.end(key, Ending::Served);
+    }
+    assert_eq!((shell.flying.len(), shell.gate.status().limit), (10, 10), "key 34 began too");
+    // Its calls that are under way go on. It begins no other before they are fewer.
+    shell.end(30, too_many(None));
+    assert_eq!((shell.flying.len(), shell.gate.status().limit), (9, 5));
+    for key in (31..35).chain(12..15) {
+        shell.end(key, Ending::Abandoned);
+    }
+    assert_eq!(shell.flying.keys().copied().collect::<Vec<_>>(), [15, 16]);
+    shell.end(15, Ending::Abandoned);
+    assert_eq!(shell.flying.keys().copied().collect::<Vec<_>>(), [16, 17]);
+}
+
+#[test]
 fn calls_that_were_under_way_together_cut_the_limit_once() {
     let mut shell = Shell::new(16, 16);
     for key in 1..=4 {

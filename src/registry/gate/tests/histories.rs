@@ -8,7 +8,6 @@ struct History {
     shell: Shell,
     random: fastrand::Rng,
     keys: BTreeMap<u64, Ask<u64>>,
-    per_group: usize,
     asked: usize,
     told_at_once: usize,
     withdrawn: usize,
@@ -26,7 +25,6 @@ impl History {
             shell: Shell::with(settings, seed),
             random,
             keys: (0..30).map(of_key).collect(),
-            per_group,
             asked: 0,
             told_at_once: 0,
             withdrawn: 0,
@@ -106,7 +104,7 @@ impl History {
         }
         for (who, number) in &self.shell.waits {
             let of_group = |permit: &&Permit| permit.group == self.keys[who].group;
-            let group_is_full = self.shell.flying.values().filter(of_group).count() >= self.per_group;
+            let group_is_full = self.shell.flying.values().filter(of_group).count() >= self.shell.share();
             let has_probe =
                 self.shell.gate.clients.known.get(&self.keys[who].client).is_some_and(|client| {
                     client.breaker.shut.as_ref().is_some_and(|shut| shut.probe.is_some())

@@ -41,7 +41,7 @@ pub(super) struct Shell {
     /// The order in which calls began.
     pub(super) began: Vec<u64>,
     pub(super) refused: BTreeMap<u64, Refusal<Error>>,
-    per_group: usize,
+    settings: GateSettings,
     groups: BTreeMap<u64, usize>,
     /// Answers to waiting keys. Each key gets exactly one.
     pub(super) answers: usize,
@@ -61,7 +61,7 @@ impl Shell {
             waits: BTreeMap::new(),
             began: Vec::new(),
             refused: BTreeMap::new(),
-            per_group: settings.per_group,
+            settings,
             groups: BTreeMap::new(),
             answers: 0,
         }
@@ -109,6 +109,12 @@ impl Shell {
         self.now += time;
     }
 
+    /// The maximum number of calls of a group.
+    pub(super) fn share(&self) -> usize {
+        let GateSettings { calls, per_group, .. } = self.settings;
+        (per_group * self.gate.status().limit / calls).max(1)
+    }
+
     /// A whole call of a key, which must be let through.
     #[track_caller]
     pub(super) fn call(&mut self, key: u64, how: Ending<Error>) {
@@ -152,9 +158,10 @@ impl Shell {
     #[track_caller]
     fn fly(&mut self, who: u64, permit: Permit) {
         assert!(!self.is_closed(), "a call though it is closed");
-        let of_group = self.groups.entry(permit.group).or_default();
-        *of_group += 1;
-        assert!(*of_group <= self.per_group, "more than its share for group {}", permit.group);
+        *self.groups.entry(permit.group).or_default() += 1;
+        let share = self.share();
+        let of_group = self.groups[&permit.group];
+        assert!(of_group <= share, "more than its share for group {}", permit.group);
         assert!(self.flying.len() < self.gate.status().limit, "more calls than the limit");
         assert!(self.flying.insert(who, permit).is_none());
         self.began.push(who);
