@@ -140,6 +140,15 @@ impl<W: Waiter> Waiters<W> {
         [usual, own].into_iter().flatten().min()
     }
 
+    /// A moment that no deadline exceeds: the latest one of the present waiters, and of some that have left. `None` if
+    /// there is no waiter.
+    #[cfg(feature = "registry")]
+    pub(crate) fn last_deadline(&self) -> Option<Duration> {
+        let own = self.own_deadlines.iter().map(|Reverse((nanos, _))| *nanos).max();
+        let latest = own.unwrap_or_default().max(self.latest);
+        (self.live > 0).then(|| Duration::from_nanos(latest))
+    }
+
     /// Takes out one waiter whose deadline has passed.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<W> {
         if let Some((number, deadline)) = self.next_own()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Caller, Effect, Machine, Out, Phase, Refusal};
 use crate::clock::Timestamp;
 use crate::error::TokenError;
+use crate::queue::Waiters;
 
 impl<W: Caller> Machine<W> {
     /// The same machine behind a gate.
@@ -43,6 +44,13 @@ impl<W: Caller> Machine<W> {
     /// Whether the gate was asked, and has not answered.
     pub(crate) fn is_queued(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| matches!(flight.phase, Phase::Queued))
+    }
+
+    /// How long the most patient waiter still waits. Without a waiter: as long as a new one would.
+    pub(crate) fn patience(&self, now: Timestamp) -> Duration {
+        let latest = [&self.wanting, &self.renewing].into_iter().filter_map(Waiters::last_deadline).max();
+        let left = latest.map(|deadline| deadline.saturating_sub(now.boot)).filter(|left| !left.is_zero());
+        left.unwrap_or(self.policy.wait_limit())
     }
 
     /// Removes waiters that have gone away.

@@ -212,6 +212,12 @@ impl Beside {
         assert_eq!(queue.callers(), callers(list));
         assert_eq!(queue.is_empty(), list.is_empty());
         assert_eq!(queue.next_deadline(), list.iter().map(|noted| noted.deadline).min());
+        #[cfg(feature = "registry")]
+        {
+            let last = list.iter().map(|noted| noted.deadline).max();
+            assert_eq!(queue.last_deadline().is_some(), last.is_some());
+            assert!(queue.last_deadline() >= last);
+        }
         assert!(queue.groups().map(|guest| *guest).eq(groups(list)));
         assert!(queue.everybody_mut().map(|guest| *guest).eq(list.iter().map(|noted| noted.guest)));
         for noted in &*list {

@@ -122,7 +122,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
             }
             _ => {}
         }
-        let expected = self.expected(ask.group, now);
+        let expected = self.expected(ask.group, None, now);
         if ask.urgent && expected > ask.patience {
             return Answer::Refused(Refusal::TooLong { expected, patience: ask.patience });
         }
@@ -140,12 +140,19 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         self.leave(number.0);
     }
 
-    /// A caller waits for this key's token now. A number that was decided is ignored.
-    pub(crate) fn hurry(&mut self, Number(number): Number) {
-        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| !waiting.ask.urgent) else {
-            return;
-        };
-        waiting.ask.urgent = true;
+    /// A caller waits for this key's token now, and for at most `patience`. A number that was decided is ignored.
+    ///
+    /// A key whose caller would give up before its turn leaves the line, and its refusal is returned.
+    pub(crate) fn hurry(&mut self, number: Number, patience: Duration, now: Duration) -> Option<Refusal<E>> {
+        let Number(number) = number;
+        let waiting = self.waiting.get(&number).filter(|waiting| !waiting.ask.urgent)?;
+        let expected = self.expected(waiting.ask.group, Some(number), now);
+        if expected > patience {
+            self.leave(number);
+            return Some(Refusal::TooLong { expected, patience });
+        }
+        let waiting = self.waiting.get_mut(&number)?;
+        (waiting.ask.urgent, waiting.ask.patience) = (true, patience);
         self.urgent += 1;
         let Waiting { ask, is_parked } = *waiting;
         self.by_client.remove(&(ask.client, Rank::Ahead, number));
@@ -155,6 +162,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
             self.line.join(Rank::Urgent, ask.group, number);
         }
         self.send_one_to_probe(ask.client);
+        None
     }
 
     /// A call has ended. The permit is consumed, so that it cannot be returned twice.

@@ -196,6 +196,56 @@ async fn a_queue_that_is_too_long_is_an_overload_at_once() {
     }
 }
 
+/// A call is known to take about a second.
+async fn a_call_takes_a_second(rig: &Rig) {
+    rig.source.of(0).hold();
+    let first = rig.asks(0);
+    tokio::time::sleep(secs(1)).await;
+    rig.source.of(0).release();
+    assert!(first.await.unwrap().is_ok());
+}
+
+#[actix::test]
+async fn who_joins_a_queued_refresh_ahead_is_an_overload_at_once_if_the_line_is_too_long() {
+    let policy = plain().wait_timeout(secs(2));
+    let rig = rig_with(|builder| builder.max_calls(1).policy(policy));
+    a_call_takes_a_second(&rig).await;
+    rig.source.of(1).then(token("first", secs(100)));
+    assert_eq!(rig.tokens.get(&1).await.unwrap().secret(), "first");
+    tokio::time::sleep(millis(89_500)).await;
+    rig.source.of(2).hold();
+    let mut others = vec![rig.asks(2)];
+    settle().await;
+    assert!(rig.tokens.get(&1).await.is_ok(), "its refresh ahead waits in the line");
+    others.extend((3..6).map(|key| rig.asks(key)));
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(rig.tokens.totals().await.unwrap().queued, 4);
+    let caller = rig.asks(1);
+    settle().await;
+    assert!(caller.is_finished());
+    assert!(caller.await.unwrap().unwrap_err().is_overloaded());
+    drop(others);
+}
+
+#[actix::test]
+async fn a_second_attempt_is_refused_at_once_if_the_line_is_longer_than_its_callers_still_wait() {
+    let policy = plain().wait_timeout(secs(10)).attempts(2);
+    let rig = rig_with(|builder| builder.max_calls(1).policy(policy));
+    a_call_takes_a_second(&rig).await;
+    let later = SourceError::transient("busy").with_retry_after(secs(8));
+    rig.source.of(1).then(Answer::Error(later));
+    let caller = rig.asks(1);
+    tokio::time::sleep(secs(7)).await;
+    rig.source.of(2).hold();
+    let others: Vec<_> = (2..7).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert!(!caller.is_finished() && others.iter().all(|other| !other.is_finished()));
+    tokio::time::sleep(millis(1_500)).await;
+    assert!(caller.is_finished());
+    assert!(caller.await.unwrap().unwrap_err().is_overloaded());
+    assert!(others.iter().all(|other| !other.is_finished()));
+}
+
 #[actix::test]
 async fn a_key_that_is_removed_while_it_waits_at_the_gate_leaves_its_place() {
     let rig = rig_with(|builder| builder.max_calls(1));

@@ -139,14 +139,20 @@ impl Line {
         }
     }
 
-    /// How many urgent calls begin before a call of this group that joins now, and how many of them are its own
-    /// group's.
+    /// How many urgent calls begin before a call of this group that joins now, with this number or with a new one,
+    /// and how many of them are its own group's.
     ///
     /// Groups are served in turn. Therefore no other group has more calls before it than its own group plus one.
-    pub(super) fn before(&self, group: u64) -> (usize, usize) {
+    pub(super) fn before(&self, group: u64, number: Option<u64>) -> (usize, usize) {
         let urgent = Rank::Urgent as usize;
-        let own = self.groups.get(&group).map_or(0, |group| group.waiting[urgent]);
-        let others = self.crowds[urgent] - usize::from(own > 0);
+        let of_group = self.groups.get(&group).map_or(0, |group| group.waiting[urgent]);
+        let others = self.crowds[urgent] - usize::from(of_group > 0);
+        let own = match number {
+            Some(number) if of_group > 0 => {
+                self.places.range((Rank::Urgent, group, 0)..(Rank::Urgent, group, number)).count()
+            }
+            _ => of_group,
+        };
         let all = self.waiting[urgent].min(own + others.saturating_mul(own + 1));
         (all, own)
     }

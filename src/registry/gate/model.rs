@@ -476,7 +476,9 @@ impl Model for World {
             Action::Hurry(key) => {
                 let (number, urgent) = state.waits[key].as_mut()?;
                 *urgent = true;
-                state.gate.hurry(*number);
+                let (number, time) = (*number, state.time());
+                let refused = state.gate.hurry(number, Duration::MAX, time);
+                state.require(refused.is_none(), "everybody is patient");
             }
             Action::End(key, how) => state.end(key, how),
             Action::Pass => state.now += 1,

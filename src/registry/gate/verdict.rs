@@ -73,10 +73,11 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         });
     }
 
-    /// How long a key of this group would wait if it joined now. Zero while nothing is known.
-    pub(super) fn expected(&self, group: u64, now: Duration) -> Duration {
+    /// How long a key of this group would wait if it joined the line of urgent keys now: with this number, or with a
+    /// new one. Zero while nothing is known.
+    pub(super) fn expected(&self, group: u64, number: Option<u64>, now: Duration) -> Duration {
         let Some(usual) = self.usual else { return Duration::ZERO };
-        let (all, own) = self.line.before(group);
+        let (all, own) = self.line.before(group, number);
         let rounds = |calls: usize, at_once: usize| {
             let at_once = u32::try_from(at_once).unwrap_or(u32::MAX).max(1);
             usual.saturating_mul(u32::try_from(calls).unwrap_or(u32::MAX)) / at_once

@@ -90,7 +90,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
             group: number(contain(|| common.source.group(key))),
             client: number(contain(|| common.source.client(key))),
             urgent: is_urgent,
-            patience: common.policy.wait_limit(),
+            patience: self.busy.machine.patience(now),
         };
         let answer = lock(&common.gate).ask(ask, now.boot);
         let how = match answer {
@@ -102,8 +102,13 @@ impl<K: Key> Shell for OneKey<'_, K> {
     }
 
     fn hurry(&mut self) {
-        if let Some(number) = self.busy.asked {
-            lock(&self.shard.common.gate).hurry(number);
+        let Some(number) = self.busy.asked else { return };
+        let now = self.shard.now();
+        let patience = self.busy.machine.patience(now);
+        let refused = lock(&self.shard.common.gate).hurry(number, patience, now.boot);
+        if let Some(refusal) = refused {
+            let (who, how) = (self.shard.who(self.number, self.entry), Err(refusal.told_at(now)));
+            self.shard.decided.push_back(Decision { who, number: Some(number), how });
         }
     }
 

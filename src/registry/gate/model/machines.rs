@@ -219,7 +219,11 @@ impl State {
             Effect::Ask { is_urgent } => self.ask(key, is_urgent, decided),
             Effect::Hurry => {
                 if let Some(number) = self.keys[key].asked {
-                    self.gate.hurry(number);
+                    let patience = self.keys[key].machine.patience(self.now);
+                    if let Some(refusal) = self.gate.hurry(number, patience, self.now.boot) {
+                        let who = (key, self.keys[key].generation);
+                        decided.push_back(Decision { who, number: Some(number), how: Err(refusal) });
+                    }
                     self.seen.push("a refresh ahead is hurried");
                 }
             }
@@ -274,7 +278,7 @@ impl State {
             group: number,
             client: number,
             urgent,
-            patience: self.policy.wait_limit(),
+            patience: self.keys[key].machine.patience(self.now),
         };
         self.keys[key].overtaken = 0;
         let how = match self.gate.ask(ask, self.now.boot) {

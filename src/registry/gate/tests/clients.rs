@@ -85,7 +85,7 @@ fn a_closed_client_has_one_probe_and_the_others_wait_without_holding_anybody_bac
     }
     assert_eq!(shell.ask(of_client(21, 2)), Told::Granted);
     assert_eq!(shell.flying.len(), 2);
-    shell.hurry(15);
+    shell.hurry(15, Duration::MAX);
     shell.withdraw(16);
     shell.end(14, Ending::Served);
     assert_eq!(shell.began[shell.began.len() - 2..], [15, 17]);

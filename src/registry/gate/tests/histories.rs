@@ -69,7 +69,8 @@ impl History {
             17 => {
                 let waits = self.shell.waits.clone();
                 if let Some(who) = self.any(&waits) {
-                    self.shell.hurry(who);
+                    let patience = ms(self.random.u64(0..50_000));
+                    self.shell.hurry(who, patience);
                 }
             }
             _ => self.shell.pass(ms(self.random.u64(0..3_000))),

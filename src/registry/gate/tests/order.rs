@@ -54,8 +54,8 @@ fn a_key_that_somebody_waits_for_now_changes_its_line_and_keeps_its_age() {
     for (key, urgent) in [(1, false), (2, false), (3, true)] {
         shell.ask(Ask { urgent, ..of_group(key, 9) });
     }
-    shell.hurry(2);
-    shell.hurry(2);
+    shell.hurry(2, Duration::MAX);
+    shell.hurry(2, Duration::MAX);
     assert_eq!((shell.gate.status().urgent, shell.gate.status().ahead), (2, 1));
     for key in [0, 2, 3] {
         shell.end(key, Ending::Served);
@@ -90,7 +90,7 @@ fn who_does_not_want_a_call_any_more_gets_none() {
     let number = shell.waits[&1];
     shell.withdraw(1);
     shell.gate.withdraw(number);
-    shell.gate.hurry(number);
+    assert!(shell.gate.hurry(number, secs(0), shell.now).is_none());
     shell.end(0, Ending::Served);
     assert_eq!(shell.began, [0, 2]);
 }
@@ -131,6 +131,39 @@ fn a_key_whose_waiters_would_give_up_before_its_turn_is_refused_at_once() {
     );
     assert_eq!(shell.ask(patient(secs(10))), Told::Waits, "ten before it, two at once, 2 s each");
     assert_eq!(shell.ask(Ask { patience: secs(0), ..ahead(101) }), Told::Waits, "nobody waits for it");
+}
+
+#[test]
+fn a_key_that_somebody_waits_for_now_is_refused_if_the_line_is_longer_than_that_caller_waits() {
+    let mut shell = with_usual_length(2, 2);
+    for key in 0..2 {
+        shell.ask(ask(key));
+    }
+    for key in 50..53 {
+        assert_eq!(shell.ask(ahead(key)), Told::Waits);
+    }
+    for key in 2..12 {
+        shell.ask(ask(key));
+    }
+    shell.hurry(50, secs(9));
+    assert_eq!(shell.refused[&50], Refusal::TooLong { expected: secs(10), patience: secs(9) });
+    shell.hurry(51, secs(10));
+    shell.hurry(51, secs(0));
+    assert_eq!((shell.refused.len(), shell.waits.len()), (1, 12), "it is in line, and is not asked again");
+    assert_eq!((shell.gate.status().urgent, shell.gate.status().ahead), (11, 1));
+}
+
+#[test]
+fn the_keys_of_a_group_that_came_after_a_key_do_not_count_when_it_changes_its_line() {
+    let mut shell = with_usual_length(1, 1);
+    shell.ask(of_group(0, 1));
+    shell.ask(Ask { urgent: false, ..of_group(1, 1) });
+    for key in 2..20 {
+        shell.ask(of_group(key, 1));
+    }
+    shell.hurry(1, secs(0));
+    shell.end(0, Ending::Served);
+    assert_eq!(shell.began, [999, 0, 1]);
 }
 
 #[test]

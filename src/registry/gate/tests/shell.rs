@@ -100,19 +100,23 @@ impl Shell {
     }
 
     #[track_caller]
-    pub(super) fn hurry(&mut self, who: u64) {
-        self.gate.hurry(self.waits[&who]);
+    pub(super) fn hurry(&mut self, who: u64, patience: Duration) {
+        if let Some(refusal) = self.gate.hurry(self.waits[&who], patience, self.now) {
+            self.waits.remove(&who);
+            self.answers += 1;
+            self.refused.insert(who, refusal);
+        }
         self.drain();
-    }
-
-    pub(super) fn pass(&mut self, time: Duration) {
-        self.now += time;
     }
 
     /// The maximum number of calls of a group.
     pub(super) fn share(&self) -> usize {
         let GateSettings { calls, per_group, .. } = self.settings;
         (per_group * self.gate.status().limit / calls).max(1)
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
     }
 
     /// A whole call of a key, which must be let through.
