@@ -96,6 +96,7 @@ struct Held {
 struct Flight {
     reason: Reason,
     attempt: u32,
+    /// When it began. Behind a gate its first call may be later.
     started: Duration,
     deadline: Duration,
     phase: Phase,

@@ -147,7 +147,8 @@ pub struct Status {
     /// How long the source is not called after a failure, from now. `None`: it may be called.
     #[serde(serialize_with = "duration::some_seconds")]
     pub cooldown: Option<Duration>,
-    /// How long the last flight took, with any outcome. `None` before the first flight has ended.
+    /// How long the last flight took, with any outcome, and with its time in the line of a registry's gate. `None`
+    /// before the first flight has ended.
     #[serde(serialize_with = "duration::some_seconds")]
     pub last_refresh: Option<Duration>,
     /// The error of the last failed flight, with the time that is left of its cooldown now. Kept when later flights

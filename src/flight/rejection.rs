@@ -240,9 +240,8 @@ impl<W: Caller> Machine<W> {
 }
 
 impl Flight {
-    /// Called when the first call is made.
+    /// Called when the first call is made. The flight has begun before, if it waited in a line.
     pub(super) fn begin(&mut self, now: Duration, limit: Duration) {
-        self.started = now;
         self.deadline = now.saturating_add(limit);
     }
 

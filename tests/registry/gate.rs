@@ -247,6 +247,20 @@ async fn a_second_attempt_is_refused_at_once_if_the_line_is_longer_than_its_call
 }
 
 #[actix::test]
+async fn the_time_in_the_line_is_a_part_of_a_refresh() {
+    let rig = rig_with(|builder| builder.max_calls(1));
+    rig.source.of(0).hold();
+    let first = rig.asks(0);
+    settle().await;
+    let second = rig.asks(1);
+    tokio::time::sleep(secs(5)).await;
+    rig.source.of(0).release();
+    assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
+    let took = rig.tokens.status(&1).await.unwrap().last_refresh.unwrap();
+    assert!((secs(5)..secs(6)).contains(&took), "{took:?}");
+}
+
+#[actix::test]
 async fn a_key_that_is_removed_while_it_waits_at_the_gate_leaves_its_place() {
     let rig = rig_with(|builder| builder.max_calls(1));
     rig.source.of(1).hold();
