@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use tokenflight::registry::{KeyGet, TokenRegistry};
 use tokenflight::source::KeyedSource;
@@ -55,8 +56,9 @@ async fn a_key_with_a_good_token_is_served_while_others_are_busy() {
     assert!(busy.await.unwrap().is_ok());
 }
 
-/// Its looks never end.
-struct Staring;
+/// Its looks never end. It notes how long each may take.
+#[derive(Clone, Default)]
+struct Staring(Arc<Mutex<Vec<Option<Duration>>>>);
 
 impl KeyedSource<u32> for Staring {
     async fn fetch(&self, key: &u32, _: FetchContext) -> Result<Token, SourceError> {
@@ -64,7 +66,7 @@ impl KeyedSource<u32> for Staring {
     }
 
     async fn look(&self, _: &u32, cx: FetchContext) -> Option<Token> {
-        assert_eq!(cx.time_left(), Some(secs(10)), "the policy's `attempt_timeout`");
+        self.0.lock().unwrap().push(cx.time_left());
         std::future::pending().await
     }
 
@@ -76,7 +78,8 @@ impl KeyedSource<u32> for Staring {
 #[actix::test]
 async fn a_look_that_does_not_end_is_given_up_and_its_key_rests() {
     tokio::time::pause();
-    let builder = TokenRegistry::builder(Staring).policy(plain().settle(HOUR)).max_busy_keys(1);
+    let source = Staring::default();
+    let builder = TokenRegistry::builder(source.clone()).policy(plain().settle(HOUR)).max_busy_keys(1);
     let tokens = builder.clock(ManualClock::new()).start().unwrap();
     let token = tokens.get(&1).await.unwrap();
     assert!(tokens.replace(&1, &token).await.unwrap().is_same(&token), "it has not settled");
@@ -85,6 +88,7 @@ async fn a_look_that_does_not_end_is_given_up_and_its_key_rests() {
     tokio::time::sleep(secs(12)).await;
     assert_eq!(tokens.totals().await.unwrap().busy_keys, 0);
     assert!(tokens.get(&2).await.is_ok(), "its place is free");
+    assert_eq!(*source.0.lock().unwrap(), [Some(secs(10))], "the policy's `attempt_timeout`");
 }
 
 #[actix::test]
