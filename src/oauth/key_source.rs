@@ -100,6 +100,21 @@ impl KeySource {
         }
     }
 
+    /// What decides a JWT that the key signs. A file is named by its path: the key in it may be replaced while other
+    /// processes still have the one before.
+    pub(crate) fn identify(&self, part: &mut dyn FnMut(&str, &str)) {
+        let key = self.last();
+        match self {
+            Self::Fixed(_) => part("key", &key.thumbprint()),
+            Self::Files(files) => {
+                files.paths().iter().for_each(|path| part("key_file", &path.to_string_lossy()));
+            }
+        }
+        part("alg", key.algorithm().as_str());
+        part("kid", key.kid().unwrap_or_default());
+        part("x5t#S256", key.certificate_hash().unwrap_or_default());
+    }
+
     /// The key of the last read.
     pub(crate) fn last(&self) -> PrivateKey {
         match self {

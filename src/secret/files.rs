@@ -47,6 +47,11 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
     }
 
     /// The value from the present files.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     pub(crate) async fn read(self: &Arc<Self>) -> Arc<T> {
         let this = Arc::clone(self);
         match tokio::task::spawn_blocking(move || this.read_now()).await {

@@ -51,7 +51,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 ///
 /// A table in the table of another source is a link of a chain. Each OAuth grant accepts `client_assertion` as a
 /// link too: the proof of the client's identity. A link keeps its token, and fetches a new one only when its token
-/// has ended, like a separate actor. A `signed_jwt` makes a new JWT for each request. At most one call of a link is under way. A link makes no second attempt. Only
+/// has ended, like a separate actor. A `signed_jwt` makes a new JWT for each attempt. At most one call of a link is under way. A link makes no second attempt. Only
 /// the flight of the whole chain does. If a server refuses a request, the links before it fetch new tokens at the
 /// next flight. An error names the links on the way to the one that failed.
 ///

@@ -236,7 +236,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         let by_wall = || sent.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut memory = self.memory();
         let fetched = memory.clock_at(sent.boot).unwrap_or_else(by_wall);
-        let age = Newest { fence: memory.newest.fence, fetched };
+        let age = Newest { fence: memory.newest.fence, fetched, own: true };
         memory.hold(token, None, age);
     }
 

@@ -250,7 +250,7 @@ impl TokenSource for SignedJwt {
         part("iss", &settings.issuer);
         part("sub", &settings.subject);
         part("aud", &settings.audience);
-        part("key", &settings.key.last().thumbprint());
+        settings.key.identify(part);
         part("lifetime", &settings.lifetime.as_secs().to_string());
         part("backdate", &settings.backdate.as_secs().to_string());
         settings.claims.iter().for_each(|(name, value)| part(&format!("claim.{name}"), &value.to_string()));

@@ -45,6 +45,8 @@ pub(super) struct Leader<S: TokenSource, St: SharedStore> {
     lease: Lease,
     /// The store knows the result.
     ended: bool,
+    /// The result that the store does not know yet. `None`: there is none yet.
+    result: Option<Failure>,
     trouble: Trouble,
 }
 
@@ -64,10 +66,11 @@ impl<S: TokenSource, St: SharedStore> Drop for Leader<S, St> {
             return;
         }
         let (inner, lease, trouble) = (Arc::clone(&self.inner), self.lease.clone(), self.trouble);
+        let result = self.result.take();
         let returning = inner.returns.begin();
         runtime.spawn(async move {
             // If this fails as well, the lease runs out.
-            let failure = inner.failure(None, &lease, trouble);
+            let failure = result.unwrap_or_else(|| inner.failure(None, &lease, trouble));
             let _ = inner.in_time(inner.store.fail(&inner.settings.key, &lease, &failure)).await;
             drop(returning);
         });
@@ -105,7 +108,7 @@ impl Drop for Returning {
 /// Steps 3 to 5.
 impl<S: TokenSource, St: SharedStore> Leader<S, St> {
     pub(super) fn new(inner: &Arc<Inner<S, St>>, lease: Lease, trouble: Trouble) -> Self {
-        Self { inner: Arc::clone(inner), lease, ended: false, trouble }
+        Self { inner: Arc::clone(inner), lease, ended: false, result: None, trouble }
     }
 
     pub(super) async fn lead(mut self, cx: &FetchContext) -> Result<Token, SourceError> {
@@ -115,13 +118,20 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
         super::note_asked(cx, true);
         let fetched = inner.renewing(&mut self.lease, inner.source.fetch(cx.clone())).await;
         let result = match fetched.and_then(|token| inner.sharable(token)) {
-            Ok(token) => Ok(inner.share(token, cx, &self.lease, sent, self.trouble).await),
+            Ok(token) => {
+                // The auth server has answered. If the store does not hear of it, nobody has to pause.
+                self.result = Some(Failure::default());
+                let (token, told) = inner.share(token, cx, &self.lease, sent, self.trouble).await;
+                self.ended = told == Told::Yes;
+                Ok(token)
+            }
             Err(error) => {
-                inner.share_failure(Some(&error), cx, &self.lease, self.trouble).await;
+                let failure = inner.failure(Some(&error), &self.lease, self.trouble);
+                self.ended = inner.share_failure(&failure, cx, &self.lease).await == Told::Yes;
+                self.result = Some(failure);
                 Err(error)
             }
         };
-        self.ended = true;
         result
     }
 }
@@ -187,44 +197,50 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         lease: &Lease,
         sent: Timestamp,
         trouble: Trouble,
-    ) -> Token {
+    ) -> (Token, Told) {
         let settings = &self.settings;
         let stamped =
             token.clone().stamped(sent, &settings.clock, settings.missing_lifetime, LONGEST_LIFETIME);
         let left = stamped.remaining_at(self.now());
         if left.is_zero() || !stamped.is_presentable() {
             // The token is unusable, as the actor is about to report.
-            self.share_failure(None, cx, lease, trouble).await;
-            return token;
+            let failure = self.failure(None, lease, trouble);
+            let told = self.share_failure(&failure, cx, lease).await;
+            return (token, told);
         }
         let fetched = self.memory().clock_at(sent.boot).unwrap_or_default();
-        let age = Newest { fence: lease.fence, fetched };
+        let age = Newest { fence: lease.fence, fetched, own: false };
         let (end, life) = (stamped.end().wall, stamped.whole_life());
         let requirement = requirement(cx.challenge());
         let envelope = Envelope { token: stamped, fence: age.fence, fetched, end, life, requirement };
         let committed = match settings.ring.seal(&settings.key, Purpose::Token, &envelope.pack()) {
             Some(value) => within(cx, self.commit(lease, &value, left, cx)).await,
-            None => Err(not_sealed()),
+            None => Some(Err(not_sealed())),
         };
         match committed {
-            Ok(Commit::Done) => self.memory().hold(&token, Some(lease.owner.clone()), age),
+            Some(Ok(Commit::Done)) => self.memory().hold(&token, Some(lease.owner.clone()), age),
             // The fleet has one token, and this process takes that token too.
-            Ok(Commit::Overtaken(newer)) => return newer,
+            Some(Ok(Commit::Overtaken(newer))) => return (newer, Told::Yes),
             // This process's own token is equally usable.
-            Ok(Commit::Refused) => self.memory().hold(&token, None, age),
-            Err(error) if error.is_too_long() => {
+            Some(Ok(Commit::Refused)) => self.memory().hold(&token, None, age),
+            Some(Err(error)) if error.is_too_long() => {
                 self.memory().hold(&token, None, age);
                 let key = self.shown();
                 log::warn!(target: "tokenflight", "shared {key}: the token is too long for the store ({error}); each process fetches its own");
                 // The store works. The next process may have the lease.
-                let _ = self.in_time(self.store.fail(&settings.key, lease, &Failure::default())).await;
+                return (token, self.share_failure(&Failure::default(), cx, lease).await);
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.memory().hold(&token, None, age);
                 self.note_outage(&error);
             }
+            None => {
+                self.memory().hold(&token, None, age);
+                self.note_outage(&no_time());
+                return (token, Told::No);
+            }
         }
-        token
+        (token, Told::Yes)
     }
 
     /// Commits the token. If the lease was lost meanwhile, this function checks the reason: another process may
@@ -274,17 +290,18 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         Record::open(&self.settings.ring, &self.settings.key, purpose, value)
     }
 
-    async fn share_failure(
-        &self,
-        error: Option<&SourceError>,
-        cx: &FetchContext,
-        lease: &Lease,
-        trouble: Trouble,
-    ) {
-        let failure = self.failure(error, lease, trouble);
-        let stored = self.in_time(self.store.fail(&self.settings.key, lease, &failure));
-        if let Err(error) = within(cx, stored).await {
-            self.note_outage(&error);
+    async fn share_failure(&self, failure: &Failure, cx: &FetchContext, lease: &Lease) -> Told {
+        let stored = self.in_time(self.store.fail(&self.settings.key, lease, failure));
+        match within(cx, stored).await {
+            Some(Ok(_)) => Told::Yes,
+            Some(Err(error)) => {
+                self.note_outage(&error);
+                Told::Yes
+            }
+            None => {
+                self.note_outage(&no_time());
+                Told::No
+            }
         }
     }
 
@@ -326,17 +343,23 @@ enum Commit {
     Refused,
 }
 
+/// Whether the store was told the result, or had all its time for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Yes,
+    /// The attempt has ended before. The lease is given back without it.
+    No,
+}
+
 /// An operation after the fetch. It ends before the attempt does: the actor drops an attempt at its end, and the result of
-/// the fetch with it.
-async fn within<T>(
-    cx: &FetchContext,
-    operation: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let Some(left) = cx.time_left() else { return operation.await };
-    let limit = left / 10 * 9;
-    tokio::time::timeout(limit, operation)
-        .await
-        .unwrap_or_else(|_| Err(StoreError::new(format!("no answer within {limit:?}, and the attempt ends"))))
+/// the fetch with it. `None`: there was no time for an answer.
+async fn within<T>(cx: &FetchContext, operation: impl Future<Output = T>) -> Option<T> {
+    let Some(left) = cx.time_left() else { return Some(operation.await) };
+    tokio::time::timeout(left / 10 * 9, operation).await.ok()
+}
+
+fn no_time() -> StoreError {
+    StoreError::new("no answer before the end of the attempt")
 }
 
 fn not_sealed() -> StoreError {

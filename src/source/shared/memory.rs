@@ -38,6 +38,8 @@ pub(super) struct Newest {
     pub(super) fence: u64,
     /// When it was requested, by the store's clock.
     pub(super) fetched: Duration,
+    /// It was fetched without the store. Then it is newer than each token in the store with this fence.
+    pub(super) own: bool,
 }
 
 /// The time of a token that was fetched without the store is calculated, and not read from the store's clock.
@@ -45,7 +47,8 @@ const SLACK: Duration = Duration::from_secs(1);
 
 impl Newest {
     pub(super) fn is_older_than(self, other: Self) -> bool {
-        self.fence < other.fence || self.fetched.saturating_add(SLACK) < other.fetched
+        let is_before_own = self.fence == other.fence && other.own && !self.own;
+        self.fence < other.fence || is_before_own || self.fetched.saturating_add(SLACK) < other.fetched
     }
 
     pub(super) fn is_newer_than(self, other: Self) -> bool {
@@ -63,7 +66,10 @@ struct StoreClock {
 
 impl Memory {
     pub(super) fn hold(&mut self, token: &Token, id: Option<String>, age: Newest) {
-        self.newest.fence = self.newest.fence.max(age.fence);
+        if age.fence >= self.newest.fence {
+            let of_this_fence = age.fence == self.newest.fence && self.newest.own;
+            self.newest = Newest { fence: age.fence, own: age.own || of_this_fence, ..self.newest };
+        }
         self.newest.fetched = self.newest.fetched.max(age.fetched);
         // The store has the token of this process. Therefore an earlier fault in the store has been corrected.
         self.fault_reported &= id.is_none();
@@ -78,7 +84,7 @@ impl Memory {
     /// Returns whether the newest token is from a later time than the store's clock shows. Then the store's clock was set
     /// back, or the time was calculated from a wrong clock of this process. In both cases the time says nothing about
     /// later tokens, and is forgotten. The fence stays, and prevents that an older token comes back: later leases have
-    /// greater fences. Only after a large jump are the later fences smaller. Then the fence is forgotten too.
+    /// greater fences, and a token that was fetched without the store is newer than all tokens of its fence. Only after a large jump are the later fences smaller. Then the fence is forgotten too.
     pub(super) fn set_clock(&mut self, said: Duration, at: Duration) -> bool {
         self.clock = Some(StoreClock { said, at });
         let was_set_back = is_ahead(self.newest.fence, said);
@@ -86,7 +92,7 @@ impl Memory {
         let ages = std::iter::once(&mut self.newest).chain(self.held.as_mut().map(|held| &mut held.age));
         for age in ages {
             if was_set_back {
-                age.fence = 0;
+                (age.fence, age.own) = (0, false);
             }
             if was_set_back || is_too_late {
                 age.fetched = Duration::ZERO;

@@ -51,7 +51,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         }
         // The store may be older than this process: a backup, a replica that missed the last write, or an old value
         // that a writer has put back.
-        let age = Newest { fence: envelope.fence, fetched: envelope.fetched };
+        let age = Newest { fence: envelope.fence, fetched: envelope.fetched, own: false };
         if age.is_older_than(self.memory().newest) {
             return Err(Refusal::Old);
         }

@@ -1,7 +1,7 @@
 //! Two configurations that get different tokens never share one.
 
 use serde_json::json;
-use tokenflight::oauth::PrivateKey;
+use tokenflight::oauth::{Algorithm, PrivateKey};
 use tokenflight::source::{
     BoxSource, ClientCredentials, ClientCredentialsBuilder, JsonEndpoint, SealKey, SharedSource, SignedJwt,
     Vault,
@@ -88,9 +88,13 @@ fn two_signed_jwts_that_differ_have_no_key_in_common() {
         PrivateKey::from_pem(std::fs::read(path).unwrap()).unwrap()
     };
     let with = |key: &str| SignedJwt::builder(pem(key), "orders", "https://login.example");
+    let with_key = |key: PrivateKey| SignedJwt::builder(key, "orders", "https://login.example");
     let sources = [
         with("p256"),
         with("p384"),
+        with_key(pem("p256").with_kid("a")),
+        with("rsa"),
+        with_key(pem("rsa").with_algorithm(Algorithm::Ps256).unwrap()),
         with("p256").subject("billing"),
         with("p256").lifetime(secs(60)),
         with("p256").lifetime(secs(60)).backdate(secs(10)),
@@ -103,6 +107,22 @@ fn two_signed_jwts_that_differ_have_no_key_in_common() {
     keys.dedup();
     assert_eq!(keys.len(), before, "each has a key of its own");
     assert_eq!(key_of(with("p256").build().unwrap()), key_of(with("p256").build().unwrap()));
+}
+
+#[test]
+fn a_signed_jwt_keeps_its_place_in_the_store_when_the_key_in_its_file_is_replaced() {
+    let pem = |name: &str| {
+        std::fs::read(format!("{}/src/oauth/jws/tests/keys/{name}.pem", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let path = std::env::temp_dir().join(format!("tokenflight-identity-{}", std::process::id()));
+    let place = |key: &[u8]| {
+        std::fs::write(&path, key).unwrap();
+        let builder = SignedJwt::with_key_file(&path, "orders", "https://login.example");
+        key_of(builder.build().unwrap()).unwrap()
+    };
+    let [old, new] = ["rsa", "rsa_other"].map(|name| place(&pem(name)));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(old, new, "the processes that still have the old key share it");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokenflight::store::{
 };
 use tokenflight::testing::{Answer, ManualClock, ScriptedSource};
 
+use super::outage::{Frail, Health};
 use super::world::*;
 use crate::support::*;
 
@@ -102,4 +103,21 @@ async fn a_pause_from_before_the_clock_of_the_store_was_set_back_is_over() {
     let waited = own.now().boot - began;
     assert!(waited < secs(30), "{waited:?}");
     drop(asking);
+}
+
+#[actix::test]
+async fn no_older_token_comes_back_when_the_store_does_so_with_an_earlier_clock() {
+    let (own, of_store) = (ManualClock::new(), ManualClock::new());
+    tokio::time::pause();
+    let store = Frail::around(MemoryStore::with_clock(of_store.clone()));
+    let source = ScriptedSource::new();
+    let process = process_of(&own, store.clone(), &source);
+    assert_eq!(process.secret().await, "token-1");
+    store.is(Health::Down);
+    tokio::time::sleep(HOUR / 4).await;
+    assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-2");
+    of_store.set_back(HOUR / 2);
+    store.is(Health::Well);
+    tokio::time::sleep(HOUR / 60).await;
+    assert_eq!(process.handle.refresh().await.unwrap().secret(), "token-3", "token-1 is in the store");
 }

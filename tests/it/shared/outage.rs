@@ -16,7 +16,7 @@ use crate::support::*;
 
 /// How the store is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Health {
+pub(super) enum Health {
     Well,
     Down,
     Frozen,
@@ -24,14 +24,18 @@ enum Health {
 
 /// A store that fails when told to, and counts what it is asked.
 #[derive(Clone)]
-struct Frail(Arc<Mutex<(Health, usize)>>, MemoryStore);
+pub(super) struct Frail(Arc<Mutex<(Health, usize)>>, MemoryStore);
 
 impl Frail {
     fn new(world: &Memory) -> Self {
-        Self(Arc::new(Mutex::new((Health::Well, 0))), world.store())
+        Self::around(world.store())
     }
 
-    fn is(&self, health: Health) {
+    pub(super) fn around(store: MemoryStore) -> Self {
+        Self(Arc::new(Mutex::new((Health::Well, 0))), store)
+    }
+
+    pub(super) fn is(&self, health: Health) {
         self.0.lock().unwrap().0 = health;
     }
 
@@ -175,13 +179,15 @@ async fn a_commit_that_lasts_longer_than_the_attempt_does_not_cost_the_token() {
     let (asked, ()) = tokio::join!(process.handle.get(), async {
         source.called(1).await;
         store.is(Health::Frozen);
+        // The operation that is under way by then gets no answer.
+        tokio::time::sleep(millis(500)).await;
+        store.is(Health::Well);
     });
     assert_eq!(asked.unwrap().secret(), "token-1");
     assert_eq!((source.calls(), process.stats.store_errors()), (1, 1));
-    store.is(Health::Well);
     settle().await;
     let look = store.1.look_or_lease(&key(), &Ask::default()).await.unwrap();
-    assert!(!matches!(look, Look::Paused(_)), "no pause for a success: {look:?}");
+    assert!(matches!(look, Look::Free(_)), "no pause for a success, and the lease is given back: {look:?}");
 }
 
 #[actix::test]
@@ -195,8 +201,14 @@ async fn a_refusal_is_told_though_the_store_does_not_hear_of_it_in_time() {
     let (asked, ()) = tokio::join!(process.handle.get(), async {
         source.called(1).await;
         store.is(Health::Frozen);
+        // The operation that is under way by then gets no answer.
+        tokio::time::sleep(millis(500)).await;
+        store.is(Health::Well);
     });
     assert!(asked.unwrap_err().is_rejected());
+    settle().await;
+    let look = store.1.look_or_lease(&key(), &Ask::default()).await.unwrap();
+    assert!(matches!(look, Look::Free(_)), "a refusal is no pause for other credentials: {look:?}");
 }
 
 #[actix::test]
