@@ -117,7 +117,7 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
         let sent = inner.now();
         super::note_asked(cx, true);
         let fetched = inner.renewing(&mut self.lease, inner.source.fetch(cx.clone())).await;
-        let result = match fetched.and_then(|token| inner.sharable(token)) {
+        match fetched.and_then(|token| inner.sharable(token)) {
             Ok(token) => {
                 // The auth server has answered. If the store does not hear of it, nobody has to pause.
                 self.result = Some(Failure::default());
@@ -131,8 +131,7 @@ impl<S: TokenSource, St: SharedStore> Leader<S, St> {
                 self.result = Some(failure);
                 Err(error)
             }
-        };
-        result
+        }
     }
 }
 
