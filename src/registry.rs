@@ -164,12 +164,15 @@ impl<K: Key> TokenRegistry<K> {
         self.rejected(key, token, Rejection::default()).await
     }
 
-    /// [`rejected`](Self::rejected), without waiting for the outcome.
+    /// [`rejected`](Self::rejected), without waiting for the outcome, and without waiting for a seat.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, key: &K, token: &Token, rejection: Rejection) {
-        match self.0.common.seats.take() {
-            Some(seat) => drop(self.ask(key.clone(), Asking::Replace(token.clone(), rejection), seat)),
-            None => drop(self.0.common.seats.overloaded()),
+        let seats = &self.0.common.seats;
+        if let Some(seat) = seats.take() {
+            drop(self.ask(key.clone(), Asking::Replace(token.clone(), rejection), seat));
+        } else {
+            drop(self.search());
+            seats.count_overload();
         }
     }
 

@@ -47,6 +47,38 @@ async fn a_reported_secret_is_remembered_while_the_key_rests() {
     assert_eq!(rig.tokens.status(&1).await.unwrap().counters.repeated_secrets, 1);
 }
 
+/// A middleware reports without waiting if it may not send the request again.
+#[cfg(feature = "tower")]
+#[actix::test]
+async fn a_report_that_finds_no_seat_begins_a_search_for_those_who_have_gone() {
+    use tokenflight::middleware::NoReplay;
+    use tokenflight::middleware::tower::{BearerAuth, KeptBody};
+    use tower::ServiceExt;
+    use tower::layer::Layer;
+
+    type Body = http_body_util::Empty<bytes::Bytes>;
+    let rig = rig_with(|builder| builder.max_waiters(2));
+    rig.tokens.get(&1).await.unwrap();
+    rig.source.of(2).hold();
+    let goes = [rig.asks(2), rig.asks(2)];
+    settle().await;
+    goes.iter().for_each(tokio::task::JoinHandle::abort);
+    let auth = BearerAuth::builder(rig.tokens.handle(1)).allow("https://api.example").build().unwrap();
+    let api = auth.layer(tower::service_fn(|_: http::Request<KeptBody<Body>>| {
+        let mut answer = http::Response::new(Body::new());
+        *answer.status_mut() = http::StatusCode::UNAUTHORIZED;
+        std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+    }));
+    for calls in [1, 2] {
+        let mut request = http::Request::get("https://api.example/").body(Body::new()).unwrap();
+        request.extensions_mut().insert(NoReplay);
+        assert_eq!(api.clone().oneshot(request).await.unwrap().status(), 401);
+        settle().await;
+        assert_eq!(rig.source.of(1).calls(), calls, "the second report finds a seat");
+    }
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 1);
+}
+
 #[actix::test]
 async fn a_secret_that_was_replaced_is_known_when_it_comes_again() {
     let rig = rig();
