@@ -341,6 +341,7 @@ impl<K: Key> TokenRegistryBuilder<K> {
             name: self.name,
             source: self.source,
             has_finished: crate::sync::AtomicBool::new(false),
+            finishing: tokio::sync::Mutex::default(),
             policy: Arc::new(self.policy),
             cells: Arc::new(Cells::new(self.clock)),
             #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]

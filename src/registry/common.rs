@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::cell::Cells;
@@ -15,7 +16,7 @@ use super::observe::Meters;
 use crate::actor::LONGEST_PARTING;
 use crate::duration::millis;
 use crate::error::TokenError;
-use crate::panics::Contained;
+use crate::panics::{Contained, contain};
 use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock, watch};
@@ -41,6 +42,8 @@ pub(super) struct Common<K> {
     pub(super) source: BoxKeyed<K>,
     /// Whether the source has finished, at a shutdown.
     pub(super) has_finished: AtomicBool,
+    /// Held while a handle lets the source finish, because the first shard has gone.
+    pub(super) finishing: tokio::sync::Mutex<()>,
     pub(super) policy: Arc<RefreshPolicy>,
     pub(super) cells: Arc<Cells<K>>,
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
@@ -147,17 +150,23 @@ impl<K: Hash + Eq> Common<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Common<K> {
-    /// Lets the source finish work that must not be interrupted, once. Without tokio's timers there is no limit.
+    /// Lets the source finish work that must not be interrupted, once. A second shutdown waits for the first one.
+    /// Without tokio's timers there is no limit.
     pub(super) async fn finish_source(&self) {
+        let _finishing = self.finishing.lock().await;
         if self.has_finished.load(Ordering::Acquire) {
             return;
         }
-        let finish = Contained::new(self.source.finish());
-        let has_ended = match tokio::runtime::Handle::try_current() {
-            Ok(_) => tokio::time::timeout(LONGEST_PARTING, finish).await.is_ok(),
-            Err(_) => finish.await.is_some(),
-        };
-        self.source_finished(has_ended);
+        let mut finish = Contained::new(self.source.finish());
+        // A runtime may have no timers. Then the timeout panics when it is made.
+        if Handle::try_current().is_ok()
+            && let Some(in_time) = contain(|| tokio::time::timeout(LONGEST_PARTING, &mut finish))
+        {
+            self.source_finished(in_time.await.is_ok());
+        } else {
+            finish.await;
+            self.source_finished(true);
+        }
     }
 }
 

@@ -233,6 +233,59 @@ async fn a_source_comes_to_its_end_though_the_first_arbiter_has_stopped() {
 }
 
 #[actix::test]
+async fn a_source_comes_to_its_end_in_a_runtime_without_timers() {
+    let source = Ending::default();
+    let [first, second] = [Arbiter::new(), Arbiter::new()];
+    let arbiters = [first.handle(), second.handle()];
+    let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
+    first.stop();
+    first.join().unwrap();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(tokens.shutdown());
+    });
+    thread.join().unwrap();
+    assert_eq!(source.0.lock().unwrap().1, Some(0), "it was asked to end");
+    second.stop();
+    second.join().unwrap();
+}
+
+/// A source that takes a while to end. It notes how often it began to, and how often it has.
+#[derive(Clone, Default)]
+struct Parting(Arc<std::sync::Mutex<(usize, usize)>>);
+
+impl KeyedSource<u32> for Parting {
+    async fn fetch(&self, _: &u32, _: FetchContext) -> Result<Token, SourceError> {
+        Ok(Token::new("a"))
+    }
+
+    async fn finish(&self) {
+        self.0.lock().unwrap().0 += 1;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        self.0.lock().unwrap().1 += 1;
+    }
+}
+
+#[actix::test]
+async fn a_source_comes_to_its_end_once_and_every_shutdown_waits_for_it() {
+    let source = Parting::default();
+    let [first, second] = [Arbiter::new(), Arbiter::new()];
+    let arbiters = [first.handle(), second.handle()];
+    let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
+    first.stop();
+    first.join().unwrap();
+    let shutdown = async || {
+        tokens.shutdown().await;
+        assert_eq!(*source.0.lock().unwrap(), (1, 1));
+    };
+    tokio::join!(shutdown(), shutdown(), shutdown());
+    second.stop();
+    second.join().unwrap();
+}
+
+#[actix::test]
 async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
     let source = Ending::default();
     let threads = [Arbiter::new(), Arbiter::new()];
