@@ -41,6 +41,8 @@ impl OfKeys {
                 let is_covered = shut.endpoint || (shut.clients && names_client(error));
                 if *attempts > 0 && !is_covered {
                     self.failures.failed(key, error, now);
+                } else {
+                    self.failures.goes_on(key, now);
                 }
                 None
             }
@@ -114,6 +116,13 @@ impl Failures {
         }
         let was_refusal = self.last.take().is_some_and(|(_, is_refusal)| is_refusal);
         self.last = Some((kind_of(error), was_refusal || error.is_rejected()));
+    }
+
+    /// The gate's line stands for this failure, or there was no call. A key that is counted is not served yet.
+    fn goes_on(&mut self, key: u64, now: Duration) {
+        if let Some(failed) = self.keys.get_mut(&key) {
+            *failed = now;
+        }
     }
 
     /// The line about the end, if the log has the begin.
@@ -237,6 +246,25 @@ mod tests {
         assert!(failures.due(at(600)).is_none());
         assert!(matches!(failures.due(at(601)), Some(Line::KeysServed { .. })));
         assert!(failures.keys.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_still_fails_is_not_forgotten_though_the_gate_s_line_stands_for_it() {
+        for (is_shut, attempts) in [(true, 1), (false, 0)] {
+            let mut keys = OfKeys::default();
+            let mut fails = |attempts, is_shut, now| {
+                let (reason, took, cooldown) = (crate::source::Reason::First, at(1), at(1));
+                let note = Note::Failed { reason, attempts, took, waiters: 1, cooldown, error: down() };
+                assert!(keys.note(1, &note, Shut { endpoint: is_shut, clients: false }, now).is_none());
+                keys.due(now).collect::<Vec<_>>()
+            };
+            assert!(matches!(fails(1, false, at(1))[..], [Line::KeysFail { keys: 1, .. }]));
+            for secs in (20..=700).step_by(20) {
+                let lines = fails(attempts, is_shut, at(secs));
+                assert!(lines.is_empty(), "it has not been served: {lines:?}");
+            }
+            assert!(matches!(keys.due(at(1_300)).collect::<Vec<_>>()[..], [Line::KeysServed { .. }]));
+        }
     }
 
     #[test]
