@@ -14,7 +14,7 @@ struct Discarded<K> {
     hash: u64,
     key: K,
     token: Token,
-    /// The key's machine has counted it, before the key was removed.
+    /// The key's machine has counted each discard, before the key was removed.
     is_counted: bool,
 }
 
@@ -24,7 +24,9 @@ impl<K: Eq> Unkept<K> {
     }
 
     pub(super) fn remember(&mut self, hash: u64, key: K, token: Token, is_counted: bool) {
-        if self.knows(hash, &key, &token) {
+        let same = |known: &&mut Discarded<K>| known.is_of(hash, &key) && known.token.is_same(&token);
+        if let Some(known) = self.0.iter_mut().find(same) {
+            known.is_counted &= is_counted;
             return;
         }
         if self.0.len() >= MOST {
@@ -80,6 +82,16 @@ mod tests {
         assert_eq!(taken[0].0.secret(), "44", "the oldest are forgotten");
         assert!(unkept.take(0, &0).is_empty() && unkept.take(1, &7).is_empty());
         assert_eq!(unkept.take(1, &1).len(), MOST / 2);
+    }
+
+    #[test]
+    fn a_discard_that_no_machine_has_counted_is_left_for_the_next_one_to_count() {
+        let mut unkept = Unkept::new();
+        for is_counted in [true, false, true] {
+            unkept.remember(1, 1, Token::new("bad"), is_counted);
+        }
+        let taken: Vec<_> = unkept.take(1, &1).into_iter().map(|(_, is_counted)| is_counted).collect();
+        assert_eq!(taken, [false]);
     }
 
     #[test]

@@ -175,6 +175,24 @@ async fn a_discarded_token_is_not_handed_out_after_its_key_was_evicted_or_remove
 }
 
 #[actix::test]
+async fn a_second_discard_of_a_token_whose_key_was_evicted_is_counted_too() {
+    let rig = rig_with(|builder| builder.max_keys(1));
+    let bad = rig.tokens.get(&1).await.unwrap();
+    rig.tokens.discard(&1, &bad);
+    settle().await;
+    rig.tokens.get(&2).await.unwrap();
+    rig.source.of(3).hold();
+    let busy = rig.asks(3);
+    settle().await;
+    rig.tokens.discard(&1, &bad);
+    settle().await;
+    rig.source.of(3).release();
+    assert!(busy.await.unwrap().is_ok());
+    assert!(rig.tokens.get(&1).await.is_ok());
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.discards, 2);
+}
+
+#[actix::test]
 async fn a_token_that_is_discarded_while_its_key_is_about_to_be_evicted_is_not_handed_out() {
     tokio::time::pause();
     for max_keys in [1, 2] {
