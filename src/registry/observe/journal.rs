@@ -47,7 +47,7 @@ struct Trouble {
     is_told: bool,
     /// When the log said so last.
     told: Option<Duration>,
-    /// How often the trouble has begun since then, without a line.
+    /// How many troubles have begun without a line. The next first line names them.
     untold: u32,
     /// The total duration of earlier troubles.
     lasted: Duration,
@@ -86,6 +86,9 @@ impl Trouble {
     fn remind(&mut self, now: Duration) -> Option<Duration> {
         let since = self.since?;
         self.told.take_if(|told| now.saturating_sub(*told) >= REMINDER)?;
+        if !self.is_told {
+            self.untold = self.untold.saturating_sub(1);
+        }
         (self.told, self.is_told) = (Some(now), true);
         Some(now.saturating_sub(since))
     }
@@ -343,5 +346,19 @@ mod tests {
         assert_eq!(trouble.begin(at(61)), (true, 3));
         assert_eq!(trouble.end(at(62)), Some(at(1)));
         assert_eq!(trouble.lasted, at(7));
+    }
+
+    #[test]
+    fn a_trouble_that_a_reminder_has_told_is_not_counted_as_left_out() {
+        let mut trouble = Trouble::default();
+        assert_eq!(trouble.begin(at(1)), (true, 0));
+        trouble.end(at(4));
+        assert_eq!(trouble.begin(at(10)), (false, 1));
+        trouble.end(at(11));
+        assert_eq!(trouble.begin(at(20)), (false, 2));
+        assert_eq!(trouble.remind(at(61)), Some(at(41)));
+        assert_eq!(trouble.remind(at(121)), Some(at(101)));
+        trouble.end(at(122));
+        assert_eq!(trouble.begin(at(200)), (true, 1));
     }
 }
