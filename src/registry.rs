@@ -171,7 +171,7 @@ impl<K: Key> TokenRegistry<K> {
         if let Some(seat) = seats.take() {
             drop(self.ask(key.clone(), Asking::Replace(token.clone(), rejection), seat));
         } else {
-            drop(self.search());
+            self.search_for(None);
             seats.count_overload();
         }
     }
@@ -232,7 +232,7 @@ impl<K: Key> TokenRegistry<K> {
         let seats = Arc::clone(&self.0.common.seats);
         let seat = seats.take();
         if seat.is_none() {
-            drop(self.search());
+            self.search_for(None);
         }
         let subscriber = Subscriber { key: key.clone(), ticket, recipient: recipient.into(), seat, seats };
         self.want(key, crate::actor::Ticket::keyed(subscriber));
@@ -364,11 +364,18 @@ impl<K: Key> TokenRegistry<K> {
         }
     }
 
-    /// All seats are taken. The shards search for callers who have gone away.
+    /// All seats are taken. The shards search for callers who have gone away. Returns the end of the search that is
+    /// under way, if one is.
     fn search(&self) -> Option<Searching> {
+        let (searcher, end) = oneshot::channel();
+        self.search_for(Some(searcher)).then_some(end)
+    }
+
+    /// The same. The searcher, if there is one, is told of the end.
+    fn search_for(&self, searcher: Option<oneshot::Sender<()>>) -> bool {
         let Inner { common, doors } = &*self.0;
         let send = |search| doors.iter().for_each(|door| door.do_send(ToShard::Purge(Arc::clone(&search))));
-        common.seats.search(common.cells.clock().now().boot, send)
+        common.seats.search(searcher, common.cells.clock().now().boot, send)
     }
 }
 

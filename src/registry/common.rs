@@ -1,14 +1,13 @@
 //! The state that the shards of a registry share with each other and with its handles.
 
 use std::fmt;
-use std::future::Future;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::cell::Cells;
 use super::gate::{Decided, Ending, Gate, Permit};
@@ -19,7 +18,7 @@ use crate::error::TokenError;
 use crate::panics::{Contained, contain};
 use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock, watch};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// The place of one key: its shard, its number there, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,9 +184,8 @@ pub(super) struct Seats {
     taken: AtomicUsize,
     pub(super) limit: usize,
     overloads: AtomicU64,
-    /// Tells who waits that a search for callers who have gone away has ended.
-    searches: watch::Sender<()>,
-    is_searching: AtomicBool,
+    /// While a search for callers who have gone away is under way: those who wait for its end.
+    searchers: Mutex<Option<Vec<oneshot::Sender<()>>>>,
     /// When the next search for callers who have gone away may begin, in milliseconds on the boot clock.
     next_purge: AtomicU64,
 }
@@ -202,8 +200,7 @@ impl Seats {
             taken: AtomicUsize::new(0),
             limit,
             overloads: AtomicU64::new(0),
-            searches: watch::Sender::default(),
-            is_searching: AtomicBool::new(false),
+            searchers: Mutex::default(),
             next_purge: AtomicU64::new(0),
         })
     }
@@ -227,23 +224,27 @@ impl Seats {
     }
 
     /// All seats are taken. Some may belong to callers who have gone away. If a search for them is due, `begin` begins
-    /// it. Returns the end of the search that is under way. `None` if none is.
+    /// it. `searcher` is told when the search that is under way has ended. Returns whether one is.
     ///
-    /// First the caller subscribes. Then it sees that a search is under way. Then this search ends. Therefore the
-    /// caller is told.
+    /// First the searcher is in the list. Then the search begins, so it cannot end before.
     pub(super) fn search(
         self: &Arc<Self>,
+        searcher: Option<oneshot::Sender<()>>,
         now: Duration,
         begin: impl FnOnce(Arc<Search>),
-    ) -> Option<Searching> {
-        let mut ended = self.searches.subscribe();
-        if self.is_search_due(now) {
-            self.is_searching.store(true, Ordering::Release);
+    ) -> bool {
+        let (is_due, is_searching) = {
+            let mut searchers = lock(&self.searchers);
+            let is_due = self.is_search_due(now);
+            if is_due {
+                searchers.get_or_insert_default();
+            }
+            (is_due, searchers.as_mut().map(|searchers| searchers.extend(searcher)).is_some())
+        };
+        if is_due {
             begin(Arc::new(Search(Arc::clone(self))));
-        } else if !self.is_searching.load(Ordering::Acquire) {
-            return None;
         }
-        Some(Box::pin(async move { drop(ended.changed().await) }))
+        is_searching
     }
 
     /// Once a second, because a search walks through all waiters.
@@ -265,7 +266,7 @@ impl Seats {
 }
 
 /// The end of a search for callers who have gone away.
-pub(super) type Searching = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Searching = oneshot::Receiver<()>;
 
 /// A search for callers who have gone away. Each shard has a clone until it has searched. The search ends with the
 /// last one.
@@ -273,9 +274,12 @@ pub(super) type Searching = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Search(Arc<Seats>);
 
 impl Drop for Search {
+    /// This may run in a shard. A waker is foreign code: if one panics, the shard and the other searchers go on.
     fn drop(&mut self) {
-        self.0.is_searching.store(false, Ordering::Release);
-        self.0.searches.send_replace(());
+        let searchers = lock(&self.0.searchers).take();
+        for searcher in searchers.into_iter().flatten() {
+            contain(|| searcher.send(()));
+        }
     }
 }
 

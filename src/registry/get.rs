@@ -82,7 +82,7 @@ impl<K: Key> Future for KeyGet<K> {
                     };
                 }
                 Getting::Searching(mut search, registry, key, asking) => {
-                    if search.as_mut().poll(cx).is_pending() {
+                    if Pin::new(&mut search).poll(cx).is_pending() {
                         self.0 = Getting::Searching(search, registry, key, asking);
                         return Poll::Pending;
                     }

@@ -105,6 +105,37 @@ async fn who_goes_away_gives_the_seat_back() {
     assert_eq!(rig.tokens.totals().await.unwrap().counters.overloads, 1);
 }
 
+/// A waker that panics.
+struct Explosive;
+
+impl Wake for Explosive {
+    fn wake(self: Arc<Self>) {
+        panic!("the test says so");
+    }
+}
+
+#[actix::test]
+async fn a_waker_that_panics_at_the_end_of_a_search_costs_neither_the_shard_nor_the_other_searchers() {
+    let rig = rig_with(|builder| builder.max_waiters(1));
+    rig.source.of(1).hold();
+    let stays = rig.asks(1);
+    settle().await;
+    let mut explosive = rig.tokens.get(&2);
+    let waker = Waker::from(Arc::new(Explosive));
+    assert!(Pin::new(&mut explosive).poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut others: Vec<_> = (3..43).map(|key| rig.tokens.get(&key)).collect();
+    for other in &mut others {
+        assert!(begins(other).await, "it waits for the end of the search");
+    }
+    for other in others {
+        let refused = tokio::time::timeout(secs(1), other).await.expect("nobody hangs");
+        assert!(refused.unwrap_err().is_overloaded());
+    }
+    assert_eq!(rig.tokens.totals().await.unwrap().waiters, 1, "the shard still answers");
+    rig.source.of(1).release();
+    assert!(stays.await.unwrap().is_ok());
+}
+
 #[actix::test]
 async fn callers_who_come_and_go_behind_one_who_stays_take_no_seat_from_others() {
     let rig = rig_with(|builder| builder.max_waiters(3));
