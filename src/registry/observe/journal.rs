@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::super::gate::GateStatus;
 use super::Lines;
-use super::of_keys::{OfKeys, Shut};
+use super::of_keys::{Fault, OfKeys, Shut};
 use crate::duration::millis;
 use crate::error::{SourceError, TokenError};
-use crate::flight::{Note, Repeat};
+use crate::flight::{Note, Repeat, ReportAnswer};
 #[cfg(feature = "oauth2")]
 use crate::oauth::OAuthError;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
@@ -132,15 +132,27 @@ impl Journal {
 
     /// An event of a key's flight. The key is named by its hash.
     pub(super) fn note(&self, key: u64, note: &Note, now: Duration) -> Lines {
-        // A success without a trouble needs no lock.
-        let is_success = matches!(note, Note::Landed { repeat: Repeat::No, .. } | Note::Received { .. });
-        if is_success && !self.has_trouble.load(Ordering::Relaxed) {
+        // What neither begins a trouble nor may end one needs no lock.
+        let begins = match note {
+            Note::Failed { attempts, .. } => *attempts > 0,
+            Note::Landed { repeat, .. } => *repeat == (Repeat::Confirmed { first: true }),
+            Note::Received { .. } => false,
+            Note::Reported { answer: ReportAnswer::OverBudget, .. } => true,
+            Note::Reported { .. }
+            | Note::Started { .. }
+            | Note::Retrying { .. }
+            | Note::AskingAgain { .. } => return Lines::new(),
+        };
+        if !begins && !self.has_trouble.load(Ordering::Relaxed) {
             return Lines::new();
         }
+        let fault = Fault::of(note);
         let Troubles { endpoint, clients, of_keys } = &mut *lock(&self.troubles);
-        self.has_trouble.store(true, Ordering::Relaxed);
+        if begins {
+            self.has_trouble.store(true, Ordering::Relaxed);
+        }
         let shut = Shut { endpoint: endpoint.since.is_some(), clients: clients.since.is_some() };
-        of_keys.note(key, note, shut, now).into_iter().collect()
+        of_keys.note(key, note, fault, shut, now).into_iter().collect()
     }
 
     /// The lines that are due after a round of a shard.
@@ -346,6 +358,14 @@ mod tests {
         assert_eq!(trouble.begin(at(61)), (true, 3));
         assert_eq!(trouble.end(at(62)), Some(at(1)));
         assert_eq!(trouble.lasted, at(7));
+    }
+
+    #[test]
+    fn what_begins_no_trouble_leaves_the_lock_alone() {
+        let journal = Journal::default();
+        journal.note(1, &Note::Started { reason: crate::source::Reason::First }, at(1));
+        journal.note(1, &Note::AskingAgain { pause: at(1) }, at(1));
+        assert!(!journal.has_trouble.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -15,6 +15,9 @@ const MOST: usize = 1_024;
 /// A key that has not failed for this time is no longer counted. It may have been evicted.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
+/// The time between two looks for keys to forget, because a look walks through all of them.
+const LOOK: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(super) struct OfKeys {
     failures: Failures,
@@ -29,20 +32,48 @@ pub(super) struct Shut {
     pub(super) clients: bool,
 }
 
+impl Shut {
+    fn covers(self, fault: &Fault) -> bool {
+        self.endpoint || (self.clients && fault.names_client)
+    }
+}
+
+/// What the log says of a failed call. It is found without the lock, because the error is foreign code.
+pub(super) struct Fault {
+    kind: String,
+    is_refusal: bool,
+    /// The auth server has refused the client, and not the key.
+    names_client: bool,
+}
+
+impl Fault {
+    /// `None` if there was no call.
+    pub(super) fn of(note: &Note) -> Option<Self> {
+        let Note::Failed { attempts: 1.., error, .. } = note else { return None };
+        let (kind, is_refusal) = (kind_of(error), error.is_rejected());
+        Some(Self { kind, is_refusal, names_client: names_client(error) })
+    }
+}
+
 impl OfKeys {
     pub(super) fn is_quiet(&self) -> bool {
         self.failures.keys.is_empty() && self.budget.since.is_none() && self.repeats.since.is_none()
     }
 
     /// An event of this key, which is named by its hash.
-    pub(super) fn note(&mut self, key: u64, note: &Note, shut: Shut, now: Duration) -> Option<Line> {
+    pub(super) fn note(
+        &mut self,
+        key: u64,
+        note: &Note,
+        fault: Option<Fault>,
+        shut: Shut,
+        now: Duration,
+    ) -> Option<Line> {
         match note {
-            Note::Failed { attempts, error, .. } => {
-                let is_covered = shut.endpoint || (shut.clients && names_client(error));
-                if *attempts > 0 && !is_covered {
-                    self.failures.failed(key, error, now);
-                } else {
-                    self.failures.goes_on(key, now);
+            Note::Failed { .. } => {
+                match fault {
+                    Some(fault) if !shut.covers(&fault) => self.failures.failed(key, fault, now),
+                    _ => self.failures.goes_on(key, now),
                 }
                 None
             }
@@ -98,6 +129,8 @@ struct Failures {
     /// The keys whose last refresh has failed, by their hashes, each with the moment.
     keys: HashMap<u64, Duration>,
     since: Duration,
+    /// When it was last looked for keys to forget.
+    looked: Duration,
     /// Whether the log says that it has begun.
     is_told: bool,
     /// When the last line was written.
@@ -107,7 +140,7 @@ struct Failures {
 }
 
 impl Failures {
-    fn failed(&mut self, key: u64, error: &TokenError, now: Duration) {
+    fn failed(&mut self, key: u64, fault: Fault, now: Duration) {
         if self.keys.is_empty() {
             (self.since, self.is_told) = (now, false);
         }
@@ -115,7 +148,7 @@ impl Failures {
             self.keys.insert(key, now);
         }
         let was_refusal = self.last.take().is_some_and(|(_, is_refusal)| is_refusal);
-        self.last = Some((kind_of(error), was_refusal || error.is_rejected()));
+        self.last = Some((fault.kind, was_refusal || fault.is_refusal));
     }
 
     /// The gate's line stands for this failure, or there was no call. A key that is counted is not served yet.
@@ -158,7 +191,11 @@ impl Failures {
                 (self.told, self.is_told) = (Some(now), true);
                 Some(Line::KeysFail { keys: self.keys.len(), kind, is_refusal })
             }
-            None => self.end(now),
+            None if now.saturating_sub(self.looked) < LOOK => None,
+            None => {
+                self.looked = now;
+                self.end(now)
+            }
         }
     }
 }
@@ -217,15 +254,24 @@ mod tests {
         TokenError::flight_failed(SourceError::transient("down"), 1, Duration::ZERO)
     }
 
+    fn failure(attempts: u32, error: TokenError) -> Note {
+        let (reason, took, cooldown) = (crate::source::Reason::First, at(1), at(1));
+        Note::Failed { reason, attempts, took, waiters: 1, cooldown, error }
+    }
+
+    fn fault(error: TokenError) -> Fault {
+        Fault::of(&failure(1, error)).unwrap()
+    }
+
     #[test]
     fn keys_that_fail_are_told_once_a_minute_and_when_the_last_one_is_served() {
         let mut failures = Failures::default();
-        failures.failed(1, &down(), at(1));
-        failures.failed(2, &refused(), at(1));
-        failures.failed(1, &down(), at(1));
+        failures.failed(1, fault(down()), at(1));
+        failures.failed(2, fault(refused()), at(1));
+        failures.failed(1, fault(down()), at(1));
         let line = failures.due(at(1));
         assert!(matches!(line, Some(Line::KeysFail { keys: 2, is_refusal: true, .. })), "{line:?}");
-        failures.failed(1, &down(), at(30));
+        failures.failed(1, fault(down()), at(30));
         assert!(failures.due(at(30)).is_none(), "within the minute");
         let line = failures.due(at(61));
         assert!(matches!(line, Some(Line::KeysFail { keys: 2, is_refusal: false, .. })), "{line:?}");
@@ -240,7 +286,7 @@ mod tests {
     fn a_key_that_is_not_asked_for_any_more_is_forgotten_and_the_number_is_bounded() {
         let mut failures = Failures::default();
         for key in 0..2_000 {
-            failures.failed(key, &refused(), at(1));
+            failures.failed(key, fault(refused()), at(1));
         }
         assert!(matches!(failures.due(at(1)), Some(Line::KeysFail { keys: MOST, .. })));
         assert!(failures.due(at(600)).is_none());
@@ -253,9 +299,8 @@ mod tests {
         for (is_shut, attempts) in [(true, 1), (false, 0)] {
             let mut keys = OfKeys::default();
             let mut fails = |attempts, is_shut, now| {
-                let (reason, took, cooldown) = (crate::source::Reason::First, at(1), at(1));
-                let note = Note::Failed { reason, attempts, took, waiters: 1, cooldown, error: down() };
-                assert!(keys.note(1, &note, Shut { endpoint: is_shut, clients: false }, now).is_none());
+                let (note, shut) = (failure(attempts, down()), Shut { endpoint: is_shut, clients: false });
+                assert!(keys.note(1, &note, Fault::of(&note), shut, now).is_none());
                 keys.due(now).collect::<Vec<_>>()
             };
             assert!(matches!(fails(1, false, at(1))[..], [Line::KeysFail { keys: 1, .. }]));
@@ -270,9 +315,9 @@ mod tests {
     #[test]
     fn an_end_without_a_begin_is_not_told() {
         let mut failures = Failures::default();
-        failures.failed(1, &refused(), at(1));
+        failures.failed(1, fault(refused()), at(1));
         assert!(failures.landed(1, at(2)).is_none(), "no line was written");
-        failures.failed(1, &refused(), at(3));
+        failures.failed(1, fault(refused()), at(3));
         failures.forget_untold();
         assert!(failures.due(at(3)).is_none(), "the gate's line stands for it");
     }
