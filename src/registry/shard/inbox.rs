@@ -125,7 +125,7 @@ impl<K: Key> Shard<K> {
         }
     }
 
-    /// A subscriber that found no seat tries again, after a search for callers who have gone away.
+    /// A subscriber that found no seat tries once more. It does not wait for a search for callers who have gone away.
     fn seat(&self, ticket: &mut Ticket) {
         ticket.sit();
         if ticket.turned_away().is_some() {
