@@ -135,7 +135,7 @@ mod tests {
             origin::SecretOrigin::deserialize(long(LONG)).unwrap(),
             origin::SecretOrigin::deserialize(low(LOW)).unwrap(),
         ] {
-            assert!(matches!(origin, origin::SecretOrigin::Value(_)));
+            assert!(matches!(origin, origin::SecretOrigin::Place(place::SecretPlace::Value(_))));
         }
         crate::settings::settings! {
             #[derive(Debug)]

@@ -9,6 +9,7 @@ use crate::duration;
 use crate::secret::Secret;
 use crate::secret::origin::SecretOrigin;
 use crate::secret::path::shown;
+use crate::secret::place::SecretPlace;
 use crate::settings::{settings, some_text_or_number, text_or_number};
 use crate::source::{BoxSource, TokenSource};
 use crate::transport::{Configure, http_setters};
@@ -168,8 +169,8 @@ impl ClientBuilder {
         ];
         files.into_iter().any(Option::is_some)
             || self.certificate.is_some()
-            || matches!(self.client_secret, Some(SecretOrigin::File(_)))
-            || matches!(self.private_key, Some(KeyOrigin::Text(SecretOrigin::File(_))))
+            || matches!(self.client_secret, Some(SecretOrigin::Place(SecretPlace::File(_))))
+            || matches!(self.private_key, Some(KeyOrigin::Text(SecretPlace::File(_))))
             || self.dpop.as_ref().is_some_and(DpopSetting::is_file)
             || self.http.is_some()
             || self.proxy.is_some()
@@ -180,20 +181,20 @@ impl ClientBuilder {
     ///
     /// [`auth_method`](Self::auth_method) decides how it is sent.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
-        self.client_secret = Some(SecretOrigin::Value(Secret::new(secret)));
+        self.client_secret = Some(SecretOrigin::Place(SecretPlace::Value(Secret::new(secret))));
         self
     }
 
     /// The secret in a file, without the line break at its end. The file is read again for each request. While it cannot
     /// be read, the last secret stays in use.
     pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.client_secret = Some(SecretOrigin::File(path.into()));
+        self.client_secret = Some(SecretOrigin::Place(SecretPlace::File(path.into())));
         self
     }
 
     /// The secret in an environment variable, which is read when the client is built.
     pub fn secret_env(mut self, name: impl Into<String>) -> Self {
-        self.client_secret = Some(SecretOrigin::Env(name.into()));
+        self.client_secret = Some(SecretOrigin::Place(SecretPlace::Env(name.into())));
         self
     }
 

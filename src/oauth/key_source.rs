@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use crate::error::BuildError;
 use crate::secret::files::FromFiles;
-use crate::secret::origin::SecretOrigin;
+use crate::secret::path::shown;
+use crate::secret::place::SecretPlace;
 
 use super::jws::PrivateKey;
 
@@ -16,7 +18,7 @@ use super::jws::PrivateKey;
 #[derive(Clone)]
 pub(crate) enum KeyOrigin {
     Key(PrivateKey),
-    Text(SecretOrigin),
+    Text(SecretPlace),
 }
 
 impl KeyOrigin {
@@ -26,10 +28,9 @@ impl KeyOrigin {
         match self {
             Self::Key(key) => Ok(key),
             // A PEM text ends with a line break.
-            Self::Text(SecretOrigin::Value(text)) => PrivateKey::from_pem(text.expose()),
-            Self::Text(origin) => {
-                let text = origin.open(FIELD)?.last();
-                let text = text.ok_or_else(|| BuildError::new(FIELD, "is not known yet"))?;
+            Self::Text(SecretPlace::Value(text)) => PrivateKey::from_pem(text.expose()),
+            Self::Text(place) => {
+                let text = place.secret(FIELD).map_err(|what| BuildError::new(FIELD, what))?;
                 PrivateKey::from_pem(text.expose())
             }
         }
@@ -38,7 +39,7 @@ impl KeyOrigin {
 
 impl<'de> Deserialize<'de> for KeyOrigin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        SecretOrigin::deserialize(deserializer).map(Self::Text)
+        SecretPlace::deserialize(deserializer).map(Self::Text)
     }
 }
 
@@ -47,7 +48,7 @@ impl fmt::Debug for KeyOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(key) => key.fmt(f),
-            Self::Text(origin) => origin.fmt(f),
+            Self::Text(place) => place.fmt(f),
         }
     }
 }
@@ -59,11 +60,13 @@ pub(crate) enum KeySource {
 }
 
 impl KeySource {
-    /// The key of `private_key` or of `private_key_file`: `None` if neither is set. `finish` checks the key and
-    /// completes it. An error names the setting.
+    /// The key of `private_key` or of `private_key_file`: `None` if neither is set. It gets the certificate of this
+    /// file (the setting `key_certificate_file`), if there is one. `finish` checks the key and completes it. An error
+    /// names the setting.
     pub(crate) fn open(
         key: Option<KeyOrigin>,
         file: Option<PathBuf>,
+        certificate: Option<PathBuf>,
         finish: impl Fn(PrivateKey) -> Result<PrivateKey, BuildError> + Send + Sync + 'static,
     ) -> Result<Option<Self>, BuildError> {
         match (key, file) {
@@ -71,25 +74,46 @@ impl KeySource {
                 "private_key_file",
                 "cannot be combined with `private_key`: use one of them",
             )),
-            (Some(KeyOrigin::Text(SecretOrigin::File(path))), None) => {
-                Self::file("private_key", path, finish).map(Some)
+            (Some(KeyOrigin::Text(SecretPlace::File(path))), None) => {
+                Self::files("private_key", path, certificate, finish).map(Some)
             }
-            (Some(key), None) => finish(key.read()?).map(Self::Fixed).map(Some),
-            (None, Some(path)) => Self::file("private_key_file", path, finish).map(Some),
+            (Some(key), None) => Self::fixed(key.read()?, certificate, finish).map(Some),
+            (None, Some(path)) => Self::files("private_key_file", path, certificate, finish).map(Some),
             (None, None) => Ok(None),
         }
     }
 
-    /// A key in a PEM file, which is read now, and again for each use.
-    fn file(
+    fn fixed(
+        key: PrivateKey,
+        certificate: Option<PathBuf>,
+        finish: impl Fn(PrivateKey) -> Result<PrivateKey, BuildError>,
+    ) -> Result<Self, BuildError> {
+        let Some(path) = certificate else { return finish(key).map(Self::Fixed) };
+        let pem = std::fs::read(&path).map_err(|error| {
+            let message = format!("{} cannot be read: {error}", shown(&path));
+            BuildError::new("key_certificate_file", message)
+        })?;
+        finish(key.with_certificate(pem)?).map(Self::Fixed)
+    }
+
+    /// A key in a PEM file, and perhaps its certificate in another one. They are read now, and again for each use.
+    fn files(
         field: &'static str,
         path: PathBuf,
+        certificate: Option<PathBuf>,
         finish: impl Fn(PrivateKey) -> Result<PrivateKey, BuildError> + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
-        let files = FromFiles::new(vec![path], move |parts| {
-            let pem = parts.first().map(|part| part.as_slice()).unwrap_or_default();
-            PrivateKey::from_pem(pem).and_then(&finish).map_err(|error| error.to_string())
-        });
+        let paths = std::iter::once(path).chain(certificate).collect();
+        // The error of the setting at fault, while the files are read for the first time.
+        let make = move |parts: &[Zeroizing<Vec<u8>>]| {
+            let mut key =
+                PrivateKey::from_pem(parts.first().map(|part| part.as_slice()).unwrap_or_default())?;
+            if let Some(certificate) = parts.get(1) {
+                key = key.with_certificate(certificate)?;
+            }
+            finish(key)
+        };
+        let files = FromFiles::new(paths, move |parts| make(parts).map_err(|error| error.to_string()));
         files.map(Self::Files).map_err(|what| BuildError::new(field, what))
     }
 

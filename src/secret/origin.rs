@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +11,6 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 use super::files::FromFiles;
-use super::path;
 use super::place::{self, SecretPlace, checked, trim};
 use crate::error::{BuildError, SourceError};
 
@@ -25,9 +23,7 @@ type Provider = Arc<dyn Fn() -> Answer + Send + Sync>;
 /// The origin of a secret, as it is configured.
 #[derive(Clone)]
 pub(crate) enum SecretOrigin {
-    Value(Secret),
-    File(PathBuf),
-    Env(String),
+    Place(SecretPlace),
     Provider(Provider),
 }
 
@@ -47,14 +43,13 @@ impl SecretOrigin {
     pub(crate) fn open(self, field: &'static str) -> Result<SecretSource, BuildError> {
         let refused = |what: String| BuildError::new(field, what);
         Ok(match self {
-            Self::Value(secret) => SecretSource::Fixed(place::of_value(field, &secret).map_err(refused)?),
-            Self::Env(name) => SecretSource::Fixed(place::of_variable(&name).map_err(refused)?),
-            Self::File(path) => {
+            Self::Place(SecretPlace::File(path)) => {
                 let files = FromFiles::new(vec![path.clone()], move |parts| {
                     place::of_file(&path, parts.first().map(|part| part.as_slice()).unwrap_or_default())
                 });
                 SecretSource::File(files.map_err(|what| refused(format!("comes from a file: {what}")))?)
             }
+            Self::Place(place) => SecretSource::Fixed(place.secret(field).map_err(refused)?),
             Self::Provider(provider) => SecretSource::Provider { provider, last: LastSecret::default() },
         })
     }
@@ -153,22 +148,15 @@ impl SecretSource {
 impl fmt::Debug for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value(secret) => secret.fmt(f),
-            Self::File(path) => f.debug_tuple("File").field(&path::shown(path)).finish(),
-            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::Place(place) => place.fmt(f),
             Self::Provider(_) => f.write_str("[a provider]"),
         }
     }
 }
 
-/// In a file of settings: the secret itself, `{ file = "path" }`, or `{ env = "NAME" }`.
 impl<'de> Deserialize<'de> for SecretOrigin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match SecretPlace::deserialize(deserializer)? {
-            SecretPlace::Value(secret) => Self::Value(secret),
-            SecretPlace::File(path) => Self::File(path),
-            SecretPlace::Env(name) => Self::Env(name),
-        })
+        SecretPlace::deserialize(deserializer).map(Self::Place)
     }
 }
 
@@ -225,19 +213,21 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tokenflight-origin-{}", std::process::id()));
         std::fs::write(&path, "s3cret\r\n").unwrap();
         let provider = SecretOrigin::provider(|| async { Ok::<_, std::io::Error>("s3cret\n".to_owned()) });
-        for origin in
-            [SecretOrigin::Value(Secret::new("s3cret\n")), SecretOrigin::File(path.clone()), provider]
-        {
+        for origin in [
+            SecretOrigin::Place(SecretPlace::Value(Secret::new("s3cret\n"))),
+            SecretOrigin::Place(SecretPlace::File(path.clone())),
+            provider,
+        ] {
             let source = origin.open("client_secret").unwrap();
             assert_eq!(source.read("client_secret").await.unwrap().expose(), "s3cret");
             assert_eq!(source.last().unwrap().expose(), "s3cret");
         }
         std::fs::write(&path, "\n").unwrap();
         for (origin, what) in [
-            (SecretOrigin::Value(Secret::new("\n")), "is empty"),
-            (SecretOrigin::File(path.clone()), "is empty"),
-            (SecretOrigin::File("/nowhere/at/all".into()), "cannot be read"),
-            (SecretOrigin::Env("TOKENFLIGHT_NOT_SET".into()), "TOKENFLIGHT_NOT_SET"),
+            (SecretOrigin::Place(SecretPlace::Value(Secret::new("\n"))), "is empty"),
+            (SecretOrigin::Place(SecretPlace::File(path.clone())), "is empty"),
+            (SecretOrigin::Place(SecretPlace::File("/nowhere/at/all".into())), "cannot be read"),
+            (SecretOrigin::Place(SecretPlace::Env("TOKENFLIGHT_NOT_SET".into())), "TOKENFLIGHT_NOT_SET"),
         ] {
             let error = origin.open("client_secret").err().unwrap();
             assert_eq!(error.field(), "client_secret");

@@ -220,7 +220,7 @@ impl SignedJwtBuilder {
             };
             algorithm.map_or(Ok(key.clone()), |algorithm| key.with_algorithm(algorithm))
         };
-        let key = KeySource::open(private_key, private_key_file, finish)?;
+        let key = KeySource::open(private_key, private_key_file, None, finish)?;
         let key =
             key.ok_or_else(|| BuildError::new("private_key", "is missing: give it, or `private_key_file`"))?;
         let subject = subject.unwrap_or_else(|| issuer.clone());

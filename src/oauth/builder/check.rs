@@ -8,13 +8,11 @@ use super::super::client_auth::{Certificate, CertificateOrigin, ClientAuth, Clie
 use super::super::discovery::{Discovery, Server};
 use super::super::dpop::{ClientProofs, DpopSetting};
 use super::super::jws::{HmacKey, PrivateKey};
-use super::super::key_source::{KeyOrigin, KeySource};
+use super::super::key_source::KeySource;
 use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::files::FromFiles;
-use crate::secret::origin::SecretOrigin;
-use crate::secret::path::shown;
 use crate::transport::{Endpoint, HttpClient, Transport};
 
 impl ClientBuilder {
@@ -237,37 +235,8 @@ impl ClientBuilder {
             }
             Ok(key)
         };
-        let file = match self.private_key.take() {
-            Some(KeyOrigin::Text(SecretOrigin::File(path))) => Some(("private_key", path)),
-            Some(key) => return self.fixed_key(key, finish).map(KeySource::Fixed),
-            None => self.private_key_file.take().map(|path| ("private_key_file", path)),
-        };
-        let Some((field, path)) = file else { return Err(BuildError::new("private_key", "is missing")) };
-        let mut paths = vec![path];
-        paths.extend(self.key_certificate_file.take());
-        // The error of the setting at fault, while the files are read for the first time.
-        let make = move |parts: &[Zeroizing<Vec<u8>>]| {
-            let mut key = PrivateKey::from_pem(&parts[0])?;
-            if let Some(certificate) = parts.get(1) {
-                key = key.with_certificate(certificate)?;
-            }
-            finish(key)
-        };
-        let files = FromFiles::new(paths, move |parts| make(parts).map_err(|error| error.to_string()));
-        Ok(KeySource::Files(files.map_err(|what| BuildError::new(field, what))?))
-    }
-
-    fn fixed_key(
-        &mut self,
-        key: KeyOrigin,
-        finish: impl Fn(PrivateKey) -> Result<PrivateKey, BuildError>,
-    ) -> Result<PrivateKey, BuildError> {
-        let key = key.read()?;
-        let Some(path) = self.key_certificate_file.take() else { return finish(key) };
-        let pem = std::fs::read(&path).map_err(|error| {
-            let message = format!("{} cannot be read: {error}", shown(&path));
-            BuildError::new("key_certificate_file", message)
-        })?;
-        finish(key.with_certificate(pem)?)
+        let (key, file) = (self.private_key.take(), self.private_key_file.take());
+        let key = KeySource::open(key, file, self.key_certificate_file.take(), finish)?;
+        key.ok_or_else(|| BuildError::new("private_key", "is missing"))
     }
 }

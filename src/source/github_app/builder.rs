@@ -188,7 +188,7 @@ impl GithubAppBuilder {
     }
 
     fn key(&mut self) -> Result<KeySource, BuildError> {
-        let key = KeySource::open(self.private_key.take(), self.private_key_file.take(), check)?;
+        let key = KeySource::open(self.private_key.take(), self.private_key_file.take(), None, check)?;
         key.ok_or_else(|| {
             BuildError::new(
                 "private_key",

@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::origin::SecretOrigin;
 use crate::secret::path::shown;
+use crate::secret::place::SecretPlace;
 use crate::settings::{settings, some_text_or_number};
 use crate::source::{BoxSource, FileToken, TokenSource};
 use crate::transport::{Configure, Endpoint, Transport, http_setters};
@@ -78,20 +79,20 @@ impl VaultBuilder {
 
     /// For `AppRole`: the secret id. Default: none, for roles with `bind_secret_id=false`.
     pub fn secret_id(mut self, secret: impl Into<String>) -> Self {
-        self.secret_id = Some(SecretOrigin::Value(Secret::new(secret)));
+        self.secret_id = Some(SecretOrigin::Place(SecretPlace::Value(Secret::new(secret))));
         self
     }
 
     /// The secret id in a file, without the line break at its end. The file is read again for each login. While it
     /// cannot be read, the last secret id stays in use.
     pub fn secret_id_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.secret_id = Some(SecretOrigin::File(path.into()));
+        self.secret_id = Some(SecretOrigin::Place(SecretPlace::File(path.into())));
         self
     }
 
     /// The secret id in an environment variable, which is read when the source is built.
     pub fn secret_id_env(mut self, name: impl Into<String>) -> Self {
-        self.secret_id = Some(SecretOrigin::Env(name.into()));
+        self.secret_id = Some(SecretOrigin::Place(SecretPlace::Env(name.into())));
         self
     }
 
