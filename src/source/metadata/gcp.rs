@@ -3,8 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::ACCEPT;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use super::{Server, shape};
 use crate::duration;
@@ -167,7 +166,7 @@ impl TokenSource for GcpMetadata {
         // An identity token comes as text, and only an access token in JSON.
         let more = |request: &mut Request| {
             if self.is_identity {
-                request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+                request.accept("*/*");
             }
         };
         self.read(self.server.ask(("metadata-flavor", GOOGLE), more, cx.time_left()).await?)

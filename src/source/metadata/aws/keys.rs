@@ -229,7 +229,8 @@ struct Instance<'a> {
 
 impl<'a> Instance<'a> {
     async fn new(base: &'a str, timeout: Option<Duration>, cx: &FetchContext) -> Result<Self, SourceError> {
-        let mut request = Request::new(Method::PUT).accepting("*/*");
+        let mut request = Request::new(Method::PUT);
+        request.accept("*/*");
         let lifetime = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
         request.headers.insert(lifetime, HeaderValue::from_static(SESSION));
         let answer = exchange(base, "/latest/api/token", timeout, request, cx).await?;
@@ -241,7 +242,8 @@ impl<'a> Instance<'a> {
     }
 
     async fn get(&self, path: &str, cx: &FetchContext) -> Result<Answer, SourceError> {
-        let mut request = Request::new(Method::GET).accepting("*/*");
+        let mut request = Request::new(Method::GET);
+        request.accept("*/*");
         request.redactor.hide(self.session.clone());
         let name = HeaderName::from_static("x-aws-ec2-metadata-token");
         request.headers.insert(name, sensitive(&self.session)?);

@@ -133,7 +133,9 @@ impl Sts {
 
 /// The service answers in JSON if it is asked for JSON.
 pub(super) fn request(form: &Form) -> Request {
-    Request::new(Method::POST).accepting("text/xml").with_form(form)
+    let mut request = Request::new(Method::POST).with_form(form);
+    request.accept("text/xml");
+    request
 }
 
 /// The address of a region's service. Each partition of AWS has its own domain.
