@@ -216,14 +216,20 @@ impl tokenflight::source::KeyedSource<u32> for Ending {
     }
 }
 
-#[actix::test]
-async fn a_source_comes_to_its_end_though_the_first_arbiter_has_stopped() {
-    let source = Ending::default();
+/// A registry on two arbiters of which the first has stopped, and the second.
+fn without_the_first_arbiter(source: &Ending) -> (TokenRegistry<u32>, Arbiter) {
     let [first, second] = [Arbiter::new(), Arbiter::new()];
     let arbiters = [first.handle(), second.handle()];
     let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
     first.stop();
     first.join().unwrap();
+    (tokens, second)
+}
+
+#[actix::test]
+async fn a_source_comes_to_its_end_though_the_first_arbiter_has_stopped() {
+    let source = Ending::default();
+    let (tokens, second) = without_the_first_arbiter(&source);
     tokens.shutdown().await;
     assert_eq!(source.0.lock().unwrap().1.take(), Some(0), "it was asked to end");
     tokens.shutdown().await;
@@ -235,11 +241,7 @@ async fn a_source_comes_to_its_end_though_the_first_arbiter_has_stopped() {
 #[actix::test]
 async fn a_source_comes_to_its_end_in_a_runtime_without_timers() {
     let source = Ending::default();
-    let [first, second] = [Arbiter::new(), Arbiter::new()];
-    let arbiters = [first.handle(), second.handle()];
-    let tokens = TokenRegistry::builder(source.clone()).start_on(&arbiters).unwrap();
-    first.stop();
-    first.join().unwrap();
+    let (tokens, second) = without_the_first_arbiter(&source);
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(tokens.shutdown());

@@ -13,6 +13,14 @@ use tokenflight::{BuildError, FetchContext, SourceError, Token, TokenSource, Tok
 use super::world::seal_key;
 use crate::support::*;
 
+fn assert_all_differ(keys: impl Iterator<Item = String>) {
+    let mut keys: Vec<String> = keys.collect();
+    let before = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), before, "each has a key of its own");
+}
+
 fn key_of(source: impl TokenSource) -> Result<String, BuildError> {
     let shared = SharedSource::builder("orders").in_clear().build(source, MemoryStore::new())?;
     Ok(shared.key().as_str().to_owned())
@@ -73,12 +81,7 @@ fn whatever_a_json_endpoint_sends_is_in_its_key() {
         JsonEndpoint::post(url).lifetime_pointer("/end"),
         JsonEndpoint::post(url).expires_at_pointer("/end"),
     ];
-    let mut keys: Vec<String> =
-        sources.into_iter().map(|source| key_of(source.build().unwrap()).unwrap()).collect();
-    let before = keys.len();
-    keys.sort();
-    keys.dedup();
-    assert_eq!(keys.len(), before, "each has a key of its own");
+    assert_all_differ(sources.into_iter().map(|source| key_of(source.build().unwrap()).unwrap()));
 }
 
 #[test]
@@ -100,12 +103,7 @@ fn two_signed_jwts_that_differ_have_no_key_in_common() {
         with("p256").lifetime(secs(60)).backdate(secs(10)),
         with("p256").claim("scope", "read"),
     ];
-    let mut keys: Vec<String> =
-        sources.into_iter().map(|source| key_of(source.build().unwrap()).unwrap()).collect();
-    let before = keys.len();
-    keys.sort();
-    keys.dedup();
-    assert_eq!(keys.len(), before, "each has a key of its own");
+    assert_all_differ(sources.into_iter().map(|source| key_of(source.build().unwrap()).unwrap()));
     assert_eq!(key_of(with("p256").build().unwrap()), key_of(with("p256").build().unwrap()));
 }
 

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokenflight::SourceError;
 use tokenflight::source::{OnOutage, SharedSourceBuilder};
 use tokenflight::store::{
     Ask, Failure, LONGEST_VALUE, Lease, Look, MemoryStore, News, SharedKey, SharedStore, StoreError, Stored,
 };
 use tokenflight::testing::{Answer, ManualClock, ScriptedSource};
+use tokenflight::{RefreshPolicy, SourceError, Token, TokenError};
 
 use super::world::*;
 use crate::support::*;
@@ -169,13 +169,18 @@ async fn a_commit_that_fails_costs_this_process_nothing() {
     assert_eq!((store.asked(), process.stats.local()), (asked, 1));
 }
 
-#[actix::test]
-async fn a_commit_that_lasts_longer_than_the_attempt_does_not_cost_the_token() {
+/// A flight whose source answers while the store is frozen: what the caller gets, the store's errors,
+/// and what the next process finds in the store.
+async fn while_the_store_freezes(
+    source: &ScriptedSource,
+    policy: RefreshPolicy,
+) -> (Result<Token, TokenError>, u64, Look) {
     let world = Memory::begin();
-    let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(300)));
-    let policy = plain().attempt_timeout(secs(1));
+    let store = Frail::new(&world);
+    let policy = policy.attempt_timeout(secs(1));
     let settings = |settings: SharedSourceBuilder| settings.lease(secs(20)).store_timeout(millis(800));
-    let process = process_by(&world, &source, store.clone(), settings, policy);
+    let slow = source.clone().taking(millis(300));
+    let process = process_by(&world, &slow, store.clone(), settings, policy);
     let (asked, ()) = tokio::join!(process.handle.get(), async {
         source.called(1).await;
         store.is(Health::Frozen);
@@ -183,31 +188,26 @@ async fn a_commit_that_lasts_longer_than_the_attempt_does_not_cost_the_token() {
         tokio::time::sleep(millis(500)).await;
         store.is(Health::Well);
     });
-    assert_eq!(asked.unwrap().secret(), "token-1");
-    assert_eq!((source.calls(), process.stats.store_errors()), (1, 1));
     settle().await;
     let look = store.1.look_or_lease(&key(), &Ask::default()).await.unwrap();
+    (asked, process.stats.store_errors(), look)
+}
+
+#[actix::test]
+async fn a_commit_that_lasts_longer_than_the_attempt_does_not_cost_the_token() {
+    let source = ScriptedSource::new();
+    let (asked, store_errors, look) = while_the_store_freezes(&source, plain()).await;
+    assert_eq!(asked.unwrap().secret(), "token-1");
+    assert_eq!((source.calls(), store_errors), (1, 1));
     assert!(matches!(look, Look::Free(_)), "no pause for a success, and the lease is given back: {look:?}");
 }
 
 #[actix::test]
 async fn a_refusal_is_told_though_the_store_does_not_hear_of_it_in_time() {
-    let world = Memory::begin();
-    let (store, source) = (Frail::new(&world), ScriptedSource::new().taking(millis(300)));
+    let source = ScriptedSource::new();
     source.then(Answer::Error(SourceError::terminal("wrong secret")));
-    let policy = plain().attempt_timeout(secs(1)).attempts(1);
-    let settings = |settings: SharedSourceBuilder| settings.lease(secs(20)).store_timeout(millis(800));
-    let process = process_by(&world, &source, store.clone(), settings, policy);
-    let (asked, ()) = tokio::join!(process.handle.get(), async {
-        source.called(1).await;
-        store.is(Health::Frozen);
-        // The operation that is under way by then gets no answer.
-        tokio::time::sleep(millis(500)).await;
-        store.is(Health::Well);
-    });
+    let (asked, _, look) = while_the_store_freezes(&source, plain().attempts(1)).await;
     assert!(asked.unwrap_err().is_rejected());
-    settle().await;
-    let look = store.1.look_or_lease(&key(), &Ask::default()).await.unwrap();
     assert!(matches!(look, Look::Free(_)), "a refusal is no pause for other credentials: {look:?}");
 }
 
