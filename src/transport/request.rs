@@ -33,7 +33,6 @@ impl Request {
     }
 
     /// Asks for an answer of this media type, and not for JSON.
-    #[cfg(feature = "oauth2")]
     pub(crate) fn accept(&mut self, media_type: &'static str) {
         self.headers.insert(ACCEPT, HeaderValue::from_static(media_type));
     }
