@@ -36,17 +36,8 @@ struct State {
     waiters: Waiters<Waker>,
 }
 
-impl Waiter for Waker {
-    fn key_hash(&self) -> Option<u64> {
-        None
-    }
-    fn same_key(&self, _: &Self) -> bool {
-        false
-    }
-    fn is_gone(&self) -> bool {
-        false // a caller that leaves removes its waker: `Wait` is a guard
-    }
-}
+/// A caller has no key. One that leaves removes its waker: [`Wait`] is a guard.
+impl Waiter for Waker {}
 
 impl Lobby {
     pub(crate) fn new(clock: Arc<dyn Clock>, wait_limit: Duration, waiters_limit: usize) -> Self {
@@ -259,5 +250,23 @@ impl Drop for Wait {
 impl Round {
     fn new() -> Self {
         Self(Mutex::new(State { outcome: None, waiters: Waiters::new() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn a_caller_who_waits_needs_nothing_beside_its_place() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let lobby = Arc::new(Lobby::new(clock, Duration::from_secs(30), 10));
+        let (mut first, mut second) = (Wait::new(Arc::clone(&lobby)), Wait::new(Arc::clone(&lobby)));
+        let (mut round, mut cx) = (None, Context::from_waker(Waker::noop()));
+        assert!(first.poll(&mut cx, |opened| round = Some(opened)).is_pending());
+        assert!(second.poll(&mut cx, |_| panic!("the round is open")).is_pending());
+        let bookmarks = lock(&round.expect("it was opened").0).waiters.bookmarks();
+        assert_eq!(bookmarks, [0, u64::MAX], "neither a key nor a deadline of its own");
     }
 }

@@ -19,11 +19,13 @@ use places::Places;
 /// An entry of the queue.
 pub(crate) trait Waiter {
     /// A hash of its key. `None` if it is equal to no other.
-    fn key_hash(&self) -> Option<u64>;
+    fn key_hash(&self) -> Option<u64> {
+        None
+    }
     /// Whether both have a key, and the keys are equal.
-    fn same_key(&self, other: &Self) -> bool;
-    /// Whether no receiver for the answer is left.
-    fn is_gone(&self) -> bool;
+    fn same_key(&self, _other: &Self) -> bool {
+        false
+    }
     /// Whether this is one caller, and not the place of many callers that are counted elsewhere. Always the same
     /// answer.
     fn is_one(&self) -> bool {
@@ -163,11 +165,11 @@ impl<W: Waiter> Waiters<W> {
     }
 
     /// Takes out the waiters that are gone.
-    pub(crate) fn purge(&mut self) {
+    pub(crate) fn purge(&mut self, is_gone: impl Fn(&W) -> bool) {
         let mut from = 0;
         while let Some(number) = self.line.first_from(from) {
             from = number + 1;
-            if self.line.get(number).is_some_and(|place| place.waiter.is_gone()) {
+            if self.line.get(number).is_some_and(|place| is_gone(&place.waiter)) {
                 self.remove(number);
             }
         }

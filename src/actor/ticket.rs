@@ -210,17 +210,6 @@ impl Waiter for Ticket {
         }
     }
 
-    fn is_gone(&self) -> bool {
-        match &self.0 {
-            Some(Holder::Subscriber { recipient, .. }) => !recipient.connected(),
-            Some(Holder::Asker(parked)) => parked.is_gone(),
-            Some(Holder::Round { .. } | Holder::Ended(_)) => false,
-            #[cfg(feature = "registry")]
-            Some(Holder::Keyed(hearer)) => hearer.is_gone(),
-            None => true,
-        }
-    }
-
     fn is_one(&self) -> bool {
         !matches!(&self.0, Some(Holder::Round { .. } | Holder::Ended(_)))
     }
@@ -230,6 +219,17 @@ impl Caller for Ticket {
     fn decide(&mut self, outcome: &Outcome) {
         if let Some(Holder::Round { round, lobby }) = &self.0 {
             self.0 = Some(Holder::Ended(lobby.close(round, outcome)));
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        match &self.0 {
+            Some(Holder::Subscriber { recipient, .. }) => !recipient.connected(),
+            Some(Holder::Asker(parked)) => parked.is_gone(),
+            Some(Holder::Round { .. } | Holder::Ended(_)) => false,
+            #[cfg(feature = "registry")]
+            Some(Holder::Keyed(hearer)) => hearer.is_gone(),
+            None => true,
         }
     }
 
@@ -309,5 +309,80 @@ where
         if let Some(sender) = tx {
             self.park(sender);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::lobby::Wait;
+
+    struct Listener;
+
+    impl Actor for Listener {
+        type Context = actix::Context<Self>;
+    }
+
+    impl actix::Handler<TokenReady> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, _: TokenReady, _: &mut Self::Context) {}
+    }
+
+    #[actix::test]
+    async fn two_tickets_are_the_same_if_recipient_and_number_are() {
+        let [one, other] = [(); 2].map(|()| Listener.start().recipient());
+        let ticket = |recipient: &Recipient<TokenReady>, number| {
+            let mut ticket = Ticket::subscriber(recipient.clone());
+            ticket.set_number(number);
+            ticket
+        };
+        let known = ticket(&one, 1);
+        assert!(known.same_key(&ticket(&one, 1)) && known.key_hash() == ticket(&one, 1).key_hash());
+        assert!(!known.same_key(&ticket(&one, 2)) && !known.same_key(&ticket(&other, 1)));
+        assert!(!known.same_key(&Ticket::asker().0));
+        assert_eq!(format!("{known:?}"), "Ticket(Some(Subscriber(1)))");
+        assert_eq!(format!("{:?}", Ticket::asker()), "(Ticket(Some(Asker)), Parked)");
+    }
+
+    /// The caller that comes after the decision wants the outcome of the next flight.
+    #[test]
+    fn a_round_whose_outcome_is_decided_takes_no_more_callers() {
+        let lobby = Arc::new(Lobby::new(Arc::new(SystemClock), Duration::from_secs(30), 10));
+        let (mut first, mut later) = (Wait::new(Arc::clone(&lobby)), Wait::new(Arc::clone(&lobby)));
+        let (mut cx, mut rounds) = (Context::from_waker(Waker::noop()), Vec::new());
+        assert!(first.poll(&mut cx, |round| rounds.push(round)).is_pending());
+        let mut ticket = Ticket::round(rounds.remove(0), Arc::clone(&lobby));
+        ticket.decide(&Err(TokenError::stopped()));
+        assert!(later.poll(&mut cx, |round| rounds.push(round)).is_pending());
+        assert_eq!(rounds.len(), 1, "it has opened the next round");
+        assert!(first.poll(&mut cx, |_| panic!("it waits already")).is_ready());
+    }
+
+    #[cfg(feature = "registry")]
+    #[test]
+    fn a_waiter_among_many_keys_has_no_key_of_its_own_unless_it_says_so() {
+        struct Plain;
+
+        impl Hearer for Plain {
+            fn hear(self: Box<Self>, _: &Outcome) -> bool {
+                true
+            }
+
+            fn as_any(&self) -> &dyn std::any::Any {
+                self
+            }
+
+            fn is_gone(&self) -> bool {
+                false
+            }
+        }
+
+        let [one, other] = [(); 2].map(|()| Ticket::keyed(Plain));
+        assert!(one.key_hash().is_none() && !one.same_key(&other));
     }
 }

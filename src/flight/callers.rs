@@ -138,8 +138,8 @@ impl<W: Caller> Machine<W> {
         // Therefore a full queue of patient waiters does this only from time to time, and not for every request.
         if self.waiters() >= limit && now.boot.saturating_sub(self.purged) >= PURGE_INTERVAL {
             self.purged = now.boot;
-            self.wanting.purge();
-            self.renewing.purge();
+            self.wanting.purge(W::is_gone);
+            self.renewing.purge(W::is_gone);
         }
         if self.waiters() < limit {
             return Some(waiter);

@@ -18,6 +18,9 @@ pub(crate) trait Caller: Waiter {
     /// woken later in their turn. Other waiters get their outcome when they are told.
     fn decide(&mut self, outcome: &Outcome);
 
+    /// Whether no receiver for the answer is left.
+    fn is_gone(&self) -> bool;
+
     /// The error if there is no place for it outside the machine. It may wait already, and it may be told what is
     /// known.
     fn turned_away(&self) -> Option<TokenError> {

@@ -55,8 +55,8 @@ impl<W: Caller> Machine<W> {
 
     /// Removes waiters that have gone away.
     pub(crate) fn purge(&mut self) {
-        self.wanting.purge();
-        self.renewing.purge();
+        self.wanting.purge(W::is_gone);
+        self.renewing.purge(W::is_gone);
     }
 
     /// Nothing has failed. The next caller asks the gate again.

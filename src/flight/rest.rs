@@ -126,11 +126,91 @@ impl From<Kept> for Counters {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::flight::Outcome;
+    use crate::queue::Waiter;
 
     #[test]
     fn a_machine_at_rest_takes_little_room() {
         assert!(size_of::<Resting>() <= 280, "{}", size_of::<Resting>());
+    }
+
+    /// A waiter that never comes.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Waiter for Nobody {}
+
+    impl Caller for Nobody {
+        fn decide(&mut self, _: &Outcome) {}
+        fn is_gone(&self) -> bool {
+            true
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn now() -> Timestamp {
+        Timestamp { boot: 10 * MINUTE, wall: SystemTime::UNIX_EPOCH + 1_000 * MINUTE }
+    }
+
+    fn token(lifetime: Duration) -> Token {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Token::new("abc").with_lifetime(lifetime).stamped(now(), &clock, lifetime, lifetime)
+    }
+
+    fn at_rest(set: impl FnOnce(&mut Machine<Nobody>)) -> Resting {
+        let mut machine = Machine::new(Arc::default(), 7);
+        set(&mut machine);
+        machine.rest(now()).expect("it is idle")
+    }
+
+    fn cooldown(until: Duration) -> Cooldown {
+        Cooldown { until, error: TokenError::stopped() }
+    }
+
+    #[test]
+    fn only_a_machine_with_a_past_has_the_larger_part() {
+        assert!(at_rest(|_| {}).rare.is_none());
+        let parts: [fn(&mut Machine<Nobody>); 6] = [
+            |machine| machine.withdrawn = Some(token(MINUTE)),
+            |machine| machine.cooldown = Some(cooldown(now().boot + MINUTE)),
+            |machine| machine.last_error = Some(TokenError::stopped()),
+            |machine| machine.reports.remember(&token(MINUTE), true),
+            |machine| machine.reports.discard(&token(MINUTE)),
+            |machine| machine.reports.predecessor = Some(predecessor(MINUTE)),
+        ];
+        for part in parts {
+            assert!(at_rest(part).rare.is_some());
+        }
+    }
+
+    fn predecessor(lifetime: Duration) -> Predecessor {
+        Predecessor { token: token(lifetime), min_validity: Duration::from_secs(10) }
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_and_the_rest_is_there_again() {
+        let past = |machine: &mut Machine<Nobody>| {
+            machine.cooldown = Some(cooldown(now().boot));
+            machine.reports.predecessor = Some(predecessor(Duration::from_secs(10)));
+        };
+        assert!(at_rest(past).rare.is_none());
+        let resting = at_rest(|machine| machine.reports.predecessor = Some(predecessor(MINUTE)));
+        let machine: Machine<Nobody> = resting.resume(Arc::default(), 7);
+        assert!(machine.reports.predecessor.is_some_and(|known| known.token.is_same(&token(MINUTE))));
+    }
+
+    #[test]
+    fn a_caller_is_answered_without_a_flight_until_the_cooldown_ends() {
+        let resting = at_rest(|machine| machine.cooldown = Some(cooldown(now().boot + MINUTE)));
+        let after = |time: Duration| Timestamp { boot: now().boot + time, wall: now().wall };
+        assert!(resting.knows(now()) && resting.knows(after(MINUTE - Duration::from_nanos(1))));
+        assert!(!resting.knows(after(MINUTE)) && !resting.knows(after(2 * MINUTE)));
+        assert!(!at_rest(|_| {}).knows(now()));
     }
 
     #[test]

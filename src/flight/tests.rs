@@ -9,6 +9,9 @@ use crate::error::SourceError;
 use crate::queue::Waiter;
 
 mod edges;
+#[cfg(feature = "registry")]
+mod gated;
+mod repeated;
 mod reports;
 
 /// A waiter with a number. Zero is equal to no other.
@@ -22,13 +25,13 @@ impl Waiter for Name {
     fn same_key(&self, other: &Self) -> bool {
         self.0 != 0 && self.0 == other.0
     }
-    fn is_gone(&self) -> bool {
-        self.0 >= 1_000
-    }
 }
 
 impl Caller for Name {
     fn decide(&mut self, _: &Outcome) {}
+    fn is_gone(&self) -> bool {
+        self.0 >= 1_000
+    }
 }
 
 struct Bench {

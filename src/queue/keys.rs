@@ -79,3 +79,53 @@ fn shrink(table: &mut HashTable<Entry>) {
         table.shrink_to(table.len() * 2, |entry| entry.hash);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another hash for each number, as a hasher gives them. (The factor is odd, so no two are equal.)
+    fn hash(number: u64) -> u64 {
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn with_keys(numbers: u64) -> Keys {
+        let mut keys = Keys::default();
+        (0..numbers).for_each(|number| keys.insert(hash(number), number));
+        keys
+    }
+
+    #[test]
+    fn no_table_has_many_more_keys_than_the_others() {
+        let keys = with_keys(64_000);
+        let largest = keys.0.iter().map(HashTable::len).max().unwrap();
+        assert!(largest <= 2_000, "{largest} of 64,000 are in one of {SHARDS} tables");
+    }
+
+    #[test]
+    fn keys_that_leave_give_their_memory_back_in_a_few_steps() {
+        let all = 64_000;
+        let mut keys = with_keys(all);
+        let (mut before, mut steps) = (keys.room(), 0);
+        for number in 0..all {
+            assert_eq!(keys.find(hash(number), |found| found == number), Some(number));
+            keys.remove(hash(number), number);
+            assert_eq!(keys.find(hash(number), |found| found == number), None);
+            let (room, left) = (keys.room(), usize::try_from(all - 1 - number).unwrap());
+            assert!(room <= 32 * left + 64 * SHARDS, "room for {room}, where {left} stay");
+            steps += usize::from(room != before);
+            before = room;
+        }
+        assert!((SHARDS..4 * SHARDS).contains(&steps), "{steps} steps of {SHARDS} tables");
+    }
+
+    #[test]
+    fn keys_of_the_past_are_forgotten_and_the_others_are_found() {
+        let mut keys = with_keys(64_000);
+        keys.forget_before(63_990);
+        assert_eq!(keys.numbers().count(), 10);
+        assert!(keys.room() <= 64 * SHARDS, "room for {}", keys.room());
+        assert_eq!(keys.find(hash(63_989), |_| true), None);
+        assert_eq!(keys.find(hash(63_990), |_| true), Some(63_990));
+    }
+}

@@ -284,6 +284,7 @@ mod tests {
         assert_eq!(places.push(n), n);
         let in_line = std::iter::from_fn(|| places.pop_front());
         assert!(in_line.eq((0..=n).filter(|number| number % 7 == 0 || *number == n)));
+        assert!(places.blocks.capacity() < 4, "the list of the blocks has shrunk");
     }
 
     #[test]

@@ -21,9 +21,6 @@ impl Waiter for Guest {
     fn same_key(&self, other: &Self) -> bool {
         self.key != 0 && self.key == other.key
     }
-    fn is_gone(&self) -> bool {
-        self.gone
-    }
     fn is_one(&self) -> bool {
         self.is_one
     }
@@ -51,6 +48,8 @@ enum Step {
     Pop(u16),
     /// The waiters are back in line, with the newcomers behind them.
     Thaw,
+    /// The places of many callers leave the crowd.
+    TakeGroups,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Freeze),
         3 => (0u16..1_200).prop_map(Step::Pop),
         2 => Just(Step::Thaw),
+        1 => Just(Step::TakeGroups),
     ]
 }
 
@@ -158,7 +158,7 @@ impl Beside {
                 assert!(self.list.iter().all(|noted| noted.deadline > now));
             }
             Step::Purge => {
-                self.queue.purge();
+                self.queue.purge(|guest| guest.gone);
                 let gone = self.list.extract_if(.., |noted| noted.guest.gone);
                 self.left.extend(gone.filter_map(|noted| noted.number));
             }
@@ -199,6 +199,12 @@ impl Beside {
                     self.left.clear();
                 }
             }
+            Step::TakeGroups => {
+                if let Some((frozen, list)) = &mut self.frozen {
+                    let groups = list.extract_if(.., |noted| !noted.guest.is_one).map(|noted| noted.guest);
+                    assert!(groups.eq(frozen.take_groups()));
+                }
+            }
             Step::RemoveAt(_) | Step::Freeze => {}
         }
     }
@@ -226,6 +232,8 @@ impl Beside {
             }
         }
         assert!(left.iter().all(|number| queue.get_mut(*number).is_none()));
+        assert_eq!(queue.groups.len(), groups(list).len());
+        assert_eq!(queue.keys.numbers().count(), list.iter().filter(|noted| noted.guest.key != 0).count());
         let own = queue.own;
         assert!(queue.own_deadlines.len() <= 2 * own + 64);
         let (room, blocks) = queue.line.room();
@@ -276,6 +284,45 @@ fn callers_who_come_and_go_behind_one_who_stays_take_no_room() {
 }
 
 #[test]
+fn callers_with_the_usual_patience_need_nothing_beside_the_line() {
+    let mut waiters = Waiters::new();
+    let numbers: Vec<u64> = (0..5_000)
+        .map(|serial| waiters.push(one(serial, 0), Duration::from_secs(u64::from(serial / 1_000)), false))
+        .collect();
+    let leave = numbers.iter().step_by(2).map(|number| waiters.remove(*number));
+    assert!(leave.into_iter().all(|left| left.is_some()));
+    assert_eq!(waiters.own_deadlines.capacity(), 0);
+    assert_eq!(waiters.keys.room(), 0);
+}
+
+#[test]
+fn a_crowd_that_leaves_gives_the_memory_of_its_deadlines_back_in_a_few_steps() {
+    let mut waiters = Waiters::new();
+    let numbers: Vec<u64> =
+        (0..50_000).map(|serial| waiters.push(one(serial, 0), Duration::from_secs(30), true)).collect();
+    let (mut before, mut steps) = (waiters.own_deadlines.capacity(), 0);
+    for (left, number) in (0..numbers.len()).rev().zip(&numbers) {
+        assert!(waiters.remove(*number).is_some());
+        let room = waiters.own_deadlines.capacity();
+        assert!(room <= 8 * left + 1_024, "room for {room}, where {left} stay");
+        steps += usize::from(room != before);
+        before = room;
+    }
+    assert_eq!(before, 0);
+    assert!((5..50).contains(&steps), "{steps} steps");
+}
+
+#[test]
+fn groups_at_the_edge_of_a_block_are_found() {
+    let mut waiters = Waiters::new();
+    let all: Vec<Guest> = (0..2_050).map(|serial| Guest { is_one: false, ..one(serial, 0) }).collect();
+    for guest in &all {
+        waiters.push(*guest, Duration::from_secs(30), false);
+    }
+    assert!(waiters.groups().map(|guest| *guest).eq(all));
+}
+
+#[test]
 fn one_of_a_thousand_who_stays_takes_little_room() {
     let mut waiters = Waiters::new();
     let numbers: Vec<u64> =
@@ -311,17 +358,7 @@ fn a_crowd_that_is_dropped_is_dropped_in_order() {
             DROPPED.lock().unwrap().push(self.0);
         }
     }
-    impl Waiter for Last {
-        fn key_hash(&self) -> Option<u64> {
-            None
-        }
-        fn same_key(&self, _: &Self) -> bool {
-            false
-        }
-        fn is_gone(&self) -> bool {
-            false
-        }
-    }
+    impl Waiter for Last {}
     let mut waiters = Waiters::new();
     for n in 0..3_000 {
         waiters.push(Last(n), Duration::from_secs(1), n % 2 == 0);

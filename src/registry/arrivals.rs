@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use crate::actor::Ticket;
-use crate::queue::{CHUNK, Waiter};
+use crate::flight::Caller as _;
+use crate::queue::CHUNK;
 use crate::sync::{Mutex, lock};
 
 /// The line at a key. When its key is removed, no caller can join the line any more.

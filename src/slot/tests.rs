@@ -241,3 +241,46 @@ fn only_a_token_that_lasts_a_second_by_both_clocks_is_read_without_the_time() {
         assert!(!found(&slot), "another pulse");
     }
 }
+
+#[test]
+fn of_many_discarded_tokens_each_is_remembered_and_no_other_token_is_one() {
+    let (_, slot) = slot();
+    let secrets: Vec<String> = (0..1_024).map(|number| number.to_string()).collect();
+    secrets.iter().for_each(|secret| slot.discard(&Token::new(secret.as_str()), &()));
+    assert!(secrets.iter().all(|secret| slot.is_discarded(&Token::new(secret.as_str()))));
+    assert!(!slot.is_discarded(&Token::new("abc")));
+    slot.discard(&Token::new("one more"), &());
+    assert!(slot.is_discarded(&Token::new("one more")) && slot.is_discarded(&Token::new("1")));
+    assert!(!slot.is_discarded(&Token::new("0")), "the oldest makes room");
+}
+
+#[test]
+fn observers_hear_of_changes_only() {
+    let (hand, slot) = slot();
+    let mut observer = slot.observers.subscribe();
+    let mut heard = || {
+        let changed = observer.has_changed().unwrap();
+        observer.mark_unchanged();
+        changed
+    };
+    publish(&hand, &slot, "abc");
+    assert!(!heard());
+    slot.publish(None, &());
+    assert!(heard());
+    slot.publish(None, &());
+    assert!(!heard());
+}
+
+#[cfg(feature = "registry")]
+#[test]
+fn one_token_among_many_is_calm_until_a_second_before_its_end_is_near_and_never_while_it_is_withheld() {
+    let (hand, _) = slot();
+    let clock: Arc<dyn Clock> = hand.clone();
+    let token =
+        Token::new("abc").with_lifetime(100 * SECOND).stamped(hand.now(), &clock, SECOND, 100 * SECOND);
+    let margins = Margins { ahead: 20 * SECOND, min_validity: 10 * SECOND };
+    let calm = Published::<Single>::new(&token, margins, None).calm().expect("it is not withheld");
+    assert!(calm.token.is_same(&token));
+    assert_eq!((calm.boot, calm.wall), (nanos((50 + 79) * SECOND), nanos((1_000 + 79) * SECOND)));
+    assert!(Published::<Single>::new(&token, margins, Some(SECOND)).calm().is_none());
+}

@@ -384,6 +384,35 @@ async fn a_token_that_is_discarded_while_it_settles_is_not_sent_again() {
     assert_eq!(seen.load(Ordering::Relaxed), 1, "sent once");
 }
 
+#[actix::test]
+async fn a_token_that_is_discarded_while_a_noisy_origin_answers_is_not_sent_again() {
+    tokio::time::pause();
+    let calls = AtomicU32::new(0);
+    // The same token again for the first report. So the origin, which then accepts it, is noisy.
+    let source = source_fn(move |_cx| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        ready(Ok(Token::new(if call < 3 { "same" } else { "other" })))
+    });
+    let policy = RefreshPolicy::default().settle(secs(0));
+    let tokens = TokenActor::builder(source).policy(policy).clock(ManualClock::new()).start().unwrap();
+    let auth = BearerAuth::builder(&tokens).allow("https://api.example").build().unwrap();
+    let (seen, handle) = (Arc::new(Mutex::new(Vec::new())), tokens.clone());
+    let noted = Arc::clone(&seen);
+    let service = auth.layer(tower::service_fn(move |request: http::Request<KeptBody<Empty<Bytes>>>| {
+        let mut seen = noted.lock().unwrap();
+        seen.push(request.headers()["authorization"].to_str().unwrap().to_owned());
+        if seen.len() == 3 {
+            handle.discard(&handle.current().unwrap());
+        }
+        ready(Ok::<_, Infallible>(status(if seen.len() % 2 == 1 { 401 } else { 200 })))
+    }));
+    for _ in 0..2 {
+        let answer = service.clone().oneshot(get("https://api.example/")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(*seen.lock().unwrap(), ["Bearer same", "Bearer same", "Bearer same", "Bearer other"]);
+}
+
 /// Frames without anything in them, and then one with something.
 struct Hollow(u32);
 

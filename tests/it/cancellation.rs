@@ -1,5 +1,7 @@
 //! Promise 3: a caller's cancellation does not affect others. The actor owns the flight.
 
+use std::pin::Pin;
+
 use futures_util::FutureExt;
 use tokenflight::GetToken;
 
@@ -16,6 +18,15 @@ async fn the_first_caller_going_away_costs_nothing() {
     assert_eq!(second.unwrap().secret(), "token-1");
     assert_eq!(rig.source.calls(), 1);
     assert!(began.elapsed() < millis(65), "as long as one call takes, not two: {:?}", began.elapsed());
+}
+
+#[actix::test]
+async fn who_asked_before_the_token_came_and_looks_afterwards_has_it_at_once() {
+    let rig = rig();
+    let mut early = rig.handle.get();
+    rig.handle.get().await.unwrap();
+    assert_eq!(Pin::new(&mut early).now_or_never().unwrap().unwrap().secret(), "token-1");
+    assert_eq!(rig.handle.status().await.unwrap().counters.requests, 1, "the actor was not asked");
 }
 
 #[actix::test]

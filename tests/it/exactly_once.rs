@@ -188,6 +188,8 @@ async fn a_stopped_subscriber_is_counted_and_hurts_nobody() {
     tokio::time::sleep(secs(1)).await;
     told.assert_each_once(0..1);
     assert_eq!(rig.handle.status().await.unwrap().lost, 1);
+    rig.handle.subscribe(subscription(&gone, 1));
+    assert_eq!(rig.handle.status().await.unwrap().lost, 2, "also if the token is there at once");
 }
 
 #[actix::test]

@@ -29,6 +29,18 @@ async fn an_actor_on_another_arbiter_serves_this_one() {
     arbiter.stop();
 }
 
+#[test]
+fn the_thread_of_an_actor_has_its_name() {
+    let (sender, names) = std::sync::mpsc::channel();
+    let source = tokenflight::source_fn(move |_cx| {
+        let _ = sender.send(std::thread::current().name().map(str::to_owned));
+        std::future::ready(Ok(tokenflight::Token::new("abc")))
+    });
+    let handle = TokenActor::builder(source).name("orders").spawn_thread().unwrap();
+    futures_executor::block_on(handle.get()).unwrap();
+    assert_eq!(names.recv().unwrap().as_deref(), Some("tokenflight:orders"));
+}
+
 #[actix::test]
 async fn an_arbiter_that_stops_answers_who_waits_on_it() {
     let arbiter = Arbiter::new();

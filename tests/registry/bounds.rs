@@ -338,6 +338,21 @@ async fn a_subscription_near_the_token_s_end_makes_no_key_busy_beyond_the_limit(
 }
 
 #[actix::test]
+async fn a_subscription_takes_the_seat_that_became_free_before_its_turn() {
+    let rig = rig_with(|builder| builder.max_waiters(1));
+    rig.source.of(1).hold();
+    let caller = rig.asks(1);
+    settle().await;
+    let mut removed = Box::pin(rig.tokens.remove(&1));
+    assert!(begins(&mut removed).await);
+    let (to, told) = Collector::begin();
+    rig.tokens.subscribe(2, to, 7);
+    assert!(removed.await && caller.await.unwrap().is_err());
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(told.to(2, 7)[0].as_ref().unwrap().secret(), "token-1");
+}
+
+#[actix::test]
 async fn a_report_that_a_discard_brings_along_makes_no_key_busy_beyond_the_limit() {
     let rig = rig_with(|builder| builder.max_busy_keys(1));
     let old = rig.tokens.get(&1).await.unwrap();

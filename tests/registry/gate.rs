@@ -63,6 +63,26 @@ async fn two_keys_that_fail_close_the_gate_and_a_probe_opens_it() {
 }
 
 #[actix::test]
+async fn the_policy_s_jitter_makes_the_pause_of_a_gate_shorter() {
+    tokio::time::pause();
+    let mut pauses = Vec::new();
+    for (jitter, seed) in [(0.0, 1), (1.0, 1), (1.0, 2), (1.0, 3)] {
+        let policy = plain().attempts(1).jitter(jitter);
+        let rig = another(|builder| builder.policy(policy).seed(seed));
+        for key in 1..3 {
+            rig.source.of(key).then(said(503, "temporarily_unavailable"));
+            assert!(rig.tokens.get(&key).await.is_err());
+        }
+        pauses.push(rig.tokens.get(&3).await.unwrap_err().retry_after().unwrap());
+    }
+    let without = pauses.remove(0);
+    assert!((millis(950)..=secs(1)).contains(&without), "{without:?}");
+    pauses.sort();
+    pauses.dedup();
+    assert!(pauses.len() == 3 && pauses[0] < millis(900) && pauses[2] <= secs(1), "{pauses:?}");
+}
+
+#[actix::test]
 async fn who_waits_at_a_gate_that_closes_is_told_at_once() {
     let rig = rig_with(|builder| builder.max_calls(2).max_calls_per_group(1).policy(plain().attempts(1)));
     for key in 1..3 {

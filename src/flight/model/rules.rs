@@ -41,9 +41,6 @@ impl Waiter for Seat {
     fn same_key(&self, other: &Self) -> bool {
         self.name.is_keyed() && self.name == other.name
     }
-    fn is_gone(&self) -> bool {
-        self.gone
-    }
     fn is_one(&self) -> bool {
         self.name != Name::Round
     }
@@ -52,6 +49,9 @@ impl Waiter for Seat {
 impl Caller for Seat {
     fn decide(&mut self, _: &Outcome) {
         self.decided = true;
+    }
+    fn is_gone(&self) -> bool {
+        self.gone
     }
 }
 

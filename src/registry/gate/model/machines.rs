@@ -64,23 +64,13 @@ struct World {
 #[derive(Clone, Copy, Debug)]
 struct Seat(u64);
 
-impl Waiter for Seat {
-    fn key_hash(&self) -> Option<u64> {
-        None
-    }
-    fn same_key(&self, _: &Self) -> bool {
-        false
-    }
-    fn is_gone(&self) -> bool {
-        false
-    }
-    fn is_one(&self) -> bool {
-        true
-    }
-}
+impl Waiter for Seat {}
 
 impl Caller for Seat {
     fn decide(&mut self, _: &Outcome) {}
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// A key in its shard.
