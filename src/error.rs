@@ -276,6 +276,12 @@ impl BuildError {
         self
     }
 
+    /// The same error, of a setting from which the one at fault comes.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn about(self, field: &'static str) -> Self {
+        Self { field, ..self }
+    }
+
     /// Says that the text comes from this variable of the environment.
     #[cfg(feature = "oauth2")]
     pub(crate) fn of_variable(self, name: &str) -> Self {

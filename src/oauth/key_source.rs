@@ -53,6 +53,13 @@ impl fmt::Debug for KeyOrigin {
     }
 }
 
+/// The setting with the certificate of the key.
+const CERTIFICATE: &str = "key_certificate_file";
+
+fn with_certificate(key: PrivateKey, pem: &[u8]) -> Result<PrivateKey, BuildError> {
+    key.with_certificate(pem).map_err(|error| error.about(CERTIFICATE))
+}
+
 /// A private key that may change.
 pub(crate) enum KeySource {
     Fixed(PrivateKey),
@@ -90,10 +97,10 @@ impl KeySource {
     ) -> Result<Self, BuildError> {
         let Some(path) = certificate else { return finish(key).map(Self::Fixed) };
         let pem = std::fs::read(&path).map_err(|error| {
-            let message = format!("{} cannot be read: {error}", shown(&path));
-            BuildError::new("key_certificate_file", message)
+            let message = format!("needs the file {}, which cannot be read: {error}", shown(&path));
+            BuildError::new(CERTIFICATE, message)
         })?;
-        finish(key.with_certificate(pem)?).map(Self::Fixed)
+        finish(with_certificate(key, &pem)?).map(Self::Fixed)
     }
 
     /// A key in a PEM file, and perhaps its certificate in another one. They are read now, and again for each use.
@@ -103,18 +110,17 @@ impl KeySource {
         certificate: Option<PathBuf>,
         finish: impl Fn(PrivateKey) -> Result<PrivateKey, BuildError> + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
-        let paths = std::iter::once(path).chain(certificate).collect();
-        // The error of the setting at fault, while the files are read for the first time.
+        let certificate = certificate.map(|path| (CERTIFICATE, path));
+        let paths = std::iter::once((field, path)).chain(certificate).collect();
         let make = move |parts: &[Zeroizing<Vec<u8>>]| {
-            let mut key =
-                PrivateKey::from_pem(parts.first().map(|part| part.as_slice()).unwrap_or_default())?;
+            let mut key = PrivateKey::from_pem(parts.first().map(|part| part.as_slice()).unwrap_or_default())
+                .map_err(|error| error.about(field))?;
             if let Some(certificate) = parts.get(1) {
-                key = key.with_certificate(certificate)?;
+                key = with_certificate(key, certificate)?;
             }
             finish(key)
         };
-        let files = FromFiles::new(paths, move |parts| make(parts).map_err(|error| error.to_string()));
-        files.map(Self::Files).map_err(|what| BuildError::new(field, what))
+        FromFiles::new(paths, make).map(Self::Files)
     }
 
     pub(crate) async fn read(&self) -> PrivateKey {
@@ -131,7 +137,7 @@ impl KeySource {
         match self {
             Self::Fixed(_) => part("key", &key.thumbprint()),
             Self::Files(files) => {
-                files.paths().iter().for_each(|path| part("key_file", &path.to_string_lossy()));
+                files.paths().for_each(|path| part("key_file", &path.to_string_lossy()));
             }
         }
         part("alg", key.algorithm().as_str());

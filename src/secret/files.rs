@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use super::path::{LONGEST, read_regular, shown};
+use crate::error::BuildError;
 
 type Contents = Vec<Zeroizing<Vec<u8>>>;
-type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
+type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, BuildError> + Send + Sync;
 
 /// A value that is made from files.
 ///
@@ -17,7 +18,8 @@ type Make<T> = dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync;
 /// value is made. A file may be missing for a moment while it is replaced, or be half written, or a key may arrive
 /// before its certificate. Then the last value that could be made stays in use.
 pub(crate) struct FromFiles<T> {
-    paths: Vec<PathBuf>,
+    /// Each with its setting.
+    paths: Vec<(&'static str, PathBuf)>,
     make: Box<Make<T>>,
     /// How often the files have been read. The lock is held while they are read, so that the numbers are in the
     /// order of the reads.
@@ -35,23 +37,24 @@ struct Made<T> {
 }
 
 impl<T: Send + Sync + 'static> FromFiles<T> {
-    /// Reads the files for the first time. An error names the file at fault, and shows none of its contents.
+    /// Reads the files for the first time. An error names the setting and the file at fault, and shows none of its
+    /// contents.
     pub(crate) fn new(
-        paths: Vec<PathBuf>,
-        make: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
-    ) -> Result<Arc<Self>, String> {
+        paths: Vec<(&'static str, PathBuf)>,
+        make: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, BuildError> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, BuildError> {
         let of = read_all(&paths)?;
         let value = Arc::new(make(&of)?);
         let last = Mutex::new(Made { of, value, number: 0, logged: None });
         Ok(Arc::new(Self { paths, make: Box::new(make), reads: Mutex::new(0), last }))
     }
 
-    /// The value from the present files.
     #[cfg(feature = "oauth2")]
-    pub(crate) fn paths(&self) -> &[PathBuf] {
-        &self.paths
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.paths.iter().map(|(_, path)| path)
     }
 
+    /// The value from the present files.
     pub(crate) async fn read(self: &Arc<Self>) -> Arc<T> {
         let this = Arc::clone(self);
         match tokio::task::spawn_blocking(move || this.read_now()).await {
@@ -86,7 +89,8 @@ impl<T: Send + Sync + 'static> FromFiles<T> {
             // may be older.
             Ok(_) if number < last.number => {}
             Ok((of, value)) => *last = Made { of, value, number, logged: None },
-            Err(what) => {
+            Err(error) => {
+                let what = error.to_string();
                 if last.logged.as_ref() != Some(&what) {
                     log::warn!("{what}; the earlier contents stay in use");
                     last.logged = Some(what);
@@ -103,15 +107,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<T> fmt::Debug for FromFiles<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let paths: Vec<_> = self.paths.iter().map(|path| shown(path)).collect();
+        let paths: Vec<_> = self.paths.iter().map(|(_, path)| shown(path)).collect();
         f.debug_tuple("FromFiles").field(&paths).finish()
     }
 }
 
-fn read_all(paths: &[PathBuf]) -> Result<Contents, String> {
-    let read = |path: &PathBuf| {
-        read_regular(path, LONGEST)
-            .map_err(|error| format!("the file {} cannot be read: {error}", shown(path)))
+fn read_all(paths: &[(&'static str, PathBuf)]) -> Result<Contents, BuildError> {
+    let read = |(field, path): &(&'static str, PathBuf)| {
+        let refused = |error| format!("needs the file {}, which cannot be read: {error}", shown(path));
+        read_regular(path, LONGEST).map_err(|error| BuildError::new(field, refused(error)))
     };
     paths.iter().map(read).collect()
 }
@@ -120,19 +124,24 @@ fn read_all(paths: &[PathBuf]) -> Result<Contents, String> {
 mod tests {
     use super::*;
 
-    fn text(parts: &[Zeroizing<Vec<u8>>]) -> Result<String, String> {
+    fn text(parts: &[Zeroizing<Vec<u8>>]) -> Result<String, BuildError> {
         let text = String::from_utf8_lossy(&parts[0]).into_owned();
-        if text.contains("half") { Err("half of it".to_owned()) } else { Ok(text) }
+        if text.contains("half") { Err(BuildError::new("text", "is half of it")) } else { Ok(text) }
+    }
+
+    fn at(path: &std::path::Path) -> Vec<(&'static str, PathBuf)> {
+        vec![("text_file", path.to_owned())]
     }
 
     #[tokio::test]
     async fn a_changed_file_makes_another_value_and_a_bad_one_none() {
         let path = std::env::temp_dir().join(format!("tokenflight-files-{}", std::process::id()));
-        assert!(FromFiles::new(vec![path.clone()], text).unwrap_err().contains("cannot be read"));
+        let error = FromFiles::new(at(&path), text).unwrap_err();
+        assert!(error.field() == "text_file" && error.to_string().contains("cannot be read"), "{error}");
         std::fs::write(&path, "half").unwrap();
-        assert_eq!(FromFiles::new(vec![path.clone()], text).unwrap_err(), "half of it");
+        assert_eq!(FromFiles::new(at(&path), text).unwrap_err().to_string(), "`text` is half of it");
         std::fs::write(&path, "one").unwrap();
-        let files = FromFiles::new(vec![path.clone()], text).unwrap();
+        let files = FromFiles::new(at(&path), text).unwrap();
         let one = files.read().await;
         assert_eq!(*one, "one");
         assert!(Arc::ptr_eq(&one, &files.read().await), "made once");
@@ -154,9 +163,9 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let pipe = folder.join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let error = FromFiles::new(vec![pipe], |_| Ok(())).unwrap_err();
+        let error = FromFiles::new(at(&pipe), |_| Ok(())).unwrap_err();
         std::fs::remove_dir_all(&folder).unwrap();
-        assert!(error.contains("no regular file"), "{error}");
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 
     #[test]
@@ -167,7 +176,7 @@ mod tests {
         let (begun, is_begun) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel::<()>();
         let may_go_on = Mutex::new(may_go_on);
-        let files = FromFiles::new(vec![path.clone()], move |parts| {
+        let files = FromFiles::new(at(&path), move |parts| {
             let text = text(parts)?;
             if text == "two" {
                 begun.send(()).unwrap();

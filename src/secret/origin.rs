@@ -41,13 +41,13 @@ impl SecretOrigin {
 
     /// Makes the checks that are possible before the first request. `field` is the setting's name.
     pub(crate) fn open(self, field: &'static str) -> Result<SecretSource, BuildError> {
-        let refused = |what: String| BuildError::new(field, what);
+        let refused = move |what: String| BuildError::new(field, what);
         Ok(match self {
             Self::Place(SecretPlace::File(path)) => {
-                let files = FromFiles::new(vec![path.clone()], move |parts| {
-                    place::of_file(&path, parts.first().map(|part| part.as_slice()).unwrap_or_default())
-                });
-                SecretSource::File(files.map_err(|what| refused(format!("comes from a file: {what}")))?)
+                SecretSource::File(FromFiles::new(vec![(field, path.clone())], move |parts| {
+                    let bytes = parts.first().map(|part| part.as_slice()).unwrap_or_default();
+                    place::of_file(&path, bytes).map_err(|what| refused(format!("comes from a file: {what}")))
+                })?)
             }
             Self::Place(place) => SecretSource::Fixed(place.secret(field).map_err(refused)?),
             Self::Provider(provider) => SecretSource::Provider { provider, last: LastSecret::default() },

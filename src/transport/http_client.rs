@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{BuildError, SourceError};
 use crate::host::Host;
+use crate::panics::contain;
 use crate::secret::Secret;
 #[cfg(feature = "oauth2")]
 use crate::secret::files::FromFiles;
@@ -79,19 +80,20 @@ impl HttpClient {
     #[cfg(feature = "oauth2")]
     pub(crate) fn with_certificate(settings: HttpSettings, pem: &[u8]) -> Result<Self, BuildError> {
         settings.check()?;
-        let clients = with_identity(settings, &[Zeroizing::new(pem.to_vec())]);
-        Ok(Self::Fixed(Arc::new(clients.map_err(|what| BuildError::new("certificate", what))?)))
+        let clients = with_identity("certificate", settings, &[Zeroizing::new(pem.to_vec())])?;
+        Ok(Self::Fixed(Arc::new(clients)))
     }
 
     /// The same with files that may change.
     #[cfg(feature = "oauth2")]
     pub(crate) fn with_certificate_files(
         settings: HttpSettings,
-        paths: Vec<std::path::PathBuf>,
+        paths: Vec<(&'static str, std::path::PathBuf)>,
     ) -> Result<Self, BuildError> {
         settings.check()?;
-        let files = FromFiles::new(paths, move |parts| with_identity(settings.clone(), parts));
-        Ok(Self::Files(files.map_err(|what| BuildError::new("certificate", what))?))
+        let field = paths.first().map_or("certificate", |(field, _)| *field);
+        let make = move |parts: &[Zeroizing<Vec<u8>>]| with_identity(field, settings.clone(), parts);
+        FromFiles::new(paths, make).map(Self::Files)
     }
 
     /// Builds the client for this address, if it has not been built.
@@ -145,6 +147,11 @@ fn is_proxy(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| has_scheme(&url) && url.has_host()) && Proxy::all(text).is_ok()
 }
 
+const NO_PROVIDER: &str = "needs a provider of cryptography for rustls, and the program has chosen none: call \
+                           `install_default()` of one when it starts, such as \
+                           `rustls::crypto::ring::default_provider().install_default()`, or turn on tokenflight's \
+                           feature `rustls`";
+
 /// If reqwest has no provider of cryptography of its own and the process has chosen none, reqwest panics.
 fn check_provider() -> Result<(), BuildError> {
     #[cfg(all(feature = "rustls-no-provider", not(any(feature = "rustls", feature = "native-tls"))))]
@@ -152,25 +159,26 @@ fn check_provider() -> Result<(), BuildError> {
     #[cfg(not(all(feature = "rustls-no-provider", not(any(feature = "rustls", feature = "native-tls")))))]
     let is_missing = false;
     if is_missing {
-        let message = "needs a provider of cryptography for rustls, and the program has chosen none: call \
-                       `install_default()` of one when it starts, such as \
-                       `rustls::crypto::ring::default_provider().install_default()`, or turn on tokenflight's \
-                       feature `rustls`";
-        return Err(BuildError::new("http", message));
+        return Err(BuildError::new("http", NO_PROVIDER));
     }
     Ok(())
 }
 
 #[cfg(feature = "oauth2")]
-fn with_identity(settings: HttpSettings, parts: &[Zeroizing<Vec<u8>>]) -> Result<Clients, String> {
+fn with_identity(
+    field: &'static str,
+    settings: HttpSettings,
+    parts: &[Zeroizing<Vec<u8>>],
+) -> Result<Clients, BuildError> {
+    let refused = |what| BuildError::new(field, what);
     let mut pem = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum()));
     for part in parts {
         pem.extend_from_slice(part);
         pem.push(b'\n');
     }
-    let clients = Clients::new(settings, Some(Identity::parse(&pem)?));
+    let clients = Clients::new(settings, Some(Identity::parse(&pem).map_err(refused)?));
     // Only the client itself checks whether certificate and key belong together.
-    clients.get(Route::Direct)?;
+    clients.get(Route::Direct).map_err(refused)?;
     Ok(clients)
 }
 
@@ -225,8 +233,9 @@ impl Clients {
         if matches!(route, Route::Direct) {
             builder = builder.no_proxy();
         }
-        let client =
-            builder.build().map_err(|error| format!("cannot be built ({})", failure::root_cause(&error)))?;
+        // It panics if the user's closure chooses rustls, and there is no provider of cryptography.
+        let client = contain(|| builder.build()).ok_or_else(|| format!("cannot be built: {NO_PROVIDER}"))?;
+        let client = client.map_err(|error| format!("cannot be built ({})", failure::root_cause(&error)))?;
         let headers = match &settings.configure {
             Some(_) => DefaultHeaders::of(&client),
             None => DefaultHeaders::none(),

@@ -2,7 +2,8 @@
 
 use reqwest::ClientBuilder;
 
-/// A certificate with its private key, for the TLS library that is built in.
+/// A certificate with its private key, for the TLS library that is built in. Of two libraries rustls is taken, if it has
+/// a provider of cryptography of its own.
 #[cfg(any(feature = "native-tls", feature = "rustls", feature = "rustls-no-provider"))]
 #[derive(Clone)]
 pub(super) struct Identity(reqwest::Identity);
@@ -12,9 +13,9 @@ impl Identity {
     /// From PEM with the certificate, its chain and the key.
     #[cfg(feature = "oauth2")]
     pub(super) fn parse(pem: &[u8]) -> Result<Self, String> {
-        #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
+        #[cfg(any(feature = "rustls", not(feature = "native-tls")))]
         let identity = reqwest::Identity::from_pem(pem);
-        #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider")))]
+        #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
         let identity = reqwest::Identity::from_pkcs8_pem(pem, pem);
         identity.map(Self).map_err(|_| {
             "is not a certificate with its private key: both are needed, in PEM, the key without a password".to_owned()
@@ -23,8 +24,10 @@ impl Identity {
 
     /// An identity belongs to one TLS library.
     pub(super) fn add_to(&self, builder: ClientBuilder) -> ClientBuilder {
-        #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
+        #[cfg(any(feature = "rustls", not(feature = "native-tls")))]
         let builder = builder.tls_backend_rustls();
+        #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
+        let builder = builder.tls_backend_native();
         builder.identity(self.0.clone())
     }
 }

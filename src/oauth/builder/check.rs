@@ -128,9 +128,11 @@ impl ClientBuilder {
         let http = match self.certificate.take().or(files).map(|certificate| certificate.0) {
             None => HttpClient::new(settings)?,
             Some(CertificateOrigin::Pem(pem)) => HttpClient::with_certificate(settings, &pem)?,
-            Some(CertificateOrigin::Files(mut paths)) => {
-                paths.dedup();
-                HttpClient::with_certificate_files(settings, paths)?
+            Some(CertificateOrigin::Files(paths)) => {
+                let mut files: Vec<_> =
+                    ["certificate_file", "certificate_key_file"].into_iter().zip(paths).collect();
+                files.dedup_by(|(_, key), (_, certificate)| key == certificate);
+                HttpClient::with_certificate_files(settings, files)?
             }
         };
         Transport::new(http, limits)
@@ -185,15 +187,18 @@ impl ClientBuilder {
             return Ok(Proof::AssertionSource(source));
         }
         if let Some(path) = self.assertion_file.take() {
-            let make = |parts: &[Zeroizing<Vec<u8>>]| {
-                let text = std::str::from_utf8(&parts[0]).unwrap_or_default().trim();
+            const FIELD: &str = "assertion_file";
+            let shown = crate::secret::path::shown(&path);
+            let make = move |parts: &[Zeroizing<Vec<u8>>]| {
+                let bytes = parts.first().map(|part| part.as_slice()).unwrap_or_default();
+                let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
                 if text.is_empty() {
-                    return Err("the file of the assertion is empty, or not UTF-8".to_owned());
+                    let message = format!("needs an assertion, but the file {shown} is empty, or not UTF-8");
+                    return Err(BuildError::new(FIELD, message));
                 }
                 Ok(Secret::new(text))
             };
-            let files = FromFiles::new(vec![path], make);
-            return Ok(Proof::AssertionFile(files.map_err(|what| BuildError::new("assertion_file", what))?));
+            return FromFiles::new(vec![(FIELD, path)], make).map(Proof::AssertionFile);
         }
         match wanted {
             None | Some(Auth::TlsClientAuth) if has_certificate => {

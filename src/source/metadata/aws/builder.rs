@@ -268,6 +268,7 @@ impl AwsWebIdentityBuilder {
     }
 
     fn role_origin(&mut self, arn: Option<Stated>) -> Result<Origin, BuildError> {
+        const FIELD: &str = "web_identity_token_file";
         let (Some(arn), Some(path)) = (arn, self.web_identity_token_file.take()) else {
             let message = "and `web_identity_token_file` belong together: one of them is missing";
             return Err(BuildError::new("role_arn", message));
@@ -285,16 +286,16 @@ impl AwsWebIdentityBuilder {
             return Err(name.refused(BuildError::new("role_session_name", message)));
         }
         let shown = crate::secret::path::shown(&path);
-        let file = FromFiles::new(vec![path], move |parts| {
+        let refused =
+            move |what: &str| BuildError::new(FIELD, format!("cannot be used: the file {shown} {what}"));
+        let file = FromFiles::new(vec![(FIELD, path)], move |parts| {
             let text = std::str::from_utf8(parts.first().map(|part| part.as_slice()).unwrap_or_default());
             match text.map(str::trim) {
-                Ok("") => Err(format!("the file {shown} is empty")),
+                Ok("") => Err(refused("is empty")),
                 Ok(text) => Ok(Secret::new(text)),
-                Err(_) => Err(format!("the file {shown} holds text that is not UTF-8")),
+                Err(_) => Err(refused("holds text that is not UTF-8")),
             }
-        });
-        let file = file
-            .map_err(|what| BuildError::new("web_identity_token_file", format!("cannot be used: {what}")))?;
+        })?;
         Ok(Origin::Role { arn: arn.text, session_name: name.text, file })
     }
 
