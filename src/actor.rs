@@ -8,6 +8,7 @@ mod inbox;
 mod look;
 mod message;
 mod observe;
+mod parked;
 mod shell;
 mod ticket;
 
@@ -30,13 +31,13 @@ use crate::token::Token;
 use alarm::{Alarm, Ringing};
 use call::{Call, Calling};
 pub use message::{Discard, GetStatus, GetToken, Invalidate, Refresh, Replace, Shutdown, Status, Subscribe};
-pub(crate) use message::{Join, NearEnd, Rejected, Reported};
+pub(crate) use message::{End, Join, NearEnd, Rejected, Reported};
 use observe::Meters;
 #[cfg(all(feature = "metrics", feature = "registry"))]
 pub(crate) use observe::{Told, Total, Totals, total};
+use parked::Parked;
 #[cfg(not(feature = "registry"))]
 use shell::Shell;
-use ticket::Parked;
 pub(crate) use ticket::Ticket;
 pub use ticket::TokenReady;
 #[cfg(not(feature = "registry"))]
@@ -163,7 +164,7 @@ impl TokenActor {
         let now = self.clock().now();
         Own { actor: self, ctx }.on(event, now);
         self.tell(ctx);
-        self.observe();
+        self.observe(now);
         self.set_alarm(now, ctx);
         self.rest(ctx);
     }
@@ -214,7 +215,7 @@ impl TokenActor {
             self.tell(ctx);
         }
         if !self.delivery.is_under_way {
-            self.observe();
+            self.observe(self.clock().now());
             self.leave(ctx);
         }
     }
@@ -249,6 +250,13 @@ impl TokenActor {
         }));
     }
 
+    /// Tells all waiters, then lets the actor stop. `parked` is told when it has.
+    fn end(&mut self, parked: Parked<()>, ctx: &mut Context<Self>) {
+        self.leaving.push(parked);
+        self.on(Event::Stop, ctx);
+        self.part(ctx);
+    }
+
     /// Lets the source finish work that must not be interrupted, and then leaves.
     fn part(&mut self, ctx: &mut Context<Self>) {
         if self.parting != Parting::No {
@@ -276,8 +284,8 @@ impl TokenActor {
     }
 
     /// Passes the present state to the meters.
-    fn observe(&mut self) {
-        self.meters.observe(&self.machine, &self.shared.lobby, self.delivery.lost);
+    fn observe(&mut self, now: Timestamp) {
+        self.meters.observe(&self.machine, &self.shared.lobby, self.delivery.lost, now);
     }
 
     fn status(&self) -> Status {
@@ -360,7 +368,7 @@ impl Supervised for TokenActor {
         self.looks.end();
         self.delivery.is_under_way = false;
         self.parting = Parting::No;
-        self.leaving.drain(..).for_each(|parked| parked.tell(()));
+        self.leaving.drain(..).for_each(|parked| _ = parked.tell(()));
         self.on(Event::Restart, ctx);
         self.on(Event::Tick, ctx);
     }
@@ -372,7 +380,8 @@ impl Drop for TokenActor {
     fn drop(&mut self) {
         self.shared.slot.close(&());
         while self.delivery.tell_chunk(&mut self.machine) {}
-        self.leaving.drain(..).for_each(|parked| parked.tell(()));
+        self.leaving.drain(..).for_each(|parked| _ = parked.tell(()));
+        self.meters.end();
     }
 }
 

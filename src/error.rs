@@ -123,8 +123,9 @@ impl TokenError {
     }
 
     /// How long the source is not called, counted from when this caller got the error: the rest of the server's
-    /// `Retry-After` (capped by the policy) or of the cooldown, whichever is longer. `None` if no flight has
-    /// failed.
+    /// `Retry-After` (capped by the policy) or of the cooldown, whichever is longer. For a registry whose line of calls
+    /// is too long: the time after which the line is expected to have passed. `None` for other errors without a failed
+    /// flight.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

@@ -21,6 +21,7 @@ mod course;
 mod event;
 #[cfg(feature = "registry")]
 mod gated;
+mod landing;
 mod rejection;
 mod reports;
 #[cfg(feature = "registry")]
@@ -226,14 +227,14 @@ impl<W: Caller> Machine<W> {
             #[cfg(feature = "registry")]
             Event::Refused(refusal) => self.refused(refusal, now, out),
             Event::Stop => {
-                self.clear(out);
+                self.clear(now, out);
                 self.stopped = true;
                 (self.held, self.withdrawn) = (None, None);
                 self.reports.predecessor = None;
                 out.push(Effect::Publish(None));
             }
             Event::Restart => {
-                self.clear(out);
+                self.clear(now, out);
                 self.stopped = false;
                 // A reader may have reported to the flight that is lost. The next reader reports anew.
                 out.push(Effect::QuietUntil(now.boot));

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix::Addr;
+use tokio::sync::oneshot;
 
 use crate::actor::{
-    GetStatus, Invalidate, Join, NearEnd, Refresh, Rejected, Reported, Shared, Shutdown, Status, Subscribe,
+    End, GetStatus, Invalidate, Join, NearEnd, Refresh, Rejected, Reported, Shared, Status, Subscribe,
     Ticket, TokenActor, gone,
 };
 use crate::error::{SourceError, TokenError};
@@ -16,7 +17,7 @@ pub use crate::flight::Counters;
 use crate::flight::Rejection;
 use crate::lobby::{Round, Wait};
 pub use crate::slot::TokenWatch;
-use crate::source::{FetchContext, TokenSource, UNNAMED};
+use crate::source::{FetchContext, Reason, TokenSource, UNNAMED};
 use crate::token::Token;
 
 /// A reference to a [`TokenActor`], for any thread and any runtime.
@@ -114,7 +115,9 @@ impl TokenHandle {
 
     /// [`replace`](Self::replace), for a client that has more information about the rejection.
     pub(crate) async fn rejected(&self, token: &Token, rejection: Rejection) -> Result<Token, TokenError> {
-        let outcome = self.0.addr.send(Rejected { token: token.clone(), rejection }).await.map_err(gone)?;
+        let (reply, outcome) = oneshot::channel();
+        self.0.addr.do_send(Rejected { token: token.clone(), rejection, reply: Some(reply) });
+        let outcome = outcome.await.unwrap_or_else(|_| Err(TokenError::stopped()));
         self.unless_discarded(outcome).await
     }
 
@@ -179,9 +182,11 @@ impl TokenHandle {
     }
 
     /// Answers all waiters, then stops the actor. Returns when all have been answered, also if the actor had
-    /// stopped before: see [`Shutdown`].
+    /// stopped before: see [`Shutdown`](crate::Shutdown). Dropping the future after its first poll does not undo it.
     pub async fn shutdown(&self) {
-        let _ = self.0.addr.send(Shutdown).await;
+        let (reply, end) = oneshot::channel();
+        self.0.addr.do_send(End(reply));
+        let _ = end.await;
     }
 
     /// The actor's address, for messages.
@@ -203,12 +208,17 @@ impl TokenHandle {
     /// [`rejected`](Self::rejected), without waiting for the outcome.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, token: &Token, rejection: Rejection) {
-        self.0.addr.do_send(Rejected { token: token.clone(), rejection });
+        self.0.addr.do_send(Rejected { token: token.clone(), rejection, reply: None });
     }
 
-    fn announce(&self, round: Arc<Round>) {
-        // If the actor is gone, the message is dropped, and the ticket in it answers the round.
-        self.0.addr.do_send(Join(Ticket::round(round, Arc::clone(&self.0.shared.lobby))));
+    fn announce(&self, round: Option<Arc<Round>>) {
+        match round {
+            // If the actor is gone, the message is dropped, and the ticket in it answers the round.
+            Some(round) => {
+                self.0.addr.do_send(Join(Ticket::round(round, Arc::clone(&self.0.shared.lobby))));
+            }
+            None => self.0.addr.do_send(Reported),
+        }
     }
 }
 
@@ -265,10 +275,26 @@ impl Get {
 /// it waits for at most 9/10 of the time that is left for the attempt. Then there is time for an error that names
 /// this link of the chain.
 ///
+/// A handle may also be the whole source of another actor, which has the same token then. If that actor's token was
+/// discarded or rejected, this actor learns of it, and fetches another one by its own rules.
+///
 /// It does not name the parts of its request ([`UNNAMED`]).
 impl TokenSource for TokenHandle {
     async fn fetch(&self, cx: FetchContext) -> Result<Token, SourceError> {
-        cx.in_time("its actor", async { self.get().await.map_err(SourceError::from) }).await
+        let answer = async {
+            match &cx.previous {
+                Some(previous) if cx.is_discarded() => {
+                    self.discard(previous);
+                    self.get().await
+                }
+                Some(previous) if cx.reason == Reason::Rejected => {
+                    let rejection = Rejection { challenge: cx.challenge().cloned(), ..Rejection::default() };
+                    self.rejected(previous, rejection).await
+                }
+                _ => self.get().await,
+            }
+        };
+        cx.in_time("its actor", async { answer.await.map_err(SourceError::from) }).await
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

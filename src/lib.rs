@@ -151,6 +151,9 @@
 //!   including timeouts. The same is true for a System that no longer runs (its `block_on` has returned, its runner
 //!   has not been dropped). Do not block the thread, or give the actor [its own
 //!   thread](TokenActorBuilder::spawn_thread).
+//! - A token is checked when it is handed out, and not again when the caller looks at it: if the machine sleeps in between,
+//!   or somebody discards the token after [`get`](TokenHandle::get) was called, the caller may hold a token that has
+//!   ended or was discarded.
 //! - A process that ends, aborts, or panics with `panic = "abort"`, answers no waiter.
 //! - A panic of the source becomes an error for the waiters. A waker that panics affects only its own waiter. But
 //!   if an observer's waker panics, [other observers](TokenHandle::watch) may not be woken for that change.

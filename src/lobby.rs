@@ -93,7 +93,7 @@ impl Lobby {
     }
 
     /// When to look for timeouts again. All callers have the same timeout. Therefore no later caller is due
-    /// earlier. This is also true for an empty round.
+    /// earlier, unless it was answered before, and then it says so. This is also true for an empty round.
     pub(crate) fn next_deadline(&self, now: Duration) -> Option<Duration> {
         let open = lock(&self.open);
         let round = open.as_ref()?;
@@ -163,8 +163,13 @@ impl Wait {
     }
 
     /// Waits in the open round. A caller that finds no open round opens one, and `announce`s it to the actor. If
-    /// this is polled again after an answer, the caller joins a round again, with the rest of its timeout.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, announce: impl FnOnce(Arc<Round>)) -> Poll<Outcome> {
+    /// this is polled again after an answer, the caller joins a round again, with the rest of its timeout. Its time may
+    /// end before that of the others, so it `announce`s no round, and the actor looks when to wake.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        announce: impl FnOnce(Option<Arc<Round>>),
+    ) -> Poll<Outcome> {
         let Some(seat) = &self.seat else { return self.sit_down(cx, announce) };
         let mut state = lock(&seat.round.0);
         let outcome = match &state.outcome {
@@ -184,7 +189,7 @@ impl Wait {
         Poll::Ready(outcome)
     }
 
-    fn sit_down(&mut self, cx: &mut Context<'_>, announce: impl FnOnce(Arc<Round>)) -> Poll<Outcome> {
+    fn sit_down(&mut self, cx: &mut Context<'_>, announce: impl FnOnce(Option<Arc<Round>>)) -> Poll<Outcome> {
         // Cloning a waker runs foreign code, so it never happens under a lock. If it panics, nothing has changed
         // yet.
         let waker = cx.waker().clone();
@@ -193,6 +198,7 @@ impl Wait {
         let is_first_time = self.deadline.is_none();
         let deadline = *self.deadline.get_or_insert(now.saturating_add(lobby.wait_limit));
         if deadline <= now {
+            lobby.timeouts.fetch_add(1, Ordering::Relaxed);
             return Poll::Ready(Err(TokenError::wait_timed_out()));
         }
         if !lobby.admit() {
@@ -207,8 +213,8 @@ impl Wait {
         let number = lock(&round.0).waiters.push(waker, deadline, !is_first_time);
         drop(open);
         self.seat = Some(Seat { round: Arc::clone(&round), number });
-        if is_opener {
-            announce(round);
+        if is_opener || !is_first_time {
+            announce(is_opener.then_some(round));
         }
         Poll::Pending
     }
@@ -264,7 +270,7 @@ mod tests {
         let lobby = Arc::new(Lobby::new(clock, Duration::from_secs(30), 10));
         let (mut first, mut second) = (Wait::new(Arc::clone(&lobby)), Wait::new(Arc::clone(&lobby)));
         let (mut round, mut cx) = (None, Context::from_waker(Waker::noop()));
-        assert!(first.poll(&mut cx, |opened| round = Some(opened)).is_pending());
+        assert!(first.poll(&mut cx, |opened| round = opened).is_pending());
         assert!(second.poll(&mut cx, |_| panic!("the round is open")).is_pending());
         let bookmarks = lock(&round.expect("it was opened").0).waiters.bookmarks();
         assert_eq!(bookmarks, [0, u64::MAX], "neither a key nor a deadline of its own");

@@ -188,8 +188,9 @@ impl RefreshPolicy {
         self
     }
 
-    /// The limit of waiters in the actor's queue, and the same limit again for its handles. One more is answered
-    /// with an error that [`is_overloaded`](crate::TokenError::is_overloaded). At least 1, default 65,536.
+    /// The limit of waiters in the actor's queue: subscribers, messages, and callers of
+    /// [`replace`](crate::TokenHandle::replace) and [`refresh`](crate::TokenHandle::refresh). And the same limit again
+    /// for callers of [`get`](crate::TokenHandle::get) on its handles. One more is answered with an error that [`is_overloaded`](crate::TokenError::is_overloaded). At least 1, default 65,536.
     pub fn max_waiters(mut self, limit: usize) -> Self {
         self.max_waiters = limit;
         self
@@ -197,7 +198,7 @@ impl RefreshPolicy {
 
     /// How long the source is not called after a failed flight. In this time callers get the error of that flight
     /// at once. It doubles with each failure in a row, up to [`max_cooldown`](Self::max_cooldown). Default 1 s.
-    /// Zero: no cooldown.
+    /// Zero: no cooldown. The first panic in a row of the source has none.
     pub fn cooldown(mut self, first: Duration) -> Self {
         self.cooldown = first;
         self

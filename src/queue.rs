@@ -165,14 +165,15 @@ impl<W: Waiter> Waiters<W> {
     }
 
     /// Takes out the waiters that are gone.
-    pub(crate) fn purge(&mut self, is_gone: impl Fn(&W) -> bool) {
-        let mut from = 0;
+    pub(crate) fn purge(&mut self, is_gone: impl Fn(&W) -> bool) -> Vec<W> {
+        let (mut from, mut gone) = (0, Vec::new());
         while let Some(number) = self.line.first_from(from) {
             from = number + 1;
             if self.line.get(number).is_some_and(|place| is_gone(&place.waiter)) {
-                self.remove(number);
+                gone.extend(self.remove(number));
             }
         }
+        gone
     }
 
     /// Takes out all waiters.

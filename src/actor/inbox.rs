@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use actix::{Handler, MessageResult};
+use actix::Handler;
 
 use super::TokenActor;
 use super::message::{
-    Discard, GetStatus, GetToken, Invalidate, Join, NearEnd, Refresh, Rejected, Replace, Reported, Shutdown,
-    Subscribe,
+    Discard, End, GetStatus, GetToken, Invalidate, Join, NearEnd, Refresh, Rejected, Replace, Reported,
+    Shutdown, Status, Subscribe,
 };
-use super::ticket::{Parked, Ticket};
+use super::parked::Parked;
+use super::ticket::Ticket;
 use crate::flight::{Event, Outcome, Rejection};
 
 impl Handler<GetToken> for TokenActor {
@@ -61,18 +62,18 @@ impl Handler<Replace> for TokenActor {
     type Result = Parked<Outcome>;
 
     fn handle(&mut self, msg: Replace, ctx: &mut Self::Context) -> Self::Result {
-        self.handle(Rejected { token: msg.0, rejection: Rejection::default() }, ctx)
+        let (ticket, parked) = Ticket::asker();
+        self.on(Event::Replace { waiter: ticket, token: msg.0, rejection: Rejection::default() }, ctx);
+        parked
     }
 }
 
 impl Handler<Rejected> for TokenActor {
-    type Result = Parked<Outcome>;
+    type Result = ();
 
-    fn handle(&mut self, msg: Rejected, ctx: &mut Self::Context) -> Self::Result {
-        let Rejected { token, rejection } = msg;
-        let (ticket, parked) = Ticket::asker();
-        self.on(Event::Replace { waiter: ticket, token, rejection }, ctx);
-        parked
+    fn handle(&mut self, msg: Rejected, ctx: &mut Self::Context) {
+        let Rejected { token, rejection, reply } = msg;
+        self.on(Event::Replace { waiter: Ticket::of(reply), token, rejection }, ctx);
     }
 }
 
@@ -105,11 +106,13 @@ impl Handler<NearEnd> for TokenActor {
 }
 
 impl Handler<GetStatus> for TokenActor {
-    type Result = MessageResult<GetStatus>;
+    type Result = Parked<Status>;
 
     fn handle(&mut self, _: GetStatus, ctx: &mut Self::Context) -> Self::Result {
         self.rest(ctx);
-        MessageResult(self.status())
+        let parked = Parked::new();
+        parked.tell(self.status());
+        parked
     }
 }
 
@@ -118,9 +121,15 @@ impl Handler<Shutdown> for TokenActor {
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
         let parked = Parked::new();
-        self.leaving.push(parked.clone());
-        self.on(Event::Stop, ctx);
-        self.part(ctx);
+        self.end(parked.clone(), ctx);
         parked
+    }
+}
+
+impl Handler<End> for TokenActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: End, ctx: &mut Self::Context) {
+        self.end(Parked::from(msg.0), ctx);
     }
 }

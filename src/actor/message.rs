@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix::dev::OneshotSender;
 use actix::{Message, Recipient};
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::ticket::{Ticket, TokenReady};
 use crate::clock::Timestamp;
 use crate::duration;
 use crate::error::TokenError;
-use crate::flight::{Counters, FlightState, Machine, Rejection};
+use crate::flight::{Counters, FlightState, Machine, Outcome, Rejection};
 use crate::token::Token;
 
 /// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
@@ -198,15 +199,27 @@ impl Message for Shutdown {
     type Result = ();
 }
 
-/// A [`Replace`] by a client that has more information about the rejection.
+/// A [`Replace`] by a handle, or by a client that has more information about the rejection.
+///
+/// The reply has a place of its own, because actix drops a message whose caller has gone. A report counts all the same.
 #[derive(Debug)]
 pub(crate) struct Rejected {
     pub(crate) token: Token,
     pub(crate) rejection: Rejection,
+    /// `None`: nobody waits.
+    pub(crate) reply: Option<OneshotSender<Outcome>>,
 }
 
 impl Message for Rejected {
-    type Result = Result<Token, TokenError>;
+    type Result = ();
+}
+
+/// A [`Shutdown`] by a handle. It is handled also if its caller has gone.
+#[derive(Debug)]
+pub(crate) struct End(pub(crate) OneshotSender<()>);
+
+impl Message for End {
+    type Result = ();
 }
 
 /// A round of handle callers has opened.

@@ -1,12 +1,13 @@
 //! A ticket: the right to one answer. A ticket that is dropped answers with an error.
 
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fmt, mem};
+use std::sync::Arc;
 
-use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, Message, Recipient};
+use actix::dev::OneshotSender;
+use actix::{Message, Recipient};
 
+use super::parked::Parked;
 use crate::error::TokenError;
 use crate::flight::{Caller, Outcome};
 use crate::lobby::{Ended, Lobby, Round};
@@ -102,6 +103,11 @@ impl Ticket {
         (Self(Some(Holder::Asker(parked.clone()))), parked)
     }
 
+    /// For the reporter of a token. Without a reply nobody waits.
+    pub(crate) fn of(reply: Option<OneshotSender<Outcome>>) -> Self {
+        Self(reply.map(|sender| Holder::Asker(Parked::from(sender))))
+    }
+
     pub(crate) fn round(round: Arc<Round>, lobby: Arc<Lobby>) -> Self {
         Self(Some(Holder::Round { round, lobby }))
     }
@@ -157,8 +163,11 @@ impl Holder {
                 Told::Sent
             }
             Self::Asker(parked) => {
-                parked.tell(outcome.clone());
-                Told::Sent
+                if parked.tell(outcome.clone()) {
+                    Told::Sent
+                } else {
+                    Told::Lost
+                }
             }
             Self::Round { round, lobby } => Told::Woken(lobby.close(&round, outcome)),
             Self::Ended(ended) => Told::Woken(ended),
@@ -242,80 +251,12 @@ impl Caller for Ticket {
     }
 }
 
-/// The result of a message that is answered later.
-///
-/// A handler returns this before it has the sender of the reply. Another thread may produce the answer before that.
-/// Therefore both store their part here, and the second one sends. (With one future per waiter, each wake-up would
-/// poll all of them.)
-#[allow(unreachable_pub)] // named in the actor's public `Handler` impls, and nowhere else
-pub struct Parked<T>(Arc<Mutex<Place<T>>>);
-
-enum Place<T> {
-    Empty,
-    Sender(OneshotSender<T>),
-    Answer(T),
-    Done,
-}
-
-impl<T: Send + 'static> Parked<T> {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Place::Empty)))
-    }
-
-    pub(crate) fn tell(&self, answer: T) {
-        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match mem::replace(&mut *place, Place::Done) {
-            Place::Empty => *place = Place::Answer(answer),
-            // The caller may have gone away. Then the answer is dropped.
-            Place::Sender(sender) => drop(sender.send(answer)),
-            Place::Answer(_) | Place::Done => {}
-        }
-    }
-
-    fn park(&self, sender: OneshotSender<T>) {
-        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match mem::replace(&mut *place, Place::Done) {
-            Place::Answer(answer) => drop(sender.send(answer)),
-            Place::Empty => *place = Place::Sender(sender),
-            Place::Sender(_) | Place::Done => {}
-        }
-    }
-
-    fn is_gone(&self) -> bool {
-        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(&*place, Place::Sender(sender) if sender.is_closed())
-    }
-}
-
-impl<T> fmt::Debug for Parked<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Parked")
-    }
-}
-
-impl<T> Clone for Parked<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T, A, M> MessageResponse<A, M> for Parked<T>
-where
-    T: Send + 'static,
-    A: Actor,
-    M: Message<Result = T>,
-{
-    fn handle(self, _: &mut A::Context, tx: Option<OneshotSender<T>>) {
-        if let Some(sender) = tx {
-            self.park(sender);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
+
+    use actix::Actor;
 
     use super::*;
     use crate::clock::SystemClock;
@@ -355,10 +296,10 @@ mod tests {
         let lobby = Arc::new(Lobby::new(Arc::new(SystemClock), Duration::from_secs(30), 10));
         let (mut first, mut later) = (Wait::new(Arc::clone(&lobby)), Wait::new(Arc::clone(&lobby)));
         let (mut cx, mut rounds) = (Context::from_waker(Waker::noop()), Vec::new());
-        assert!(first.poll(&mut cx, |round| rounds.push(round)).is_pending());
+        assert!(first.poll(&mut cx, |round| rounds.extend(round)).is_pending());
         let mut ticket = Ticket::round(rounds.remove(0), Arc::clone(&lobby));
         ticket.decide(&Err(TokenError::stopped()));
-        assert!(later.poll(&mut cx, |round| rounds.push(round)).is_pending());
+        assert!(later.poll(&mut cx, |round| rounds.extend(round)).is_pending());
         assert_eq!(rounds.len(), 1, "it has opened the next round");
         assert!(first.poll(&mut cx, |_| panic!("it waits already")).is_ready());
     }

@@ -138,8 +138,8 @@ impl<W: Caller> Machine<W> {
         // Therefore a full queue of patient waiters does this only from time to time, and not for every request.
         if self.waiters() >= limit && now.boot.saturating_sub(self.purged) >= PURGE_INTERVAL {
             self.purged = now.boot;
-            self.wanting.purge(W::is_gone);
-            self.renewing.purge(W::is_gone);
+            let gone = self.purge().into_iter();
+            out.extend(gone.map(|waiter| Effect::Tell(waiter, Err(TokenError::stopped()))));
         }
         if self.waiters() < limit {
             return Some(waiter);
@@ -147,6 +147,13 @@ impl<W: Caller> Machine<W> {
         self.counters.overloads += 1;
         out.push(Effect::Tell(waiter, Err(TokenError::overloaded(limit))));
         None
+    }
+
+    /// Takes out the waiters that have gone away.
+    pub(crate) fn purge(&mut self) -> Vec<W> {
+        let mut gone = self.wanting.purge(W::is_gone);
+        gone.append(&mut self.renewing.purge(W::is_gone));
+        gone
     }
 
     pub(super) fn reason(&self) -> Reason {

@@ -53,12 +53,6 @@ impl<W: Caller> Machine<W> {
         left.unwrap_or(self.policy.wait_limit())
     }
 
-    /// Removes waiters that have gone away.
-    pub(crate) fn purge(&mut self) {
-        self.wanting.purge(W::is_gone);
-        self.renewing.purge(W::is_gone);
-    }
-
     /// Nothing has failed. The next caller asks the gate again.
     fn give_way(&mut self, expected: Duration, now: Timestamp, out: &mut Out<W>) {
         self.release(now, out);

@@ -32,6 +32,10 @@ impl<W: Caller> Machine<W> {
         }
         let Some(held) = self.named(token, now) else {
             self.remember_late(token);
+            if waiter.is_gone() {
+                // It is late, and nobody waits for the answer.
+                return out.push(Effect::Tell(waiter, Ok(token.clone())));
+            }
             return self.want(waiter, None, now, out);
         };
         let same = held.token.clone();

@@ -103,7 +103,8 @@ impl<W: Caller> Machine<W> {
         self.fly(Reason::Rejected, now, out);
     }
 
-    pub(super) fn clear(&mut self, out: &mut Out<W>) {
+    pub(super) fn clear(&mut self, now: Timestamp, out: &mut Out<W>) {
+        self.end_withholding(now);
         if self.flight.take().is_some() {
             out.push(Effect::Abort);
         }

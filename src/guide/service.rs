@@ -104,7 +104,7 @@
 //! }
 //! ```
 //!
-//! `examples/actix_web_service` is the whole program.
+//! `examples/actix_web_service` is a similar, larger program, with settings of its own.
 //!
 //! This `/ready` requests a token. It fails in each process while the auth server is down and no token is usable. It may take
 //! [`wait_timeout`](crate::RefreshPolicy::wait_timeout) (30 s). It keeps a token fresh even if no request uses it. If your probes

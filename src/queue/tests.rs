@@ -158,9 +158,10 @@ impl Beside {
                 assert!(self.list.iter().all(|noted| noted.deadline > now));
             }
             Step::Purge => {
-                self.queue.purge(|guest| guest.gone);
-                let gone = self.list.extract_if(.., |noted| noted.guest.gone);
-                self.left.extend(gone.filter_map(|noted| noted.number));
+                let gone: Vec<Noted> = self.list.extract_if(.., |noted| noted.guest.gone).collect();
+                let left = self.queue.purge(|guest| guest.gone);
+                assert!(left.iter().eq(gone.iter().map(|noted| &noted.guest)));
+                self.left.extend(gone.into_iter().filter_map(|noted| noted.number));
             }
             Step::Take => {
                 assert!(self.queue.take().eq(self.list.iter().map(|noted| noted.guest)));

@@ -77,3 +77,66 @@ async fn callers_are_freed_at_their_own_deadline_and_the_flight_goes_on() {
     assert_eq!(rig.handle.get().await.unwrap().secret(), "token-1");
     assert_eq!(rig.source.calls(), 1);
 }
+
+#[actix::test]
+async fn a_shutdown_whose_caller_has_gone_is_carried_out() {
+    let rig = rig();
+    rig.handle.get().await.unwrap();
+    assert!(Box::pin(rig.handle.shutdown()).now_or_never().is_none());
+    settle().await;
+    assert!(!rig.handle.addr().connected());
+    assert!(rig.handle.current().is_none());
+}
+
+#[actix::test]
+async fn a_report_whose_reporter_has_gone_counts_and_a_late_one_calls_nobody() {
+    let rig = rig();
+    let token = rig.handle.get().await.unwrap();
+    rig.source.hold();
+    assert!(Box::pin(rig.handle.replace(&token)).now_or_never().is_none());
+    rig.source.called(2).await;
+    assert!(rig.handle.status().await.unwrap().suspect);
+    rig.source.release();
+    tokio::time::sleep(HOUR).await;
+    let token = rig.handle.get().await.unwrap();
+    tokio::time::sleep(HOUR).await;
+    assert!(Box::pin(rig.handle.replace(&token)).now_or_never().is_none());
+    settle().await;
+    assert_eq!(rig.source.calls(), 3, "its token has ended, and nobody waits for another one");
+}
+
+/// The caller was answered with a token that was discarded before it looked. It joins the round of others, and its
+/// time is over before theirs.
+#[actix::test]
+async fn who_joins_again_is_freed_at_its_first_deadline_and_counted() {
+    let policy = plain().wait_timeout(secs(30)).attempt_timeout(HOUR).flight_timeout(HOUR);
+    let rig = rig_with(policy);
+    rig.source.hold();
+    let mut early = Box::pin(rig.handle.get());
+    assert!(early.as_mut().now_or_never().is_none());
+    tokio::time::sleep(secs(20)).await;
+    rig.source.release();
+    settle().await;
+    rig.source.hold();
+    rig.handle.discard(&rig.handle.current().unwrap());
+    let mut other = Box::pin(rig.handle.get());
+    assert!(other.as_mut().now_or_never().is_none());
+    settle().await;
+    let began = tokio::time::Instant::now();
+    assert!(early.await.unwrap_err().is_timeout());
+    assert!((millis(9_900)..millis(10_100)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(other.await.unwrap_err().is_timeout());
+    assert_eq!(rig.handle.status().await.unwrap().counters.timeouts, 2);
+}
+
+#[actix::test]
+async fn who_looks_again_after_its_deadline_is_a_timeout_that_counts() {
+    let rig = rig_with(plain().wait_timeout(secs(5)));
+    let mut early = Box::pin(rig.handle.get());
+    assert!(early.as_mut().now_or_never().is_none());
+    tokio::time::sleep(secs(1)).await;
+    rig.handle.discard(&rig.handle.current().unwrap());
+    tokio::time::sleep(secs(5)).await;
+    assert!(early.await.unwrap_err().is_timeout());
+    assert_eq!(rig.handle.status().await.unwrap().counters.timeouts, 1);
+}

@@ -193,6 +193,25 @@ async fn a_stopped_subscriber_is_counted_and_hurts_nobody() {
 }
 
 #[actix::test]
+async fn stopped_subscribers_that_make_room_are_counted() {
+    let rig = rig_with(plain().max_waiters(2));
+    rig.source.hold();
+    let (gone, _) = Collector::begin();
+    let (collector, told) = Collector::begin();
+    rig.handle.subscribe(subscription(&gone, 0));
+    rig.handle.subscribe(subscription(&gone, 1));
+    rig.source.called(1).await;
+    gone.send(Halt).await.unwrap();
+    tokio::time::sleep(secs(2)).await;
+    rig.handle.subscribe(subscription(&collector, 0));
+    let status = rig.handle.status().await.unwrap();
+    assert_eq!((status.waiters, status.lost), (1, 2));
+    rig.source.release();
+    told.wait_for(1).await;
+    told.assert_each_once(0..1);
+}
+
+#[actix::test]
 async fn who_waits_is_answered_though_the_last_handle_goes() {
     let rig = rig_with(plain().backoff(secs(1)));
     rig.source.then(transient()); // so that the flight pauses too, with nothing running

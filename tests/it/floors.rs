@@ -122,7 +122,8 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
         &["oauth", "oauth/jws", "oauth/jws/", "testing/", "testing/hostile", "testing/hostile/"],
     ),
     ("lobby", 4, &[]),
-    ("actor/ticket", 4, &["lobby"]),
+    ("actor/parked", 4, &[]),
+    ("actor/ticket", 4, &["actor/parked", "lobby"]),
     ("actor/message", 4, &["actor/ticket"]),
     ("actor/breath", 5, &[]),
     ("actor/observe", 5, &["actor/observe/"]),
@@ -132,7 +133,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("actor/shell", 5, &[]),
     ("actor/alarm", 5, &["actor"]),
     ("actor/call", 5, &["actor"]),
-    ("actor/inbox", 5, &["actor", "actor/message", "actor/ticket"]),
+    ("actor/inbox", 5, &["actor", "actor/message", "actor/parked", "actor/ticket"]),
     (
         "actor",
         5,

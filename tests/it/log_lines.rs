@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use tokenflight::SourceError;
+use tokenflight::testing::Answer;
 
 use crate::support::*;
 
@@ -89,6 +91,21 @@ fn an_outage_is_told_when_it_begins_each_minute_and_when_it_ends() {
         assert_line(&end, Level::Warn, &["the outage is over after", "40 failed refreshes"]);
         asked_for(&rig, secs(300)).await;
         assert_eq!(lines(), [], "and then nothing is wrong");
+    });
+}
+
+#[test]
+fn a_long_cooldown_is_told_each_minute_while_somebody_asks() {
+    alone("a_long_cooldown_is_told_each_minute_while_somebody_asks", async |rig: Rig| {
+        rig.source.then(Answer::Error(SourceError::transient("down").with_retry_after(secs(300))));
+        asked_for(&rig, secs(295)).await;
+        let lines = lines();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert_line(&lines[0], Level::Warn, &["an outage begins"]);
+        for (line, minute) in lines[1..].iter().zip(1..) {
+            assert_line(line, Level::Warn, &["the outage goes on for ", "1 refreshes have failed: ", "down"]);
+            assert_eq!(line.0.as_secs() / 60, minute, "{line:?}");
+        }
     });
 }
 

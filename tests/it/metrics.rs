@@ -245,6 +245,23 @@ impl TokenSource for Elsewhere {
 }
 
 #[actix::test]
+async fn an_actor_that_has_ended_leaves_no_waiter_no_token_and_no_cooldown_behind() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let rig = rig_with(plain().attempts(1).cooldown(secs(10)));
+    let token = rig.handle.get().await.unwrap();
+    rig.source.then(transient());
+    assert!(rig.handle.replace(&token).await.is_err());
+    rig.source.hold();
+    rig.handle.shutdown().await;
+    let seen = Seen::by(&snapshotter);
+    for gauge in ["waiters", "expiry_timestamp_seconds", "cooldown_seconds", "suspect"] {
+        seen.assert(&format!("tokenflight_{gauge}{{}}"), 0);
+    }
+}
+
+#[actix::test]
 async fn a_token_that_comes_without_a_flight_is_seen() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();

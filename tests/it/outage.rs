@@ -140,6 +140,15 @@ async fn a_background_actor_without_cooldowns_spares_a_server_that_is_down() {
 }
 
 #[actix::test]
+async fn attempts_for_which_nobody_waits_have_a_pause_between_them() {
+    let rig = rig_with(plain().background(true).backoff(secs(0)).attempts(1_000));
+    rig.source.then_times(10_000, &transient());
+    tokio::time::sleep(secs(60)).await;
+    let calls = rig.source.calls();
+    assert!((60..=660).contains(&calls), "at most ten a second: {calls} in a minute");
+}
+
+#[actix::test]
 async fn retry_after_is_capped() {
     let rig = rig();
     rig.source.then(Answer::Error(SourceError::terminal("go away").with_retry_after(secs(86_400))));

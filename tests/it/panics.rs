@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::panic::catch_unwind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,7 +11,8 @@ use actix::prelude::{Arbiter, MailboxError};
 use futures_util::future::join_all;
 use tokenflight::testing::{ManualClock, ScriptedSource};
 use tokenflight::{
-    FetchContext, GetToken, SourceError, Token, TokenActor, TokenError, TokenHandle, TokenSource, source_fn,
+    FetchContext, GetStatus, GetToken, Replace, SourceError, Token, TokenActor, TokenError, TokenHandle,
+    TokenSource, source_fn,
 };
 
 use crate::support::*;
@@ -335,4 +336,88 @@ async fn a_caller_dropped_together_with_another_s_waker_does_not_lock_up() {
     }));
     assert!(polled.unwrap());
     assert!(get.await.is_ok());
+}
+
+/// The answer is there when the message is handled.
+#[actix::test]
+async fn a_waker_that_panics_costs_nobody_else_if_the_answer_is_known_at_once() {
+    let rig = rig_with(plain().settle(HOUR));
+    let token = rig.handle.get().await.unwrap();
+    let (handle, addr) = (&rig.handle, rig.handle.addr());
+    assert!(poll_once(pin!(handle.status())).is_pending());
+    assert!(poll_once(pin!(addr.send(GetStatus))).is_pending());
+    assert!(poll_once(pin!(addr.send(GetToken))).is_pending());
+    assert!(poll_once(pin!(handle.replace(&token))).is_pending());
+    assert!(poll_once(pin!(addr.send(Replace(token.clone())))).is_pending());
+    assert!(poll_once(pin!(handle.refresh())).is_pending());
+    let mut last = Box::pin(handle.status());
+    assert!(poll_once(last.as_mut()).is_pending());
+    settle().await;
+    assert!(last.await.is_ok(), "it has its answer");
+    assert_eq!(handle.status().await.unwrap().state, tokenflight::FlightState::Idle);
+}
+
+#[actix::test]
+async fn a_waker_that_panics_at_a_shutdown_leaves_the_others_their_answer() {
+    let rig = rig();
+    let mut first = Box::pin(rig.handle.shutdown());
+    assert!(poll_once(first.as_mut()).is_pending());
+    rig.handle.shutdown().await;
+    assert!(!rig.handle.addr().connected());
+    first.await;
+}
+
+/// An error whose text cannot be made.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("no words for it");
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+/// Panics at each line.
+struct Screaming;
+
+impl log::Log for Screaming {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() == "tokenflight"
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            panic!("{} cannot be written", record.args().to_string().len());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// In a process of its own, where the log is its own.
+#[test]
+fn a_log_that_panics_and_an_error_without_a_text_cost_a_line() {
+    const NAME: &str = "panics::a_log_that_panics_and_an_error_without_a_text_cost_a_line";
+    if let Some(mut child) = in_its_own_process(NAME) {
+        all_that_is_written_by(&mut child);
+        return;
+    }
+    log::set_logger(&Screaming).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    actix_rt::System::new().block_on(async {
+        let calls = AtomicUsize::new(0);
+        let source = source_fn(move |_cx| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(match call {
+                0 => Err(SourceError::transient(Unspeakable)),
+                _ => Ok(Token::new("abc").with_lifetime(HOUR)),
+            })
+        });
+        let handle = TokenActor::builder(source).policy(plain().backoff(secs(0))).start().unwrap();
+        assert_eq!(handle.get().await.unwrap().secret(), "abc");
+        assert!(handle.status().await.is_ok());
+        handle.shutdown().await;
+    });
 }

@@ -202,6 +202,26 @@ async fn a_token_of_another_actor_does_not_outlive_its_end_there() {
     }
 }
 
+/// The actor of the inner handle keeps a token that is usable by its own account.
+#[actix::test]
+async fn an_actor_that_is_a_source_learns_what_was_discarded_and_rejected() {
+    tokio::time::pause();
+    let (source, clock) = (ScriptedSource::new(), ManualClock::new());
+    let start = |builder: tokenflight::TokenActorBuilder| {
+        builder.policy(plain()).clock(clock.clone()).start().unwrap()
+    };
+    let inner = start(TokenActor::builder(source.clone()));
+    let outer = start(TokenActor::builder(inner.clone()));
+    let first = outer.get().await.unwrap();
+    outer.discard(&first);
+    let second = outer.get().await.unwrap();
+    assert_eq!((second.secret(), source.calls()), ("token-2", 2));
+    assert!(inner.current().unwrap().is_same(&second));
+    let third = outer.replace(&second).await.unwrap();
+    assert_eq!((third.secret(), source.calls()), ("token-3", 3));
+    assert_eq!(outer.status().await.unwrap().counters.attempts, 3);
+}
+
 #[actix::test]
 async fn a_source_that_returns_the_previous_token_does_not_prolong_its_life() {
     tokio::time::pause();

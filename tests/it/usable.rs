@@ -1,6 +1,9 @@
 //! Promise 6: a usable token is never taken away by a failed refresh.
 
-use tokenflight::Reason;
+use std::future::ready;
+
+use tokenflight::testing::ManualClock;
+use tokenflight::{FetchContext, Reason, Token, TokenActor, source_fn};
 
 use crate::support::*;
 
@@ -134,4 +137,25 @@ async fn a_background_actor_ends_with_its_last_handle() {
     assert!(addr.upgrade().is_none_or(|addr| !addr.connected()));
     tokio::time::sleep(HOUR * 2).await;
     assert_eq!(rig.source.calls(), 1);
+}
+
+/// A source whose server is down gives out the token that was to be replaced, and so does an actor as a source.
+#[actix::test]
+async fn a_source_that_has_no_newer_token_is_not_asked_at_each_read() {
+    tokio::time::pause();
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&calls);
+    let source = source_fn(move |cx: FetchContext| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        ready(Ok(cx.previous.unwrap_or_else(|| Token::new("abc").with_lifetime(secs(100)))))
+    });
+    let handle = TokenActor::builder(source).policy(plain()).clock(ManualClock::new()).start().unwrap();
+    handle.get().await.unwrap();
+    tokio::time::sleep(secs(85)).await;
+    for _ in 0..1_000 {
+        assert!(handle.get().await.is_ok());
+        tokio::time::sleep(millis(1)).await;
+    }
+    let calls = calls.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((2..=4).contains(&calls), "{calls} calls");
 }

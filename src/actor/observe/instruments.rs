@@ -11,7 +11,7 @@ use metrics::{
 
 use crate::clock::Timestamp;
 use crate::duration::millis;
-use crate::flight::{Caller, Counters, Machine, Note, ReportKind};
+use crate::flight::{Caller, Counters, Machine, Note};
 use crate::lobby::Lobby;
 use crate::source::Reason;
 
@@ -57,11 +57,7 @@ impl Instruments {
                 self.flight_ended(*reason, error.kind(), *took, waiters + in_rounds);
                 self.cooldown.set(cooldown.as_secs_f64());
             }
-            Note::Reported { kind, next_in, .. } => {
-                if *kind == ReportKind::Discard {
-                    // A token that no caller gets any more counts as expired.
-                    self.expiry.set(0.0);
-                }
+            Note::Reported { next_in, .. } => {
                 self.next_report.set(unix(now.wall.checked_add(*next_in).unwrap_or(now.wall)));
             }
             Note::Started { .. } | Note::Retrying { .. } | Note::AskingAgain { .. } => {}
@@ -72,8 +68,17 @@ impl Instruments {
         #[allow(clippy::cast_precision_loss)] // there are never 2^52 waiters
         self.waiters.set((machine.waiters() + lobby.waiters()) as f64);
         self.suspect.set(if machine.is_suspect() { 1.0 } else { 0.0 });
+        if machine.token().is_none() {
+            self.expiry.set(0.0);
+        }
         let counters = machine.counters().with_lobby(lobby.timeouts(), lobby.overloads());
         self.totals.tell(&mut self.told, &counters, lost);
+    }
+
+    pub(super) fn end(&self) {
+        for gauge in [&self.waiters, &self.expiry, &self.cooldown, &self.suspect, &self.next_report] {
+            gauge.set(0.0);
+        }
     }
 
     fn flight_ended(&self, reason: Reason, outcome: &'static str, took: std::time::Duration, waiters: usize) {

@@ -8,7 +8,10 @@ use super::report::Journal;
 use crate::clock::Timestamp;
 use crate::flight::{Caller, Machine, Note};
 use crate::lobby::Lobby;
+use crate::panics::contain;
 
+/// A logger, a recorder of metrics, and the text of an error are foreign code. A panic of theirs costs a line or a
+/// figure.
 #[derive(Debug)]
 pub(crate) struct Meters {
     journal: Journal,
@@ -34,21 +37,36 @@ impl Meters {
             self.took = Some(*took);
         }
         #[cfg(feature = "metrics")]
-        self.instruments.note(note, in_rounds, now);
-        self.journal.note(note, in_rounds, now.boot);
+        contain(|| self.instruments.note(note, in_rounds, now));
+        contain(|| self.journal.note(note, in_rounds, now.boot));
     }
 
     /// Called at a shutdown.
     pub(crate) fn source_does_not_end(&self, limit: Duration) {
-        self.journal.source_does_not_end(limit);
+        contain(|| self.journal.source_does_not_end(limit));
     }
 
     /// Called after each event.
-    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
-    pub(crate) fn observe<W: Caller>(&mut self, machine: &Machine<W>, lobby: &Lobby, lost: u64) {
+    pub(crate) fn observe<W: Caller>(
+        &mut self,
+        machine: &Machine<W>,
+        lobby: &Lobby,
+        lost: u64,
+        now: Timestamp,
+    ) {
         #[cfg(feature = "metrics")]
-        self.instruments.observe(machine, lobby, lost);
+        contain(|| self.instruments.observe(machine, lobby, lost));
         #[cfg(not(feature = "metrics"))]
-        let _ = (machine, lobby, lost);
+        let _ = (lobby, lost);
+        if let Some(error) = machine.last_error() {
+            contain(|| self.journal.remind(error, now.boot));
+        }
+    }
+
+    /// The actor has ended: nobody waits, and there is no token.
+    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
+    pub(crate) fn end(&self) {
+        #[cfg(feature = "metrics")]
+        contain(|| self.instruments.end());
     }
 }

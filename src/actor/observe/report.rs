@@ -50,11 +50,23 @@ impl Trouble {
     fn again(&mut self, now: Duration) -> bool {
         self.times = self.times.saturating_add(1);
         self.seen = now;
+        self.is_due(now)
+    }
+
+    /// Whether it is time for a reminder, which is then written.
+    fn is_due(&mut self, now: Duration) -> bool {
         let due = now.saturating_sub(self.told) >= REMINDER;
         if due {
             self.told = now;
         }
         due
+    }
+
+    /// For an outage.
+    fn goes_on(&self, level: log::Level, name: &str, error: &TokenError, now: Duration) {
+        let (length, times) = (whole_seconds(now.saturating_sub(self.since)), self.times);
+        log::log!(target: TARGET, level, token = name, outage_ms = millis(length), failed_flights = times;
+            "token {name}: the outage goes on for {length:?}, {times} refreshes have failed: {error}");
     }
 }
 
@@ -120,7 +132,7 @@ impl Journal {
     /// Called at a shutdown.
     pub(super) fn source_does_not_end(&self, limit: Duration) {
         let name = &*self.name;
-        log::warn!(target: TARGET, token = name;
+        log::warn!(target: TARGET, token = name, limit_ms = millis(limit);
             "token {name}: its source has not finished within {limit:?}; its work is aborted");
     }
 
@@ -135,11 +147,19 @@ impl Journal {
         };
         let due = outage.again(now);
         if due || (is_refusal && !outage.is_refusal) {
-            let (length, times) = (whole_seconds(now.saturating_sub(outage.since)), outage.times);
-            log::log!(target: TARGET, level, token = name, cooldown_ms = millis(cooldown), failed_flights = times;
-                "token {name}: the outage goes on for {length:?}, {times} refreshes have failed: {error}");
+            outage.goes_on(level, name, error, now);
         }
         outage.is_refusal |= is_refusal;
+    }
+
+    /// A long cooldown has no failures, but callers get its error.
+    pub(super) fn remind(&mut self, error: &TokenError, now: Duration) {
+        let level = if error.is_rejected() { log::Level::Error } else { log::Level::Warn };
+        if let Some(outage) = &mut self.outage
+            && outage.is_due(now)
+        {
+            outage.goes_on(level, &self.name, error, now);
+        }
     }
 
     fn landed(&mut self, failed: u32, repeat: Repeat, now: Duration) {
@@ -160,7 +180,7 @@ impl Journal {
         if let Some(trouble) = self.rejections.take_if(|trouble| now.saturating_sub(trouble.seen) >= REMINDER)
         {
             let length = whole_seconds(trouble.seen.saturating_sub(trouble.since));
-            log::warn!(target: TARGET, token = name, reports = trouble.times;
+            log::warn!(target: TARGET, token = name, reports = trouble.times, rejections_ms = millis(length);
                 "token {name}: no more reports beyond the budget, after {length:?} ({} reports)", trouble.times);
         }
     }

@@ -285,7 +285,7 @@ impl<K: Key> Shard<K> {
             let Some(entry) = self.entries.get_mut(number) else { continue };
             entry.cell.arrivals.purge();
             if let State::Busy(busy) = &mut entry.state {
-                busy.machine.purge();
+                drop(busy.machine.purge());
             }
         }
     }

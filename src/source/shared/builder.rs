@@ -146,7 +146,7 @@ impl SharedSourceBuilder {
     /// the key of a `DPoP` proof. The parts that the source [names itself](TokenSource::identify) are in the key
     /// already, as with `ClientCredentials` and `JsonEndpoint`. Some sources cannot name all parts
     /// ([`UNNAMED`](crate::source::UNNAMED)): `source_fn`, a `JsonEndpoint` with `header_fn`, or either with your
-    /// own `http_client`. For these at least one part is needed. Give two sources different parts if their tokens
+    /// own `http` closure. For these at least one part is needed. Give two sources different parts if their tokens
     /// differ. The store holds a hash of all parts, keyed by a sub-key of the seal's key. With
     /// [`in_clear`](Self::in_clear) the hash is not keyed, and a short secret in a part can be guessed from it. A
     /// second value for the same part replaces the first.

@@ -130,7 +130,7 @@ impl Wake for Bell {
 pub(crate) fn sit_down(lobby: &Arc<Lobby>, bell: &Arc<Bell>) -> (Wait, Option<Arc<Round>>) {
     let (mut wait, mut opened) = (Wait::new(Arc::clone(lobby)), None);
     let waker = Waker::from(Arc::clone(bell));
-    let poll = wait.poll(&mut Context::from_waker(&waker), |round| opened = Some(round));
+    let poll = wait.poll(&mut Context::from_waker(&waker), |round| opened = round);
     assert!(poll.is_pending());
     (wait, opened)
 }
