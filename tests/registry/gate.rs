@@ -83,6 +83,19 @@ async fn the_policy_s_jitter_makes_the_pause_of_a_gate_shorter() {
 }
 
 #[actix::test]
+async fn a_retry_after_closes_the_gate_for_as_long_as_the_policy_allows() {
+    let rig = rig_with(|builder| builder.policy(plain().attempts(1).max_retry_after(secs(60))));
+    for key in 1..3 {
+        let error = OAuthError::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
+        let error = SourceError::transient(error).with_retry_after(HOUR);
+        rig.source.of(key).then(Answer::Error(error));
+        assert!(rig.tokens.get(&key).await.is_err());
+    }
+    let left = rig.tokens.get(&3).await.unwrap_err().retry_after().unwrap();
+    assert!((secs(59)..=secs(60)).contains(&left), "{left:?}");
+}
+
+#[actix::test]
 async fn who_waits_at_a_gate_that_closes_is_told_at_once() {
     let rig = rig_with(|builder| builder.max_calls(2).max_calls_per_group(1).policy(plain().attempts(1)));
     for key in 1..3 {

@@ -60,6 +60,20 @@ fn a_reported_secret_that_comes_again_prolongs_the_token_in_use_only_if_it_is_th
 }
 
 #[test]
+fn a_reported_secret_that_came_with_a_later_end_is_remembered_until_then() {
+    let mut bench = holding(plain());
+    bench.report("a");
+    bench.fetched_for(2, "a", 2 * HOUR);
+    assert_eq!(bench.pass(Duration::ZERO), ["fetch 3 rejected"]);
+    bench.fetched_for(3, "b", 3 * HOUR);
+    bench.pass(HOUR + HOUR / 2);
+    bench.on(Event::Refresh { waiter: Name(1) });
+    assert_eq!(bench.machine.counters().repeated_secrets, 0);
+    bench.fetched(4, "a");
+    assert_eq!(bench.machine.counters().repeated_secrets, 1);
+}
+
+#[test]
 fn nobody_is_asked_once_more_when_the_flight_has_no_time_left() {
     // The least pause. No random number makes it shorter.
     let pause = Duration::from_millis(100);

@@ -140,3 +140,45 @@ fn a_number_in_the_place_of_a_dpop_key_is_not_quoted() {
         assert!(!error.to_string().contains("47"), "{error}");
     }
 }
+
+/// A file of the test's own, which is removed with it.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, contents: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tokenflight-settings-{}-{name}", std::process::id()));
+        std::fs::write(&path, contents).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn of_several_files_the_setting_at_fault_is_named() {
+    let key = File::new("key.pem", KEY);
+    let other = File::new("cert.pem", include_str!("../jws/tests/keys/cert_rsa.pem"));
+    let with_file = || at(URL).private_key_file(&key.0);
+    let with_key = || at(URL).private_key(PrivateKey::from_pem(KEY).unwrap());
+    for builder in [with_file(), with_key()] {
+        let missing = builder.clone().key_certificate_file("/nowhere/at/all");
+        refused(missing, "key_certificate_file", "cannot be read");
+        refused(builder.clone().key_certificate_file(&other.0), "key_certificate_file", "another key");
+        refused(builder.clone().preset(Preset::Entra), "key_certificate_file", "is missing");
+        refused(builder.algorithm(Algorithm::Rs256), "algorithm", "RS256");
+    }
+    refused(at(URL).private_key_file("/nowhere/at/all"), "private_key_file", "cannot be read");
+    let in_file = |settings: serde_json::Value| serde_json::from_value::<ClientBuilder>(settings).unwrap();
+    let tls = |certificate: &std::path::Path, key: &str| {
+        in_file(json!({
+            "token_url": URL, "client_id": "app", "certificate_file": certificate, "certificate_key_file": key
+        }))
+    };
+    refused(tls("/nowhere/at/all".as_ref(), "/nor/here"), "certificate_file", "cannot be read");
+    refused(tls(&other.0, "/nor/here"), "certificate_key_file", "cannot be read");
+    refused(tls(&key.0, &other.0.to_string_lossy()), "certificate_file", "consistent");
+}
