@@ -121,7 +121,8 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// `transient_status`, a 4xx with `Retry-After`, and a success (any 2xx) without a token: not JSON, nothing at
 /// `token_pointer`, more than `max_body`. A lifetime that cannot be read is a WARN, and the policy's
 /// `missing_lifetime` applies. The server's explanation is quoted on one line, unless it contains anything that was
-/// sent.
+/// sent, or another text of the answer that may be a secret. Of a success it is quoted only if it cannot be the token:
+/// a sentence of words, or a text beside `ok: false`, `success: false` or an `error`.
 pub struct JsonEndpoint {
     transport: Transport,
     endpoint: Endpoint,

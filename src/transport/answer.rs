@@ -21,7 +21,7 @@ pub(crate) struct Answer {
     received: SystemTime,
     pub(super) body: Zeroizing<Vec<u8>>,
     /// Knows the text that was sent, because some servers repeat it.
-    redactor: Redactor,
+    pub(super) redactor: Redactor,
 }
 
 /// The server's time at the arrival of the answer: its `Date` (RFC 9110 section 6.6.1), plus the time that a cache

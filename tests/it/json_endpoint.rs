@@ -8,7 +8,7 @@ use serde_json::json;
 use tokenflight::clock::{Clock, SystemClock};
 use tokenflight::source::{JsonEndpoint, JsonEndpointBuilder};
 use tokenflight::testing::{Asked, FakeAuthServer, Reply};
-use tokenflight::{Token, TokenError, TokenType};
+use tokenflight::{FetchContext, Reason, Token, TokenError, TokenSource, TokenType};
 
 use crate::http_sources::{SECRET, assert_field, assert_no_secret, assert_says, started};
 use crate::support::*;
@@ -152,6 +152,49 @@ async fn a_token_that_is_not_where_it_should_be_names_the_pointer() {
         ),
     ] {
         assert_says(&error_of(body, nested).await, &["answered 200 OK", wanted]);
+    }
+    for place in ["message", "msg", "detail", "title", "reason", "error_description"] {
+        for secret in ["eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhcHAifQ.c2lnbmF0dXJl", "0123456789abcdef", "s3cret"] {
+            let token = format!(r#"{{"ok":true,"{place}":"{secret}"}}"#);
+            let issued =
+                format!(r#"{{"ok":true,"data":{{"token":"{secret}"}},"{place}":"issued {secret}"}}"#);
+            for body in [token, issued] {
+                let error = error_of(&body, nested).await;
+                assert!(!format!("{error} {error:?}").contains(secret), "{body}: {error}");
+                assert_says(&error, &["with nothing at \"/data/0/token\""]);
+            }
+        }
+    }
+}
+
+/// The answer has a secret beside the token, and quotes it.
+#[actix::test]
+async fn an_explanation_that_quotes_another_secret_of_the_answer_is_not_shown() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let source = JsonEndpoint::get(server.url()).error_pointer("/message").build().unwrap();
+    for secret in ["rt-0123456789abcdef-0123456789", "onlylettersbutverymanyofthem"] {
+        for (status, ok) in [(200, false), (200, true), (403, false)] {
+            let body = format!(r#"{{"ok":{ok},"refreshToken":"{secret}","message":"spent: {secret}"}}"#);
+            server.then(Reply::json(status, &body));
+            let error = source.fetch(FetchContext::new(Reason::First)).await.unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(&secret[..12]), "{status} {body}: {error}");
+        }
+    }
+}
+
+/// The words of a failure are shown, though the answer has other texts.
+#[actix::test]
+async fn a_failure_in_a_success_is_explained() {
+    for (body, wanted) in [
+        (r#"{"ok":false,"error":"missing_scope"}"#, "missing_scope"),
+        (r#"{"success":false,"code":"unsupported_grant_type","message":"unsupported_grant_type: x1"}"#, "x1"),
+        (
+            r#"{"errors":[{"id":"0123456789abcdef0","message":"tenant 12 is disabled, see https://example.com/help"}]}"#,
+            "tenant 12",
+        ),
+        (r#"{"message":"The licence has expired."}"#, "The licence has expired."),
+    ] {
+        assert_says(&error_of(body, JsonEndpoint::get).await, &["answered 200 OK", wanted]);
     }
 }
 

@@ -54,7 +54,7 @@ impl Shape {
         }
         let document = document?;
         let token = self.token(&answer, &document);
-        // Some servers refuse with a 200, and say why in the body.
+        // Some servers refuse with a 200, and say why in the body. Others send the token in another place.
         let place = self.reason.as_ref().map(Pointer::as_str);
         token.map_err(|what| answer.nonsense(what + &answer.because(&document, place)))
     }

@@ -191,7 +191,8 @@ impl JsonEndpointBuilder {
 
     /// The place of the server's explanation in a refusal. Default: the usual places (`error_description`,
     /// `message`, `error.message`, `detail`, `error` and others). The text is quoted on one line, unless it
-    /// contains anything that was sent.
+    /// contains anything that was sent, or another secret of the answer. In a success a long run of characters that is
+    /// not made of words is not quoted, because it may be the token.
     pub fn error_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.error_pointer = Some(pointer.into());
         self
