@@ -169,6 +169,7 @@ impl<T: Target + Clone> Passage<T> {
     /// Reports the token, and waits for the token of the second sending.
     async fn replay(&mut self, why: Why, confirmed: bool, claims: Option<String>) -> Next {
         self.note_report(why, confirmed);
+        let was_young = self.token.age() < self.settle(&self.token).saturating_add(CALL);
         let next = match self.auth.0.tokens.rejected(&self.token, rejection(confirmed, claims)).await {
             Ok(next) => next,
             Err(error) => {
@@ -181,8 +182,10 @@ impl<T: Target + Clone> Passage<T> {
             }
         };
         let is_same = next.is_same(&self.token);
-        let (age, settle) = (next.age(), self.evidence().settle.settle_for(next.whole_life()));
-        let pause = pause(is_same, age, settle);
+        let (age, settle) = (next.age(), self.settle(&next));
+        // An API knows a secret that has settled, also if the source has just given it again.
+        let must_settle = is_same && (was_young || confirmed);
+        let pause = pause(must_settle, age, settle);
         self.token = next;
         let may_settle_yet = confirmed && is_same && age < settle.saturating_add(CALL);
         if !pause.is_zero() || may_settle_yet {
@@ -238,6 +241,10 @@ impl<T: Target + Clone> Passage<T> {
         let shown = &evidence.shown;
         log::debug!("{shown}: {origin} rejected the token: {}{confirmed}", why.as_str());
         meters::reported(&evidence.name, origin, why.as_str());
+    }
+
+    fn settle(&self, token: &Token) -> Duration {
+        self.evidence().settle.settle_for(token.whole_life())
     }
 
     fn evidence(&self) -> &Evidence {

@@ -177,10 +177,10 @@ pub(super) fn decide(judgement: Judgement, so_far: SoFar, noisy: bool, learned: 
 /// The longest wait for a token to settle, for any setting.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How long to wait before a request is sent again. `same`: the report has returned the same token. An API may not
-/// know a token yet that is younger than `settle`.
-pub(super) fn pause(same: bool, age: Duration, settle: Duration) -> Duration {
-    if same { settle.saturating_sub(age).min(LONGEST_WAIT) } else { Duration::ZERO }
+/// How long to wait before a request is sent again. `must_settle`: the report has returned the same token, and an API
+/// may not know this token yet, as long as it is younger than `settle`.
+pub(super) fn pause(must_settle: bool, age: Duration, settle: Duration) -> Duration {
+    if must_settle { settle.saturating_sub(age).min(LONGEST_WAIT) } else { Duration::ZERO }
 }
 
 #[cfg(test)]

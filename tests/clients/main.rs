@@ -9,6 +9,7 @@ mod grpc;
 mod hostile;
 mod keys;
 mod redirects;
+mod repeats;
 mod revoked;
 mod sigterm;
 mod stacks;
