@@ -24,6 +24,9 @@ use crate::token::Token;
 const NOISY_FOR: Duration = Duration::from_secs(600);
 /// The number of further rejections that confirm the first one.
 const CONFIRMING: u32 = 2;
+/// A source may give a revoked token again. Then rejections of this token are confirmed again only after this part of the
+/// time since they were first confirmed: the source is asked less and less.
+const PART: u64 = 16;
 /// The maximum number of origins whose reputation is shared between the middlewares of an actor. Each further
 /// origin has its reputation in one middleware only.
 const ORIGINS: usize = 256;
@@ -71,6 +74,17 @@ struct Case {
     /// The moment that this rejection began.
     first: u64,
     later: u32,
+    /// On the boot clock, in milliseconds.
+    confirmed_at: Option<u64>,
+}
+
+impl Case {
+    /// Whether the token is rejected by more than one request. `now` is on the boot clock, in milliseconds.
+    fn is_confirmed(&self, token: &Token, now: u64) -> bool {
+        let is_repeated_lately =
+            self.confirmed_at.is_some_and(|at| millis(token.age()) < now.saturating_sub(at) / PART);
+        self.later >= CONFIRMING && !is_repeated_lately
+    }
 }
 
 impl Evidence {
@@ -135,7 +149,7 @@ impl Evidence {
     /// `origin` has rejected `token` in a request that was sent in the moment `sent`. Returns whether the rejection
     /// is confirmed.
     pub(crate) fn rejected(&self, origin: &Origin, token: &Token, sent: u64) -> bool {
-        let token = token.mark();
+        let (given, token) = (token, token.mark());
         let mut case = lock(&self.case);
         // Requests from here on are sent after the rejection was answered.
         let next = self.moment.fetch_add(1, Ordering::Relaxed) + 1;
@@ -149,20 +163,25 @@ impl Evidence {
             return false;
         }
         if case.token != token || self.refuted.load(Ordering::Relaxed) >= case.first {
-            *case = Case { token, first: next, later: 0 };
+            *case = Case { token, first: next, later: 0, confirmed_at: None };
             self.refuted.store(0, Ordering::Relaxed);
             self.suspect.store(token, Ordering::Relaxed);
         } else if sent >= case.first {
             case.later += 1;
         }
-        case.later >= CONFIRMING
+        if case.later < CONFIRMING {
+            return false;
+        }
+        let now = self.now();
+        case.confirmed_at.get_or_insert(now);
+        case.is_confirmed(given, now)
     }
 
     /// Whether the last rejection of `token` was confirmed, and no origin has accepted the token since.
     pub(crate) fn is_confirmed(&self, token: &Token) -> bool {
         let case = lock(&self.case);
         let is_refuted = self.refuted.load(Ordering::Relaxed) >= case.first;
-        case.token == token.mark() && case.later >= CONFIRMING && !is_refuted
+        case.token == token.mark() && !is_refuted && case.is_confirmed(token, self.now())
     }
 
     pub(crate) fn is_noisy(&self, origin: &Origin) -> bool {
@@ -264,6 +283,48 @@ mod tests {
         rig.accept(2, begin);
         assert!(!rig.reject(1, rig.now()));
         assert!(rig.reject(1, rig.now()));
+    }
+
+    #[test]
+    fn the_same_secret_from_the_source_again_is_the_same_token() {
+        let mut rig = rig();
+        rig.token = rig.token.with_lifetime(Duration::from_secs(3_600));
+        rig.reject(0, rig.now());
+        rig.token = Token::new("s3cret").with_type(crate::token::TokenType::DPoP);
+        rig.accept(0, rig.now());
+        assert!(rig.evidence.is_noisy(&rig.origins[0]), "it has accepted what it rejected");
+        rig.token = Token::new("s3cret");
+        rig.reject(0, rig.now());
+        rig.reject(0, rig.now());
+        assert!(rig.reject(0, rig.now()), "it had accepted this secret");
+        assert!(rig.evidence.is_confirmed(&Token::new("s3cret")));
+        assert!(!rig.evidence.is_confirmed(&Token::new("s3cret2")));
+    }
+
+    #[test]
+    fn a_revoked_token_that_its_source_gives_again_is_confirmed_after_a_part_of_its_time() {
+        let mut rig = rig();
+        let given = |rig: &Rig| {
+            let clock: Arc<dyn Clock> = Arc::new(rig.clock.clone());
+            Token::new("s3cret").stamped(clock.now(), &clock, NOISY_FOR, NOISY_FOR)
+        };
+        rig.token = given(&rig);
+        rig.accept(0, rig.now());
+        (0..2).for_each(|_| assert!(!rig.reject(0, rig.now())));
+        assert!(rig.reject(0, rig.now()));
+        rig.token = given(&rig);
+        assert!(rig.reject(0, rig.now()), "at once for the first time");
+        rig.clock.suspend(Duration::from_secs(160));
+        rig.token = given(&rig);
+        assert!(!rig.reject(0, rig.now()));
+        rig.clock.suspend(Duration::from_secs(9));
+        assert!(!rig.reject(0, rig.now()) && !rig.evidence.is_confirmed(&rig.token));
+        rig.clock.suspend(Duration::from_secs(2));
+        assert!(rig.reject(0, rig.now()) && rig.evidence.is_confirmed(&rig.token));
+        rig.token = Token::new("next");
+        rig.accept(0, rig.now());
+        (0..2).for_each(|_| assert!(!rig.reject(0, rig.now())));
+        assert!(rig.reject(0, rig.now()), "another secret is another case");
     }
 
     #[test]

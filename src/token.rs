@@ -13,6 +13,8 @@ use crate::secret::header;
 mod flaw;
 mod kind;
 mod life;
+#[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+mod mark;
 mod present;
 mod proof;
 
@@ -83,6 +85,9 @@ struct Inner {
     stamped: bool,
     /// Whether `ends` is assumed: the issuer has not stated this end.
     assumed: bool,
+    /// See [`mark`](Token::mark).
+    #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+    mark: u64,
     /// For a token that is bound to a key: proves possession of the key.
     #[cfg(feature = "dpop")]
     key: Option<Arc<dyn Binding>>,
@@ -246,6 +251,8 @@ impl Token {
             clock,
             stamped: false,
             assumed: false,
+            #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
+            mark: mark::of(secret),
             #[cfg(feature = "dpop")]
             key: None,
         }))
@@ -263,14 +270,10 @@ impl Token {
         Self(Arc::new(Inner { header, ..Inner::clone(&self.0) }))
     }
 
-    /// A number that identifies this token among those of its actor. Two tokens have the same number only if they
-    /// are the same, with the same life. Never zero.
+    /// A number that identifies the secret in this process. It is calculated once, when the token is made. Never zero.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn mark(&self) -> u64 {
-        let place = Arc::as_ptr(&self.0.text.0).addr() as u64;
-        // A place in memory is used again. Therefore the number also contains the time of the token's request.
-        let sent = u64::try_from(self.0.sent.boot.as_nanos()).unwrap_or(u64::MAX);
-        (place.rotate_left(20) ^ sent) | 1
+        self.0.mark
     }
 
     /// Whether a header can carry the token.

@@ -14,7 +14,7 @@ use tokenflight::{RefreshPolicy, Token, TokenActor, TokenHandle, source_fn};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
-use crate::{HOUR, millis, secs};
+use crate::{HOUR, millis, plain, secs};
 
 /// How long a call takes, to the auth server or to an API.
 const TAKES: Duration = millis(20);
@@ -75,6 +75,58 @@ impl Stage {
         assert!(left.lock().unwrap().is_empty(), "each answer was asked for");
         last
     }
+}
+
+#[actix::test]
+async fn an_origin_that_accepts_the_same_secret_after_rejecting_it_is_noisy() {
+    tokio::time::pause();
+    let stage = Stage::new(plain(), |_| "same");
+    stage.tokens.get().await.unwrap();
+    assert_eq!(stage.answered(&[401, 200]).await, 200);
+    assert_eq!(stage.calls(), 3, "the source is asked once more before it is believed");
+    assert_eq!(stage.answered(&[401, 200]).await, 200);
+    assert_eq!(stage.calls(), 3, "and then the request is first sent again with the same token");
+    assert_eq!(stage.tokens.status().await.unwrap().counters.replaces, 1);
+}
+
+#[actix::test]
+async fn a_revoked_token_that_the_source_gives_for_30_s_more_is_replaced_soon_after() {
+    tokio::time::pause();
+    let stage = Stage::new(RefreshPolicy::default(), |age| if age < secs(130) { "a" } else { "b" });
+    stage.tokens.get().await.unwrap();
+    // Long enough for the token to have no predecessor that helps, and to have settled.
+    tokio::time::sleep(secs(100)).await;
+    assert_eq!(stage.send(|_| 200).await, 200);
+    let (revoked, before) = (Instant::now(), stage.calls());
+    let mut served = None;
+    while served.is_none() && revoked.elapsed() < secs(120) {
+        if stage.send(|secret| if secret == "b" { 200 } else { 401 }).await == 200 {
+            served = Some(revoked.elapsed());
+        }
+        tokio::time::sleep(millis(200)).await;
+    }
+    let (served, calls) = (served.expect("served"), stage.calls() - before);
+    println!("served after {served:?}, {calls} calls");
+    assert!(served <= secs(34), "{served:?}");
+    // Each flight is one call, except the first, which asks once more. One flight for each time that the token settles.
+    assert!(calls <= 17 + 2, "{calls} calls");
+}
+
+#[actix::test]
+async fn a_revoked_token_that_the_source_gives_to_its_end_is_asked_for_less_and_less() {
+    tokio::time::pause();
+    let stage = Stage::new(RefreshPolicy::default(), |_| "a");
+    assert_eq!(stage.send(|_| 200).await, 200);
+    tokio::time::sleep(secs(100)).await;
+    let before = stage.calls();
+    let revoked = Instant::now();
+    while revoked.elapsed() < HOUR {
+        assert_eq!(stage.send(|_| 401).await, 401);
+        tokio::time::sleep(millis(200)).await;
+    }
+    let calls = stage.calls() - before;
+    println!("{calls} calls in an hour");
+    assert!(calls <= 200, "{calls} calls");
 }
 
 #[actix::test]
