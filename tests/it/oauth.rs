@@ -35,7 +35,7 @@ mod odd_claims;
 mod odd_discovery;
 #[cfg(feature = "dpop")]
 mod odd_dpop;
-mod quoted;
+pub(crate) mod quoted;
 mod real;
 mod refusals;
 mod replaced;

@@ -134,8 +134,9 @@ impl Login {
         asked.truncate(KEPT);
     }
 
-    /// One printable line of a text that Redis, or a proxy, wrote. Both may repeat the request.
-    pub(super) fn clean(&self, text: &str) -> String {
+    /// One printable line of a text that Redis, or a proxy, wrote. Both may repeat the request. `None`: the text contains
+    /// a secret in a form that cannot be cut out.
+    pub(super) fn clean(&self, text: &str) -> Option<String> {
         const LIMIT: usize = 200;
         /// The limit of the text that is read, so that a long text costs little. The text after it would not be
         /// shown.
@@ -147,7 +148,8 @@ impl Login {
         for (username, password) in self.asked().iter() {
             hide(&mut redactor, username.as_deref(), password.expose());
         }
-        redactor.clean(&text[..end], LIMIT)
+        // First each usual form is replaced. Then the rest is searched for the secret in any encoding.
+        redactor.quoted(&redactor.clean(&text[..end], READ), LIMIT)
     }
 
     fn asked(&self) -> MutexGuard<'_, VecDeque<(Option<String>, Secret)>> {
@@ -244,7 +246,7 @@ mod tests {
             "dXNlcjpwJncgZC_DqSIx",
         ];
         for form in forms {
-            let clean = login.clean(&format!("ERR who is {form}?"));
+            let clean = login.clean(&format!("ERR who is {form}?")).unwrap();
             assert!(clean.starts_with("ERR who is [redacted]"), "{form}: {clean}");
         }
     }
@@ -253,8 +255,8 @@ mod tests {
     fn what_an_unknown_command_was_sent_is_not_repeated() {
         let login = Login::new(Origin::Url, &Address::parse("redis://user:pw@localhost").unwrap());
         let said = "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `user`, `p";
-        assert_eq!(login.clean(said), "ERR unknown command `HELLO`");
-        assert_eq!(login.clean(&"x\r\n".repeat(100_000)).len(), 203);
+        assert_eq!(login.clean(said).unwrap(), "ERR unknown command `HELLO`");
+        assert_eq!(login.clean(&"x\r\n".repeat(100_000)).unwrap().len(), 203);
     }
 
     #[test]

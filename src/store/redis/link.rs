@@ -91,7 +91,8 @@ impl Link {
         if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
             return StoreError::new("the server is one of a cluster: begin the URL with `redis+cluster://`");
         }
-        StoreError::new(self.route.login().clean(&error.to_string()))
+        let text = self.route.login().clean(&error.to_string());
+        StoreError::new(text.unwrap_or_else(|| unshown(error)))
     }
 
     async fn attempt<T, F>(&self, operation: impl Fn(Connection) -> F) -> RedisResult<T>
@@ -223,4 +224,16 @@ fn is_refusal(error: &RedisError) -> bool {
 /// Whether a new connection, perhaps to another server, may succeed.
 fn is_worth_a_second_try(error: &RedisError) -> bool {
     !matches!(error.retry_method(), RetryMethod::NoRetry | RetryMethod::MovedRedirect)
+}
+
+/// The sentence in place of a text that contains a secret of the login. A code in the text is kept if it is one of
+/// Redis. Another code may be a part of the secret.
+fn unshown(error: &RedisError) -> String {
+    const CODES: &[&str] =
+        &["LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "OOM", "READONLY", "WRONGPASS"];
+    let text = error.to_string();
+    let words = text.split(|char: char| !char.is_ascii_uppercase());
+    let code = words.filter_map(|word| CODES.iter().find(|code| **code == word)).copied().next();
+    let code = code.unwrap_or(error.category());
+    format!("{code}: the rest contains a secret of the login, and is not shown")
 }

@@ -63,7 +63,7 @@ fn named(char: char) -> String {
 }
 
 /// Each form in which a server may quote a text.
-fn forms(text: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn forms(text: &str) -> Vec<(&'static str, String)> {
     let hex = |upper: bool| {
         text.bytes().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
     };

@@ -273,6 +273,38 @@ async fn an_error_that_repeats_the_password_is_shown_without_it() {
     }
 }
 
+/// The password of a URL and of a provider, in any encoding, and the beginning and the end of it.
+#[cfg(feature = "oauth2")]
+#[actix::test]
+async fn an_error_that_repeats_the_password_in_any_encoding_is_shown_without_it() {
+    const PASSWORD: &str = "p+w/q Zq8<&>'=;~@9kLmN";
+    const ENCODED: &str = "p%2Bw%2Fq%20Zq8%3C%26%3E%27%3D%3B~%409kLmN";
+    let says = Arc::new(Mutex::new(String::new()));
+    let fake = Fake::begin({
+        let says = Arc::clone(&says);
+        move |_| blob(&says.lock().unwrap())
+    })
+    .await;
+    let port = fake.port();
+    let of_url = RedisStore::builder(format!("redis://app:{ENCODED}@127.0.0.1:{port}"));
+    let provided = RedisStore::builder(format!("redis://127.0.0.1:{port}")).credentials(|| {
+        std::future::ready(Ok::<_, io::Error>(RedisCredentials::new(PASSWORD).username("app")))
+    });
+    for builder in [of_url, provided] {
+        let store = builder.timeout(secs(4)).build().unwrap();
+        for (form, quoted) in crate::oauth::quoted::forms(PASSWORD) {
+            *says.lock().unwrap() = format!("ERR bad login {quoted}, go away");
+            let error = store.load(&key()).await.unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains(&quoted), "{form}: {shown}");
+            assert!(shown.contains("[redacted]") || shown.contains("response error: "), "{form}: {error}");
+        }
+        *says.lock().unwrap() = "ERR max number of clients reached".to_owned();
+        let error = store.load(&key()).await.unwrap_err().to_string();
+        assert!(error.contains("max number of clients reached"), "{error}");
+    }
+}
+
 #[test]
 fn the_warning_of_an_outage_is_one_line_without_the_password() {
     const NAME: &str =
