@@ -28,16 +28,20 @@ impl Redactor {
     }
 
     /// Hides a header's value, and also each part that a server may repeat alone: of `Bearer abc` the part after the
-    /// scheme, of HTTP Basic the id with the password, and the password, of `sid=s3cret; theme=dark` each long part.
+    /// scheme, of HTTP Basic the id with the password, and the password, of `sid=s3cret; theme=dark` and of
+    /// `user:s3cret` each long part.
     #[cfg(feature = "http")]
     pub(crate) fn hide_header(&mut self, text: &str) {
-        /// In characters. A shorter part may be a word of any explanation.
-        const SHORTEST: usize = 6;
         let mut hide = |text: &str| self.hide(Zeroizing::new(text.to_owned()));
         hide(text);
+        let mut parts = text;
         if let Some((scheme, credentials)) = text.split_once(' ') {
             let credentials = credentials.trim();
             hide(credentials);
+            // The scheme is a word of many explanations.
+            if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+                parts = credentials;
+            }
             if scheme.eq_ignore_ascii_case("basic")
                 && let Ok(pair) = STANDARD_NO_PAD.decode(credentials.trim_end_matches('='))
             {
@@ -46,8 +50,27 @@ impl Redactor {
                 hide(pair.split_once(':').map_or("", |(_id, password)| password));
             }
         }
-        let parts = text.split([';', ',', '=', '"']).map(str::trim);
-        parts.filter(|part| part.chars().count() >= SHORTEST).for_each(hide);
+        self.hide_parts(parts);
+    }
+
+    /// Hides a text, and each long part of it that a server may repeat alone.
+    #[cfg(feature = "http")]
+    pub(crate) fn hide_with_parts(&mut self, text: Zeroizing<String>) {
+        self.hide_parts(&text);
+        self.hide(text);
+    }
+
+    #[cfg(feature = "http")]
+    fn hide_parts(&mut self, text: &str) {
+        /// In characters. A shorter part may be a word of any explanation.
+        const SHORTEST: usize = 6;
+        // Each separator belongs to one kind of text. A secret may contain the separator of another kind.
+        for separators in [&[';', ',', '=', '"'][..], &[':', ' '], &[';', ',', '=', '"', ':', ' ']] {
+            let parts = text.split(separators).map(str::trim);
+            for part in parts.filter(|part| part.chars().count() >= SHORTEST) {
+                self.hide(Zeroizing::new(part.to_owned()));
+            }
+        }
     }
 
     /// Hides every text: more was sent than can be searched.
@@ -190,6 +213,39 @@ mod tests {
         }
         assert_eq!(redactor.clean("bad secret p&w\nfrom p%26w", 80), "bad secret [redacted]?from [redacted]");
         assert_eq!(Redactor::default().clean("abcdef", 3), "abc...");
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_part_of_a_pair_or_of_a_list_is_hidden_alone() {
+        let hiding = |hide: &dyn Fn(&mut Redactor)| {
+            let mut redactor = Redactor::default();
+            hide(&mut redactor);
+            redactor
+        };
+        for text in [
+            "user:s3cret-pass",
+            "user: s3cret-pass",
+            "Signature user s3cret-pass",
+            "Token user:s3cret-pass",
+            "sid=s3cret-pass; theme=dark",
+            "key=user:s3cret-pass",
+            "the user s3cret-pass",
+        ] {
+            let header = hiding(&|redactor| redactor.hide_header(text));
+            let body = hiding(&|redactor| redactor.hide_with_parts(Zeroizing::new(text.to_owned())));
+            for redactor in [header, body] {
+                assert_eq!(redactor.quoted("s3cret-pass is revoked", 80), None, "{text}");
+                assert!(
+                    redactor.quoted("the user is unknown", 80).is_some(),
+                    "{text}: short words are shown"
+                );
+            }
+        }
+        let header = hiding(&|redactor| redactor.hide_header("Bearer 0123456789"));
+        assert!(header.quoted("the bearer token is unknown", 80).is_some(), "a scheme is no secret");
+        let parted = hiding(&|redactor| redactor.hide_header("user:one;two and three"));
+        assert_eq!(parted.quoted("one;two is revoked", 80), None, "a secret may contain another separator");
     }
 
     #[test]

@@ -299,10 +299,10 @@ impl JsonEndpointBuilder {
             hide_header(&mut redactor, value.expose());
         }
         for (_, value) in self.form.iter().flatten() {
-            redactor.hide(Zeroizing::new(value.expose().to_owned()));
+            redactor.hide_with_parts(Zeroizing::new(value.expose().to_owned()));
         }
         if let Some(body) = &self.body_json {
-            body.values(&mut |text| redactor.hide(text));
+            body.values(&mut |text| redactor.hide_with_parts(text));
         }
         redactor
     }

@@ -19,6 +19,8 @@ const TOKEN: &str = "t0ken.abc-DEF_ghi~jkl+mno/pq==";
 const HEADER: &str = "Bearer hdr+val/ue=93kdjfhg";
 const DEFAULT: &str = "Bearer dflt+val/ue=73kdjcnqx";
 const MADE: &str = "made+for/this=83hdkalqp";
+/// The second half of a pair, as a server may repeat it alone.
+const HALF: &str = "hlf+pass/w.66jdkqlw";
 const BODY: &str = "body+str/ing \u{e4}\u{1f600} 5jdksl";
 
 fn percent(text: &str, upper: bool) -> String {
@@ -125,7 +127,12 @@ fn sources(url: &str) -> Vec<(&'static str, BoxSource, Vec<&'static str>)> {
     let by_client = builder.http(|http| http.default_headers(default_headers(false)));
     let sensitive = JsonEndpoint::get(url).http(|http| http.default_headers(default_headers(true)));
     let form = JsonEndpoint::post(url).form([("password", SECRET), ("user", EXTRA)]);
+    let pair = format!("orders:{HALF}");
+    let header_pair = JsonEndpoint::get(url).header("x-auth", &pair);
+    let form_pair = JsonEndpoint::post(url).form([("login", &pair)]);
     vec![
+        ("a pair in a header", BoxSource::new(header_pair.build().unwrap()), vec![HALF]),
+        ("a pair in a form", BoxSource::new(form_pair.build().unwrap()), vec![HALF]),
         ("Basic", basic, vec![SECRET, EXTRA]),
         ("Body", body, vec![SECRET, EXTRA]),
         ("BasicRaw", raw, vec![SECRET, EXTRA]),
@@ -248,7 +255,7 @@ fn nothing_of_what_was_sent_or_received_is_shown_in_any_encoding() {
     });
     let Some(told) = told else { return };
     assert!(told[0].1.contains("TRACE"), "it does log: {}", told[0].1);
-    for text in [SECRET, EXTRA, TOKEN, &HEADER[7..], &DEFAULT[7..], MADE, BODY] {
+    for text in [SECRET, EXTRA, TOKEN, &HEADER[7..], &DEFAULT[7..], MADE, HALF, BODY] {
         for (form, quoted) in forms(text) {
             let line = told[0].1.lines().find(|line| line.contains(&quoted));
             assert_eq!(line, None, "{form} of {text} is logged");
