@@ -355,7 +355,12 @@ impl StoreError {
 
     /// Whether the store works, and does not keep this value.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.0.is::<TooLong>()
+        self.is::<TooLong>()
+    }
+
+    /// Whether the error was made from an error of this type.
+    pub(crate) fn is<E: StdError + 'static>(&self) -> bool {
+        self.0.is::<E>()
     }
 
     /// From the error of the store's client. It is logged. Therefore it must contain no secret. Its text is shown
@@ -383,8 +388,6 @@ impl fmt::Display for StoreError {
     }
 }
 
-impl StdError for StoreError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
-    }
-}
+// The text already has the cause, on one line and cut. Therefore the cause is no `source`, whose own text would be
+// printed a second time, as it is.
+impl StdError for StoreError {}

@@ -215,4 +215,12 @@ fn a_store_s_error_is_one_short_line() {
     let shown = error.to_string();
     assert!(shown.starts_with("the shared store: down?WARN forged?[2Kxx"), "{shown}");
     assert!(shown.len() < 250, "{shown}");
+    // As programs print an error with its causes.
+    let error = tokenflight::store::StoreError::new(std::io::Error::other("down\nWARN forged"));
+    let (mut shown, mut next) = (Vec::new(), Some(&error as &dyn std::error::Error));
+    while let Some(error) = next {
+        shown.push(error.to_string());
+        next = error.source();
+    }
+    assert_eq!(shown, ["the shared store: down?WARN forged"], "each part once, on one line");
 }

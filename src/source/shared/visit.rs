@@ -4,7 +4,6 @@
 //! has put back, is void: the store is asked to delete it. If its sealed end has passed, it is ignored. Therefore a
 //! writer to the store can delay an attempt by its patience at most.
 
-use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -302,6 +301,5 @@ impl std::error::Error for OutOfPatience {}
 
 /// Whether the error tells nothing about the other keys in the store.
 pub(super) fn is_of_one_key(error: &StoreError) -> bool {
-    let Some(cause) = error.source() else { return false };
-    cause.is::<OutOfPatience>()
+    error.is::<OutOfPatience>()
 }
