@@ -114,6 +114,16 @@ impl<T: Target + Clone> Passage<T> {
         self.not_accepted(judgement, may_repeat, learned).await
     }
 
+    /// Whether the request may be sent again after this answer, if its body can be.
+    #[cfg(feature = "tower")]
+    pub(super) fn may_repeat_after(&self, answer: &Answer<'_>) -> bool {
+        match Judgement::of(answer, self.token.token_type().as_str()) {
+            Judgement::Rejected(_) | Judgement::Claims(_) => !self.so_far.was_replayed,
+            Judgement::WantsNonce => !self.so_far.was_proved,
+            Judgement::Accepted | Judgement::Nothing | Judgement::StepUp(_) => false,
+        }
+    }
+
     /// Called when a message has arrived.
     #[cfg(feature = "tower")]
     pub(super) fn was_accepted(&self) {

@@ -21,14 +21,6 @@ pub(super) struct Answer<'a> {
     pub(super) is_redirected: bool,
 }
 
-impl Answer<'_> {
-    /// Whether a second sending may help.
-    #[cfg(feature = "tower")]
-    pub(super) fn may_be_rejection(&self) -> bool {
-        self.status == StatusCode::UNAUTHORIZED || self.grpc == Grpc::Status(Code::Unauthenticated)
-    }
-}
-
 /// The status in a gRPC answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "tower"), allow(dead_code))]

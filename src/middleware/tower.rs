@@ -135,7 +135,7 @@ where
         }
         let grpc = if kind == Kind::Other { Grpc::No } else { grpc(&head.headers, &answer) };
         let said = Answer { status: head.status, headers: &head.headers, grpc, is_redirected: false };
-        let may_repeat = may_repeat && said.may_be_rejection() && keeper.can_repeat().await;
+        let may_repeat = may_repeat && passage.may_repeat_after(&said) && keeper.can_repeat().await;
         match passage.answered(&said, may_repeat).await {
             Next::Pass if is_open => return Ok(Response::from_parts(head, answer.watched(passage))),
             Next::Pass => return Ok(Response::from_parts(head, answer)),

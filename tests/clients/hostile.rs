@@ -478,6 +478,38 @@ async fn who_wants_no_replay_does_not_wait_for_the_body() {
 }
 
 #[actix::test]
+async fn a_401_that_is_not_about_the_token_is_passed_on_while_the_body_is_still_being_sent() {
+    tokio::time::pause();
+    for challenge in [
+        r#"Basic realm="x""#,
+        r#"Bearer error="insufficient_scope""#,
+        r#"Bearer error="insufficient_user_authentication", acr_values="high""#,
+        r#"DPoP error="invalid_dpop_proof""#,
+    ] {
+        let tokens = tokens(plain());
+        let auth = BearerAuth::builder(&tokens).allow("https://api.example").build().unwrap();
+        let service = tower::service_fn(move |request: http::Request<KeptBody<_>>| {
+            std::mem::forget(request);
+            let mut answer = status(401);
+            answer.headers_mut().insert("www-authenticate", HeaderValue::from_static(challenge));
+            ready(Ok::<_, Infallible>(answer))
+        });
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let request = http::Request::post("https://api.example/").body(body).unwrap();
+        tokens.get().await.unwrap();
+        let begin = tokio::time::Instant::now();
+        let answer = auth.layer(service).oneshot(request).await;
+        assert_eq!(begin.elapsed(), std::time::Duration::ZERO, "{challenge}");
+        let is_step_up = challenge.contains("insufficient_user");
+        match answer {
+            Ok(answer) => assert_eq!((answer.status().as_u16(), is_step_up), (401, false), "{challenge}"),
+            Err(error) => assert!(is_step_up && error.is::<tokenflight::middleware::StepUp>(), "{error}"),
+        }
+        assert_eq!(tokens.status().await.unwrap().counters.replaces, 0, "{challenge}");
+    }
+}
+
+#[actix::test]
 async fn an_empty_frame_before_the_status_of_grpc_is_no_message() {
     let tokens = tokens(plain());
     let auth = BearerAuth::builder(&tokens).allow("https://api.example").build().unwrap();
