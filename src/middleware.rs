@@ -23,7 +23,7 @@
 //! | 401 with `use_dpop_nonce` | sent again with a new proof, once |
 //! | 401 with `claims` (Microsoft Entra: `insufficient_claims`, or `invalid_token` after a revocation) | a token with these claims is requested, and the request is sent again, once |
 //! | 401 with `insufficient_user_authentication` (RFC 9470) | the error [`StepUp`] |
-//! | any other answer; a 401 after a redirect | the caller gets the answer |
+//! | any other answer; with reqwest and awc, a 401 after a redirect | the caller gets the answer |
 //!
 //! Any method is sent again, because a 401 says that the request was not applied (RFC 9110 section 15.5.2). A body
 //! is sent again only if that needs no copy of a large body. Otherwise the caller gets the 401, and the token is

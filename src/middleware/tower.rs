@@ -5,6 +5,10 @@
 //! that retry, so that each try gets the current token. It works above and below `Buffer`, `ConcurrencyLimit`,
 //! `Timeout`.
 //!
+//! A layer that follows redirects must stand *above* [`BearerAuth`]: in a `ServiceBuilder`, add it first. Then each step
+//! is compared with the list of origins, and has its own token and proof. In the other order this layer does not see
+//! the redirects: the token may reach other origins, and their answers count as answers of the requested origin.
+//!
 //! With tonic the layer also reads the status of gRPC. A 16 (`UNAUTHENTICATED`) before any message is a rejection.
 //! After a message it is only reported. A 16 in the trailers is also only reported if the client was still sending
 //! its messages when the answer began: to wait there would delay each conversation in which the client waits for the

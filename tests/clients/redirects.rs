@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::rt::TokioExecutor;
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokenflight::middleware::BearerAuth;
@@ -13,6 +17,7 @@ use tokenflight::{Token, TokenActor, TokenHandle, source_fn};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tower::{Layer, Service, ServiceExt};
 
 use crate::{ADAPTORS, Call, Told, plain};
 
@@ -107,6 +112,48 @@ async fn behind_a_redirect_nobody_sees_the_token_and_a_401_is_the_caller_s() {
         assert!(!asked.head.contains("s3cret"), "{}", asked.head);
     }
     assert_eq!(tokens.status().await.unwrap().counters.replaces, 0, "no false report");
+}
+
+/// A layer of tower that follows a redirect by itself, like the ones of `tower-http`: each step has the headers of the
+/// first one.
+async fn follow<S, R>(mut service: S, url: &str) -> (u16, Vec<u16>)
+where
+    S: Service<http::Request<Empty<Bytes>>, Response = http::Response<R>>,
+    S::Error: std::fmt::Debug,
+{
+    let (mut url, mut statuses) = (url.to_owned(), Vec::new());
+    loop {
+        let request = http::Request::get(&url).body(Empty::new()).unwrap();
+        let answer = service.ready().await.unwrap().call(request).await.unwrap();
+        statuses.push(answer.status().as_u16());
+        match answer.headers().get("location") {
+            Some(location) => location.to_str().unwrap().clone_into(&mut url),
+            None => return (answer.status().as_u16(), statuses),
+        }
+    }
+}
+
+/// The order that `middleware::tower` documents.
+#[actix::test]
+async fn below_a_layer_of_tower_that_follows_redirects_each_step_is_compared_with_the_list() {
+    let (api, other, tokens) =
+        (FakeAuthServer::start().await.unwrap(), FakeAuthServer::start().await.unwrap(), tokens());
+    let auth = BearerAuth::builder(&tokens).allow(api.base_url()).build().unwrap();
+    let client = auth.layer(HyperClient::builder(TokioExecutor::new()).build_http());
+    api.then(Reply::json(307, "").with_header("Location", other.url()));
+    other.then(Reply::json(307, "").with_header("Location", format!("{}/two", other.base_url())));
+    other.then(Reply::json(401, "").with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""));
+    assert_eq!(follow(client.clone(), &api.base_url()).await, (401, vec![307, 307, 401]));
+    assert_eq!(api.asked()[0].header("authorization"), Some("Bearer s3cret"));
+    assert_eq!(other.asked().len(), 2);
+    assert!(other.asked().iter().all(|asked| !asked.head.contains("s3cret")));
+    assert_eq!(tokens.status().await.unwrap().counters.replaces, 0, "no false report");
+    // Within the origin each step has the token, and the last one is judged.
+    api.then(Reply::json(307, "").with_header("Location", format!("{}/two", api.base_url())));
+    api.then(Reply::json(401, "")).then(Reply::json(200, ""));
+    assert_eq!(follow(client, &api.base_url()).await, (200, vec![307, 200]));
+    assert!(api.asked().iter().all(|asked| asked.header("authorization") == Some("Bearer s3cret")));
+    assert_eq!(tokens.status().await.unwrap().counters.replaces, 1);
 }
 
 #[actix::test]
