@@ -7,6 +7,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::secret::place::SecretPlace;
+#[cfg(feature = "http")]
+use crate::secret::place::cut_secret;
 
 /// Declares a type whose settings can be read from a file.
 ///
@@ -133,6 +135,19 @@ pub(crate) fn secret_table<'de, D: Deserializer<'de>>(
         Ok((name, secret))
     };
     table.into_iter().map(read).collect()
+}
+
+/// The same, for values that are sent in a body: a line break at the end of a value is cut off with a WARN.
+#[cfg(feature = "http")]
+pub(crate) fn secret_table_cut<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<std::collections::BTreeMap<String, crate::secret::Secret>, D::Error> {
+    let table = secret_table(deserializer)?;
+    let cut = |(name, secret): (String, crate::secret::Secret)| {
+        let secret = cut_secret(&name, secret.expose());
+        (name, secret)
+    };
+    Ok(table.into_iter().map(cut).collect())
 }
 
 /// A list of secrets. A wrong value in its place, or in it, is not quoted.

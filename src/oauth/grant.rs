@@ -5,11 +5,12 @@ use std::future::Future;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use crate::error::{BuildError, SourceError};
-use crate::secret::Secret;
 #[cfg(feature = "registry")]
 use crate::secret::origin::LastSecret;
+use crate::secret::place::cut_secret;
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::{Token, TokenType};
 use crate::transport::Form;
@@ -125,12 +126,14 @@ impl<G, C> GrantBuilder<G, C> {
         self
     }
 
-    /// Adds a server-specific parameter. Its value is treated as a secret. A second value for the same name
-    /// replaces the first. `scope` is refused, and so are the names of other settings that are used: a server may want
+    /// Adds a server-specific parameter. Its value is treated as a secret, and a line break at its end is cut off with a
+    /// WARN. A second value for the same name replaces the first. `scope` is refused, and so are the names of other settings that are used: a server may want
     /// an `audience` or a `resource` that the setting of this name does not accept. In a file a value may also be
     /// `{ file = "path" }` or `{ env = "NAME" }`, which is read with the settings. Default: none.
     pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.extra.insert(name.into(), Secret::new(value));
+        let (name, value) = (name.into(), Zeroizing::new(value.into()));
+        let value = cut_secret(&name, &value);
+        self.settings.extra.insert(name, value);
         self
     }
 

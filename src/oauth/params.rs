@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::settings::table::{Entries, Named, names_in};
-use crate::settings::{secret_table, some_text_or_number, texts_or_numbers};
+use crate::settings::{secret_table_cut, some_text_or_number, texts_or_numbers};
 use crate::token::TokenType;
 use crate::transport::Form;
 
@@ -21,7 +21,7 @@ pub(crate) struct GrantSettings {
     pub(super) audience: Vec<String>,
     #[serde(deserialize_with = "texts_or_numbers")]
     pub(super) resource: Vec<String>,
-    #[serde(deserialize_with = "secret_table")]
+    #[serde(deserialize_with = "secret_table_cut")]
     pub(super) extra: BTreeMap<String, Secret>,
     pub(super) require_scopes: bool,
     #[serde(deserialize_with = "token_type")]

@@ -64,9 +64,16 @@ pub(crate) fn of_file(path: &Path, bytes: &[u8]) -> Result<Secret, String> {
 pub(crate) fn cut<'a>(field: &str, text: &'a str) -> &'a str {
     let cut = trim(text);
     if cut.len() < text.len() {
+        let field = field.escape_debug();
         log::warn!("`{field}` ends with a line break, which is cut off");
     }
     cut
+}
+
+/// The same for a secret.
+#[cfg(feature = "http")]
+pub(crate) fn cut_secret(field: &str, text: &str) -> Secret {
+    Secret::new(cut(field, text))
 }
 
 /// Texts in files and in the environment often end with a line break that is not part of the secret.

@@ -13,6 +13,7 @@ use super::ClientBuilder;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use crate::secret::files::FromFiles;
+use crate::secret::place::cut;
 use crate::transport::{Endpoint, HttpClient, Transport};
 
 impl ClientBuilder {
@@ -21,6 +22,7 @@ impl ClientBuilder {
     /// # Errors
     /// A setting that cannot work, or two that exclude each other. The error names the setting.
     pub fn build(mut self) -> Result<Client, BuildError> {
+        self.client_id.truncate(cut("client_id", &self.client_id).len());
         if self.client_id.is_empty() {
             return Err(BuildError::new("client_id", "is empty"));
         }

@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::duration;
 use crate::error::BuildError;
+use crate::secret::place::cut_secret;
 use crate::secret::{Secret, header_of};
-use crate::settings::{secret_table, settings};
+use crate::settings::{secret_table, secret_table_cut, settings};
 use crate::source::{BoxSource, TokenSource};
 use crate::token::{NO_PROOF, TokenType};
 use crate::transport::{Configure, Document, Endpoint, Pointer, Redactor, Transport, form, http_setters};
@@ -144,9 +145,11 @@ impl JsonEndpointBuilder {
         self
     }
 
-    /// Sends these pairs as `application/x-www-form-urlencoded`. Default: no body.
+    /// Sends these pairs as `application/x-www-form-urlencoded`. A line break at the end of a value is cut off with a
+    /// WARN. Default: no body.
     pub fn form<N: Into<String>, V: Into<String>>(mut self, pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        self.form = Some(pairs.into_iter().map(|(name, value)| (name.into(), Secret::new(value))).collect());
+        let pairs = pairs.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into())));
+        self.form = Some(pairs.map(cut_pair).collect());
         self
     }
 
@@ -358,6 +361,12 @@ fn header_name(field: &'static str, name: &str) -> Result<HeaderName, BuildError
     Ok(known)
 }
 
+/// A line break at the end of the value is cut off with a WARN.
+fn cut_pair((name, value): (String, Zeroizing<String>)) -> (String, Secret) {
+    let value = cut_secret(&name, &value);
+    (name, value)
+}
+
 fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
     let name = String::deserialize(deserializer)?.to_ascii_uppercase();
     name.parse().map_err(|_| serde::de::Error::custom(format_args!("{name:?} is no HTTP method")))
@@ -372,5 +381,5 @@ fn document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Documen
 }
 
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<(String, Secret)>>, D::Error> {
-    Ok(Some(secret_table(deserializer)?.into_iter().collect()))
+    Ok(Some(secret_table_cut(deserializer)?.into_iter().collect()))
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::address::Address;
 use crate::redactor::Redactor;
 use crate::secret::Secret;
+use crate::secret::place::cut;
 
 /// The login for Redis from a provider: see
 /// [`RedisStoreBuilder::credentials`](super::RedisStoreBuilder::credentials).
@@ -35,7 +36,8 @@ pub struct RedisCredentials {
 }
 
 impl RedisCredentials {
-    /// A password. The username is the one in the URL, or Redis's `default`.
+    /// A password. A line break at its end is cut off with a WARN. The username is the one in the URL, or Redis's
+    /// `default`.
     pub fn new(password: impl Into<String>) -> Self {
         Self { username: None, password: Secret::new(password) }
     }
@@ -111,7 +113,9 @@ impl Login {
             Origin::Url => return Ok(None),
             Origin::Provider(provider) => {
                 let answer = (provider.0)().await;
-                answer.map_err(|error| refused(format!("the provider of credentials failed: {error}")))?
+                answer
+                    .map_err(|error| refused(format!("the provider of credentials failed: {error}")))?
+                    .without_line_break()
             }
             Origin::File(path) => {
                 let path = path.clone();
@@ -158,6 +162,12 @@ impl Login {
 }
 
 impl RedisCredentials {
+    /// A line break at the end of the password is cut off with a WARN.
+    fn without_line_break(self) -> Self {
+        let password = Secret::new(cut("credentials", self.password.expose()));
+        Self { password, ..self }
+    }
+
     /// The server with this login.
     pub(super) fn signed(&self, server: &ConnectionInfo) -> ConnectionInfo {
         let mut settings = server.redis_settings().clone().set_password(self.password.expose());

@@ -5,7 +5,9 @@ use std::fs;
 use log::LevelFilter;
 use serde_json::{Value, json};
 use tokenflight::oauth::{ClientAuth, ClientBuilder};
-use tokenflight::source::{BoxSource, ClientCredentialsBuilder, JsonEndpointBuilder, SourceSettings};
+use tokenflight::source::{
+    BoxSource, ClientCredentialsBuilder, JsonEndpoint, JsonEndpointBuilder, SourceSettings,
+};
 use tokenflight::testing::{FakeAuthServer, fakes};
 use tokenflight::{BuildError, FetchContext, Reason, TokenSource};
 
@@ -52,6 +54,39 @@ fn a_secret_s_last_line_break_is_cut_with_a_warn() {
     for (secret, text) in told.unwrap_or_default() {
         assert_eq!(text.contains("WARN"), secret.contains("\\n"), "{secret}: {text}");
         assert!(!text.contains("s3cret"), "{secret}: {text}");
+    }
+}
+
+#[test]
+fn the_last_line_break_of_other_texts_is_cut_with_a_warn_too() {
+    let name = "oauth::settings::the_last_line_break_of_other_texts_is_cut_with_a_warn_too";
+    let told = logged(name, LevelFilter::Warn, async || {
+        let server = FakeAuthServer::start().await.unwrap();
+        let builder = |id: &str| {
+            tokenflight::source::ClientCredentials::builder(server.url(), id, "x")
+                .auth_method(ClientAuth::Body)
+        };
+        heading("extra");
+        fetch(&builder("app").extra("pin", "s3cret\n").build().unwrap()).await.unwrap();
+        heading("client_id");
+        fetch(&builder("s3cret\n").build().unwrap()).await.unwrap();
+        heading("form");
+        fetch(&JsonEndpoint::post(server.url()).form([("pin", "s3cret\n")]).build().unwrap()).await.unwrap();
+        heading("extra in a file");
+        sent(with("", "extra", json!({ "pin": "s3cret\n" }))).await;
+        heading("form in a file");
+        let settings = json!({ "method": "POST", "url": server.url(), "form": { "pin": "s3cret\n" } });
+        let source = serde_json::from_value::<JsonEndpointBuilder>(settings).unwrap().build().unwrap();
+        fetch(&source).await.unwrap();
+        for asked in server.asked() {
+            let body = &asked.body;
+            assert!(body.contains("s3cret") && !body.contains("%0A"), "{body}");
+        }
+    });
+    let told = told.unwrap_or_default();
+    for (what, text) in told {
+        assert_eq!(text.matches("WARN").count(), 1, "{what}: {text}");
+        assert!(text.contains("line break") && !text.contains("s3cret"), "{what}: {text}");
     }
 }
 

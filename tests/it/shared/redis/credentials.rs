@@ -305,6 +305,17 @@ async fn an_error_that_repeats_the_password_in_any_encoding_is_shown_without_it(
     }
 }
 
+/// Whoever writes a password into a variable often writes a line break behind it.
+#[actix::test]
+async fn a_password_of_a_provider_is_sent_without_its_last_line_break() {
+    let fake = Fake::begin(says_hello).await;
+    let builder = RedisStore::builder(format!("redis://127.0.0.1:{}", fake.port())).credentials(|| {
+        std::future::ready(Ok::<_, io::Error>(RedisCredentials::new("s3cret\r\n").username("app")))
+    });
+    let _ = builder.timeout(secs(4)).build().unwrap().load(&key()).await;
+    assert!(fake.heard().contains("$6\r\ns3cret\r\n"), "{}", fake.heard());
+}
+
 #[test]
 fn the_warning_of_an_outage_is_one_line_without_the_password() {
     const NAME: &str =
