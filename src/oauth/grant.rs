@@ -127,8 +127,9 @@ impl<G, C> GrantBuilder<G, C> {
     }
 
     /// Adds a server-specific parameter. Its value is treated as a secret, and a line break at its end is cut off with a
-    /// WARN. A second value for the same name replaces the first. `scope` is refused, and so are the names of other settings that are used: a server may want
-    /// an `audience` or a `resource` that the setting of this name does not accept. In a file a value may also be
+    /// WARN. A second value for the same name replaces the first. `scope` is refused, and so are the names of other
+    /// settings that are used: a server may want an `audience` or a `resource` that the setting of this name does not
+    /// accept. In a file a value may also be
     /// `{ file = "path" }` or `{ env = "NAME" }`, which is read with the settings. Default: none.
     pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), Zeroizing::new(value.into()));

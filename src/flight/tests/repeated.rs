@@ -51,7 +51,7 @@ fn a_reported_secret_that_comes_again_prolongs_the_token_in_use_only_if_it_is_th
 
     let mut bench = holding(plain());
     bench.report("a");
-    let same_end = HOUR - 60 * SECOND;
+    let same_end = HOUR.saturating_sub(60 * SECOND);
     assert_eq!(bench.fetched_for(2, "a", same_end), ["release"]);
 
     let mut bench = holding(plain());
@@ -81,7 +81,7 @@ fn nobody_is_asked_once_more_when_the_flight_has_no_time_left() {
     for (left, told) in [(pause * 2, vec!["publish a"]), (pause, vec!["publish a", "tell [1] a"])] {
         let mut bench = holding(policy.clone());
         bench.replace(1, "a");
-        bench.pass(30 * SECOND - left);
+        bench.pass((30 * SECOND).saturating_sub(left));
         assert_eq!(bench.fetched(2, "a"), told, "{left:?} are left");
     }
 
