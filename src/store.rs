@@ -355,12 +355,12 @@ impl StoreError {
 
     /// Whether the store works, and does not keep this value.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.is::<TooLong>()
+        self.cause::<TooLong>().is_some()
     }
 
-    /// Whether the error was made from an error of this type.
-    pub(crate) fn is<E: StdError + 'static>(&self) -> bool {
-        self.0.is::<E>()
+    /// The error from which this one was made, if it is of type `T`.
+    pub fn cause<T: StdError + 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
     }
 
     /// From the error of the store's client. It is logged. Therefore it must contain no secret. Its text is shown

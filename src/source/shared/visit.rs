@@ -301,5 +301,5 @@ impl std::error::Error for OutOfPatience {}
 
 /// Whether the error tells nothing about the other keys in the store.
 pub(super) fn is_of_one_key(error: &StoreError) -> bool {
-    error.is::<OutOfPatience>()
+    error.cause::<OutOfPatience>().is_some()
 }
