@@ -98,4 +98,4 @@ pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
 pub(crate) use key_source::{KeyOrigin, KeySource};
 pub(crate) use params::{Expected, GrantSettings, client_and_grant};
-pub(crate) use response::TokenResponse;
+pub(crate) use response::{NextRefreshToken, TokenResponse};

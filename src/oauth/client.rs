@@ -8,7 +8,6 @@ use http::Method;
 
 use crate::clock::{Clock, Moved, SystemClock};
 use crate::error::{Reach, SourceError};
-use crate::secret::Secret;
 #[cfg(feature = "registry")]
 use crate::secret::origin::LastSecret;
 use crate::source::{BoxSource, FetchContext, UNNAMED, UNSHARED};
@@ -22,7 +21,7 @@ use super::dpop::{ClientProofs, DpopKey};
 use super::error::OAuthError;
 use super::jws::sha256;
 use super::params::Expected;
-use super::response::{self, TokenResponse};
+use super::response::{self, NextRefreshToken, TokenResponse};
 
 /// One client at one authorization server: its identity, its connections, and its knowledge about the server.
 ///
@@ -187,8 +186,8 @@ impl Client {
         if was_late || identity.has_changed(&before.sent).await { error.into_transient() } else { error }
     }
 
-    /// The same for a one-time credential. The caller's own time does not limit the wait for the answer. A new
-    /// refresh token is kept, even if the access token beside it is unusable. `key` is the key to which the
+    /// The same for a one-time credential. The caller's own time does not limit the wait for the answer. The next
+    /// refresh token is returned even if the access token beside it is unusable. `key` is the key to which the
     /// credential is bound.
     pub(crate) async fn spend(
         &self,
@@ -198,18 +197,18 @@ impl Client {
         key: Option<&DpopKey>,
         cx: &FetchContext,
         once: Once,
-    ) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
+    ) -> (NextRefreshToken, Result<TokenResponse, SourceError>) {
         let transport = self.0.transport.patient(once.limit);
         let offset = self.0.server_clock.offset();
         let (answer, sent) = match self.send(&transport, grant, parameters, cx, key, Some(once.held)).await {
             Ok(answered) => answered,
-            Err(error) => return (None, Err(error)),
+            Err(error) => return (NextRefreshToken::Unknown, Err(error)),
         };
         match response::read_all(answer, expected, key) {
             // The refusal of the credential itself is final.
-            (refresh_token, Err(error)) if error.reach() == Reach::Refused && !is_invalid_grant(&error) => {
+            (next, Err(error)) if error.reach() == Reach::Refused && !is_invalid_grant(&error) => {
                 let before = Before { offset, sent, is_dated: key.is_some() };
-                (refresh_token, Err(self.judged(error, &before).await))
+                (next, Err(self.judged(error, &before).await))
             }
             outcome => outcome,
         }

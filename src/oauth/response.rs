@@ -23,6 +23,16 @@ pub(crate) struct TokenResponse {
     pub(crate) issued_token_type: Option<String>,
 }
 
+/// What an answer says about the refresh token that comes after the one that was sent.
+pub(crate) enum NextRefreshToken {
+    /// The server has replaced it.
+    New(Secret),
+    /// The answer has an access token and no refresh token: the server keeps the old one (RFC 6749 section 6).
+    Kept,
+    /// The answer gives no token, or cannot be read.
+    Unknown,
+}
+
 /// The places of tokens that must not be quoted.
 const TOKENS: &[&str] = &["/access_token", "/refresh_token", "/id_token"];
 
@@ -35,12 +45,12 @@ pub(super) fn read(
     read_all(answer, expected, key).1
 }
 
-/// The same, and the refresh token of a success, even if the success's access token is unusable.
+/// The same, and the next refresh token, even if the access token beside it is unusable.
 pub(super) fn read_all(
     mut answer: Answer,
     expected: &Expected,
     key: Option<&DpopKey>,
-) -> (Option<Secret>, Result<TokenResponse, SourceError>) {
+) -> (NextRefreshToken, Result<TokenResponse, SourceError>) {
     let document = answer.json();
     // This comes before any quoting, because some servers send a token along with an error.
     for place in TOKENS {
@@ -49,21 +59,28 @@ pub(super) fn read_all(
         }
     }
     if !answer.is_success() {
-        return (None, Err(refused(&answer, answer.status(), document.ok().as_ref(), key.is_some())));
+        let error = refused(&answer, answer.status(), document.ok().as_ref(), key.is_some());
+        return (NextRefreshToken::Unknown, Err(error));
     }
     let document = match document {
         Ok(document) => document,
-        Err(error) => return (None, Err(error)),
+        Err(error) => return (NextRefreshToken::Unknown, Err(error)),
     };
     if matches!(document.get("/refresh_token"), Some(value) if !value.is_string() && !value.is_null()) {
         // Keeping the old token would mean using it twice.
-        return (None, Err(answer.nonsense("with a `refresh_token` that is not a string")));
+        let error = answer.nonsense("with a `refresh_token` that is not a string");
+        return (NextRefreshToken::Unknown, Err(error));
     }
     if filled(&document, "/refresh_token").is_some_and(is_garbled) {
-        return (None, Err(answer.nonsense("with a `refresh_token` that is not UTF-8")));
+        let error = answer.nonsense("with a `refresh_token` that is not UTF-8");
+        return (NextRefreshToken::Unknown, Err(error));
     }
-    let refresh_token = filled(&document, "/refresh_token").map(Secret::new);
-    (refresh_token, success(&answer, &document, expected, key))
+    let next = match filled(&document, "/refresh_token") {
+        Some(text) => NextRefreshToken::New(Secret::new(text)),
+        None if access_token(&answer, &document).is_ok() => NextRefreshToken::Kept,
+        None => NextRefreshToken::Unknown,
+    };
+    (next, success(&answer, &document, expected, key))
 }
 
 fn success(
@@ -88,6 +105,18 @@ fn filled<'a>(document: &'a Document, place: &str) -> Option<&'a str> {
     document.text(place).filter(|text| !text.is_empty())
 }
 
+fn access_token<'a>(answer: &Answer, document: &'a Document) -> Result<&'a str, SourceError> {
+    match document.get("/access_token") {
+        Some(Value::String(text)) => match bare(text) {
+            "" => Err(answer.nonsense("with an empty `access_token`")),
+            secret if is_garbled(secret) => Err(answer.nonsense("with an `access_token` that is not UTF-8")),
+            secret => Ok(secret),
+        },
+        Some(_) => Err(answer.nonsense("with an `access_token` that is not a string")),
+        None => Err(answer.nonsense("without an `access_token`")),
+    }
+}
+
 /// Section 5.1.
 fn token(
     answer: &Answer,
@@ -95,17 +124,7 @@ fn token(
     expected: &Expected,
     key: Option<&DpopKey>,
 ) -> Result<Token, SourceError> {
-    let secret = match document.get("/access_token") {
-        Some(Value::String(text)) => match bare(text) {
-            "" => return Err(answer.nonsense("with an empty `access_token`")),
-            secret if is_garbled(secret) => {
-                return Err(answer.nonsense("with an `access_token` that is not UTF-8"));
-            }
-            secret => secret,
-        },
-        Some(_) => return Err(answer.nonsense("with an `access_token` that is not a string")),
-        None => return Err(answer.nonsense("without an `access_token`")),
-    };
+    let secret = access_token(answer, document)?;
     let kind = match key {
         Some(_) => bound_type(answer, document)?,
         None => token_type(answer, document, expected)?,

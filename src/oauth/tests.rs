@@ -3,6 +3,7 @@
 mod settings;
 
 use std::sync::Arc;
+mod unrotated;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

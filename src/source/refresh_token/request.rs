@@ -9,9 +9,8 @@ use super::spend::Run;
 use super::{Exchange, Inner};
 use crate::error::{Reach, SourceError};
 use crate::oauth::rotation::Answer;
-use crate::oauth::{OAuthError, Once, TokenResponse, claims};
+use crate::oauth::{NextRefreshToken, OAuthError, Once, TokenResponse, claims};
 use crate::panics::ContainedFor;
-use crate::secret::Secret;
 use crate::source::FetchContext;
 use crate::transport::{Form, Gate, gate};
 use crate::vault::RefreshTokenStore;
@@ -26,7 +25,7 @@ pub(super) struct Request<'a> {
     answer: ContainedFor<'a, Spent>,
 }
 
-type Spent = (Option<Secret>, Result<TokenResponse, SourceError>);
+type Spent = (NextRefreshToken, Result<TokenResponse, SourceError>);
 
 impl<'a, V: RefreshTokenStore> Run<'a, V> {
     /// All steps before the refresh token is sent: the server's document, the proofs, the connection. A failure
@@ -68,15 +67,23 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
         self.sent = self.cx.clock().now();
         self.course.send_replace(Exchange::Sent);
         gate.open();
-        match answer.await.unwrap_or_else(panicked) {
-            (refresh_token, Ok(response)) => {
-                (self.refresh_token, self.token) = (refresh_token, Some(response.token));
+        let (next, outcome) = answer.await.unwrap_or_else(panicked);
+        let is_known = !matches!(next, NextRefreshToken::Unknown);
+        self.refresh_token = match next {
+            NextRefreshToken::New(refresh_token) => Some(refresh_token),
+            NextRefreshToken::Kept | NextRefreshToken::Unknown => None,
+        };
+        match outcome {
+            Ok(response) => {
+                self.token = Some(response.token);
                 Answer::Token
             }
-            (refresh_token, Err(error)) => {
-                let is_rotated = refresh_token.is_some() && error.reach() == Reach::Used;
-                let answer = if is_rotated { Answer::Token } else { judged(&error) };
-                (self.refresh_token, self.failure) = (refresh_token, Some(error));
+            Err(error) => {
+                self.token = None;
+                // The access token is unusable. The next refresh token is known, so the login goes on.
+                let goes_on = is_known && error.reach() == Reach::Used;
+                let answer = if goes_on { Answer::Token } else { judged(&error) };
+                self.failure = Some(error);
                 answer
             }
         }
@@ -85,7 +92,10 @@ impl<'a, V: RefreshTokenStore> Run<'a, V> {
 
 /// Foreign code panicked, such as a logger. It is not known how far the request came.
 fn panicked() -> Spent {
-    (None, Err(SourceError::transient("the request of the refresh token panicked").that(Reach::Lost)))
+    (
+        NextRefreshToken::Unknown,
+        Err(SourceError::transient("the request of the refresh token panicked").that(Reach::Lost)),
+    )
 }
 
 /// RFC 9700 section 4.14: the meaning of an error for the refresh token.
