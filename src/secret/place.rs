@@ -147,10 +147,10 @@ impl<'de> Visitor<'de> for InFile {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretPlace, A::Error> {
         const WAYS: &str = r#"expected { file = "path" } or { env = "NAME" }"#;
-        let Some(key) = map.next_key::<String>()? else {
+        let Some(key) = map.next_key::<Secret>()? else {
             return Err(de::Error::custom(format_args!("an empty table, {WAYS}")));
         };
-        let origin = match key.as_str() {
+        let origin = match key.expose() {
             "file" => SecretPlace::File(map.next_value::<Secret>()?.expose().into()),
             "env" => SecretPlace::Env(map.next_value::<Secret>()?.expose().into()),
             // Not quoted: it may be the secret itself, in the wrong place.

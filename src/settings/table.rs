@@ -12,6 +12,7 @@ use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
 
 use super::OnlyTable;
+use crate::secret::Secret;
 
 /// Settings with names.
 pub(crate) trait Named {
@@ -97,7 +98,9 @@ impl<'de> Deserialize<'de> for Entries {
 /// Refuses a key that occurs twice, because formats differ in which value counts.
 fn entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::Error> {
     let mut entries = Map::new();
-    while let Some(key) = map.next_key::<String>()? {
+    // A key that is no text may be a secret in the wrong place. A secret is never quoted.
+    while let Some(key) = map.next_key::<Secret>()? {
+        let key = key.expose().to_owned();
         if entries.contains_key(&key) {
             return Err(A::Error::custom(format_args!("duplicate field `{}`", key.escape_debug())));
         }
@@ -131,6 +134,15 @@ impl<'de> Deserialize<'de> for Strict {
 
             fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
                 Ok(value.into())
+            }
+
+            // A longer number may be a secret, and serde's own error would quote it.
+            fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+                Ok(value.to_string().into())
+            }
+
+            fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+                Ok(value.to_string().into())
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
@@ -250,6 +262,7 @@ impl std::error::Error for Names {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::SecretPlace;
     use super::*;
 
     #[test]
@@ -261,6 +274,29 @@ mod tests {
         for twice in [r#"{"a":1,"a":2}"#, r#"{"d":{"a":1,"a":2}}"#, r#"{"d":[{"a":1,"b":2,"a":3}]}"#] {
             assert!(read(twice).unwrap_err().to_string().contains("duplicate field `a`"));
         }
+    }
+
+    #[test]
+    fn a_key_or_a_value_that_is_a_long_number_is_not_quoted() {
+        use serde::de::value::{Error, MapDeserializer};
+        const LONG: u128 = 47_114_711_471_147_114_711_471_147;
+        let low = -47_114_711_471_147_114_711_471_147_i128;
+        let long: Result<Entries, Error> =
+            Entries::deserialize(MapDeserializer::new([("client_secret", LONG)].into_iter()));
+        assert_eq!(long.unwrap().0["client_secret"], LONG.to_string());
+        let low_one: Result<Entries, Error> =
+            Entries::deserialize(MapDeserializer::new([("client_secret", low)].into_iter()));
+        assert_eq!(low_one.unwrap().0["client_secret"], low.to_string());
+        let key: Result<Entries, Error> =
+            Entries::deserialize(MapDeserializer::new([(4711_u64, "x")].into_iter()));
+        assert_eq!(key.unwrap().0["4711"], "x");
+        let key: Result<Entries, Error> =
+            Entries::deserialize(MapDeserializer::new([(47.11, "x")].into_iter()));
+        assert!(!key.map(|_| ()).unwrap_err().to_string().contains("47.11"));
+        let key: Result<SecretPlace, Error> =
+            SecretPlace::deserialize(MapDeserializer::new([(4711_u64, "x")].into_iter()));
+        let error = key.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("an unknown key") && !error.contains("4711"), "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("secret", 0, &["secret/"]),
     ("secret/", 0, &["error", "secret", "secret/"]),
     ("settings", 0, &["secret", "secret/", "settings/"]),
-    ("settings/", 0, &["settings"]),
+    ("settings/", 0, &["secret", "settings"]),
     ("still", 0, &["clock", "error"]),
     ("json", 0, &["error"]),
     ("jwt", 0, &["json"]),

@@ -67,7 +67,7 @@ async fn kinds() -> Kinds {
         (
             json!({
                 "kind": "client_credentials", "token_url": server.url(), "client_id": "app",
-                "client_secret": "s3cret", "scope": "read", "timeout": "2s",
+                "client_secret": "s3cret", "scope": "read", "timeout": "2s", "extra": { "x-key": "s3cret" },
             }),
             "token-",
         ),
@@ -127,6 +127,59 @@ async fn each_kind_of_source_is_made_from_one_table() {
         let token = read.build().unwrap().fetch(FetchContext::new(Reason::First)).await.unwrap();
         assert!(token.secret().starts_with(expected), "{settings}: {}", token.secret());
     }
+}
+
+/// The table as TOML. The text `@number` is written as this number.
+fn toml_of(table: &Value, number: &str) -> String {
+    fn value(of: &Value) -> String {
+        match of {
+            Value::Object(entries) => format!("{{ {} }}", entries_of(entries).join(", ")),
+            other => other.to_string(),
+        }
+    }
+    fn entries_of(entries: &serde_json::Map<String, Value>) -> Vec<String> {
+        entries.iter().map(|(key, one)| format!("{key:?} = {}", value(one))).collect()
+    }
+    entries_of(table.as_object().unwrap()).join("\n").replace("\"@number\"", number)
+}
+
+#[actix::test]
+async fn a_secret_that_is_a_long_number_is_read_and_never_quoted() {
+    let all = kinds().await;
+    let secrets = [
+        "/env/TOKEN",
+        "/header/x-key",
+        "/client_secret",
+        "/extra/x-key",
+        "/claims/scope",
+        "/login",
+        "/secret_id",
+        "/private_key",
+    ];
+    let mut found = 0;
+    for (settings, _) in &all.kinds {
+        for number in ["47114711471147114711471147", "-47114711471147114711471147"] {
+            for secret in secrets {
+                let mut settings = settings.clone();
+                let Some(value) = settings.pointer_mut(secret) else { continue };
+                *value = json!("@number");
+                found += 1;
+                let what = format!("{}{secret}", settings["kind"]);
+                let read = toml::from_str::<SourceSettings>(&toml_of(&settings, number));
+                let error = match read.map_err(|error| error.message().to_owned()) {
+                    Ok(read) => {
+                        assert!(!format!("{read:?}").contains("4711"), "{what}: {read:?}");
+                        read.build().err().map(|error| error.to_string())
+                    }
+                    Err(error) => Some(error),
+                };
+                // No number is a key.
+                assert_eq!(error.is_some(), secret == "/private_key", "{what}: {error:?}");
+                assert!(!error.unwrap_or_default().contains("4711"), "{what}");
+            }
+        }
+    }
+    assert_eq!(found, 2 * 10);
 }
 
 #[actix::test]
