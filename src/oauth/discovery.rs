@@ -1,10 +1,11 @@
 //! The address of the authorization server's endpoint, and the server's offers (RFC 8414, `OpenID` Connect
 //! Discovery 1.0).
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::sync::Mutex;
 
 use crate::clock::Timestamp;
 use crate::error::{BuildError, SourceError};
@@ -32,6 +33,8 @@ pub(crate) struct Server {
 #[derive(Clone, Default)]
 struct Offers {
     grants: Option<Vec<String>>,
+    /// The grants that are missing in `grants`, and of which a WARN has told.
+    told: Arc<Mutex<BTreeSet<String>>>,
     auth_methods: Option<Vec<String>>,
     signing_algorithms: Option<Vec<String>>,
     proof_algorithms: Option<Vec<String>>,
@@ -49,6 +52,9 @@ impl Server {
     }
 
     /// Refuses features that the server does not support, before anything is sent to it.
+    ///
+    /// A grant is not refused. Some servers support more grants than their documents list: Okta's custom
+    /// authorization servers do not list `client_credentials`, and Keycloak does not list the token exchange.
     pub(super) fn check(
         &self,
         grant: &str,
@@ -60,10 +66,12 @@ impl Server {
         let lacks = |offered: &Option<Vec<String>>, wanted: &str| {
             offered.as_ref().filter(|offered| !offered.iter().any(|one| one == wanted)).cloned()
         };
-        if let Some(offered) = lacks(&self.offers.grants, grant) {
-            return Err(SourceError::terminal(format!(
-                "{issuer} does not offer the grant {grant:?}, but {offered:?} (`grant_types_supported`)"
-            )));
+        if let Some(offered) = lacks(&self.offers.grants, grant)
+            && self.offers.is_new(grant)
+        {
+            log::warn!(
+                "{issuer} does not list the grant {grant:?}, but {offered:?} (`grant_types_supported`); it is used"
+            );
         }
         if let Some(method) = auth.registered_name()
             && let Some(offered) = lacks(&self.offers.auth_methods, method)
@@ -102,6 +110,20 @@ impl Server {
     }
 }
 
+impl Offers {
+    /// Whether nobody was told yet that this grant is missing.
+    fn is_new(&self, grant: &str) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(grant.to_owned())
+    }
+
+    /// An equal list of grants says nothing new.
+    fn with_told_of(&mut self, old: &Self) {
+        if self.grants == old.grants {
+            self.told = Arc::clone(&old.told);
+        }
+    }
+}
+
 /// An issuer, and its document if it is known.
 pub(crate) struct Discovery {
     issuer: Endpoint,
@@ -110,7 +132,7 @@ pub(crate) struct Discovery {
     allow_http: bool,
     uses_tls_alias: bool,
     /// Held while the document is requested: one request at once, and all others wait for it.
-    known: Mutex<Known>,
+    known: tokio::sync::Mutex<Known>,
 }
 
 #[derive(Default)]
@@ -152,7 +174,7 @@ impl Discovery {
             ));
         }
         let text = issuer.to_owned();
-        Ok(Self { issuer: endpoint, text, allow_http, uses_tls_alias, known: Mutex::default() })
+        Ok(Self { issuer: endpoint, text, allow_http, uses_tls_alias, known: tokio::sync::Mutex::default() })
     }
 
     pub(super) fn issuer(&self) -> &Endpoint {
@@ -182,9 +204,10 @@ impl Discovery {
         }
         let time = cx.time_left().map_or(PATIENCE, |left| left.min(PATIENCE));
         match self.ask(transport, cx, Some(time)).await {
-            Ok(server) => {
-                *known = Known { server: Some(server.clone()), next: Some(boot.saturating_add(FRESH)) };
-                Ok(server)
+            Ok(mut new) => {
+                new.offers.with_told_of(&server.offers);
+                *known = Known { server: Some(new.clone()), next: Some(boot.saturating_add(FRESH)) };
+                Ok(new)
             }
             Err(error) => {
                 log::warn!("{error}; the earlier document stays in use");
@@ -291,6 +314,7 @@ impl Discovery {
         };
         let offers = Offers {
             grants: list("/grant_types_supported"),
+            told: Arc::default(),
             auth_methods: list("/token_endpoint_auth_methods_supported"),
             signing_algorithms: list("/token_endpoint_auth_signing_alg_values_supported"),
             proof_algorithms: list("/dpop_signing_alg_values_supported"),

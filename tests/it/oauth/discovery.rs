@@ -44,16 +44,11 @@ fn offering(more: Value) -> Loopback {
 
 #[actix::test]
 async fn what_the_server_does_not_offer_is_not_asked_for() {
-    for (more, named) in [
-        (json!({ "token_endpoint_auth_methods_supported": ["private_key_jwt"] }), "`auth_method`"),
-        (json!({ "grant_types_supported": ["authorization_code"] }), "client_credentials"),
-    ] {
-        let server = offering(more);
-        let client = Client::builder(server.origin(), "plain").secret("plain-secret").build().unwrap();
-        let error = refused(client.client_credentials().build().unwrap()).await;
-        assert!(error.is_rejected());
-        assert!(error.to_string().contains(named), "{error}");
-    }
+    let server = offering(json!({ "token_endpoint_auth_methods_supported": ["private_key_jwt"] }));
+    let client = Client::builder(server.origin(), "plain").secret("plain-secret").build().unwrap();
+    let error = refused(client.client_credentials().build().unwrap()).await;
+    assert!(error.is_rejected());
+    assert!(error.to_string().contains("`auth_method`"), "{error}");
 }
 
 #[actix::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokenflight::oauth::{Client, ClientBuilder};
 use tokenflight::source::ClientCredentials;
 use tokenflight::testing::{FakeAuthServer, ManualClock, Reply};
-use tokenflight::{FetchContext, Reason, SourceError, Token, TokenSource};
+use tokenflight::{FetchContext, Reason, SourceError, Token, TokenSource, source_fn};
 
 use super::kinds::fetch;
 use crate::support::*;
@@ -213,11 +213,49 @@ async fn a_document_names_no_place_in_clear() {
     assert!(!error.is_terminal() && error.to_string().contains("auth.invalid"), "{error}");
 }
 
+/// Okta's custom servers do not list `client_credentials`, and serve it. Keycloak does not list the token exchange.
+#[test]
+fn a_grant_that_the_document_does_not_list_is_asked_for_with_one_warn() {
+    let name = "oauth::odd_discovery::a_grant_that_the_document_does_not_list_is_asked_for_with_one_warn";
+    if let Some(mut child) = in_its_own_process(name) {
+        let written = all_that_is_written_by(&mut child);
+        for grant in ["\"client_credentials\"", "token-exchange\""] {
+            let of_it = |line: &&str| line.contains("WARN") && line.contains(grant);
+            assert_eq!(written.lines().filter(of_it).count(), 1, "{grant}: {written}");
+        }
+        assert!(
+            written.contains("[\"authorization_code\", \"implicit\"] (`grant_types_supported`)"),
+            "{written}"
+        );
+        return;
+    }
+    env_logger::builder().filter_level(log::LevelFilter::Warn).init();
+    actix_rt::System::new().block_on(async {
+        let (server, issuer, mut document) = provider("").await;
+        document["grant_types_supported"] = json!(["authorization_code", "implicit"]);
+        server.then(Reply::json(200, document.to_string()));
+        let client = client(&issuer).build().unwrap();
+        let clock = ManualClock::new();
+        let cx = || FetchContext::new(Reason::First).with_clock(Arc::new(clock.clone()));
+        let plain = client.client_credentials().build().unwrap();
+        let exchange = client.token_exchange(source_fn(|_cx| async { Ok(Token::new("a")) })).build().unwrap();
+        for _ in 0..3 {
+            plain.fetch(cx()).await.unwrap();
+            let answer = json!({ "access_token": "a", "issued_token_type": "x" });
+            server.then(Reply::json(200, answer.to_string()));
+            exchange.fetch(cx()).await.unwrap();
+        }
+        // The same document is told of once, also when it is requested again.
+        clock.suspend(secs(3_601));
+        server.then(Reply::json(200, document.to_string()));
+        plain.fetch(cx()).await.unwrap();
+        assert_eq!(paths(&server).iter().filter(|path| path.contains("well-known")).count(), 2);
+    });
+}
+
 #[actix::test]
 async fn what_the_server_does_not_support_is_refused_before_the_secret_is_sent() {
     for (field, list) in [
-        ("grant_types_supported", json!(["authorization_code", "implicit"])),
-        ("grant_types_supported", json!(["refresh_token"])),
         ("token_endpoint_auth_methods_supported", json!(["private_key_jwt"])),
         ("token_endpoint_auth_methods_supported", json!(["none", "tls_client_auth"])),
     ] {
