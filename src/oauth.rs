@@ -72,6 +72,7 @@ pub(crate) mod jws;
 mod key_source;
 #[cfg(feature = "registry")]
 mod keyed;
+mod limit;
 mod params;
 mod response;
 pub(crate) mod rotation;
@@ -97,5 +98,6 @@ pub(crate) use discovery::Discovery;
 pub(crate) use grant::Grant;
 pub(crate) use jws::{Header, SigningKey};
 pub(crate) use key_source::{KeyOrigin, KeySource};
+pub(crate) use limit::Limit;
 pub(crate) use params::{Expected, GrantSettings, client_and_grant};
 pub(crate) use response::{NextRefreshToken, TokenResponse};

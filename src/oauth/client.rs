@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 
@@ -142,6 +142,11 @@ impl Client {
             0 => cx.clone(),
             offset => cx.clone().with_clock(Arc::new(Moved::new(Arc::clone(cx.clock()), offset))),
         }
+    }
+
+    /// The time by the server's clock, as far as it is known, when our clock shows this.
+    pub(super) fn server_time(&self, ours: SystemTime) -> SystemTime {
+        self.0.server_clock.wall(ours)
     }
 
     /// Sends a grant. `parameters` are all parameters except the client's own. `is_dated` says that they contain a
@@ -300,7 +305,7 @@ impl Client {
 
     /// Names its credential, for [`TokenSource::credential`](crate::TokenSource::credential).
     pub(crate) fn credential(&self, part: &mut dyn FnMut(&[u8])) {
-        self.0.identity.credential(self.0.server_clock.wall(SystemClock.now().wall), part);
+        self.0.identity.credential(self.server_time(SystemClock.now().wall), part);
         if let Some(key) = self.dpop_key() {
             part(key.thumbprint().as_bytes());
         }

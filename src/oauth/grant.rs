@@ -21,6 +21,7 @@ use super::builder::ClientBuilder;
 use super::claims;
 use super::client::Client;
 use super::client_auth::ClientAuth;
+use super::limit::Limit;
 use super::params::{Expected, GrantSettings, client_and_grant};
 use super::response::TokenResponse;
 
@@ -40,13 +41,12 @@ pub(crate) trait Grant: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Adds its parameters, made anew for each request. Returns how long the token may last at most, if the grant has
-    /// such a limit.
+    /// Adds its parameters, made anew for each request. Returns the limit of the new token's life.
     fn parameters(
         &self,
         form: &mut Form,
         cx: &FetchContext,
-    ) -> impl Future<Output = Result<Option<Duration>, SourceError>> + Send;
+    ) -> impl Future<Output = Result<Limit, SourceError>> + Send;
 
     /// Refuses an answer that is not allowed for the grant. The error continues "the answer …".
     fn check_response(&self, _response: &TokenResponse) -> Result<(), String> {
@@ -291,9 +291,11 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         let limit = self.grant.parameters(&mut form, &self.client.dated(&cx)).await?;
         form.extend(&self.common);
         claims::ask(&mut form, cx.challenge());
+        let sent = cx.clock().now().wall;
         let response = self.client.ask(G::TYPE, &form, &self.expected, G::IS_DATED, &cx).await?;
+        // The answer has told the server's clock.
         match self.grant.check_response(&response) {
-            Ok(()) => Ok(match limit {
+            Ok(()) => Ok(match limit.since(self.client.server_time(sent)) {
                 Some(limit) => response.token.with_lifetime_up_to(limit),
                 None => response.token,
             }),

@@ -1,9 +1,7 @@
 //! The client credentials grant as a source (RFC 6749 section 4.4).
 
-use std::time::Duration;
-
 use crate::error::{BuildError, SourceError};
-use crate::oauth::{Client, ClientBuilder, Grant, GrantBuilder, GrantSource};
+use crate::oauth::{Client, ClientBuilder, Grant, GrantBuilder, GrantSource, Limit};
 use crate::source::FetchContext;
 use crate::transport::Form;
 
@@ -69,12 +67,8 @@ impl Grant for ClientCredentialsGrant {
         Err(BuildError::new("client_secret", message))
     }
 
-    async fn parameters(
-        &self,
-        _form: &mut Form,
-        _cx: &FetchContext,
-    ) -> Result<Option<Duration>, SourceError> {
-        Ok(None)
+    async fn parameters(&self, _form: &mut Form, _cx: &FetchContext) -> Result<Limit, SourceError> {
+        Ok(Limit::default())
     }
 
     fn identify(&self, _part: &mut dyn FnMut(&str, &str)) {}

@@ -1,10 +1,9 @@
 //! The JWT bearer grant as a source (RFC 7523 section 2.1).
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::error::SourceError;
-use crate::oauth::{Client, Grant, GrantBuilder, GrantSource};
+use crate::oauth::{Client, Grant, GrantBuilder, GrantSource, Limit};
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::transport::Form;
 
@@ -42,10 +41,10 @@ impl Grant for JwtBearerGrant {
     const PARAMETERS: &'static [&'static str] = &["assertion"];
     const IS_DATED: bool = true;
 
-    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Option<Duration>, SourceError> {
+    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Limit, SourceError> {
         let token = self.assertion.token_for("the assertion of the grant", cx).await?;
         form.secret("assertion", token.secret());
-        Ok(None)
+        Ok(Limit::default())
     }
 
     fn links(&self) -> Vec<&BoxSource> {

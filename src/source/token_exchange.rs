@@ -1,11 +1,9 @@
 //! Token exchange as a source (RFC 8693).
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::error::{BuildError, SourceError};
-use crate::jwt::Claims;
-use crate::oauth::{Client, Grant, GrantBuilder, GrantSource, TokenResponse};
+use crate::oauth::{Client, Grant, GrantBuilder, GrantSource, Limit, TokenResponse};
 use crate::source::{BoxSource, FetchContext, TokenSource};
 use crate::token::Token;
 use crate::transport::Form;
@@ -34,16 +32,6 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// end: a lifetime, or the `exp` of a JWT. The time until a [`FileToken`](crate::source::FileToken) reads its file
 /// again does not count as an end.
 pub type TokenExchange = GrantSource<TokenExchangeGrant>;
-
-/// How long the subject's token lasts, as its issuer states: the `exp` of a JWT, or the lifetime that came with the
-/// token, whichever is shorter. `None` if the issuer has stated neither. An end that has passed by our clock is
-/// ignored: the server that gets the token decides by its own clock.
-fn remaining(subject: &Token, cx: &FetchContext) -> Option<Duration> {
-    let exp = Claims::of(subject.secret()).and_then(|claims| claims.moment("exp"));
-    let by_claim = exp.and_then(|exp| exp.duration_since(cx.clock().now().wall).ok());
-    let left = by_claim.into_iter().chain(subject.stated_remaining());
-    left.filter(|left| !left.is_zero()).min()
-}
 
 /// The grant of [`TokenExchange`].
 #[derive(Clone)]
@@ -107,7 +95,7 @@ impl Grant for TokenExchangeGrant {
         Ok(())
     }
 
-    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Option<Duration>, SourceError> {
+    async fn parameters(&self, form: &mut Form, cx: &FetchContext) -> Result<Limit, SourceError> {
         let subject = self.subject.send("subject", form, cx).await?;
         if let Some(actor) = &self.actor {
             actor.send("actor", form, cx).await?;
@@ -115,7 +103,7 @@ impl Grant for TokenExchangeGrant {
         if let Some(requested) = &self.requested {
             form.plain("requested_token_type", requested);
         }
-        Ok(remaining(&subject, cx))
+        Ok(Limit::of(&subject))
     }
 
     /// Section 2.2.1 requires this member: it gives the type of the token.

@@ -166,7 +166,11 @@ async fn a_refusal_of_a_link_is_one_for_those_behind_it_and_quotes_no_token() {
 
 /// A JWT of the system clock that lasts 600 s.
 fn jwt() -> String {
-    let exp = SystemClock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    jwt_until(SystemClock.now().wall + secs(600))
+}
+
+fn jwt_until(end: SystemTime) -> String {
+    let exp = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let part = |json: String| URL_SAFE_NO_PAD.encode(json);
     format!("{}.{}.c2ln", part(r#"{"alg":"none"}"#.into()), part(format!(r#"{{"exp":{exp}}}"#)))
 }
@@ -207,6 +211,26 @@ async fn an_exchanged_token_lasts_no_longer_than_that_of_its_subject() {
         let token = TokenActor::builder(source).start().unwrap().get().await.unwrap();
         let left = token.remaining().unwrap();
         assert!(left <= secs(lasts) && left > secs(lasts) - secs(10), "{left:?} of {lasts} s{stated}");
+    }
+}
+
+/// Our clock is two hours off, and the answer's `Date` says so only when the first request has been sent.
+#[actix::test]
+async fn the_first_exchange_is_limited_by_the_clock_of_the_server() {
+    let now = SystemClock.now().wall;
+    for (is_ahead, theirs) in [(true, now + secs(7_200)), (false, now - secs(7_200))] {
+        let server = FakeAuthServer::start().await.unwrap();
+        let answer =
+            r#"{"access_token":"a","token_type":"Bearer","issued_token_type":"x","expires_in":86400}"#;
+        server.then(Reply::json(200, answer).with_header("Date", httpdate::fmt_http_date(theirs)));
+        let subject = Token::new(jwt_until(theirs + secs(600)));
+        let subject = source_fn(move |_cx| std::future::ready(Ok(subject.clone())));
+        let client = Client::builder(server.url(), "pool").public().build().unwrap();
+        let source = client.token_exchange(subject).build().unwrap();
+        let token = source.fetch(FetchContext::new(Reason::First)).await.unwrap();
+        let left = token.remaining().unwrap();
+        // A `Date` has whole seconds.
+        assert!(left <= secs(601) && left > secs(590), "ahead {is_ahead}: {left:?}");
     }
 }
 
