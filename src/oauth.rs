@@ -57,6 +57,7 @@
 
 mod assertion;
 mod builder;
+mod certificate;
 pub(crate) mod claims;
 mod client;
 mod client_auth;
@@ -81,9 +82,10 @@ mod tests;
 
 pub use assertion::{Audience, Preset};
 pub use builder::ClientBuilder;
+pub use certificate::Certificate;
 pub use client::Client;
 pub(crate) use client::Once;
-pub use client_auth::{Certificate, ClientAuth};
+pub use client_auth::ClientAuth;
 #[cfg(feature = "dpop")]
 pub use dpop::DpopKey;
 pub use error::OAuthError;

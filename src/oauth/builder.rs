@@ -15,7 +15,8 @@ use crate::source::{BoxSource, TokenSource};
 use crate::transport::{Configure, http_setters};
 
 use super::assertion::{Audience, Preset};
-use super::client_auth::{Certificate, ClientAuth};
+use super::certificate::Certificate;
+use super::client_auth::ClientAuth;
 #[cfg(feature = "dpop")]
 use super::dpop::DpopKey;
 use super::dpop::DpopSetting;

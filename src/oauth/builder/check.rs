@@ -3,8 +3,9 @@
 use zeroize::Zeroizing;
 
 use super::super::assertion::{Preset, Rules};
+use super::super::certificate::{Certificate, CertificateOrigin};
 use super::super::client::{Client, ServerOrigin};
-use super::super::client_auth::{Certificate, CertificateOrigin, ClientAuth, ClientIdentity, Proof};
+use super::super::client_auth::{ClientAuth, ClientIdentity, Proof};
 use super::super::discovery::{Discovery, Server};
 use super::super::dpop::{ClientProofs, DpopSetting};
 use super::super::jws::{HmacKey, PrivateKey};
