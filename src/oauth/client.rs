@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "registry")]
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use http::Method;
@@ -106,13 +108,18 @@ impl Client {
         Self(Arc::new(Inner { identity, server, transport, proofs, server_clock: ServerClock::default() }))
     }
 
-    /// A client that was built just now begins with the known facts about its server's clock and its secret. A
-    /// client with clones knows them already.
+    /// A client that was built just now begins with the known facts about its server's clock, its secret, and whether
+    /// its proof contains a time. A client with clones knows them already.
     #[cfg(feature = "registry")]
-    pub(super) fn with_known(mut self, clock: ServerClock, secret: &LastSecret) -> Self {
+    pub(super) fn with_known(
+        mut self,
+        clock: ServerClock,
+        secret: &LastSecret,
+        was_timed: Arc<AtomicBool>,
+    ) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.server_clock = clock;
-            inner.identity.remember_in(secret);
+            inner.identity.remember_in(secret, was_timed);
         }
         self
     }
@@ -186,7 +193,7 @@ impl Client {
         if !error.is_terminal() || !is_refused {
             return error;
         }
-        let is_timed = before.is_dated || identity.is_timed();
+        let is_timed = before.is_dated || identity.is_timed(&before.sent);
         let was_late = is_timed && server_clock.is_far_from(before.offset);
         if was_late || identity.has_changed(&before.sent).await { error.into_transient() } else { error }
     }

@@ -1,6 +1,7 @@
 //! How a client proves its identity to the token endpoint: one function on the form and the headers of a request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -94,11 +95,16 @@ pub(super) struct ClientIdentity {
     pub(super) proof: Proof,
     pub(super) id_in_body: bool,
     pub(super) rules: Rules,
+    /// Whether the last proof that was sent contained a time. The server's document may choose such a proof.
+    pub(super) was_timed: Arc<AtomicBool>,
 }
 
 /// A record of the proof that was sent, to find out later whether it has changed.
 #[derive(PartialEq, Eq)]
-pub(super) struct Sent(Option<Secret>);
+pub(super) struct Sent {
+    auth: ClientAuth,
+    proof: Option<Secret>,
+}
 
 impl ClientIdentity {
     /// The method of its proof at this server.
@@ -121,10 +127,10 @@ impl ClientIdentity {
         }
     }
 
-    /// Whether its proof contains a time, by the server's clock.
-    pub(super) fn is_timed(&self) -> bool {
+    /// Whether the proof that was sent contains a time, by the server's clock.
+    pub(super) fn is_timed(&self, sent: &Sent) -> bool {
         // The source may sign its token itself.
-        matches!(self.proof, Proof::AssertionSource(_)) || self.auth(None).is_timed()
+        matches!(self.proof, Proof::AssertionSource(_)) || sent.auth.is_timed()
     }
 
     /// Puts the proof into a request. `cx` has the server's clock, as far as it is known.
@@ -137,7 +143,8 @@ impl ClientIdentity {
     ) -> Result<Sent, SourceError> {
         let now = cx.clock().now().wall;
         let auth = self.auth(Some(server));
-        let sent = match &self.proof {
+        self.was_timed.store(auth.is_timed(), Ordering::Relaxed);
+        let proof = match &self.proof {
             Proof::Secret(_, secret) => {
                 let secret = secret.read("client_secret").await?;
                 hide(request, secret.expose());
@@ -153,35 +160,36 @@ impl ClientIdentity {
                     }
                     _ => self.basic(request, form, &secret, auth == ClientAuth::BasicRaw)?,
                 }
-                Sent(Some(secret))
+                Some(secret)
             }
             Proof::Key(key) => {
                 let key = key.read().await;
                 let sent = Secret::new(key.thumbprint());
                 self.sign(form, &SigningKey::Private(key), server, now)?;
-                Sent(Some(sent))
+                Some(sent)
             }
             Proof::AssertionFile(file) => {
                 let assertion = (*file.read().await).clone();
                 self.assert(form, assertion.expose());
-                Sent(Some(assertion))
+                Some(assertion)
             }
             Proof::AssertionSource(source) => {
                 let token = source.token_for("the client assertion", cx).await?;
                 self.assert(form, token.secret());
-                Sent(Some(Secret::new(token.secret())))
+                Some(Secret::new(token.secret()))
             }
             Proof::Certificate(_) | Proof::Nothing => {
                 form.plain("client_id", &self.id);
-                Sent(None)
+                None
             }
         };
-        Ok(sent)
+        Ok(Sent { auth, proof })
     }
 
-    /// Keeps the provider's secret in this place.
+    /// Keeps the provider's secret in this place, and whether the last proof contained a time in the other one.
     #[cfg(feature = "registry")]
-    pub(super) fn remember_in(&mut self, place: &LastSecret) {
+    pub(super) fn remember_in(&mut self, place: &LastSecret, was_timed: Arc<AtomicBool>) {
+        self.was_timed = was_timed;
         if let Proof::Secret(_, secret) = &mut self.proof {
             secret.remember_in(place);
         }
@@ -207,7 +215,7 @@ impl ClientIdentity {
             Proof::AssertionFile(file) => Some((*file.read().await).clone()),
             _ => return false,
         };
-        now != sent.0
+        now != sent.proof
     }
 
     /// The credential of its proof, for callers that must distinguish two proofs.
@@ -220,7 +228,7 @@ impl ClientIdentity {
             Proof::Certificate(_) | Proof::Nothing => part(self.id.as_bytes()),
         }
         // A process with a wrong clock is refused because of its clock.
-        if self.auth(None).is_timed() {
+        if self.auth(None).is_timed() || self.was_timed.load(Ordering::Relaxed) {
             part(&(unix(now) / 60).to_be_bytes());
         }
     }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "registry")]
+use std::sync::Arc;
+#[cfg(feature = "registry")]
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -329,8 +333,13 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
 #[cfg(feature = "registry")]
 impl<G> GrantSource<G> {
-    pub(super) fn with_known(self, clock: ServerClock, secret: &LastSecret) -> Self {
-        Self { client: self.client.with_known(clock, secret), ..self }
+    pub(super) fn with_known(
+        self,
+        clock: ServerClock,
+        secret: &LastSecret,
+        was_timed: Arc<AtomicBool>,
+    ) -> Self {
+        Self { client: self.client.with_known(clock, secret, was_timed), ..self }
     }
 }
 

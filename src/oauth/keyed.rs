@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::resume_unwind;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Uri;
@@ -214,7 +215,7 @@ impl<G: Grant + Clone, K> KeyedGrant<G, K> {
 /// With the knowledge of earlier calls about the server and the client.
 fn build<G: Grant>(request: GrantBuilder<G, AnyClient>, known: &Known) -> Result<GrantSource<G>, BuildError> {
     let names = request.parts().0.names();
-    Ok(request.build()?.with_known(known.clock(&names.1), &known.secret(&names)))
+    Ok(request.build()?.with_known(known.clock(&names.1), &known.secret(&names), known.was_timed(&names)))
 }
 
 #[allow(private_bounds)] // The grants are this crate's own.
@@ -280,6 +281,8 @@ struct Learnt {
     clocks: HashMap<String, ServerClock>,
     /// The secrets that functions returned, by client and server. Therefore a fleet knows a refused secret.
     secrets: HashMap<Group, LastSecret>,
+    /// Whether the last proof of a client contained a time, by client and server.
+    timed: HashMap<Group, Arc<AtomicBool>>,
 }
 
 impl Known {
@@ -291,6 +294,10 @@ impl Known {
 
     fn secret(&self, names: &(String, String)) -> LastSecret {
         of(&mut self.learnt().secrets, Group::of(names))
+    }
+
+    fn was_timed(&self, names: &(String, String)) -> Arc<AtomicBool> {
+        of(&mut self.learnt().timed, Group::of(names))
     }
 
     fn learnt(&self) -> MutexGuard<'_, Learnt> {

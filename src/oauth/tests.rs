@@ -1,5 +1,6 @@
 //! The meaning of a token endpoint's answer for a refresh token, and for a client that another attempt may help.
 
+mod clocks;
 mod settings;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Makes a client from the settings, after all checks that are possible before the first request.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::super::assertion::{Preset, Rules};
@@ -44,8 +46,13 @@ impl ClientBuilder {
         self.check_effects(&proof)?;
         let proofs = self.dpop.take().map(DpopSetting::open).transpose()?.map(ClientProofs::new);
         let rules = Rules { audience: self.assertion_audience, preset: self.preset };
-        let identity =
-            ClientIdentity { id: self.client_id, proof, id_in_body: self.client_id_in_body, rules };
+        let identity = ClientIdentity {
+            id: self.client_id,
+            proof,
+            id_in_body: self.client_id_in_body,
+            rules,
+            was_timed: Arc::default(),
+        };
         Ok(Client::new(identity, server, transport, proofs))
     }
 
