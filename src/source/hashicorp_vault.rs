@@ -58,7 +58,8 @@ const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 /// The token is renewed from 2/3 of its lease on (`renew-self`), and its secret stays the same. There is a new
 /// login in these cases: Vault refuses the renewal; the lease cannot be renewed or has ended; the renewed lease is
 /// at most half of the first (the token's longest life is near); or after [`replace`](crate::TokenHandle::replace),
-/// [`discard`](crate::TokenHandle::discard) or [`refresh`](crate::TokenHandle::refresh).
+/// [`discard`](crate::TokenHandle::discard) or [`refresh`](crate::TokenHandle::refresh). If the login after `replace`
+/// or `refresh` fails, the next fetch tries it again, and renews the token if Vault refuses the login.
 ///
 /// Vault accepts the token as a bearer token. Vault answers 403, not 401, to an unknown token, and to a token that
 /// lacks a right. Therefore no [middleware](crate::middleware) treats this as a rejection. Call
@@ -74,6 +75,15 @@ pub struct Vault {
     namespace: Option<HeaderValue>,
     login: Login,
     lease: Mutex<Option<Lease>>,
+}
+
+/// How the next token is got.
+enum Way {
+    LogIn,
+    Renew(Lease),
+    /// The token was reported, or a new one was wanted, and the login has failed. If Vault refuses the login again, the
+    /// token is renewed.
+    LogInOrRenew(Lease),
 }
 
 /// The contents of a login request.
@@ -133,23 +143,51 @@ impl Vault {
         self.ask(&self.renew_at, request, cx).await.map(|renewed| lease.renewed(renewed))
     }
 
-    /// The lease that may be renewed for this fetch. It must be the lease of the token which is to be replaced:
-    /// that token may come from another process, and the token in this process's memory may have been discarded
-    /// there.
-    fn renewable(&self, cx: &FetchContext) -> Option<Lease> {
-        let is_kept = !matches!(cx.reason, Reason::Rejected | Reason::Forced) && !cx.is_discarded();
+    /// A lease may be renewed only if it is the lease of the token which is to be replaced: that token may come from
+    /// another process, and the token in this process's memory may have been discarded there.
+    fn way(&self, cx: &FetchContext) -> Way {
         let is_its = |lease: &Lease| {
             cx.previous.as_ref().is_none_or(|previous| previous.secret() == lease.secret.expose())
         };
-        let mut lease = self.lease();
-        lease.take_if(|lease| !is_kept || !is_its(lease));
-        let now = cx.clock().now().boot;
-        lease.clone().filter(|lease| lease.is_renewable && lease.until > now)
+        let mut held = self.lease();
+        held.take_if(|lease| cx.is_discarded() || !is_its(lease));
+        let Some(lease) = held.as_mut() else { return Way::LogIn };
+        if matches!(cx.reason, Reason::Rejected | Reason::Forced) {
+            // The lease is kept until the login has succeeded: the token may be in use to its end.
+            lease.is_doubted = true;
+            return Way::LogIn;
+        }
+        let is_over = !lease.is_renewable || lease.until <= cx.clock().now().boot;
+        match lease.is_doubted {
+            _ if is_over => Way::LogIn,
+            true => Way::LogInOrRenew(lease.clone()),
+            false => Way::Renew(lease.clone()),
+        }
     }
 
     async fn next(&self, cx: &FetchContext) -> Result<Lease, SourceError> {
-        let Some(lease) = self.renewable(cx) else { return self.log_in(cx).await };
-        match self.renew(&lease, cx).await {
+        match self.way(cx) {
+            Way::LogIn => self.log_in(cx).await,
+            Way::Renew(lease) => self.renew_or_log_in(&lease, cx).await,
+            Way::LogInOrRenew(lease) => self.log_in_or_renew(&lease, cx).await,
+        }
+    }
+
+    async fn log_in_or_renew(&self, lease: &Lease, cx: &FetchContext) -> Result<Lease, SourceError> {
+        let refused = match self.log_in(cx).await {
+            Err(error) if error.is_terminal() => error,
+            outcome => return outcome,
+        };
+        log::warn!("Vault refused a login ({refused}); its token, which was to be replaced, is renewed");
+        match self.renew(lease, cx).await {
+            Err(error) if !error.is_terminal() => Err(error),
+            Ok(renewed) if !renewed.has_ended() => Ok(renewed),
+            _ => Err(refused),
+        }
+    }
+
+    async fn renew_or_log_in(&self, lease: &Lease, cx: &FetchContext) -> Result<Lease, SourceError> {
+        match self.renew(lease, cx).await {
             Ok(renewed) if renewed.has_ended() => self.log_in(cx).await,
             Ok(renewed) if !renewed.is_near_its_end() => Ok(renewed),
             // If the login fails, the rest of the token's life is used.

@@ -167,6 +167,32 @@ async fn a_token_that_another_one_has_replaced_is_not_renewed() {
     assert_eq!(bench.fetch(Reason::Ahead).await.unwrap().secret(), "hvs.3");
 }
 
+/// The `secret_id` may be used up, so that the token lives on its renewals.
+#[actix::test]
+async fn a_token_whose_replacement_failed_is_renewed_where_no_login_is_accepted() {
+    for reason in [Reason::Rejected, Reason::Forced] {
+        let bench = Bench::new().await;
+        let token = bench.fetch(Reason::First).await.unwrap();
+        assert_eq!(told(&token), ("hvs.1", 3_600));
+        bench.server.secret_id("used-up");
+        let clock: Arc<dyn Clock> = Arc::new(bench.clock.clone());
+        let cx = |reason| FetchContext::new(reason).with_clock(clock.clone()).with_previous(token.clone());
+        assert!(bench.source.fetch(cx(reason)).await.unwrap_err().is_terminal());
+        bench.pass(secs(2_400));
+        for _ in 0..2 {
+            let from = bench.server.asked().len();
+            assert_eq!(told(&bench.source.fetch(cx(Reason::Ahead)).await.unwrap()), ("hvs.1", 3_600));
+            assert_eq!(bench.paths(from), ["approle/login", "token/renew-self"], "the login goes first");
+        }
+        bench.server.secret_id("secret-1");
+        assert_eq!(told(&bench.source.fetch(cx(Reason::Ahead)).await.unwrap()), ("hvs.2", 3_600));
+        let from = bench.server.asked().len();
+        let cx = cx(Reason::Ahead).with_previous(Token::new("hvs.2"));
+        bench.source.fetch(cx).await.unwrap();
+        assert_eq!(bench.paths(from), ["token/renew-self"], "the new token is like any other");
+    }
+}
+
 #[actix::test]
 async fn a_refused_renewal_or_a_lease_that_cannot_be_renewed_means_a_login() {
     let bench = Bench::new().await;

@@ -20,6 +20,8 @@ pub(super) struct Lease {
     pub(super) is_renewable: bool,
     /// Its end, by the boot clock.
     pub(super) until: Duration,
+    /// The token was reported, or a new one was wanted, and there is none yet.
+    pub(super) is_doubted: bool,
 }
 
 impl Lease {
@@ -45,12 +47,13 @@ impl Lease {
             first: lasts,
             is_renewable: is_renewable.unwrap_or(false),
             until: now.saturating_add(lasts),
+            is_doubted: false,
         })
     }
 
     /// The lease after its renewal.
     pub(super) fn renewed(&self, renewed: Self) -> Self {
-        Self { first: self.first, ..renewed }
+        Self { first: self.first, is_doubted: self.is_doubted, ..renewed }
     }
 
     /// For a renewed lease. A lease that can be renewed has an end, and Vault counts whole seconds.
