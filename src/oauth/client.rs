@@ -65,6 +65,9 @@ pub(super) enum ServerOrigin {
     Discovered(Box<Discovery>),
 }
 
+/// How far a clock may be off, in seconds, until an assertion or a proof that was refused is made anew. Some servers
+/// accept none from the future. A `Date` has whole seconds, so a smaller difference is not known.
+const TOLERANCE: u64 = 2;
 /// The reason why its tokens are useless to other processes.
 const GENERATED: &str = "are bound to a key (`dpop`) that this process has generated: other processes could not use them; \
                          give all processes one key from a file (`DpopKey::from_pem_file`)";
@@ -194,7 +197,7 @@ impl Client {
             return error;
         }
         let is_timed = before.is_dated || identity.is_timed(&before.sent);
-        let was_late = is_timed && server_clock.is_far_from(before.offset);
+        let was_late = is_timed && server_clock.is_far_from(before.offset, TOLERANCE);
         if was_late || identity.has_changed(&before.sent).await { error.into_transient() } else { error }
     }
 

@@ -26,6 +26,8 @@ pub use builder::GithubAppBuilder;
 const LIFETIME: Duration = Duration::from_secs(600);
 /// GitHub refuses a JWT whose `iat` is in the future, by its own clock.
 const BACKDATE: Duration = Duration::from_secs(60);
+/// How far the clock may be off, in seconds, until a refused request is signed anew. `iat` is further back.
+const TOLERANCE: u64 = 30;
 /// The pause after a rate limit, if GitHub gives no time.
 const LIMITED: Duration = Duration::from_secs(60);
 
@@ -157,7 +159,7 @@ impl TokenSource for GithubApp {
         let request = self.request(moved(cx.clock().now().wall, offset)).await?;
         let answer = self.transport.exchange(&self.endpoint, request, cx.time_left()).await?;
         self.server_clock.learn(&answer, cx.clock().now().wall);
-        self.read(answer, self.server_clock.is_far_from(offset))
+        self.read(answer, self.server_clock.is_far_from(offset, TOLERANCE))
     }
 
     fn identify(&self, part: &mut dyn FnMut(&str, &str)) {

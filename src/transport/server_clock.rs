@@ -7,9 +7,6 @@ use std::time::SystemTime;
 use super::Answer;
 use crate::clock::moved;
 
-/// A difference between two clocks, in seconds, that justifies a second try.
-const LARGE: u64 = 30;
-
 /// How far a server's clock is ahead of ours, in seconds, by the last `Date` that it sent. All clones share this.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerClock(Arc<AtomicI64>);
@@ -32,8 +29,8 @@ impl ServerClock {
         }
     }
 
-    /// Whether the date of a request with this offset was so wrong that another request may help.
-    pub(crate) fn is_far_from(&self, offset: i64) -> bool {
-        self.offset().abs_diff(offset) >= LARGE
+    /// Whether the date of a request with this offset was wrong by so many seconds, so that another request may help.
+    pub(crate) fn is_far_from(&self, offset: i64, seconds: u64) -> bool {
+        self.offset().abs_diff(offset) >= seconds
     }
 }

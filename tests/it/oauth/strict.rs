@@ -205,6 +205,24 @@ async fn a_clock_that_is_two_hours_off_heals_in_one_flight() {
     }
 }
 
+/// A clock that is a few seconds fast is as wrong for a strict server. One that is as slow is no harm.
+#[actix::test]
+async fn a_clock_that_is_a_few_seconds_off_heals_in_one_flight() {
+    let pair = Pair::p256();
+    for fast in [5, 20, 29_i64] {
+        for (ahead, refusals) in [(-fast, 1), (fast, 0)] {
+            let server = StrictServer::start(Rules { alg: "ES256", ahead, ..DRAFT }, &pair);
+            let client = Client::builder(server.token_url(), ID).audience(server.issuer());
+            let client = client.private_key(pair.key()).build().unwrap();
+            for flight in 1..=3 {
+                let handle = TokenActor::builder(source(&client)).policy(thrice()).start().unwrap();
+                handle.get().await.unwrap_or_else(|error| panic!("{ahead} s, flight {flight}: {error}"));
+            }
+            assert_eq!(server.seen().refusals.len(), refusals, "{ahead} s: {:?}", server.seen().refusals);
+        }
+    }
+}
+
 /// The assertion of a grant is dated by the server's clock, too.
 #[actix::test]
 async fn a_service_account_whose_clock_is_two_hours_off_heals_in_one_flight() {

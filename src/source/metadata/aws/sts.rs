@@ -16,6 +16,8 @@ use crate::transport::{Answer, Endpoint, Form, Request, ServerClock, Transport};
 
 pub(super) const VERSION: &str = "2011-06-15";
 const SERVICE: &str = "sts";
+/// How far the clock may be off, in seconds, until a refused request is signed anew. The service accepts minutes.
+const TOLERANCE: u64 = 30;
 /// The prefixes of a partition's regions, and the domain of its services, if it is not the usual one.
 const DOMAINS: [(&str, &str); 6] = [
     ("cn-", "amazonaws.com.cn"),
@@ -83,7 +85,7 @@ impl Sts {
         }
         let (error, code) = refused(&answer);
         // Signed with a wrong clock. The next request is signed with the service's own clock.
-        let was_late = self.clock.is_far_from(offset);
+        let was_late = self.clock.is_far_from(offset, TOLERANCE);
         Err(match code.as_deref() {
             Some("SignatureDoesNotMatch" | "RequestExpired") if was_late => {
                 Refused::Other(error.into_transient())
