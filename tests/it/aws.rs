@@ -135,6 +135,31 @@ async fn a_pod_s_token_stands_for_a_role_whose_keys_sign() {
     assert!(!error.to_string().contains("s3cret"), "{error}");
 }
 
+/// The service may have failed to fetch the issuer's keys, and kubelet may be late with a new token.
+#[actix::test]
+async fn a_pod_s_token_that_is_refused_at_the_moment_is_read_again_in_the_same_flight() {
+    for code in
+        ["InvalidIdentityToken", "InvalidIdentityTokenException", "ExpiredToken", "ExpiredTokenException"]
+    {
+        let (aws, folder) = (fakes::Aws::start().await.unwrap(), Folder::new());
+        let source = Metadata::aws_web_identity("api")
+            .role(ARN, folder.write("pod", "pod-token\n"))
+            .region("eu-test-1")
+            .sts_url(aws.base_url())
+            .build()
+            .unwrap();
+        let body = format!(
+            "<ErrorResponse><Error><Code>{code}</Code><Message>late</Message></Error></ErrorResponse>"
+        );
+        aws.then(Reply::text(400, "text/xml", body));
+        let policy = plain().attempts(2).backoff(millis(0));
+        let handle = TokenActor::builder(source).policy(policy).start().unwrap();
+        assert_eq!(handle.get().await.expect(code).secret(), "aws-1");
+        let assume = "AssumeRoleWithWebIdentity";
+        assert_eq!(asked(&aws), [assume, assume, "GetWebIdentityToken"], "{code}");
+    }
+}
+
 #[actix::test]
 async fn keys_that_have_ended_are_replaced_in_the_same_flight() {
     let aws = fakes::Aws::start().await.unwrap();

@@ -53,7 +53,8 @@ const CUT: Duration = Duration::from_secs(30);
 /// | EC2 | `imds_url` | none: the instance's metadata service, version 2 |
 ///
 /// # Errors of a fetch
-/// Transient: the network, 404 (the instance has no role yet), 408, 425, 429, 5xx, `Throttling`, keys that have
+/// Transient: the network, 404 (the instance has no role yet), 408, 425, 429, 5xx, `Throttling`, a token of
+/// Kubernetes that the service refuses (`InvalidIdentityToken`, `ExpiredTokenException`; its file is read again), keys that have
 /// expired or end before the token would, a request that was signed with a clock that differs from the service's by
 /// 30 s or more, and an answer that cannot be read. The next request is then signed with new keys, or with the
 /// service's clock. Terminal: any other refusal (`AccessDenied`: the role lacks the permission;

@@ -61,10 +61,19 @@ impl Sts {
         self.clock.wall(cx.clock().now().wall)
     }
 
-    /// Sends a request that needs no signature.
+    /// Sends a request that a token of another issuer proves. It needs no signature.
     pub(super) async fn ask(&self, request: Request, cx: &FetchContext) -> Result<Answer, SourceError> {
         let answer = self.transport.exchange(&self.endpoint, request, cx.time_left()).await?;
-        if answer.is_success() { Ok(answer) } else { Err(refused(&answer).0) }
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        let (error, code) = refused(&answer);
+        // The service may have failed to fetch the issuer's keys. The file may have a newer token at the next attempt.
+        let may_pass = code.as_deref().is_some_and(|code| {
+            let code = code.strip_suffix("Exception").unwrap_or(code);
+            matches!(code, "InvalidIdentityToken" | "ExpiredToken")
+        });
+        Err(if may_pass { error.into_transient() } else { error })
     }
 
     /// Sends a request that is signed with these keys.
