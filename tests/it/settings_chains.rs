@@ -224,6 +224,15 @@ async fn two_actors_on_one_chain_share_the_call_of_a_link_and_its_failure() {
 }
 
 #[actix::test]
+async fn a_link_s_token_that_has_expired_on_its_way_pauses_the_flight_for_a_second() {
+    let gone = r#"{"access_token":"a","token_type":"Bearer","expires_in":0,"issued_token_type":"x"}"#;
+    let chain = Chain::of([Reply::json(200, gone)]).await;
+    let error = build(&chain.settings).fetch(FetchContext::new(Reason::First)).await.unwrap_err();
+    assert!(!error.is_terminal() && error.to_string().contains("had expired"), "{error}");
+    assert_eq!(error.retry_after(), Some(secs(1)));
+}
+
+#[actix::test]
 async fn a_link_that_hangs_is_named_before_the_attempt_ends() {
     let chain = Chain::new().await;
     let silent = FakeAuthServer::start().await.unwrap();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -110,7 +111,9 @@ impl Inner {
         let (missing, longest) = (self.policy.assumed_lifetime(), self.policy.longest_lifetime());
         let token = token.stamped(now, &clock, missing, longest);
         if token.remaining_at(clock.now()).is_zero() {
-            return Err(SourceError::transient("its token had expired when it came"));
+            // A server that counts whole seconds gives out the last token until its very end.
+            let error = SourceError::transient("its token had expired when it came");
+            return Err(error.with_retry_after(Duration::from_secs(1)));
         }
         Ok(token)
     }
