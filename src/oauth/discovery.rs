@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use crate::clock::Timestamp;
 use crate::error::{BuildError, SourceError};
 use crate::source::FetchContext;
-use crate::transport::{Document, Endpoint, Request, Transport};
+use crate::transport::{Answer, Document, Endpoint, Request, Transport};
 
 use super::client_auth::ClientAuth;
 
@@ -161,6 +161,15 @@ impl Failures {
     }
 }
 
+/// A refusal with the server's own explanation, and with this advice.
+fn refused(answer: &Answer, transient: bool, advice: &str) -> SourceError {
+    let said = match answer.json() {
+        Ok(document) => answer.because(&document, None),
+        Err(_) => answer.unread(),
+    };
+    answer.refusal(transient, &(said + advice))
+}
+
 impl Discovery {
     /// `uses_tls_alias`: the client presents a certificate. Some servers have another address for this (RFC 8705
     /// section 5).
@@ -255,16 +264,16 @@ impl Discovery {
                     }
                 },
                 // The whole server asks for a pause.
-                StatusCode::TOO_MANY_REQUESTS => return Err(named(answer.refusal(true, ""))),
+                StatusCode::TOO_MANY_REQUESTS => return Err(named(refused(&answer, true, ""))),
                 StatusCode::SERVICE_UNAVAILABLE if is_asked_to_wait => {
-                    return Err(named(answer.refusal(true, "")));
+                    return Err(named(refused(&answer, true, "")));
                 }
                 _ if answer.may_pass() || is_asked_to_wait => {
-                    failures.down.get_or_insert(answer.refusal(true, ""));
+                    failures.down.get_or_insert(refused(&answer, true, ""));
                 }
                 _ => {
                     let what = "; if this is the address of the token endpoint itself, say so by `token_url`";
-                    failures.missing = Some(answer.refusal(false, what));
+                    failures.missing = Some(refused(&answer, false, what));
                 }
             }
         }

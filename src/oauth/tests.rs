@@ -1,6 +1,7 @@
 //! The meaning of a token endpoint's answer for a refresh token, and for a client that another attempt may help.
 
 mod clocks;
+mod explained;
 mod settings;
 
 use std::sync::Arc;
