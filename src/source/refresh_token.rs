@@ -215,10 +215,11 @@ impl<V: RefreshTokenStore> GrantBuilder<RefreshTokenGrant<V>> {
 
 impl<V: RefreshTokenStore> RefreshToken<V> {
     /// Replaces the record in the vault by a new login: after [`NeedsLogin`], with the refresh token of the user's
-    /// new login. It waits for an exchange that is under way.
+    /// new login. It waits for an exchange of this source that is under way, which takes up to 110 s.
     ///
     /// # Errors
-    /// The refresh token is empty, the vault cannot be written, or another process holds its lock for longer than 8 s.
+    /// The refresh token is empty, the vault cannot be written, or another process (or another source) holds its lock for
+    /// longer than 8 s.
     pub async fn log_in(&self, refresh_token: impl Into<String>) -> Result<(), VaultError> {
         let refresh_token = Secret::new(refresh_token);
         match cut("log_in", refresh_token.expose()) {
@@ -261,10 +262,14 @@ impl<V: RefreshTokenStore> Inner<V> {
         Ok(followed)
     }
 
+    /// The exchange that this source has begun last.
+    fn running(&self) -> Option<watch::Receiver<Exchange>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until the exchange that is under way is over, and its result is written.
     async fn at_rest(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(running) = running {
+        if let Some(running) = self.running() {
             ended(running).await;
         }
         let saver = self.state.lock().await.saver.clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::spend::{LONGEST_WAIT, vault_failed};
-use super::{Inner, State};
+use super::{Exchange, Inner, State};
 use crate::error::SourceError;
 use crate::transport::printable;
 use crate::vault::{self, Record, RefreshTokenStore, Swap, VaultError};
@@ -32,6 +32,10 @@ impl<V: RefreshTokenStore> Inner<V> {
 
     /// Replaces the record in the vault by a new login.
     pub(super) async fn log_in(&self, refresh_token: &str) -> Result<(), VaultError> {
+        // This source's own exchange may hold the lock for longer than the wait for the lock.
+        if let Some(mut running) = self.running() {
+            let _ = running.wait_for(Exchange::is_over).await;
+        }
         let _lock = self.vault.lock(LONGEST_WAIT).await?;
         let record = self.first(refresh_token)?;
         let mut state = self.state.lock().await;

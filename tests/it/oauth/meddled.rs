@@ -308,6 +308,54 @@ async fn a_login_waits_for_the_exchange_of_another_source() {
     assert_eq!(stored(&vault).await.refresh_token(), "refresh-7");
 }
 
+/// A vault that waits for no lock.
+#[derive(Clone)]
+struct Impatient(MemoryVault);
+
+impl RefreshTokenStore for Impatient {
+    async fn lock(&self, limit: Duration) -> Result<VaultLock, VaultError> {
+        let mut lock = Box::pin(self.0.lock(limit));
+        let lock = std::future::poll_fn(|task| std::task::Poll::Ready(lock.as_mut().poll(task))).await;
+        let held = || Err(VaultError::unavailable("another process holds the lock"));
+        if let std::task::Poll::Ready(lock) = lock { lock } else { held() }
+    }
+
+    async fn load(&self) -> Result<Option<Stored>, VaultError> {
+        self.0.load().await
+    }
+
+    async fn swap(&self, expected: Option<&Stamp>, record: &Record) -> Result<Swap, VaultError> {
+        self.0.swap(expected, record).await
+    }
+}
+
+/// An exchange may take longer than anybody waits for the lock.
+#[actix::test]
+async fn a_login_waits_for_the_end_of_its_own_source_s_exchange() {
+    let (came, has_come) = std::sync::mpsc::channel();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let server = Loopback::start(move |_, _| {
+        came.send(()).unwrap();
+        let _ = gate.lock().unwrap().recv();
+        Reply::json(200, serde_json::json!({ "access_token": "access-1", "refresh_token": "refresh-2" }))
+    });
+    let vault = MemoryVault::new();
+    let source = Arc::new(source(&server, Impatient(vault.clone()), 0, AfterCrash::NeedsLogin));
+    let fetch = tokio::spawn({
+        let source = Arc::clone(&source);
+        async move { next(&*source, None).await }
+    });
+    tokio::task::spawn_blocking(move || has_come.recv().unwrap()).await.unwrap();
+    let mut login = Box::pin(source.log_in("refresh-7"));
+    let first = std::future::poll_fn(|task| std::task::Poll::Ready(login.as_mut().poll(task))).await;
+    assert!(first.is_pending(), "it waits: {first:?}");
+    release.send(()).unwrap();
+    assert_eq!(fetch.await.unwrap().unwrap().secret(), "access-1");
+    login.await.unwrap();
+    assert_eq!(stored(&vault).await.refresh_token(), "refresh-7");
+}
+
 #[actix::test]
 async fn what_a_crash_has_left_is_repeated_when_the_first_request_has_arrived_for_sure() {
     let (family, server) = family(30);
