@@ -83,8 +83,8 @@ impl TokenSource for ExecCredential {
             return Err(SourceError::transient(message));
         }
         let read = match self.format {
-            ExecFormat::Kubernetes => answer::kubernetes(&output.stdout, &self.api_version),
-            ExecFormat::Plain => answer::plain(&output.stdout),
+            ExecFormat::Kubernetes => answer::kubernetes(&output.stdout, &self.api_version, &self.redactor),
+            ExecFormat::Plain => answer::plain(&output.stdout, &self.redactor),
         };
         read.map_err(|flaw| {
             let said = said(&redactor, &output.stderr);

@@ -109,6 +109,9 @@ async fn no_secret_that_it_repeats_is_shown() {
         "echo the-token-s3cret; echo the-token-s3cret >&2; exit 1",
         "echo 's3cret, and no JSON'",
         "echo '{\"token\":[\"s3cret\"]}'",
+        "echo \"{\\\"token\\\":\\\"abcdef\\\",\\\"token_type\\\":\\\"$PASSWORD\\\"}\"",
+        "echo '{\"token\":\"the-token-s3cret\",\"token_type\":\"the-token-s3cret\"}'",
+        "echo '{\"token\":\"the-token-s3cret\",\"token_type\":\"dGhlLXRva2VuLXMzY3JldA==\"}'",
     ] {
         let program = plain_shell(script).arg("sh").arg("argument-s3cret").env("PASSWORD", "p4ss-s3cret");
         let shown = format!("{program:?} {:?}", program.clone().build().unwrap());
@@ -116,6 +119,25 @@ async fn no_secret_that_it_repeats_is_shown() {
         let error = run(program).await.unwrap_err();
         let said = format!("{error} {error:?}");
         assert!(!said.contains("s3cret") && !said.contains("czNjcmV0"), "{script}: {said}");
+    }
+}
+
+#[actix::test]
+async fn no_secret_that_stands_in_a_field_of_the_protocol_is_shown() {
+    for field in ["apiVersion", "kind"] {
+        for (text, is_shown) in [("the-token-s3cret", false), ("p4ss-s3cret", false), ("Pod", true)] {
+            let mut output: serde_json::Value =
+                serde_json::from_str(&credential(r#"{"token":"the-token-s3cret"}"#)).unwrap();
+            output[field] = text.into();
+            let folder = crate::file_token::Folder::new();
+            let file = folder.write("output", output.to_string());
+            let program = shell("cat \"$OUTPUT\"").env("OUTPUT", file.display().to_string());
+            let error = run(program.env("PASSWORD", "p4ss-s3cret")).await.unwrap_err();
+            let said = error.to_string();
+            assert!(error.is_terminal() && said.contains(field), "{said}");
+            assert_eq!(said.contains(text), is_shown, "{said}");
+            assert_eq!(said.contains("[not shown]"), !is_shown, "{said}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::error::SourceError;
 use crate::json::{Document, lifetime, moment};
-use crate::redactor::{Redactor, printable};
+use crate::redactor::Redactor;
 use crate::token::{Token, means_bearer};
 
 /// The lifetime of a token without an end. The policy's `max_lifetime` cuts it.
@@ -58,10 +58,8 @@ pub(super) fn hide(redactor: &mut Redactor, stdout: &[u8]) {
     const MOST: usize = 64;
     let mut texts = vec![Zeroizing::new(String::from_utf8_lossy(stdout).trim().to_owned())];
     if let Ok(document) = Document::parse(stdout) {
-        // The protocol's own words are not secret.
-        let is_fixed = |text: &str| text.is_empty() || text.starts_with("client.authentication.k8s.io/");
         document.strings(&mut |text| {
-            if !is_fixed(text) && !["ExecCredential", "Bearer", "bearer"].contains(&text) {
+            if !text.is_empty() && !is_of_protocol(text) {
                 texts.push(Zeroizing::new(text.to_owned()));
             }
         });
@@ -74,6 +72,12 @@ pub(super) fn hide(redactor: &mut Redactor, stdout: &[u8]) {
     }
 }
 
+/// The protocol's own words are not secret.
+fn is_of_protocol(text: &str) -> bool {
+    text.starts_with("client.authentication.k8s.io/")
+        || ["ExecCredential", "Bearer", "bearer"].contains(&text)
+}
+
 fn document(stdout: &[u8]) -> Result<Document, Flaw> {
     if stdout.trim_ascii().is_empty() {
         return Err(Flaw::Passing("nothing to its standard output".to_owned()));
@@ -82,14 +86,31 @@ fn document(stdout: &[u8]) -> Result<Document, Flaw> {
     Document::parse(stdout).map_err(|error| Flaw::Passing(format!("something that is no JSON ({error})")))
 }
 
-pub(super) fn kubernetes(stdout: &[u8], api_version: &str) -> Result<Token, Flaw> {
+/// One line of the text at a place, if neither an input of the program nor another text of its output is in it.
+fn quoted(document: &Document, place: &str, limit: usize, inputs: &Redactor) -> String {
+    /// In bytes. A shorter text may be a part of any word.
+    const SHORTEST: usize = 4;
+    let text = document.text(place).unwrap_or_default();
+    let (mut redactor, mut is_found) = (inputs.clone(), false);
+    document.strings(&mut |other| {
+        if other == text && !is_found {
+            is_found = true;
+        } else if other.len() >= SHORTEST && !is_of_protocol(other) {
+            redactor.hide(Zeroizing::new(other.to_owned()));
+        }
+    });
+    redactor.quoted(text, limit).unwrap_or_else(|| "[not shown]".to_owned())
+}
+
+/// `inputs` hides the inputs of the program.
+pub(super) fn kubernetes(stdout: &[u8], api_version: &str, inputs: &Redactor) -> Result<Token, Flaw> {
     let document = document(stdout)?;
     for (place, expected) in [("/apiVersion", api_version), ("/kind", "ExecCredential")] {
         let name = &place[1..];
         match document.text(place) {
             Some(found) if found == expected => {}
-            Some(found) => {
-                let found = printable(found, 80);
+            Some(_) => {
+                let found = quoted(&document, place, 80, inputs);
                 let message =
                     format!("an object with the `{name}` {found:?}, but {expected:?} was asked for");
                 return Err(Flaw::Lasting(message));
@@ -112,7 +133,8 @@ pub(super) fn kubernetes(stdout: &[u8], api_version: &str) -> Result<Token, Flaw
     })
 }
 
-pub(super) fn plain(stdout: &[u8]) -> Result<Token, Flaw> {
+/// `inputs` hides the inputs of the program.
+pub(super) fn plain(stdout: &[u8], inputs: &Redactor) -> Result<Token, Flaw> {
     const TOKENS: &[&str] = &["access_token", "accessToken", "token"];
     const MOMENTS: &[&str] = &["expires_at", "expires_on", "expiration", "expiry"];
     let document = document(stdout)?;
@@ -128,7 +150,7 @@ pub(super) fn plain(stdout: &[u8]) -> Result<Token, Flaw> {
     };
     match document.text("/token_type").map(str::trim) {
         Some(kind) if !means_bearer(kind) => {
-            let kind = printable(kind, 40);
+            let kind = quoted(&document, "/token_type", 40, inputs);
             return Err(Flaw::Lasting(format!(
                 "the `token_type` {kind:?}: only bearer tokens can be used here"
             )));
@@ -172,6 +194,14 @@ mod tests {
     use super::*;
 
     const V1: &str = "client.authentication.k8s.io/v1";
+
+    fn kubernetes(stdout: &[u8], api_version: &str) -> Result<Token, Flaw> {
+        super::kubernetes(stdout, api_version, &Redactor::default())
+    }
+
+    fn plain(stdout: &[u8]) -> Result<Token, Flaw> {
+        super::plain(stdout, &Redactor::default())
+    }
 
     fn object(status: &str) -> String {
         format!(r#"{{"apiVersion":"{V1}","kind":"ExecCredential","status":{status}}}"#)
