@@ -296,7 +296,8 @@ impl BuildError {
         Some(self.table.as_str()).filter(|table| !table.is_empty())
     }
 
-    /// The setting at fault, by the name of its setter.
+    /// The setting at fault, by the name that it has in a file. In most cases this is also the name of its setter.
+    /// Exceptions are `client_secret` (setter `secret`) and `assertion_audience` (setter `audience`), for example.
     pub fn field(&self) -> &str {
         self.field
     }

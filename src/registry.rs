@@ -79,7 +79,7 @@ use crate::token::Token;
 
 pub use builder::{RegistryLimits, TokenRegistryBuilder};
 #[cfg(feature = "shared")]
-pub use fleet::FleetCalls;
+pub use fleet::{FleetCalls, FleetCallsSettings};
 pub use get::KeyGet;
 pub use handle::KeyHandle;
 pub use message::TokenReady;

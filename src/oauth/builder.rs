@@ -15,7 +15,7 @@ use crate::source::{BoxSource, TokenSource};
 use crate::transport::{Configure, http_setters};
 
 use super::assertion::{Audience, Preset};
-use super::certificate::Certificate;
+use super::certificate::{Certificate, CertificateSetting};
 use super::client_auth::ClientAuth;
 #[cfg(feature = "dpop")]
 use super::dpop::DpopKey;
@@ -28,8 +28,10 @@ mod check;
 settings! {
     /// The settings of a [`Client`](super::Client), from code or by serde from a file.
     ///
-    /// In a file, the names are those of the setters, except `client_secret` (setter `secret`). Closures and
-    /// sources can only be set in code. `client_id` is required, and one of `token_url` and `issuer`. A secret or a
+    /// In a file, the names are those of the setters, except `client_secret` (setter `secret`), `assertion_audience`
+    /// (setter `audience`), and `certificate_key`, `certificate_file` and `certificate_key_file` (setter
+    /// [`certificate`](Self::certificate)). Closures and sources can only be set in code; in a table of
+    /// [`SourceSettings`](crate::source::SourceSettings) the setter `assertion` is `client_assertion`. `client_id` is required, and one of `token_url` and `issuer`. A secret or a
     /// key is written as a value, or as `{ file = "path" }`, or as `{ env = "NAME" }`. Durations are written like
     /// `"10s"`. Unknown keys are refused.
     ///
@@ -99,8 +101,10 @@ settings! {
         assertion_file: Option<PathBuf>,
         #[serde(skip)]
         assertion: Option<BoxSource>,
-        #[serde(skip)]
-        certificate: Option<Certificate>,
+        #[serde(default)]
+        certificate: Option<CertificateSetting>,
+        #[serde(default)]
+        certificate_key: Option<SecretPlace>,
         #[serde(default)]
         certificate_file: Option<PathBuf>,
         #[serde(default)]
@@ -140,6 +144,7 @@ impl ClientBuilder {
             assertion_file: None,
             assertion: None,
             certificate: None,
+            certificate_key: None,
             certificate_file: None,
             certificate_key_file: None,
             allow_http: false,
@@ -263,8 +268,9 @@ impl ClientBuilder {
     /// Requests tokens that are bound to this key (`DPoP`, RFC 9449). [`Token::apply`](crate::Token::apply) makes
     /// the proof that each request with such a token needs. Default: bearer tokens.
     ///
-    /// In a file: `"dpop": "generate"`, or `"dpop": { "key_file": "dpop.pem" }`. Add `"algorithm"` there if an RSA
-    /// key is to sign `PS256`. The file is read once.
+    /// In a file: `"dpop": "generate"`, `"dpop": { "key_file": "dpop.pem" }`, or `"dpop": { "key": .. }` with the text in
+    /// PEM, `{ file = "path" }` or `{ env = "NAME" }`. Add `"algorithm"` there if an RSA key is to sign `PS256`. The key is
+    /// read once.
     #[cfg(feature = "dpop")]
     pub fn dpop(mut self, key: DpopKey) -> Self {
         self.dpop = Some(DpopSetting::Key(key));
@@ -300,8 +306,12 @@ impl ClientBuilder {
     /// Proves the identity by this certificate in the TLS handshake (RFC 8705 section 2): `tls_client_auth`, or
     /// `self_signed_tls_client_auth` if [`auth_method`](Self::auth_method) says so. If another proof is set, the
     /// certificate is only presented.
+    ///
+    /// In a file: `certificate` and `certificate_key`, each as the text in PEM, `{ file = "path" }` or `{ env = "NAME" }`.
+    /// `certificate_key` may be left out if the key is beside the certificate. Or two paths: `certificate_file` and
+    /// `certificate_key_file`. If only files are named, they are read again for each request.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
-        self.certificate = Some(certificate);
+        self.certificate = Some(CertificateSetting::Given(certificate));
         self
     }
 }

@@ -4,9 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use crate::error::BuildError;
+use crate::secret::Secret;
 use crate::secret::path::shown;
+use crate::secret::place::SecretPlace;
+
+const CERTIFICATE: &str = "certificate";
+const KEY: &str = "certificate_key";
 
 /// A certificate and its private key, which prove a client's identity in the TLS handshake (RFC 8705).
 ///
@@ -42,6 +49,67 @@ impl fmt::Debug for Certificate {
                 let paths: Vec<_> = paths.iter().map(|path| shown(path)).collect();
                 f.debug_tuple("Certificate").field(&paths).finish()
             }
+        }
+    }
+}
+
+/// The settings `certificate` and `certificate_key`, from code or from a file.
+#[derive(Clone)]
+pub(super) enum CertificateSetting {
+    Given(Certificate),
+    Text(SecretPlace),
+}
+
+impl CertificateSetting {
+    /// Whether it comes from code.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
+    }
+
+    /// The certificate with this key. The key may also stand beside the certificate. If nothing but files is named, the
+    /// files are read again for each request. Otherwise all is read once.
+    pub(super) fn open(self, key: Option<SecretPlace>) -> Result<Certificate, BuildError> {
+        match (self, key) {
+            (Self::Given(certificate), None) => Ok(certificate),
+            (Self::Given(_), Some(_)) => {
+                let message = "is for a `certificate` in the settings, and this one has its key";
+                Err(BuildError::new(KEY, message))
+            }
+            (Self::Text(SecretPlace::File(path)), None) => Ok(Certificate::from_files(&path, &path)),
+            (Self::Text(SecretPlace::File(path)), Some(SecretPlace::File(key))) => {
+                Ok(Certificate::from_files(path, key))
+            }
+            (Self::Text(place), key) => {
+                let mut pem = Zeroizing::new(read(CERTIFICATE, place)?.expose().to_owned());
+                if let Some(key) = key {
+                    pem.push('\n');
+                    pem.push_str(read(KEY, key)?.expose());
+                }
+                Ok(Certificate::from_pem(pem.as_str()))
+            }
+        }
+    }
+}
+
+/// A PEM text ends with a line break.
+fn read(field: &'static str, place: SecretPlace) -> Result<Secret, BuildError> {
+    match place {
+        SecretPlace::Value(text) => Ok(text),
+        place => place.secret(field).map_err(|what| BuildError::new(field, what)),
+    }
+}
+
+impl<'de> Deserialize<'de> for CertificateSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SecretPlace::deserialize(deserializer).map(Self::Text)
+    }
+}
+
+impl fmt::Debug for CertificateSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(certificate) => certificate.fmt(f),
+            Self::Text(place) => place.fmt(f),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 mod clocks;
 mod explained;
+mod in_files;
 mod settings;
+mod unrotated;
 
 use std::sync::Arc;
-mod unrotated;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

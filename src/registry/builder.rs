@@ -35,6 +35,7 @@ settings! {
     ///
     /// let limits: RegistryLimits = serde_json::from_str(r#"{ "max_keys": 500, "idle_timeout": "20m" }"#)?;
     /// assert_eq!(limits, RegistryLimits::default().max_keys(500).idle_timeout(std::time::Duration::from_secs(1200)));
+    /// assert_eq!(limits.most_keys(), 500);
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,16 @@ impl Default for RegistryLimits {
 }
 
 impl RegistryLimits {
+    /// The present [`max_keys`](Self::max_keys), for `SharedKeys::remember`.
+    pub fn most_keys(&self) -> usize {
+        self.max_keys
+    }
+
+    /// The present [`max_calls`](Self::max_calls).
+    pub fn most_calls(&self) -> usize {
+        self.max_calls
+    }
+
     /// The number of keys that are kept. At least 1, default 10,000. When one more comes, a key that was not used
     /// recently is evicted.
     pub fn max_keys(mut self, keys: usize) -> Self {

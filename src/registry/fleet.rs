@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::duration;
 use crate::error::BuildError;
 use crate::panics::ContainedFor;
+use crate::settings::settings;
 use crate::store::{News, SharedKey, SharedStore, SlotAnswer, SlotAsk, StoreError};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
@@ -40,6 +42,39 @@ pub struct FleetCalls {
     name: String,
     calls: usize,
     lease: Duration,
+}
+
+settings! {
+    /// The settings of [`FleetCalls`] in a file. They are checked when the registry starts. `lease` may be missing.
+    /// Unknown keys are refused.
+    ///
+    /// ```
+    /// use tokenflight::registry::FleetCallsSettings;
+    /// use tokenflight::store::MemoryStore;
+    ///
+    /// let file = r#"{ "name": "auth", "calls": 16, "lease": "5s" }"#;
+    /// let calls = serde_json::from_str::<FleetCallsSettings>(file)?.with(MemoryStore::new());
+    /// # let _ = calls;
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct FleetCallsSettings {
+        name: String,
+        calls: usize,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        lease: Option<Duration>,
+    }
+}
+
+impl FleetCallsSettings {
+    /// With the store that the processes share.
+    pub fn with(self, store: impl SharedStore) -> FleetCalls {
+        let calls = FleetCalls::new(store, self.name, self.calls);
+        match self.lease {
+            Some(time) => calls.lease(time),
+            None => calls,
+        }
+    }
 }
 
 /// Far more than any fleet has, and far fewer than a store with floating-point numbers can count.

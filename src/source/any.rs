@@ -76,7 +76,7 @@ use crate::source::{BoxSource, ExecCredentialBuilder, FileTokenBuilder};
 ///
 /// # The vault of a refresh token
 ///
-/// `vault` is `{ kind = "file", path = ".." }`, or with feature `redis`
+/// `vault` is `{ kind = "file", path = ".." }`, with a `lock_timeout` if it is to differ from 5 s, or with feature `redis`
 /// `{ kind = "redis", name = "..", keys = [..] }` and the settings of a `RedisStoreBuilder` beside them. `login` is
 /// the first refresh token, as a value, `{ file = ".." }` or `{ env = ".." }`. A record in the vault has priority
 /// over it. Therefore leave `login` out once there is a login. `grace` and `after_crash` (`"needs_login"` or

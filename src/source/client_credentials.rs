@@ -23,7 +23,8 @@ use crate::transport::Form;
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names of the setters of client and grant. Unknown keys are refused:
+/// From a file, with the names of the setters of the grant, and of the client [in a file](ClientBuilder). `audience` is
+/// the grant's. Unknown keys are refused:
 ///
 /// ```
 /// use tokenflight::source::ClientCredentialsBuilder;

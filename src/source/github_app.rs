@@ -47,7 +47,8 @@ const LIMITED: Duration = Duration::from_secs(60);
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names of the setters. Unknown keys are refused:
+/// From a file, with the names of the setters, except the table `permissions` (setter `permission`) and the lists
+/// `repositories` (setter `repository`) and `repository_ids` (setter `repository_id`). Unknown keys are refused:
 ///
 /// ```
 /// use tokenflight::source::GithubAppBuilder;

@@ -94,7 +94,8 @@ type MakeValue = dyn Fn() -> Result<String, Box<dyn StdError + Send + Sync>> + S
 /// # Ok::<(), tokenflight::BuildError>(())
 /// ```
 ///
-/// From a file, with the names of the setters (except `header_fn`). Unknown keys are refused:
+/// From a file, with the names of the setters (except `header_fn`). `header` and `form` are tables. Unknown keys are
+/// refused:
 ///
 /// ```
 /// use tokenflight::source::JsonEndpointBuilder;

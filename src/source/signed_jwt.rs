@@ -54,7 +54,7 @@ struct Inner {
 settings! {
     /// The settings of [`SignedJwt`], from code or by serde from a file. In a file `issuer`, `audience`, and
     /// `private_key` or `private_key_file` are required. `private_key` is the text in PEM, `{ file = "path" }` or
-    /// `{ env = "NAME" }`. `claims` is a table. Durations are written like `"5m"`.
+    /// `{ env = "NAME" }`. `claims` is a table (setter `claim`). Durations are written like `"5m"`.
     ///
     /// ```
     /// use tokenflight::source::SourceSettings;
@@ -82,6 +82,8 @@ settings! {
         key_id: Option<String>,
         #[serde(default)]
         algorithm: Option<Algorithm>,
+        #[serde(default)]
+        key_certificate_file: Option<PathBuf>,
         #[serde(deserialize_with = "text_or_number")]
         issuer: String,
         #[serde(deserialize_with = "text_or_number")]
@@ -132,6 +134,7 @@ impl SignedJwtBuilder {
             private_key_file: None,
             key_id: None,
             algorithm: None,
+            key_certificate_file: None,
             issuer,
             audience,
             subject: None,
@@ -156,6 +159,13 @@ impl SignedJwtBuilder {
     /// The algorithm of the key. Default: the key's own.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = Some(algorithm);
+        self
+    }
+
+    /// The certificate of the key, in PEM, from which `x5t#S256` is made (RFC 7515 section 4.1.8). Default: none, or the
+    /// one from [`PrivateKey::with_certificate`].
+    pub fn key_certificate_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_certificate_file = Some(path.into());
         self
     }
 
@@ -220,7 +230,7 @@ impl SignedJwtBuilder {
             };
             algorithm.map_or(Ok(key.clone()), |algorithm| key.with_algorithm(algorithm))
         };
-        let key = KeySource::open(private_key, private_key_file, None, finish)?;
+        let key = KeySource::open(private_key, private_key_file, self.key_certificate_file, finish)?;
         let key =
             key.ok_or_else(|| BuildError::new("private_key", "is missing: give it, or `private_key_file`"))?;
         let subject = subject.unwrap_or_else(|| issuer.clone());

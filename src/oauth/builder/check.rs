@@ -123,29 +123,41 @@ impl ClientBuilder {
 
     fn transport(&mut self) -> Result<Transport, BuildError> {
         let (settings, limits) = self.http_settings();
-        if self.certificate.is_some() && self.certificate_file.is_some() {
-            let message = "excludes `certificate`: a client presents one certificate";
-            return Err(BuildError::new("certificate_file", message));
-        }
-        let files = match (self.certificate_file.take(), self.certificate_key_file.take()) {
-            (Some(certificate), Some(key)) => Some(Certificate::from_files(certificate, key)),
-            (Some(certificate), None) => Some(Certificate::from_files(&certificate, &certificate)),
-            (None, Some(_)) => {
-                return Err(BuildError::new("certificate_key_file", "needs a `certificate_file` beside it"));
-            }
-            (None, None) => None,
-        };
-        let http = match self.certificate.take().or(files).map(|certificate| certificate.0) {
+        let (certificate, fields) = self.take_certificate()?;
+        let http = match certificate.map(|certificate| certificate.0) {
             None => HttpClient::new(settings)?,
             Some(CertificateOrigin::Pem(pem)) => HttpClient::with_certificate(settings, &pem)?,
             Some(CertificateOrigin::Files(paths)) => {
-                let mut files: Vec<_> =
-                    ["certificate_file", "certificate_key_file"].into_iter().zip(paths).collect();
+                let mut files: Vec<_> = fields.into_iter().zip(paths).collect();
                 files.dedup_by(|(_, key), (_, certificate)| key == certificate);
                 HttpClient::with_certificate_files(settings, files)?
             }
         };
         Transport::new(http, limits)
+    }
+
+    /// The certificate, and the settings with its files.
+    fn take_certificate(&mut self) -> Result<(Option<Certificate>, [&'static str; 2]), BuildError> {
+        const FILES: [&str; 2] = ["certificate_file", "certificate_key_file"];
+        let (given, key) = (self.certificate.take(), self.certificate_key.take());
+        let (file, key_file) = (self.certificate_file.take(), self.certificate_key_file.take());
+        let refused = |field, message| Err(BuildError::new(field, message));
+        match (given, file) {
+            (Some(_), Some(_)) => {
+                refused(FILES[0], "excludes `certificate`: a client presents one certificate")
+            }
+            (None, _) if key.is_some() => refused("certificate_key", "needs a `certificate` beside it"),
+            (_, None) if key_file.is_some() => refused(FILES[1], "needs a `certificate_file` beside it"),
+            (Some(certificate), None) => {
+                let fields = if certificate.is_given() { FILES } else { ["certificate", "certificate_key"] };
+                Ok((Some(certificate.open(key)?), fields))
+            }
+            (None, Some(path)) => {
+                let key_file = key_file.unwrap_or_else(|| path.clone());
+                Ok((Some(Certificate::from_files(path, key_file)), FILES))
+            }
+            (None, None) => Ok((None, FILES)),
+        }
     }
 
     /// The one proof that was set.

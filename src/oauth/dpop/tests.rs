@@ -136,7 +136,7 @@ fn the_setting_is_read_from_a_file_and_quotes_nothing() {
         (json!(4711), "expected for `dpop` \"generate\""),
         (json!(["s3cret"]), "expected for `dpop` \"generate\""),
         (json!({}), "missing field `key_file`"),
-        (json!({ "key": "s3cret" }), "unknown field `key`"),
+        (json!({ "keys": "s3cret" }), "unknown field `keys`"),
         (json!({ "key_file": "a", "algorithm": "none" }), "unknown variant"),
     ] {
         let error = read(value).unwrap_err().to_string();

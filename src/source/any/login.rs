@@ -53,6 +53,8 @@ settings! {
     #[derive(Clone, Debug)]
     struct FilePlace {
         path: PathBuf,
+        #[serde(default, deserialize_with = "duration::some_duration")]
+        lock_timeout: Option<Duration>,
     }
 }
 
@@ -99,8 +101,11 @@ impl Linked<Granted, Login> {
         let rules = Rules { first, grace, after_crash };
         let (client, settings) = self.own.client(client_assertion, &mut links)?;
         match place {
-            Kind::File(FilePlace { path }) => {
-                let vault = FileVault::new(path).map_err(|error| error.within("vault"))?;
+            Kind::File(FilePlace { path, lock_timeout }) => {
+                let mut vault = FileVault::new(path).map_err(|error| error.within("vault"))?;
+                if let Some(limit) = lock_timeout {
+                    vault = vault.lock_timeout(limit);
+                }
                 rules.source(&client, settings, vault, links)
             }
             #[cfg(feature = "redis")]

@@ -33,7 +33,8 @@ pub enum OnOutage {
 }
 
 settings! {
-    /// The settings of [`SharedSource`], from code or by serde from a file, with the names of the setters.
+    /// The settings of [`SharedSource`], from code or by serde from a file, with the names of the setters, except the
+    /// table `parts` (setter `part`) and the list `keys` (setter `key`).
     ///
     /// ```
     /// use tokenflight::source::SharedSourceBuilder;

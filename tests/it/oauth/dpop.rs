@@ -196,7 +196,7 @@ async fn the_setting_stands_in_a_file() {
     read(json!({ "key_file": path })).unwrap().build().unwrap();
     let error = read(json!({ "key_file": folder.path("none.pem") })).unwrap().build().unwrap_err();
     assert_eq!(error.field(), "dpop");
-    assert!(read(json!(P256)).unwrap_err().contains("a key stands in a file of its own"));
+    assert!(read(json!(P256)).unwrap_err().contains("neither \"generate\" nor a table with `key`"));
 }
 
 #[actix::test]

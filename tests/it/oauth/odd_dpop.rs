@@ -351,7 +351,7 @@ async fn a_key_in_the_wrong_place_of_the_settings_is_not_quoted() {
         ("in a list", format!(r#""dpop": [{pem}]"#)),
         ("as the path", format!(r#""dpop": {{ "key_file": {pem} }}"#)),
         ("as the path in a list", format!(r#""dpop": {{ "key_file": [{pem}] }}"#)),
-        ("by another name", format!(r#""dpop": {{ "key": {pem} }}"#)),
+        ("by another name", format!(r#""dpop": {{ "pem": {pem} }}"#)),
         ("as the client's key file", format!(r#""private_key_file": {pem}"#)),
         ("as the assertion's file", format!(r#""assertion_file": {pem}"#)),
     ] {
