@@ -174,6 +174,50 @@ async fn the_slots_of_a_process_that_has_died_are_free_when_its_lease_has_ended(
     assert!(after >= secs(10) && after < secs(12), "{after:?}");
 }
 
+/// What `holds` holds is free.
+async fn frees(fleet: &Fleet) {
+    let ask = SlotAsk { owner: "dead".to_owned(), wanted: 0, most: 0, slots: 1, time: secs(10) };
+    assert_eq!(fleet.store.slots(&slots_of_calls(), &ask).await.unwrap().held, 0);
+}
+
+#[actix::test]
+async fn a_process_whose_last_waiting_key_has_gone_asks_for_slots_again() {
+    let fleet = Fleet::begin();
+    holds(&fleet, 1).await;
+    let tokens = fleet.process(1);
+    let gone = asks(&tokens, 1..2);
+    tokio::time::sleep(secs(2)).await;
+    assert!(tokens.remove(&1).await);
+    tokio::time::sleep(secs(3)).await;
+    frees(&fleet).await;
+    // The store knows no process that waits for a slot.
+    assert_eq!(free_slots(&fleet, 1).await, 1);
+    let served = tokio::time::timeout(secs(12), tokens.get(&2)).await;
+    assert!(served.expect("an outcome when the other process's lease has ended").is_ok());
+    drop(gone);
+}
+
+#[actix::test]
+async fn a_process_that_lost_its_slots_while_it_was_suspended_asks_for_slots_again() {
+    let fleet = Fleet::begin();
+    fleet.source.of(1).hold();
+    let calls = FleetCalls::new(fleet.store.clone(), "auth", 1).lease(secs(1));
+    let tokens = fleet.process_with(1, |builder| builder.calls_of_fleet(calls));
+    let slow = actix_rt::spawn(tokens.get(&1));
+    settle().await;
+    fleet.clock.suspend(secs(3));
+    holds(&fleet, 1).await;
+    // The renewal finds the slot taken, and the call goes on.
+    tokio::time::sleep(secs(3)).await;
+    assert_eq!(fleet.source.running(), 1);
+    fleet.source.of(1).release();
+    assert!(slow.await.unwrap().is_ok());
+    tokio::time::sleep(secs(3)).await;
+    frees(&fleet).await;
+    let served = tokio::time::timeout(secs(3), tokens.get(&2)).await;
+    assert!(served.expect("an outcome in time").is_ok());
+}
+
 #[actix::test]
 async fn a_process_that_is_shut_down_or_has_nothing_to_do_gives_its_slots_back() {
     let fleet = Fleet::begin();

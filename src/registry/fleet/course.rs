@@ -142,8 +142,11 @@ impl<K: Key> Run<K> {
     async fn go_on(mut self) {
         loop {
             let (running, demand) = lock(&self.common.gate).demand();
-            // In an outage it still asks, because nothing would wake it when the store is back.
-            if demand == 0 && self.last.held == 0 && self.failures == 0 {
+            // In an outage it still asks, because nothing would wake it when the store is back. If the store still
+            // has an entry of this process, it first asks for no slots. That removes the entry, and clears
+            // `is_short`. While `is_short` is set, a new key does not wake this task.
+            let has_entry = self.fleet.has_asked.load(Ordering::Relaxed);
+            if demand == 0 && self.last.held == 0 && self.failures == 0 && !has_entry {
                 self.fleet.stirs.notified().await;
                 continue;
             }
