@@ -266,7 +266,9 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     /// The maximum number of a group's calls if this many calls are allowed at once.
     fn part_of(&self, slots: usize) -> usize {
         let GateSettings { calls, per_group, .. } = self.settings;
-        per_group.saturating_mul(slots.min(calls)) / calls.max(1)
+        // No product of two `usize` is too large for a `u128`, and the part is at most `per_group`.
+        let part = per_group as u128 * slots.min(calls) as u128 / calls.max(1) as u128;
+        usize::try_from(part).unwrap_or(per_group)
     }
 
     /// How many calls are under way, and how many could be if the fleet lent all its slots.

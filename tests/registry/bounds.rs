@@ -392,6 +392,18 @@ async fn the_largest_numbers_overflow_nothing() {
 }
 
 #[actix::test]
+async fn the_largest_limit_of_calls_lets_a_group_make_many() {
+    let rig = rig_with(|builder| builder.max_calls(usize::MAX));
+    rig.source.group(0..11, "one");
+    assert!(rig.tokens.get(&0).await.is_ok());
+    (1..11).for_each(|key| rig.source.of(key).hold());
+    let callers: Vec<_> = (1..11).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert_eq!(rig.source.running(), 10);
+    callers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[actix::test]
 async fn while_every_key_is_busy_a_report_gets_the_token_in_use() {
     let rig = rig_with(|builder| builder.max_busy_keys(1));
     let old = rig.tokens.get(&2).await.unwrap();
