@@ -46,6 +46,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::SourceError;
+use crate::panics::ContainedFor;
 use crate::source::{FetchContext, TokenSource};
 use crate::store::{SharedKey, SharedStore, StoreError};
 use crate::token::Token;
@@ -188,7 +189,7 @@ impl<S: TokenSource, St: SharedStore> TokenSource for SharedSource<S, St> {
         if !inner.open_for().is_zero() {
             return None;
         }
-        let stored = inner.in_time(inner.store.load(&inner.settings.key)).await.ok()??;
+        let stored = inner.in_time(St::load).await.ok()??;
         inner.adopt(stored, &cx).ok()
     }
 
@@ -290,15 +291,21 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         if self.is_one_of_many() { key.name() } else { key.as_str() }
     }
 
-    /// If an operation of the store takes too long, it has failed.
-    async fn in_time<T>(
-        &self,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    /// If an operation of the store panics or takes too long, it has failed.
+    async fn in_time<'a, T, F>(
+        &'a self,
+        operation: impl FnOnce(&'a St, &'a SharedKey) -> F + Send,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
         let limit = self.settings.store_timeout;
-        tokio::time::timeout(limit, operation)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::new(format!("no answer within {limit:?}"))))
+        // The call itself is foreign code too: it runs when this future is polled.
+        let answering = async { operation(&self.store, &self.settings.key).await };
+        match tokio::time::timeout(limit, ContainedFor::new(Box::pin(answering))).await {
+            Ok(answer) => answer.unwrap_or_else(|| Err(StoreError::new("the store panicked"))),
+            Err(_) => Err(StoreError::new(format!("no answer within {limit:?}"))),
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -71,7 +71,7 @@ impl<S: TokenSource, St: SharedStore> Drop for Leader<S, St> {
         runtime.spawn(async move {
             // If this fails as well, the lease runs out.
             let failure = result.unwrap_or_else(|| inner.failure(None, &lease, trouble));
-            let _ = inner.in_time(inner.store.fail(&inner.settings.key, &lease, &failure)).await;
+            let _ = inner.in_time(|store, key| store.fail(key, &lease, &failure)).await;
             drop(returning);
         });
     }
@@ -157,10 +157,10 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
                 if self.seal_lease(lease).is_err() {
                     continue;
                 }
-                let renewal = self.store.renew(&self.settings.key, lease, self.settings.lease);
+                let renewal = self.in_time(|store, key| store.renew(key, lease, self.settings.lease));
                 // After a failed renewal the next one may succeed. A lost lease stays lost. The fetch still goes
                 // on, because its token is usable.
-                if let Ok(false) = self.in_time(renewal).await {
+                if let Ok(false) = renewal.await {
                     std::future::pending::<()>().await;
                 }
             }
@@ -254,18 +254,17 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
         /// One look finds the token that is to be replaced, the next one the invalid value, and the next one
         /// deletes it.
         const TRIES: u32 = 8;
-        let settings = &self.settings;
         let mut ask = Ask::default();
         let mut tries = 0;
         while tries < TRIES {
-            if self.in_time(self.store.commit(&settings.key, lease, value, left)).await? {
+            if self.in_time(|store, key| store.commit(key, lease, value, left)).await? {
                 return Ok(Commit::Done);
             }
             if tries == 0 {
                 self.stats.count(Count::Late);
             }
             tries += 1;
-            match self.in_time(self.store.look_or_lease(&settings.key, &ask)).await? {
+            match self.in_time(|store, key| store.look_or_lease(key, &ask)).await? {
                 Look::Found(stored) => {
                     let id = stored.id.clone();
                     if let Ok(token) = self.adopt(stored, cx) {
@@ -290,7 +289,7 @@ impl<S: TokenSource, St: SharedStore> Inner<S, St> {
     }
 
     async fn share_failure(&self, failure: &Failure, cx: &FetchContext, lease: &Lease) -> Told {
-        let stored = self.in_time(self.store.fail(&self.settings.key, lease, failure));
+        let stored = self.in_time(|store, key| store.fail(key, lease, failure));
         match within(cx, stored).await {
             Some(Ok(_)) => Told::Yes,
             Some(Err(error)) => {

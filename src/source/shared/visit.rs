@@ -85,7 +85,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
     /// Listens, then looks. Therefore it gets news of everything after the look.
     pub(super) async fn run(mut self) -> Attempt {
         let inner = self.inner;
-        let mut news = inner.in_time(inner.store.watch(&inner.settings.key)).await?;
+        let mut news = inner.in_time(St::watch).await?;
         loop {
             match self.look().await? {
                 Look::Found(stored) => {
@@ -135,7 +135,7 @@ impl<'a, S: TokenSource, St: SharedStore> Visit<'a, S, St> {
             if self.ask.take.is_none() {
                 self.pace().await?;
             }
-            let look = inner.in_time(inner.store.look_or_lease(&inner.settings.key, &self.ask)).await?;
+            let look = inner.in_time(|store, key| store.look_or_lease(key, &self.ask)).await?;
             let clock = match &look {
                 Look::Free(free) => free.clock,
                 Look::Taken(held) | Look::Paused(held) => held.clock,

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::address::Address;
+use crate::panics::Contained;
 use crate::redactor::Redactor;
 use crate::secret::Secret;
 use crate::secret::place::cut;
@@ -67,6 +68,12 @@ impl Provider {
             Box::pin(async move { answer.await.map_err(Into::into) })
         }))
     }
+
+    /// `None` if it panicked. The call itself is foreign code too: it runs when this future is polled.
+    async fn ask(&self) -> Option<Result<RedisCredentials, BoxError>> {
+        let provider = Arc::clone(&self.0);
+        Contained::new(Box::pin(async move { provider().await })).await
+    }
 }
 
 impl fmt::Debug for Provider {
@@ -112,9 +119,10 @@ impl Login {
         let credentials = match &self.from {
             Origin::Url => return Ok(None),
             Origin::Provider(provider) => {
-                let answer = (provider.0)().await;
-                answer
-                    .map_err(|error| refused(format!("the provider of credentials failed: {error}")))?
+                let answer = provider.ask().await;
+                let answer =
+                    answer.ok_or_else(|| refused("the provider of credentials panicked".to_owned()))?;
+                answer.map_err(|error| refused(format!("the provider of credentials failed: {error}")))?
                     .without_line_break()
             }
             Origin::File(path) => {

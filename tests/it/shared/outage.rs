@@ -1,5 +1,6 @@
 //! While the store does not answer.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -257,6 +258,101 @@ async fn after_an_outage_of_the_auth_server_of_two_minutes_the_fleet_is_served_w
     }
     assert!(ended.elapsed() <= secs(11), "{:?}", ended.elapsed());
     assert_eq!(calls.load(Ordering::Relaxed), in_outage + 1);
+}
+
+/// A store with an operation that panics.
+#[derive(Clone)]
+struct Explosive {
+    operation: &'static str,
+    /// When its future is polled, and not when it is called.
+    is_lazy: bool,
+    store: MemoryStore,
+}
+
+impl Explosive {
+    fn pass(&self, operation: &str, is_polled: bool) {
+        assert!(operation != self.operation || is_polled != self.is_lazy, "the test says so");
+    }
+
+    async fn polled<T>(&self, operation: &str, answer: impl Future<Output = T>) -> T {
+        self.pass(operation, true);
+        answer.await
+    }
+}
+
+impl SharedStore for Explosive {
+    fn watch(&self, key: &SharedKey) -> impl Future<Output = Result<News, StoreError>> + Send {
+        self.pass("watch", false);
+        self.polled("watch", self.store.watch(key))
+    }
+    fn look_or_lease(
+        &self,
+        key: &SharedKey,
+        ask: &Ask,
+    ) -> impl Future<Output = Result<Look, StoreError>> + Send {
+        self.pass("look_or_lease", false);
+        self.polled("look_or_lease", self.store.look_or_lease(key, ask))
+    }
+    fn load(&self, key: &SharedKey) -> impl Future<Output = Result<Option<Stored>, StoreError>> + Send {
+        self.store.load(key)
+    }
+    fn renew(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        time: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        self.pass("renew", false);
+        self.polled("renew", self.store.renew(key, lease, time))
+    }
+    fn commit(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        value: &[u8],
+        lives: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        self.pass("commit", false);
+        self.polled("commit", self.store.commit(key, lease, value, lives))
+    }
+    fn fail(
+        &self,
+        key: &SharedKey,
+        lease: &Lease,
+        failure: &Failure,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        self.pass("fail", false);
+        self.polled("fail", self.store.fail(key, lease, failure))
+    }
+}
+
+#[actix::test]
+async fn a_store_that_panics_is_one_that_fails() {
+    tokio::time::pause();
+    for (operation, failures) in
+        [("watch", 0), ("look_or_lease", 0), ("renew", 0), ("commit", 0), ("fail", 1)]
+    {
+        for is_lazy in [false, true] {
+            let clock = ManualClock::new();
+            let store = MemoryStore::with_clock(clock.clone());
+            let source = ScriptedSource::new().taking(millis(300));
+            for _ in 0..failures {
+                source.then(Answer::Error(SourceError::transient("the server is down")));
+            }
+            let store = Explosive { operation, is_lazy, store };
+            let shared = short(settings(clock.clone())).build(source.clone(), store).unwrap();
+            let stats = shared.stats();
+            let actor =
+                tokenflight::TokenActor::builder(shared).policy(plain()).clock(clock).start().unwrap();
+            for call in 1..4 {
+                let token = actor.refresh().await.unwrap_or_else(|error| panic!("{operation}: {error}"));
+                assert_eq!(token.secret(), format!("token-{}", call + failures), "{operation}");
+                assert_eq!(source.calls(), call + failures, "{operation}");
+                tokio::time::sleep(secs(30)).await;
+            }
+            assert_eq!(stats.store_errors() > 0, operation != "renew", "{operation}");
+        }
+    }
 }
 
 #[actix::test]

@@ -108,6 +108,18 @@ async fn a_provider_is_asked_for_each_connection_and_again_when_the_password_is_
 }
 
 #[actix::test]
+async fn a_provider_that_panics_is_one_that_fails() {
+    let store = builder("redis://127.0.0.1:1")
+        .credentials(|| -> std::future::Ready<Result<RedisCredentials, String>> {
+            panic!("the test says so")
+        })
+        .build()
+        .unwrap();
+    let error = store.load(&key()).await.unwrap_err().to_string();
+    assert!(error.contains("the provider of credentials panicked"), "{error}");
+}
+
+#[actix::test]
 async fn a_connection_that_loses_its_login_is_made_anew() {
     // As servers do that end a login with its token.
     let logins = Arc::new(AtomicUsize::new(0));
