@@ -89,7 +89,7 @@ pub use status::RegistryStatus;
 use arrivals::Place;
 use common::{Common, Searching, Seat};
 use get::Asking;
-use message::{Caller, Subscriber, ToShard};
+use message::{Caller, Keeps, Reply, Subscriber, ToShard};
 use shard::Door;
 
 /// A token for each of many keys. See the [module](self).
@@ -247,7 +247,7 @@ impl<K: Key> TokenRegistry<K> {
     /// Forgets the key and its token, but not its [discarded](Self::discard) tokens. Its waiters get an error that [`is_stopped`](TokenError::is_stopped). Returns
     /// whether the key was kept.
     pub async fn remove(&self, key: &K) -> bool {
-        let (done, removed) = oneshot::channel();
+        let (done, removed) = Reply::channel();
         self.send(ToShard::Remove { key: key.clone(), done });
         removed.await.unwrap_or_default()
     }
@@ -257,8 +257,8 @@ impl<K: Key> TokenRegistry<K> {
     pub async fn retain(&self, keeps: impl FnMut(&K) -> bool + Clone + Send + 'static) -> usize {
         let mut gone = 0;
         for door in &self.0.doors {
-            let (done, removed) = oneshot::channel();
-            door.do_send(ToShard::Retain { keeps: Box::new(keeps.clone()), done });
+            let (done, removed) = Reply::channel();
+            door.do_send(ToShard::Retain { keeps: Keeps::new(keeps.clone()), done });
             gone += removed.await.unwrap_or_default();
         }
         gone
@@ -279,7 +279,7 @@ impl<K: Key> TokenRegistry<K> {
     /// # Errors
     /// [`is_stopped`](TokenError::is_stopped).
     pub async fn status(&self, key: &K) -> Result<Status, TokenError> {
-        let (done, status) = oneshot::channel();
+        let (done, status) = Reply::channel();
         self.send(ToShard::Status { key: key.clone(), done });
         status.await.map_err(|_| TokenError::stopped())
     }
@@ -291,7 +291,7 @@ impl<K: Key> TokenRegistry<K> {
     pub async fn totals(&self) -> Result<RegistryStatus, TokenError> {
         let mut totals = RegistryStatus::default();
         for door in &self.0.doors {
-            let (done, status) = oneshot::channel();
+            let (done, status) = Reply::channel();
             door.do_send(ToShard::Totals { done });
             totals = totals.with(status.await.map_err(|_| TokenError::stopped())?);
         }
@@ -305,7 +305,7 @@ impl<K: Key> TokenRegistry<K> {
         let (mut ends, mut others) = (Vec::new(), Vec::new());
         // The first shard comes last: it lets the source finish when the others have given up their calls.
         for (number, door) in self.0.doors.iter().enumerate().rev() {
-            let (done, end) = oneshot::channel();
+            let (done, end) = Reply::channel();
             ends.push(end);
             door.do_send(if number == 0 {
                 ToShard::Shutdown { done, quiet: None, others: std::mem::take(&mut others) }

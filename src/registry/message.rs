@@ -13,6 +13,7 @@ use super::status::RegistryStatus;
 use crate::actor::{Hearer, Status, Ticket};
 use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};
+use crate::panics::contain;
 use crate::token::Token;
 
 /// The answer to a subscription to a key. Each subscription gets exactly one.
@@ -91,24 +92,24 @@ pub(super) enum ToShard<K> {
     /// Remove this key. The answer says whether it was kept.
     Remove {
         key: K,
-        done: oneshot::Sender<bool>,
+        done: Reply<bool>,
     },
     /// Remove the keys for which the closure returns false. The answer is the number of removed keys.
     Retain {
-        keeps: Box<dyn FnMut(&K) -> bool + Send>,
-        done: oneshot::Sender<usize>,
+        keeps: Keeps<K>,
+        done: Reply<usize>,
     },
     Status {
         key: K,
-        done: oneshot::Sender<Status>,
+        done: Reply<Status>,
     },
     Totals {
-        done: oneshot::Sender<RegistryStatus>,
+        done: Reply<RegistryStatus>,
     },
     /// Callers who have gone away may hold all the seats.
     Purge(Arc<Search>),
     Shutdown {
-        done: oneshot::Sender<()>,
+        done: Reply<()>,
         /// Notified when the shard has given up its calls.
         quiet: Option<oneshot::Sender<()>>,
         /// For the first shard: the notifications of the other shards.
@@ -137,6 +138,54 @@ impl<K> ToShard<K> {
 
 impl<K: 'static> Message for ToShard<K> {
     type Result = ();
+}
+
+/// The answer to a message. If it is dropped, the caller is told that there is none.
+///
+/// The caller's waker is foreign code. If it panics, the shard goes on.
+pub(super) struct Reply<T>(Option<oneshot::Sender<T>>);
+
+impl<T> Reply<T> {
+    pub(super) fn channel() -> (Self, oneshot::Receiver<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// The caller may have gone away.
+    pub(super) fn send(mut self, answer: T) {
+        if let Some(sender) = self.0.take() {
+            contain(|| drop(sender.send(answer)));
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        contain(|| drop(self.0.take()));
+    }
+}
+
+/// The closure of `retain`. It is foreign code, also when it is dropped.
+pub(super) struct Keeps<K>(Option<Keeping<K>>);
+
+type Keeping<K> = Box<dyn FnMut(&K) -> bool + Send>;
+
+impl<K> Keeps<K> {
+    pub(super) fn new(keeps: impl FnMut(&K) -> bool + Send + 'static) -> Self {
+        Self(Some(Box::new(keeps)))
+    }
+
+    /// If the closure panics, the key is kept.
+    pub(super) fn keeps(&mut self, key: &K) -> bool {
+        let Some(keeps) = &mut self.0 else { return true };
+        contain(|| keeps(key)).unwrap_or(true)
+    }
+}
+
+impl<K> Drop for Keeps<K> {
+    fn drop(&mut self) {
+        contain(|| drop(self.0.take()));
+    }
 }
 
 /// A caller of `get`, or of another method that waits.

@@ -23,9 +23,9 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, WrapFuture};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
 
 use super::common::{Common, Heard, Who};
+use super::message::Reply;
 use super::window::Window;
 use crate::actor::{Delivery, Shell, Ticket, yield_turn};
 use crate::clock::Timestamp;
@@ -71,7 +71,7 @@ pub(super) struct Shard<K: Key> {
     /// Where the search for idle keys continues, and when the next one begins.
     sweep: Option<u32>,
     next_sweep: Duration,
-    leaving: Vec<oneshot::Sender<()>>,
+    leaving: Vec<Reply<()>>,
     has_parted: bool,
     #[cfg(feature = "metrics")]
     told: super::observe::Told,
@@ -349,7 +349,7 @@ impl<K: Key> Drop for Shard<K> {
         // A key that was being processed when foreign code panicked is not among them.
         self.common.cells.close_all(|hash| self.common.shard_of(hash) == self.number);
         for done in self.leaving.drain(..) {
-            let _ = done.send(());
+            done.send(());
         }
     }
 }

@@ -136,6 +136,68 @@ async fn a_waker_that_panics_at_the_end_of_a_search_costs_neither_the_shard_nor_
     assert!(stays.await.unwrap().is_ok());
 }
 
+/// Polls it once, with a waker that panics.
+fn begins_with_explosive(future: Pin<&mut impl Future>) {
+    let waker = Waker::from(Arc::new(Explosive));
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+#[actix::test]
+async fn a_waker_that_panics_at_an_answer_costs_the_shard_nothing() {
+    let rig = rig();
+    assert!(rig.tokens.get(&1).await.is_ok());
+    let mut status = Box::pin(rig.tokens.status(&1));
+    begins_with_explosive(status.as_mut());
+    let mut totals = Box::pin(rig.tokens.totals());
+    begins_with_explosive(totals.as_mut());
+    let mut remove = Box::pin(rig.tokens.remove(&2));
+    begins_with_explosive(remove.as_mut());
+    let mut retain = Box::pin(rig.tokens.retain(|_| true));
+    begins_with_explosive(retain.as_mut());
+    settle().await;
+    assert!(rig.tokens.get(&1).await.is_ok());
+    assert!(rig.tokens.get(&2).await.is_ok());
+    assert_eq!(status.await.unwrap().counters.flights, 1);
+    assert_eq!((totals.await.unwrap().keys, remove.await, retain.await), (1, false, 0));
+
+    let mut ends: Vec<_> = (0..3).map(|_| Box::pin(rig.tokens.shutdown())).collect();
+    for end in &mut ends {
+        begins_with_explosive(end.as_mut());
+    }
+    tokio::time::timeout(secs(1), rig.tokens.shutdown()).await.expect("the shard has ended");
+    assert!(rig.tokens.get(&1).await.unwrap_err().is_stopped());
+}
+
+/// The clone panics when it is dropped.
+struct Bomb(bool);
+
+impl Clone for Bomb {
+    fn clone(&self) -> Self {
+        Self(true)
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0, "the test says so");
+    }
+}
+
+#[actix::test]
+async fn a_closure_that_panics_when_it_is_dropped_costs_the_shard_nothing() {
+    let rig = rig();
+    for key in 0..3 {
+        assert!(rig.tokens.get(&key).await.is_ok());
+    }
+    let bomb = Bomb(false);
+    let retained = rig.tokens.retain(move |key| {
+        let _ = &bomb;
+        *key > 0
+    });
+    assert_eq!(retained.await, 1);
+    assert_eq!(rig.tokens.totals().await.unwrap().keys, 2, "the shard still answers");
+}
+
 #[actix::test]
 async fn callers_who_come_and_go_behind_one_who_stays_take_no_seat_from_others() {
     let rig = rig_with(|builder| builder.max_waiters(3));

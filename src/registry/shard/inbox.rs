@@ -3,7 +3,7 @@
 use actix::{Context, Handler};
 use tokio::sync::oneshot;
 
-use super::super::message::ToShard;
+use super::super::message::{Keeps, Reply, ToShard};
 use super::super::status::RegistryStatus;
 use super::entries::{Entry, State};
 use super::{Key, Shard};
@@ -69,11 +69,11 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             }
             ToShard::Remove { key, done } => {
                 let removed = self.find(&key).map(|(number, entry)| self.remove(number, entry));
-                let _ = done.send(removed.is_some());
+                done.send(removed.is_some());
             }
-            ToShard::Retain { keeps, done } => drop(done.send(self.retain(keeps))),
-            ToShard::Status { key, done } => drop(done.send(self.status(&key))),
-            ToShard::Totals { done } => drop(done.send(self.totals())),
+            ToShard::Retain { keeps, done } => done.send(self.retain(keeps)),
+            ToShard::Status { key, done } => done.send(self.status(&key)),
+            ToShard::Totals { done } => done.send(self.totals()),
             ToShard::Purge(search) => {
                 self.purge();
                 drop(search);
@@ -185,14 +185,10 @@ impl<K: Key> Shard<K> {
         self.forget(number, &entry);
     }
 
-    fn retain(&mut self, mut keeps: Box<dyn FnMut(&K) -> bool + Send>) -> usize {
+    fn retain(&mut self, mut keeps: Keeps<K>) -> usize {
         let mut gone = 0;
         for number in 0..self.entries.numbers() {
-            // The closure is foreign code. If it panics, the key is kept.
-            let goes = self
-                .entries
-                .get(number)
-                .is_some_and(|entry| contain(|| !keeps(&entry.key)).unwrap_or_default());
+            let goes = self.entries.get(number).is_some_and(|entry| !keeps.keeps(&entry.key));
             if goes && let Some(entry) = self.entries.take(number) {
                 self.remove(number, entry);
                 gone += 1;
@@ -292,7 +288,7 @@ impl<K: Key> Shard<K> {
 
     fn shut_down(
         &mut self,
-        done: oneshot::Sender<()>,
+        done: Reply<()>,
         quiet: Option<oneshot::Sender<()>>,
         others: Vec<oneshot::Receiver<()>>,
         ctx: &mut Context<Self>,

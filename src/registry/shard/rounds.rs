@@ -376,7 +376,7 @@ impl<K: Key> Shard<K> {
     pub(super) fn leave(&mut self, ctx: &mut Context<Self>) {
         if self.has_parted && self.telling.is_empty() && !self.leaving.is_empty() {
             for done in self.leaving.drain(..) {
-                let _ = done.send(());
+                done.send(());
             }
             ctx.stop();
         }
