@@ -397,6 +397,42 @@ mod metrics_of_a_registry {
         }
     }
 
+    /// One key calls, and nine wait for its end. Then all of them go.
+    async fn keys_go_together(is_shutdown: bool) {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let shown = recorder.handle();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let server = Server::default();
+        let tokens = registry(&server, |builder| builder.max_calls(1));
+        let asking: Vec<_> =
+            (0..10).map(|tenant| actix_rt::spawn(tokens.get(&format!("tenant-{tenant}")))).collect();
+        settle().await;
+        if is_shutdown {
+            tokens.shutdown().await;
+        } else {
+            assert_eq!(tokens.retain(|_| false).await, 10);
+            assert_eq!(tokens.totals().await.unwrap().counters.attempts, 1);
+        }
+        for caller in asking {
+            assert!(caller.await.unwrap().unwrap_err().is_stopped());
+        }
+        settle().await;
+        let metric = "tokenflight_registry_calls_total{registry=\"acme\",outcome=\"abandoned\"}";
+        let abandoned = value(&shown.render(), metric);
+        assert!((abandoned - 1.0).abs() < 0.5, "{abandoned}");
+        assert_eq!(server.0.calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[actix::test]
+    async fn keys_that_are_removed_together_make_no_calls_for_each_other() {
+        keys_go_together(false).await;
+    }
+
+    #[actix::test]
+    async fn a_shutdown_begins_no_calls() {
+        keys_go_together(true).await;
+    }
+
     #[actix::test]
     async fn classes_of_keys_are_seen_where_the_user_names_them() {
         let recorder = PrometheusBuilder::new().build_recorder();

@@ -186,15 +186,31 @@ impl<K: Key> Shard<K> {
     }
 
     fn retain(&mut self, mut keeps: Keeps<K>) -> usize {
-        let mut gone = 0;
+        let mut going = Vec::new();
         for number in 0..self.entries.numbers() {
-            let goes = self.entries.get(number).is_some_and(|entry| !keeps.keeps(&entry.key));
-            if goes && let Some(entry) = self.entries.take(number) {
+            if self.entries.get(number).is_some_and(|entry| !keeps.keeps(&entry.key)) {
+                self.withdraw(number);
+                going.push(number);
+            }
+        }
+        let mut gone = 0;
+        for number in going {
+            if let Some(entry) = self.entries.take(number) {
                 self.remove(number, entry);
                 gone += 1;
             }
         }
         gone
+    }
+
+    /// Withdraws the key's request to the gate. Of several keys that go, each must withdraw its request before the
+    /// first one gives up its call. Otherwise the next key is granted a call that is given up before it is made.
+    fn withdraw(&mut self, number: u32) {
+        if let Some(Entry { state: State::Busy(busy), .. }) = self.entries.get_mut(number)
+            && let Some(asked) = busy.asked.take()
+        {
+            lock(&self.common.gate).withdraw(asked);
+        }
     }
 
     /// A key that is not kept has the status of a key that was never used.
@@ -295,6 +311,9 @@ impl<K: Key> Shard<K> {
     ) {
         let is_first = self.leaving.is_empty() && !self.has_parted;
         self.leaving.push(done);
+        for number in 0..self.entries.numbers() {
+            self.withdraw(number);
+        }
         for number in 0..self.entries.numbers() {
             let Some(entry) = self.entries.take(number) else { continue };
             if matches!(entry.state, State::Busy(_)) {
