@@ -58,6 +58,7 @@ mod get;
 mod handle;
 mod message;
 mod observe;
+mod seats;
 mod shard;
 mod status;
 mod unkept;
@@ -87,9 +88,10 @@ pub use shard::Key;
 pub use status::RegistryStatus;
 
 use arrivals::Place;
-use common::{Common, Searching, Seat};
+use common::Common;
 use get::Asking;
 use message::{Caller, Keeps, Reply, Subscriber, ToShard};
+use seats::{Searching, Seat};
 use shard::Door;
 
 /// A token for each of many keys. See the [module](self).

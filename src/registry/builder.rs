@@ -9,9 +9,10 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::sync::mpsc;
 
 use super::cell::Cells;
-use super::common::{Bounds, Common, Counted, Seats};
+use super::common::{Bounds, Common, Counted};
 use super::gate::{Gate, GateSettings};
 use super::observe::{Label, Meters};
+use super::seats::Seats;
 use super::shard::{Shard, Start};
 use super::{Inner, Key, TokenRegistry};
 use crate::builder::{no_arbiter, on_own_thread, one_time};

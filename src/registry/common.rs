@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
 
 use super::cell::Cells;
 use super::gate::{Decided, Ending, Gate, Permit};
 use super::observe::Meters;
+use super::seats::Seats;
 use crate::actor::LONGEST_PARTING;
-use crate::duration::millis;
-use crate::error::TokenError;
 use crate::panics::{Contained, contain};
 use crate::policy::RefreshPolicy;
 use crate::source::BoxKeyed;
@@ -175,116 +173,5 @@ impl<K> fmt::Debug for Common<K> {
             .field("name", &self.name)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
-    }
-}
-
-/// Seats for the waiters of all keys together.
-#[derive(Debug)]
-pub(super) struct Seats {
-    taken: AtomicUsize,
-    pub(super) limit: usize,
-    overloads: AtomicU64,
-    /// While a search for callers who have gone away is under way: those who wait for its end.
-    searchers: Mutex<Option<Vec<oneshot::Sender<()>>>>,
-    /// When the next search for callers who have gone away may begin, in milliseconds on the boot clock.
-    next_purge: AtomicU64,
-}
-
-/// One seat. Dropping it frees the seat.
-#[derive(Debug)]
-pub(super) struct Seat(Arc<Seats>);
-
-impl Seats {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            taken: AtomicUsize::new(0),
-            limit,
-            overloads: AtomicU64::new(0),
-            searchers: Mutex::default(),
-            next_purge: AtomicU64::new(0),
-        })
-    }
-
-    pub(super) fn take(self: &Arc<Self>) -> Option<Seat> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) < self.limit {
-            return Some(Seat(Arc::clone(self)));
-        }
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-
-    /// The error of a caller without a seat.
-    pub(super) fn overloaded(&self) -> TokenError {
-        self.count_overload();
-        TokenError::overloaded(self.limit)
-    }
-
-    pub(super) fn count_overload(&self) {
-        self.overloads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// All seats are taken. Some may belong to callers who have gone away. If a search for them is due, `begin` begins
-    /// it. `searcher` is told when the search that is under way has ended. Returns whether one is.
-    ///
-    /// First the searcher is in the list. Then the search begins, so it cannot end before.
-    pub(super) fn search(
-        self: &Arc<Self>,
-        searcher: Option<oneshot::Sender<()>>,
-        now: Duration,
-        begin: impl FnOnce(Arc<Search>),
-    ) -> bool {
-        let (is_due, is_searching) = {
-            let mut searchers = lock(&self.searchers);
-            let is_due = self.is_search_due(now);
-            if is_due {
-                searchers.get_or_insert_default();
-            }
-            (is_due, searchers.as_mut().map(|searchers| searchers.extend(searcher)).is_some())
-        };
-        if is_due {
-            begin(Arc::new(Search(Arc::clone(self))));
-        }
-        is_searching
-    }
-
-    /// Once a second, because a search walks through all waiters.
-    fn is_search_due(&self, now: Duration) -> bool {
-        let now = millis(now);
-        let due = self.next_purge.load(Ordering::Relaxed);
-        let next = now.saturating_add(1_000);
-        due <= now
-            && self.next_purge.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    pub(super) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn overloads(&self) -> u64 {
-        self.overloads.load(Ordering::Relaxed)
-    }
-}
-
-/// The end of a search for callers who have gone away.
-pub(super) type Searching = oneshot::Receiver<()>;
-
-/// A search for callers who have gone away. Each shard has a clone until it has searched. The search ends with the
-/// last one.
-#[derive(Debug)]
-pub(super) struct Search(Arc<Seats>);
-
-impl Drop for Search {
-    /// This may run in a shard. A waker is foreign code: if one panics, the shard and the other searchers go on.
-    fn drop(&mut self) {
-        let searchers = lock(&self.0.searchers).take();
-        for searcher in searchers.into_iter().flatten() {
-            contain(|| searcher.send(()));
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }

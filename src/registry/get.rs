@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::cell::Cells;
-use super::common::{Searching, Seat};
+use super::seats::{Searching, Seat};
 use super::{Key, TokenRegistry, WeakRegistry};
 use crate::error::TokenError;
 use crate::flight::{Outcome, Rejection};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use super::common::{Search, Seat, Seats};
+use super::seats::{Search, Seat, Seats};
 use super::status::RegistryStatus;
 use crate::actor::{Hearer, Status, Ticket};
 use crate::error::TokenError;

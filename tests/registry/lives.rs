@@ -305,6 +305,51 @@ async fn a_source_comes_to_its_end_after_the_calls_of_all_shards() {
     }
 }
 
+/// In real time, because an arbiter is blocked.
+#[actix::test]
+async fn while_an_arbiter_is_blocked_a_caller_of_another_shard_without_a_seat_is_told_so() {
+    let here = std::thread::current().id();
+    let keys_of_here = Arc::new(std::sync::Mutex::new([Vec::new(), Vec::new()]));
+    let noted = Arc::clone(&keys_of_here);
+    let source = move |key: u32, _: FetchContext| {
+        let is_here = std::thread::current().id() == here;
+        noted.lock().unwrap()[usize::from(is_here)].push(key);
+        std::future::ready(Ok(Token::new("a")))
+    };
+    let other = Arbiter::new();
+    let builder = TokenRegistry::builder(source).max_waiters(4);
+    let tokens = builder.start_on([&other.handle(), &Arbiter::current()]).unwrap();
+    for key in 0..64 {
+        assert!(tokens.get(&key).await.is_ok());
+    }
+    assert_eq!(tokens.retain(|_| false).await, 64);
+    let [of_other, of_here] = keys_of_here.lock().unwrap().clone();
+
+    let (began, has_begun) = tokio::sync::oneshot::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    other.spawn_fn(move || {
+        began.send(()).unwrap();
+        let _ = ends.recv();
+    });
+    has_begun.await.unwrap();
+    for key in &of_other[..4] {
+        let mut goes = tokens.get(key);
+        assert!(begins(&mut goes).await, "it has a seat");
+    }
+    let asked = tokio::time::timeout(secs(20), tokens.get(&of_here[0])).await;
+    assert!(asked.expect("an outcome in time").unwrap_err().is_overloaded());
+
+    drop(end);
+    let served = async {
+        while tokens.get(&of_here[0]).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(secs(20), served).await.expect("the seats are free");
+    other.stop();
+    other.join().unwrap();
+}
+
 /// The shard that has nothing to do ends when the last one is done, and not at its next look at the clock.
 #[actix::test]
 async fn all_shards_end_with_the_last_call() {

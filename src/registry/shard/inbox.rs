@@ -76,7 +76,7 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
             ToShard::Totals { done } => done.send(self.totals()),
             ToShard::Purge(search) => {
                 self.purge();
-                drop(search);
+                search.shard_has_searched();
             }
             ToShard::Shutdown { done, quiet, others } => self.shut_down(done, quiet, others, ctx),
         }
