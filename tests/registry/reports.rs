@@ -311,3 +311,20 @@ async fn the_time_for_which_tokens_were_withheld_is_counted_for_all_keys() {
     assert!((millis(120)..millis(126)).contains(&withheld), "{withheld:?}");
     assert_eq!(rig.tokens.totals().await.unwrap().counters.withheld, withheld);
 }
+
+#[actix::test]
+async fn a_report_that_nobody_waits_for_makes_no_key() {
+    let rig = rig_with(|builder| builder.max_keys(2));
+    let old = rig.tokens.get(&1).await.unwrap();
+    for key in 2..4 {
+        assert!(rig.tokens.get(&key).await.is_ok());
+    }
+    assert!(rig.tokens.current(&1).is_none(), "it was evicted");
+    let mut goes = Box::pin(rig.tokens.replace(&1, &old));
+    assert!(begins(&mut goes).await);
+    drop(goes);
+    settle().await;
+    assert_eq!(rig.source.running(), 0);
+    assert_eq!((rig.source.of(1).calls(), rig.tokens.totals().await.unwrap().evicted), (1, 1));
+    assert!(rig.tokens.current(&2).is_some() && rig.tokens.current(&3).is_some());
+}

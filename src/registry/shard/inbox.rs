@@ -49,6 +49,9 @@ impl<K: Key> Handler<ToShard<K>> for Shard<K> {
                 Some((number, entry)) => self.on(number, entry, Event::Refresh { waiter: ticket }),
                 None => self.refuse(ticket),
             },
+            // A report that nobody waits for makes no key.
+            ToShard::Replace { key, ticket, .. }
+                if ticket.is_gone() && self.common.cells.get(&key).is_none() => {}
             ToShard::Replace { key, ticket, token, rejection } => {
                 match self.find_or_make(&key, Needs::Flight) {
                     Some((number, entry)) => {
