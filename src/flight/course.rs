@@ -254,6 +254,8 @@ impl<W: Caller> Machine<W> {
                 out.push(Effect::Tell(waiter, Err(TokenError::wait_timed_out())));
             }
         }
+        #[cfg(feature = "registry")]
+        self.go_behind(left < CHUNK, out);
     }
 
     /// When to refresh without a request, in background mode.

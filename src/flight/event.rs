@@ -81,7 +81,8 @@ pub(crate) enum Effect<W> {
     Fetch { id: u64, cx: FetchContext },
     /// Drop the running fetch, or withdraw the request to the gate.
     Abort,
-    /// Ask the gate for a call. `is_urgent`: a caller waits for it.
+    /// Ask the gate for a call. `is_urgent`: a caller waits for it. If the gate was asked and has not answered: no
+    /// caller waits for the call any more.
     Ask { is_urgent: bool },
     /// A caller waits now for the call that the gate was asked for.
     Hurry,

@@ -46,6 +46,26 @@ impl<W: Caller> Machine<W> {
         self.flight.as_ref().is_some_and(|flight| matches!(flight.phase, Phase::Queued))
     }
 
+    /// After the last waiter has timed out, the call is still made, but after those of keys with waiters. If a caller
+    /// joins later, the call is [hurried](Effect::Hurry) again.
+    pub(super) fn go_behind(&mut self, has_timed_out: bool, out: &mut Out<W>) {
+        if !has_timed_out || !self.is_queued() || !self.wanting.is_empty() || !self.renewing.is_empty() {
+            return;
+        }
+        if let Some(flight) = &mut self.flight
+            && std::mem::take(&mut flight.is_urgent)
+        {
+            let asks_now = out.iter_mut().find_map(|effect| match effect {
+                Effect::Ask { is_urgent } => Some(is_urgent),
+                _ => None,
+            });
+            match asks_now {
+                Some(is_urgent) => *is_urgent = false,
+                None => out.push(Effect::Ask { is_urgent: false }),
+            }
+        }
+    }
+
     /// How long the most patient waiter still waits. Without a waiter: as long as a new one would.
     pub(crate) fn patience(&self, now: Timestamp) -> Duration {
         let latest = [&self.wanting, &self.renewing].into_iter().filter_map(Waiters::last_deadline).max();

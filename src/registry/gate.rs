@@ -2,8 +2,8 @@
 //!
 //! The obligations of the caller:
 //!
-//! 1. After each [`ask`](Gate::ask), [`withdraw`](Gate::withdraw), [`hurry`](Gate::hurry) and
-//!    [`ended`](Gate::ended) call [`next_decided`](Gate::next_decided) until it returns `None`, and tell each key.
+//! 1. After each [`ask`](Gate::ask), [`withdraw`](Gate::withdraw), [`hurry`](Gate::hurry),
+//!    [`calm`](Gate::calm) and [`ended`](Gate::ended) call [`next_decided`](Gate::next_decided) until it returns `None`, and tell each key.
 //!    Time alone decides nothing, so no timer is needed.
 //! 2. Return each [`Permit`] by [`ended`](Gate::ended), even if its key no longer wants it, because a decision and
 //!    its withdrawal may cross. Then the call was [abandoned](Ending::Abandoned).
@@ -163,6 +163,24 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         }
         self.send_one_to_probe(ask.client);
         None
+    }
+
+    /// No caller waits for this key's token any more. A number that was decided is ignored.
+    pub(crate) fn calm(&mut self, number: Number) {
+        let Number(number) = number;
+        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.ask.urgent) else {
+            return;
+        };
+        waiting.ask.urgent = false;
+        self.urgent -= 1;
+        let Waiting { ask, is_parked } = *waiting;
+        self.by_client.remove(&(ask.client, Rank::Urgent, number));
+        self.by_client.insert((ask.client, Rank::Ahead, number));
+        if !is_parked {
+            self.line.leave(Rank::Urgent, ask.group, number);
+            self.line.join(Rank::Ahead, ask.group, number);
+        }
+        self.send_one_to_probe(ask.client);
     }
 
     /// A call has ended. The permit is consumed, so that it cannot be returned twice.

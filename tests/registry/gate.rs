@@ -40,6 +40,32 @@ async fn no_more_calls_are_made_at_once_than_allowed_and_a_group_has_half() {
 }
 
 #[actix::test]
+async fn keys_whose_callers_have_timed_out_go_behind_keys_with_callers() {
+    let rig = rig_with(|builder| builder.max_calls(1).policy(plain().wait_timeout(secs(1))));
+    rig.source.of(0).hold();
+    let first = rig.asks(0);
+    settle().await;
+    let late: Vec<_> = (1..9).map(|key| rig.asks(key)).collect();
+    for caller in late {
+        assert!(caller.await.unwrap().unwrap_err().is_timeout());
+    }
+    assert!(first.await.unwrap().unwrap_err().is_timeout());
+    // One of them has a caller again.
+    let callers = [rig.asks(9), rig.asks(5)];
+    settle().await;
+    assert_eq!(rig.tokens.totals().await.unwrap().queued, 9);
+    rig.source.of(0).release();
+    for caller in callers {
+        assert!(caller.await.unwrap().is_ok());
+    }
+    let calls = |keys: &[u32]| keys.iter().map(|key| rig.source.of(*key).calls()).sum::<usize>();
+    assert_eq!(calls(&[9, 5]), 2);
+    assert!(calls(&[1, 2, 3, 4, 6, 7, 8]) <= 1, "the next call has begun");
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(calls(&[1, 2, 3, 4, 6, 7, 8]), 7, "they are called too");
+}
+
+#[actix::test]
 async fn two_keys_that_fail_close_the_gate_and_a_probe_opens_it() {
     let rig = one_attempt(plain);
     for key in 1..3 {

@@ -80,6 +80,9 @@ impl<K: Key> Shell for OneKey<'_, K> {
     }
 
     fn ask(&mut self, is_urgent: bool, now: Timestamp) {
+        if !is_urgent && let Some(number) = self.busy.asked {
+            return lock(&self.shard.common.gate).calm(number);
+        }
         let (key, common) = (&self.entry.key, &self.shard.common);
         let who = self.shard.who(self.number, self.entry);
         // The source's methods for a key are foreign code. If they return nothing, the key is its own group and client.

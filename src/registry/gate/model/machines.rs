@@ -260,6 +260,10 @@ impl State {
     }
 
     fn ask(&mut self, key: usize, urgent: bool, decided: &mut VecDeque<Decision>) {
+        if !urgent && let Some(number) = self.keys[key].asked {
+            self.seen.push("a key goes behind");
+            return self.gate.calm(number);
+        }
         let who = (key, self.keys[key].generation);
         let number = key as u64;
         let ask = Ask {
@@ -583,7 +587,8 @@ fn worlds() -> [World; 3] {
         sights,
         seen: Mutex::default(),
     };
-    let of_life = &[CROSSED, "a refresh ahead is hurried", "a call is given up at its end"];
+    let of_life =
+        &[CROSSED, "a refresh ahead is hurried", "a key goes behind", "a call is given up at its end"];
     let closes = &[CROSSED, "the gate closes", "a key is refused by the gate"];
     [
         World { with_ahead: true, goes: &[0, 1], ..world(1, 1, &[Reply::Token, Reply::Panic], of_life) },

@@ -96,6 +96,21 @@ fn who_does_not_want_a_call_any_more_gets_none() {
 }
 
 #[test]
+fn a_key_that_nobody_waits_for_any_more_goes_behind_the_others() {
+    let mut shell = Shell::new(1, 1);
+    for key in 0..5 {
+        shell.ask(ask(key));
+    }
+    (1..4).for_each(|key| shell.calm(key));
+    assert_eq!((shell.gate.status().urgent, shell.gate.status().ahead), (1, 3));
+    shell.hurry(3, Duration::MAX);
+    for key in [0, 4, 3, 1] {
+        shell.end(key, Ending::Served);
+    }
+    assert_eq!(shell.began, [0, 4, 3, 1, 2]);
+}
+
+#[test]
 fn nobody_overtakes_one_who_waits_for_a_decision() {
     let mut gate: Gate<u64, &str> = Gate::new(GateSettings::with_calls(1), 0);
     let now = secs(1);

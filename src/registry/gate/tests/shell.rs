@@ -100,6 +100,12 @@ impl Shell {
     }
 
     #[track_caller]
+    pub(super) fn calm(&mut self, who: u64) {
+        self.gate.calm(self.waits[&who]);
+        self.drain();
+    }
+
+    #[track_caller]
     pub(super) fn hurry(&mut self, who: u64, patience: Duration) {
         if let Some(refusal) = self.gate.hurry(self.waits[&who], patience, self.now) {
             self.waits.remove(&who);
