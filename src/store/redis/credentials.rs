@@ -122,7 +122,8 @@ impl Login {
                 let answer = provider.ask().await;
                 let answer =
                     answer.ok_or_else(|| refused("the provider of credentials panicked".to_owned()))?;
-                answer.map_err(|error| refused(format!("the provider of credentials failed: {error}")))?
+                answer
+                    .map_err(|error| refused(format!("the provider of credentials failed: {error}")))?
                     .without_line_break()
             }
             Origin::File(path) => {
