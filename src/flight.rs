@@ -181,7 +181,7 @@ type Out<W> = Vec<Effect<W>>;
 ///    again. Other events may come in between.
 /// 6. If a handle changes the slot (a report), the machine gets this report before any later event.
 /// 7. For each [`Effect::Ask`] one [`Event::Granted`] or [`Event::Refused`] follows, unless [`Effect::Abort`] came
-///    first.
+///    first. A second `Ask` before that belongs to the same request: it goes behind the urgent ones.
 impl<W: Caller> Machine<W> {
     pub(crate) fn new(policy: Arc<RefreshPolicy>, seed: u64) -> Self {
         Self {

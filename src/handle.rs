@@ -115,8 +115,9 @@ impl TokenHandle {
 
     /// [`replace`](Self::replace), for a client that has more information about the rejection.
     pub(crate) async fn rejected(&self, token: &Token, rejection: Rejection) -> Result<Token, TokenError> {
+        let place = self.0.shared.lobby.place()?;
         let (reply, outcome) = oneshot::channel();
-        self.0.addr.do_send(Rejected { token: token.clone(), rejection, reply: Some(reply) });
+        self.0.addr.do_send(Rejected { token: token.clone(), rejection, reply: Some(reply), place });
         let outcome = outcome.await.unwrap_or_else(|_| Err(TokenError::stopped()));
         self.unless_discarded(outcome).await
     }
@@ -208,7 +209,9 @@ impl TokenHandle {
     /// [`rejected`](Self::rejected), without waiting for the outcome.
     #[cfg(any(feature = "http", feature = "tower", feature = "awc"))]
     pub(crate) fn report(&self, token: &Token, rejection: Rejection) {
-        self.0.addr.do_send(Rejected { token: token.clone(), rejection, reply: None });
+        if let Ok(place) = self.0.shared.lobby.place() {
+            self.0.addr.do_send(Rejected { token: token.clone(), rejection, reply: None, place });
+        }
     }
 
     fn announce(&self, round: Option<Arc<Round>>) {
@@ -288,7 +291,8 @@ impl TokenSource for TokenHandle {
                     self.get().await
                 }
                 Some(previous) if cx.reason == Reason::Rejected => {
-                    let rejection = Rejection { challenge: cx.challenge().cloned(), ..Rejection::default() };
+                    let challenge = cx.challenge().cloned();
+                    let rejection = Rejection { challenge, is_for_many: true, ..Rejection::default() };
                     self.rejected(previous, rejection).await
                 }
                 _ => self.get().await,

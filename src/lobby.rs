@@ -101,6 +101,15 @@ impl Lobby {
         Some(earliest.unwrap_or(now.saturating_add(self.wait_limit)))
     }
 
+    /// A place for a report on its way to the actor, if there is room. It is counted as a caller.
+    pub(crate) fn place(self: &Arc<Self>) -> Result<Place, TokenError> {
+        if self.admit() {
+            Ok(Place(Arc::clone(self)))
+        } else {
+            Err(TokenError::overloaded(self.waiters_limit))
+        }
+    }
+
     /// Reserves a place for one more caller, if there is room.
     fn admit(&self) -> bool {
         let before = self.seated.fetch_add(1, Ordering::Relaxed);
@@ -110,6 +119,16 @@ impl Lobby {
         self.seated.fetch_sub(1, Ordering::Relaxed);
         self.overloads.fetch_add(1, Ordering::Relaxed);
         false
+    }
+}
+
+/// A place among the callers. Dropping it frees the place.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Lobby>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.seated.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

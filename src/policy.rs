@@ -167,7 +167,8 @@ impl RefreshPolicy {
     }
 
     /// The limit of the pause after the first failed attempt. It doubles with each attempt, up to
-    /// [`max_backoff`](Self::max_backoff). Default 500 ms. Zero: no pause.
+    /// [`max_backoff`](Self::max_backoff). Default 500 ms. Zero: no pause,
+    /// except in background mode while nobody waits: then it is at least 100 ms.
     ///
     /// The pause itself is a random part of that limit ("full jitter"). It is at least 100 ms, or `backoff` if that
     /// is less.

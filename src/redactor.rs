@@ -65,9 +65,12 @@ impl Redactor {
         /// In characters. A shorter part may be a word of any explanation.
         const SHORTEST: usize = 6;
         // Each separator belongs to one kind of text. A secret may contain the separator of another kind.
-        for separators in [&[';', ',', '=', '"'][..], &[':', ' '], &[';', ',', '=', '"', ':', ' ']] {
+        for separators in [&[';', ',', '=', '"'][..], &[':'], &[':', ' '], &[';', ',', '=', '"', ':', ' ']] {
             let parts = text.split(separators).map(str::trim);
-            for part in parts.filter(|part| part.chars().count() >= SHORTEST) {
+            // A part between spaces may be a word of any explanation too.
+            let is_word =
+                |part: &str| separators.contains(&' ') && part.bytes().all(|byte| byte.is_ascii_alphabetic());
+            for part in parts.filter(|part| part.chars().count() >= SHORTEST && !is_word(part)) {
                 self.hide(Zeroizing::new(part.to_owned()));
             }
         }

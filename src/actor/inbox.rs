@@ -72,7 +72,8 @@ impl Handler<Rejected> for TokenActor {
     type Result = ();
 
     fn handle(&mut self, msg: Rejected, ctx: &mut Self::Context) {
-        let Rejected { token, rejection, reply } = msg;
+        let Rejected { token, rejection, reply, place } = msg;
+        drop(place);
         self.on(Event::Replace { waiter: Ticket::of(reply), token, rejection }, ctx);
     }
 }

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::duration;
 use crate::error::TokenError;
 use crate::flight::{Counters, FlightState, Machine, Outcome, Rejection};
+use crate::lobby::Place;
 use crate::token::Token;
 
 /// "Send me a [`TokenReady`] as soon as there is a token": at once if there is one.
@@ -208,6 +209,8 @@ pub(crate) struct Rejected {
     pub(crate) rejection: Rejection,
     /// `None`: nobody waits.
     pub(crate) reply: Option<OneshotSender<Outcome>>,
+    /// While the message is in the mailbox. Reporters may come and go while the actor's arbiter is blocked.
+    pub(crate) place: Place,
 }
 
 impl Message for Rejected {

@@ -11,8 +11,8 @@ use crate::token::Token;
 
 /// The minimum between two flights that nobody asked for, also for very short lifetimes and cooldowns.
 pub(super) const LEAST_INTERVAL: Duration = Duration::from_millis(500);
-/// The minimum between two attempts for which nobody waits, also without `backoff`.
-const LEAST_PAUSE: Duration = Duration::from_millis(100);
+/// The minimum between two attempts of a background refresh for which nobody waits, also without `backoff`.
+pub(super) const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The steps of a flight.
 impl<W: Caller> Machine<W> {
@@ -137,7 +137,8 @@ impl<W: Caller> Machine<W> {
         let Some(flight) = &mut self.flight else { return };
         let requested = error.retry_after().map_or(Duration::ZERO, |delay| self.policy.capped(delay));
         let is_unasked = self.wanting.is_empty() && self.renewing.is_empty();
-        let least = if is_unasked { LEAST_PAUSE } else { Duration::ZERO };
+        let least =
+            if is_unasked && self.policy.refreshes_by_itself() { LEAST_PAUSE } else { Duration::ZERO };
         let pause = self.policy.backoff_after(flight.attempt, dice).max(requested).max(least);
         let until = now.boot.saturating_add(pause);
         let is_last = flight.attempt >= self.policy.max_attempts() || flight.spare.is_some();

@@ -176,6 +176,8 @@ pub(crate) struct Rejection {
     pub(crate) is_confirmed: bool,
     /// The API asks for another kind of token. It knows this token.
     pub(crate) challenge: Option<Challenge>,
+    /// The reporter gives its answer to all callers of another actor. A predecessor would replace their token.
+    pub(crate) is_for_many: bool,
 }
 
 impl Rejection {

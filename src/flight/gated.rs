@@ -49,11 +49,13 @@ impl<W: Caller> Machine<W> {
     /// After the last waiter has timed out, the call is still made, but after those of keys with waiters. If a caller
     /// joins later, the call is [hurried](Effect::Hurry) again.
     pub(super) fn go_behind(&mut self, has_timed_out: bool, out: &mut Out<W>) {
-        if !has_timed_out || !self.is_queued() || !self.wanting.is_empty() || !self.renewing.is_empty() {
+        if !has_timed_out || !self.wanting.is_empty() || !self.renewing.is_empty() {
             return;
         }
+        // Its next attempt is not urgent either.
         if let Some(flight) = &mut self.flight
             && std::mem::take(&mut flight.is_urgent)
+            && matches!(flight.phase, Phase::Queued)
         {
             let asks_now = out.iter_mut().find_map(|effect| match effect {
                 Effect::Ask { is_urgent } => Some(is_urgent),

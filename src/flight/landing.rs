@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::course::LEAST_INTERVAL;
+use super::course::{LEAST_INTERVAL, LEAST_PAUSE};
 use super::{Caller, Effect, Held, Machine, Note, Out, Phase, Repeat, ReportShare};
 use crate::clock::Timestamp;
 use crate::error::SourceError;
@@ -124,6 +124,8 @@ impl<W: Caller> Machine<W> {
             return margins;
         }
         let pause = self.policy.cooldown_after(1, self.dice.f64()).max(LEAST_INTERVAL);
+        // While there is time, it comes before callers have to wait.
+        let pause = pause.min(remaining.saturating_sub(margins.min_validity) / 2).max(LEAST_PAUSE);
         Margins { ahead: remaining.saturating_sub(pause), ..margins }
     }
 

@@ -43,11 +43,12 @@ impl<W: Caller> Machine<W> {
         let is_young = now.boot < held.since.saturating_add(FIRST_MINUTE) && !is_confirmed;
         self.counters.requests += 1;
         let is_asking = rejection.challenge.is_some();
+        let is_for_many = rejection.is_for_many;
         let answer = self.report(ReportKind::Replace, rejection, now, out);
         // A reporter that knows of a revocation gets the same token, and reports again when the token has
         // settled. A revocation of a token of seconds mostly revokes its predecessor too.
         let is_told_to_wait = is_confirmed && answer == ReportAnswer::Settling;
-        let may_help = !is_asking && !is_told_to_wait;
+        let may_help = !is_asking && !is_told_to_wait && !is_for_many;
         // First the report is remembered. Then a predecessor is looked for. Therefore the first report that a
         // token was rejected from its birth is answered like the next one.
         let predecessor = self.reports.offer(&same, now).filter(|_| may_help).cloned();

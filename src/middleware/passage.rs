@@ -263,5 +263,5 @@ impl<T: Target + Clone> Passage<T> {
 }
 
 fn rejection(is_confirmed: bool, claims: Option<String>) -> Rejection {
-    Rejection { is_confirmed, challenge: claims.map(Challenge::new) }
+    Rejection { is_confirmed, challenge: claims.map(Challenge::new), ..Rejection::default() }
 }

@@ -66,8 +66,8 @@ pub(super) enum ServerOrigin {
 }
 
 /// How far a clock may be off, in seconds, until an assertion or a proof that was refused is made anew. Some servers
-/// accept none from the future. A `Date` has whole seconds, so a smaller difference is not known.
-const TOLERANCE: u64 = 2;
+/// accept none from the future. A `Date` has whole seconds, and its answer has been under way: less cannot be known.
+const TOLERANCE: u64 = 4;
 /// The reason why its tokens are useless to other processes.
 const GENERATED: &str = "are bound to a key (`dpop`) that this process has generated: other processes could not use them; \
                          give all processes one key from a file (`DpopKey::from_pem_file`)";

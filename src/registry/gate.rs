@@ -3,7 +3,8 @@
 //! The obligations of the caller:
 //!
 //! 1. After each [`ask`](Gate::ask), [`withdraw`](Gate::withdraw), [`hurry`](Gate::hurry),
-//!    [`calm`](Gate::calm) and [`ended`](Gate::ended) call [`next_decided`](Gate::next_decided) until it returns `None`, and tell each key.
+//!    [`go_behind`](Gate::go_behind) and [`ended`](Gate::ended) call [`next_decided`](Gate::next_decided) until it
+//!    returns `None`, and tell each key.
 //!    Time alone decides nothing, so no timer is needed.
 //! 2. Return each [`Permit`] by [`ended`](Gate::ended), even if its key no longer wants it, because a decision and
 //!    its withdrawal may cross. Then the call was [abandoned](Ending::Abandoned).
@@ -166,7 +167,7 @@ impl<T: Copy, E: Clone> Gate<T, E> {
     }
 
     /// No caller waits for this key's token any more. A number that was decided is ignored.
-    pub(crate) fn calm(&mut self, number: Number) {
+    pub(crate) fn go_behind(&mut self, number: Number) {
         let Number(number) = number;
         let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.ask.urgent) else {
             return;

@@ -52,8 +52,12 @@ impl Entries {
         match self.0.keys().find(|key| !names.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => {
-                let key = key.escape_debug();
-                Err(format!("unknown field `{key}`{of}, expected one of `{}`", names.join("`, `")))
+                let names = names.join("`, `");
+                // A number may be a secret in the wrong place.
+                if !key.starts_with(|first: char| first.is_alphabetic() || first == '_') {
+                    return Err(format!("unknown field, which has no name{of}, expected one of `{names}`"));
+                }
+                Err(format!("unknown field `{}`{of}, expected one of `{names}`", key.escape_debug()))
             }
         }
     }

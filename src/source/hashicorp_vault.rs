@@ -178,10 +178,14 @@ impl Vault {
             Err(error) if error.is_terminal() => error,
             outcome => return outcome,
         };
-        log::warn!("Vault refused a login ({refused}); its token, which was to be replaced, is renewed");
         match self.renew(lease, cx).await {
             Err(error) if !error.is_terminal() => Err(error),
-            Ok(renewed) if !renewed.has_ended() => Ok(renewed),
+            Ok(renewed) if !renewed.has_ended() => {
+                log::warn!(
+                    "Vault refused a login ({refused}); its token, which was to be replaced, is renewed"
+                );
+                Ok(renewed)
+            }
             _ => Err(refused),
         }
     }

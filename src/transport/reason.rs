@@ -59,14 +59,18 @@ impl Answer {
     /// one, and quote it in their explanation.
     fn without_others(&self, document: &Document, explanation: &Value) -> Redactor {
         const MOST: usize = 64;
-        // A refusal seldom carries a secret. Its short texts are names, paths and versions, which an explanation
-        // may repeat.
-        let shortest = if self.is_success() { 6 } else { LONG_RUN };
+        let may_be_secret = |text: &str| {
+            if self.is_success() {
+                text.chars().count() >= 6 && !text.split_whitespace().all(is_wordy)
+            } else {
+                is_like_a_token(text)
+            }
+        };
         let mut redactor = self.redactor.clone();
         let mut count = 0;
         document.strings(&mut |text| {
-            let is_it = explanation.as_str().is_some_and(|explanation| std::ptr::eq(explanation, text));
-            if is_it || text.chars().count() < shortest || text.split_whitespace().all(is_wordy) {
+            // Some servers write the explanation twice.
+            if explanation.as_str() == Some(text) || !may_be_secret(text) {
                 return;
             }
             count += 1;
@@ -113,6 +117,21 @@ fn is_harmless(text: &str, failed: bool) -> bool {
         return runs.all(|run| run.chars().count() < LONG_RUN || is_wordy(run));
     }
     text.split_whitespace().nth(1).is_some() && runs.all(is_wordy)
+}
+
+/// Whether a text in a refusal may be a token. A refusal seldom carries one. Its other texts are sentences, numbers of
+/// requests, moments and paths, which an explanation may repeat.
+fn is_like_a_token(text: &str) -> bool {
+    let text = text.trim();
+    let is_number_of_a_request = || text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_moment = || text.bytes().all(|byte| byte.is_ascii_digit() || b"-:.+TZ".contains(&byte));
+    let is_path = || text.starts_with('/') || text.contains("://");
+    text.chars().count() >= LONG_RUN
+        && !text.contains(char::is_whitespace)
+        && !is_wordy(text)
+        && !is_number_of_a_request()
+        && !is_moment()
+        && !is_path()
 }
 
 /// Whether a run of characters is made of words, like `invalid_client`. A word has only letters, and not many.

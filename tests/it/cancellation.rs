@@ -140,3 +140,15 @@ async fn who_looks_again_after_its_deadline_is_a_timeout_that_counts() {
     assert!(early.await.unwrap_err().is_timeout());
     assert_eq!(rig.handle.status().await.unwrap().counters.timeouts, 1);
 }
+
+#[actix::test]
+async fn reporters_who_come_and_go_while_the_arbiter_is_blocked_have_a_limit() {
+    let rig = rig_with(plain().max_waiters(100));
+    let token = rig.handle.get().await.unwrap();
+    for number in 0..1_000 {
+        let answer = Box::pin(rig.handle.replace(&token)).now_or_never();
+        assert_eq!(answer.is_some_and(|answer| answer.unwrap_err().is_overloaded()), number >= 100);
+    }
+    settle().await;
+    assert!(rig.handle.replace(&token).await.is_ok());
+}

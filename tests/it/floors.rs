@@ -124,7 +124,7 @@ const HOUSE: &[(&str, u8, &[&str])] = &[
     ("lobby", 4, &[]),
     ("actor/parked", 4, &[]),
     ("actor/ticket", 4, &["actor/parked", "lobby"]),
-    ("actor/message", 4, &["actor/ticket"]),
+    ("actor/message", 4, &["actor/ticket", "lobby"]),
     ("actor/breath", 5, &[]),
     ("actor/observe", 5, &["actor/observe/"]),
     ("actor/observe/", 5, &["actor/observe/"]),

@@ -198,6 +198,31 @@ async fn a_failure_in_a_success_is_explained() {
     }
 }
 
+/// What a server says twice, and its numbers, moments and paths, hide nothing of its explanation.
+#[actix::test]
+async fn a_refusal_that_repeats_itself_is_explained() {
+    for (body, wanted) in [
+        (
+            r#"{"error":"invalid_tenant","error_description":"AADSTS90002: Tenant 'x' not found. Trace ID: 0f8fad5b-d9cb-469f-a165-70867728950e Timestamp: 2026-11-29 10:00:00Z","timestamp":"2026-11-29 10:00:00Z","trace_id":"0f8fad5b-d9cb-469f-a165-70867728950e"}"#,
+            "AADSTS90002",
+        ),
+        (
+            r#"{"error":{"code":403,"message":"Project 12 has no quota","errors":[{"message":"Project 12 has no quota"}]}}"#,
+            "Project 12 has no quota",
+        ),
+        (
+            r#"{"timestamp":"2026-11-29T10:00:00.000+00:00","message":"No resource /api/v1/oauth/token.","path":"/api/v1/oauth/token"}"#,
+            "No resource",
+        ),
+    ] {
+        let server = FakeAuthServer::start().await.unwrap();
+        server.then(Reply::json(403, body));
+        let form = [("scope", "orders read"), ("description", "Service account for billing")];
+        let source = JsonEndpoint::post(server.url()).form(form).build().unwrap();
+        assert_says(&started(source).get().await.unwrap_err(), &["403", wanted]);
+    }
+}
+
 #[actix::test]
 async fn an_end_that_is_none_is_the_missing_one_and_one_in_the_past_is_an_error() {
     let lifetime = |url| JsonEndpoint::get(url).lifetime_pointer("/end");

@@ -222,6 +222,26 @@ async fn an_actor_that_is_a_source_learns_what_was_discarded_and_rejected() {
     assert_eq!(outer.status().await.unwrap().counters.attempts, 3);
 }
 
+/// In a token's first minute one reporter gets the predecessor, for one request. It is no token for everybody.
+#[actix::test]
+async fn an_actor_that_is_a_source_gives_no_predecessor() {
+    tokio::time::pause();
+    let (source, clock) = (ScriptedSource::new(), ManualClock::new());
+    let start = |builder: tokenflight::TokenActorBuilder| {
+        builder.policy(plain()).clock(clock.clone()).start().unwrap()
+    };
+    let inner = start(TokenActor::builder(source.clone()));
+    let outer = start(TokenActor::builder(inner.clone()));
+    outer.get().await.unwrap();
+    inner.refresh().await.unwrap();
+    let second = outer.refresh().await.unwrap();
+    tokio::time::sleep(secs(5)).await;
+    let _ = outer.replace(&second).await;
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(second.secret(), "token-2");
+    assert_eq!(outer.current().unwrap().secret(), "token-3");
+}
+
 #[actix::test]
 async fn a_source_that_returns_the_previous_token_does_not_prolong_its_life() {
     tokio::time::pause();

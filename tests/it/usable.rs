@@ -2,6 +2,7 @@
 
 use std::future::ready;
 
+use tokenflight::clock::Clock as _;
 use tokenflight::testing::ManualClock;
 use tokenflight::{FetchContext, Reason, Token, TokenActor, source_fn};
 
@@ -158,4 +159,26 @@ async fn a_source_that_has_no_newer_token_is_not_asked_at_each_read() {
     }
     let calls = calls.load(std::sync::atomic::Ordering::Relaxed);
     assert!((2..=4).contains(&calls), "{calls} calls");
+}
+
+#[actix::test]
+async fn a_source_that_has_its_next_token_late_lets_nobody_wait() {
+    tokio::time::pause();
+    for (life, cooldown) in [(5, 1), (100, 10)] {
+        let clock = ManualClock::new();
+        let (before, now) = (clock.clone(), clock.clone());
+        let begin = before.now().boot;
+        let source = source_fn(move |cx: FetchContext| {
+            let is_early = now.now().boot < begin + secs(life) * 85 / 100;
+            let fresh = || Token::new("abc").with_lifetime(secs(life));
+            ready(Ok(cx.previous.filter(|_| is_early).unwrap_or_else(fresh)))
+        });
+        let policy = plain().cooldown(secs(cooldown));
+        let handle = TokenActor::builder(source).policy(policy).clock(clock).start().unwrap();
+        handle.get().await.unwrap();
+        for _ in 0..life * 10 {
+            tokio::time::sleep(millis(100)).await;
+            assert!(handle.current().is_some(), "{life} s");
+        }
+    }
 }

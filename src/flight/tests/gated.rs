@@ -67,3 +67,22 @@ fn the_first_caller_of_a_refresh_ahead_moves_it_forward_once() {
     assert_eq!(bench.failed(2, transient()), [""; 0]);
     assert_eq!(bench.pass(Duration::ZERO), ["ask true"], "callers wait for the second attempt too");
 }
+
+#[test]
+fn a_call_whose_callers_timed_out_before_it_is_asked_for_is_not_urgent() {
+    for in_pause in [true, false] {
+        let policy = RefreshPolicy::default().wait_timeout(SECOND).backoff(Duration::ZERO);
+        let mut bench = gated(policy);
+        bench.want(1);
+        bench.on(Event::Granted);
+        if in_pause {
+            bench.failed(1, transient().with_retry_after(3 * SECOND));
+        }
+        bench.pass(SECOND);
+        if !in_pause {
+            bench.failed(1, transient().with_retry_after(2 * SECOND));
+        }
+        assert_eq!(bench.pass(2 * SECOND), ["ask false"]);
+        assert_eq!(bench.want(2), ["hurry"]);
+    }
+}

@@ -300,7 +300,9 @@ impl<K: Key> Shard<K> {
             let Some(entry) = self.entries.get_mut(number) else { continue };
             entry.cell.arrivals.purge();
             if let State::Busy(busy) = &mut entry.state {
-                drop(busy.machine.purge());
+                for ticket in busy.machine.purge() {
+                    self.delivery.tell(ticket, &Err(TokenError::stopped()));
+                }
             }
         }
     }

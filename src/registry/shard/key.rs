@@ -81,7 +81,7 @@ impl<K: Key> Shell for OneKey<'_, K> {
 
     fn ask(&mut self, is_urgent: bool, now: Timestamp) {
         if !is_urgent && let Some(number) = self.busy.asked {
-            return lock(&self.shard.common.gate).calm(number);
+            return lock(&self.shard.common.gate).go_behind(number);
         }
         let (key, common) = (&self.entry.key, &self.shard.common);
         let who = self.shard.who(self.number, self.entry);

@@ -262,7 +262,7 @@ impl State {
     fn ask(&mut self, key: usize, urgent: bool, decided: &mut VecDeque<Decision>) {
         if !urgent && let Some(number) = self.keys[key].asked {
             self.seen.push("a key goes behind");
-            return self.gate.calm(number);
+            return self.gate.go_behind(number);
         }
         let who = (key, self.keys[key].generation);
         let number = key as u64;

@@ -101,7 +101,7 @@ fn a_key_that_nobody_waits_for_any_more_goes_behind_the_others() {
     for key in 0..5 {
         shell.ask(ask(key));
     }
-    (1..4).for_each(|key| shell.calm(key));
+    (1..4).for_each(|key| shell.go_behind(key));
     assert_eq!((shell.gate.status().urgent, shell.gate.status().ahead), (1, 3));
     shell.hurry(3, Duration::MAX);
     for key in [0, 4, 3, 1] {

@@ -100,8 +100,8 @@ impl Shell {
     }
 
     #[track_caller]
-    pub(super) fn calm(&mut self, who: u64) {
-        self.gate.calm(self.waits[&who]);
+    pub(super) fn go_behind(&mut self, who: u64) {
+        self.gate.go_behind(self.waits[&who]);
         self.drain();
     }
 
