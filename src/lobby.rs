@@ -19,6 +19,8 @@ pub(crate) struct Lobby {
     open: Mutex<Option<Arc<Round>>>,
     /// Callers in any round, until they have been woken. A round that has closed counts too.
     seated: AtomicUsize,
+    /// Reports in the actor's mailbox.
+    under_way: AtomicUsize,
     timeouts: AtomicU64,
     overloads: AtomicU64,
     clock: Arc<dyn Clock>,
@@ -44,6 +46,7 @@ impl Lobby {
         Self {
             open: Mutex::new(None),
             seated: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
             timeouts: AtomicU64::new(0),
             overloads: AtomicU64::new(0),
             clock,
@@ -101,34 +104,31 @@ impl Lobby {
         Some(earliest.unwrap_or(now.saturating_add(self.wait_limit)))
     }
 
-    /// A place for a report on its way to the actor, if there is room. It is counted as a caller.
+    /// A place for a report on its way to the actor, if there is room. Callers do not take it.
     pub(crate) fn place(self: &Arc<Self>) -> Result<Place, TokenError> {
-        if self.admit() {
-            Ok(Place(Arc::clone(self)))
-        } else {
-            Err(TokenError::overloaded(self.waiters_limit))
-        }
+        self.reserve(&self.under_way)?;
+        Ok(Place(Arc::clone(self)))
     }
 
-    /// Reserves a place for one more caller, if there is room.
-    fn admit(&self) -> bool {
-        let before = self.seated.fetch_add(1, Ordering::Relaxed);
+    /// Reserves one more of these places, if there is room.
+    fn reserve(&self, taken: &AtomicUsize) -> Result<(), TokenError> {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
         if before < self.waiters_limit {
-            return true;
+            return Ok(());
         }
-        self.seated.fetch_sub(1, Ordering::Relaxed);
+        taken.fetch_sub(1, Ordering::Relaxed);
         self.overloads.fetch_add(1, Ordering::Relaxed);
-        false
+        Err(TokenError::overloaded(self.waiters_limit))
     }
 }
 
-/// A place among the callers. Dropping it frees the place.
+/// A place of a report. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Place(Arc<Lobby>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.seated.fetch_sub(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -220,8 +220,8 @@ impl Wait {
             lobby.timeouts.fetch_add(1, Ordering::Relaxed);
             return Poll::Ready(Err(TokenError::wait_timed_out()));
         }
-        if !lobby.admit() {
-            return Poll::Ready(Err(TokenError::overloaded(lobby.waiters_limit)));
+        if let Err(error) = lobby.reserve(&lobby.seated) {
+            return Poll::Ready(Err(error));
         }
         let mut open = lock(&lobby.open);
         let is_opener = open.is_none();
