@@ -28,7 +28,9 @@ fn lobby(hand: &Arc<Hand>) -> Arc<Lobby> {
 /// A caller waits to the end, on a thread of its own.
 fn wait_for_the_outcome(mut wait: Wait, mail: Sender<Message>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        let announce = |round| mail.send(Message::Join(round)).unwrap();
+        let announce = |round: Option<_>| {
+            round.into_iter().for_each(|round| mail.send(Message::Join(round)).unwrap());
+        };
         let outcome = block_on(poll_fn(|cx| wait.poll(cx, announce)));
         assert!(wait.is_standing());
         mail.send(Message::Answered(outcome)).unwrap();
@@ -56,7 +58,9 @@ pub(super) fn two_sit_down_while_a_round_closes() {
             thread::spawn(move || {
                 let mut wait = Wait::new(lobby);
                 let before = closed.load(Ordering::Relaxed);
-                let announce = |round| mail.send(Message::Join(round)).unwrap();
+                let announce = |round: Option<_>| {
+                    round.into_iter().for_each(|round| mail.send(Message::Join(round)).unwrap());
+                };
                 let outcome = block_on(poll_fn(|cx| wait.poll(cx, announce)));
                 let round: usize = outcome.as_ref().unwrap().secret().parse().unwrap();
                 assert!(round > before, "the outcome of a round that was over");
@@ -148,7 +152,9 @@ pub(super) fn time_runs_out_while_one_sits_down() {
         let (hand, mut wait) = (hand.clone(), Wait::new(lobby.clone()));
         thread::spawn(move || {
             let is_late = hand.now().boot > start;
-            let announce = |round| mail.send(Message::Join(round)).unwrap();
+            let announce = |round: Option<_>| {
+                round.into_iter().for_each(|round| mail.send(Message::Join(round)).unwrap());
+            };
             let outcome = block_on(poll_fn(|cx| wait.poll(cx, announce)));
             assert!(outcome.is_ok() || !is_late, "its time is not over");
             mail.send(Message::Answered(outcome)).unwrap();
