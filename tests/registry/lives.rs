@@ -14,6 +14,19 @@ use tokenflight::{FetchContext, SourceError, Token};
 use crate::support::*;
 
 #[actix::test]
+async fn keys_that_are_removed_together_begin_no_call() {
+    let rig = rig_with(|builder| builder.max_calls(1));
+    rig.source.of(1).hold();
+    let callers: Vec<_> = (1..10).map(|key| rig.asks(key)).collect();
+    settle().await;
+    assert_eq!(rig.tokens.retain(|_| false).await, 9);
+    for caller in callers {
+        assert!(caller.await.unwrap().is_err());
+    }
+    assert_eq!(rig.tokens.totals().await.unwrap().counters.attempts, 1);
+}
+
+#[actix::test]
 async fn a_shutdown_answers_who_waits_for_a_call_and_who_waits_at_the_gate() {
     let rig = rig_with(|builder| builder.max_calls(1));
     let (to, told) = Collector::begin();
