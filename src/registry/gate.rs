@@ -155,14 +155,8 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         let waiting = self.waiting.get_mut(&number)?;
         (waiting.ask.urgent, waiting.ask.patience) = (true, patience);
         self.urgent += 1;
-        let Waiting { ask, is_parked } = *waiting;
-        self.by_client.remove(&(ask.client, Rank::Ahead, number));
-        self.by_client.insert((ask.client, Rank::Urgent, number));
-        if !is_parked {
-            self.line.leave(Rank::Ahead, ask.group, number);
-            self.line.join(Rank::Urgent, ask.group, number);
-        }
-        self.send_one_to_probe(ask.client);
+        let waiting = *waiting;
+        self.change_rank(waiting, number, Rank::Ahead, Rank::Urgent);
         None
     }
 
@@ -174,12 +168,17 @@ impl<T: Copy, E: Clone> Gate<T, E> {
         };
         waiting.ask.urgent = false;
         self.urgent -= 1;
-        let Waiting { ask, is_parked } = *waiting;
-        self.by_client.remove(&(ask.client, Rank::Urgent, number));
-        self.by_client.insert((ask.client, Rank::Ahead, number));
+        let waiting = *waiting;
+        self.change_rank(waiting, number, Rank::Urgent, Rank::Ahead);
+    }
+
+    fn change_rank(&mut self, waiting: Waiting<T>, number: u64, from: Rank, to: Rank) {
+        let Waiting { ask, is_parked } = waiting;
+        self.by_client.remove(&(ask.client, from, number));
+        self.by_client.insert((ask.client, to, number));
         if !is_parked {
-            self.line.leave(Rank::Urgent, ask.group, number);
-            self.line.join(Rank::Ahead, ask.group, number);
+            self.line.leave(from, ask.group, number);
+            self.line.join(to, ask.group, number);
         }
         self.send_one_to_probe(ask.client);
     }
