@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
-use crate::secret::Secret;
 use crate::secret::path::shown;
 use crate::secret::place::SecretPlace;
 
@@ -80,22 +79,14 @@ impl CertificateSetting {
                 Ok(Certificate::from_files(path, key))
             }
             (Self::Text(place), key) => {
-                let mut pem = Zeroizing::new(read(CERTIFICATE, place)?.expose().to_owned());
+                let mut pem = Zeroizing::new(place.pem(CERTIFICATE)?.expose().to_owned());
                 if let Some(key) = key {
                     pem.push('\n');
-                    pem.push_str(read(KEY, key)?.expose());
+                    pem.push_str(key.pem(KEY)?.expose());
                 }
                 Ok(Certificate::from_pem(pem.as_str()))
             }
         }
-    }
-}
-
-/// A PEM text ends with a line break.
-fn read(field: &'static str, place: SecretPlace) -> Result<Secret, BuildError> {
-    match place {
-        SecretPlace::Value(text) => Ok(text),
-        place => place.secret(field).map_err(|what| BuildError::new(field, what)),
     }
 }
 

@@ -163,11 +163,7 @@ impl Failures {
 
 /// A refusal with the server's own explanation, and with this advice.
 fn refused(answer: &Answer, transient: bool, advice: &str) -> SourceError {
-    let said = match answer.json() {
-        Ok(document) => answer.because(&document, None),
-        Err(_) => answer.unread(),
-    };
-    answer.refusal(transient, &(said + advice))
+    answer.refusal(transient, &(answer.said(answer.json().ok().as_ref(), None) + advice))
 }
 
 impl Discovery {

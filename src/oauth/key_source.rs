@@ -27,12 +27,7 @@ impl KeyOrigin {
         const FIELD: &str = "private_key";
         match self {
             Self::Key(key) => Ok(key),
-            // A PEM text ends with a line break.
-            Self::Text(SecretPlace::Value(text)) => PrivateKey::from_pem(text.expose()),
-            Self::Text(place) => {
-                let text = place.secret(FIELD).map_err(|what| BuildError::new(FIELD, what))?;
-                PrivateKey::from_pem(text.expose())
-            }
+            Self::Text(place) => PrivateKey::from_pem(place.pem(FIELD)?.expose()),
         }
     }
 }

@@ -41,6 +41,18 @@ impl SecretPlace {
     }
 }
 
+/// Texts in PEM.
+#[cfg(feature = "oauth2")]
+impl SecretPlace {
+    /// The text, which is read once. A text in PEM ends with a line break, so a value stays as it is.
+    pub(crate) fn pem(self, field: &'static str) -> Result<Secret, crate::error::BuildError> {
+        match self {
+            Self::Value(text) => Ok(text),
+            place => place.secret(field).map_err(|what| crate::error::BuildError::new(field, what)),
+        }
+    }
+}
+
 /// A line break at the end is cut off with a WARN.
 pub(crate) fn of_value(field: &str, secret: &Secret) -> Result<Secret, String> {
     checked(cut(field, secret.expose())).map(Secret::new).map_err(ToOwned::to_owned)

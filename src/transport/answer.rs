@@ -175,13 +175,15 @@ impl Answer {
         document: Option<&Document>,
         place: Option<&str>,
     ) -> SourceError {
-        self.refusal(
-            transient,
-            &match document {
-                Some(document) => self.because(document, place),
-                None => self.unread(),
-            },
-        )
+        self.refusal(transient, &self.said(document, place))
+    }
+
+    /// The server's explanation, as the end of a sentence. Without a document: why there is none.
+    pub(crate) fn said(&self, document: Option<&Document>, place: Option<&str>) -> String {
+        match document {
+            Some(document) => self.because(document, place),
+            None => self.unread(),
+        }
     }
 
     /// Adds the time after which the server accepts the next request.

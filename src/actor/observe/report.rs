@@ -137,8 +137,7 @@ impl Journal {
     }
 
     fn failed(&mut self, error: &TokenError, cooldown: Duration, now: Duration) {
-        let (name, is_refusal) = (&*self.name, error.is_rejected());
-        let level = if is_refusal { log::Level::Error } else { log::Level::Warn };
+        let (name, is_refusal, level) = (&*self.name, error.is_rejected(), level_of(error));
         let Some(outage) = &mut self.outage else {
             log::log!(target: TARGET, level, token = name, cooldown_ms = millis(cooldown);
                 "token {name}: an outage begins: {error}; trying again after {cooldown:?}");
@@ -154,11 +153,10 @@ impl Journal {
 
     /// A long cooldown has no failures, but callers get its error.
     pub(super) fn remind(&mut self, error: &TokenError, now: Duration) {
-        let level = if error.is_rejected() { log::Level::Error } else { log::Level::Warn };
         if let Some(outage) = &mut self.outage
             && outage.is_due(now)
         {
-            outage.goes_on(level, &self.name, error, now);
+            outage.goes_on(level_of(error), &self.name, error, now);
         }
     }
 
@@ -220,6 +218,10 @@ impl ReportAnswer {
             Self::Discarded => "never handed out again",
         }
     }
+}
+
+fn level_of(error: &TokenError) -> log::Level {
+    if error.is_rejected() { log::Level::Error } else { log::Level::Warn }
 }
 
 fn whole_seconds(time: Duration) -> Duration {
