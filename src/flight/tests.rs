@@ -34,6 +34,21 @@ impl Caller for Name {
     }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
+fn plain() -> RefreshPolicy {
+    RefreshPolicy::default().backoff(Duration::ZERO)
+}
+
+/// A machine with the token "a" of an hour, which is a minute old.
+fn holding(policy: RefreshPolicy) -> Bench {
+    let mut bench = Bench::new(policy);
+    bench.want(1);
+    bench.fetched(1, "a");
+    bench.pass(60 * SECOND);
+    bench
+}
+
 struct Bench {
     machine: Machine<Name>,
     now: Timestamp,

@@ -202,9 +202,8 @@ async fn a_token_of_another_actor_does_not_outlive_its_end_there() {
     }
 }
 
-/// The actor of the inner handle keeps a token that is usable by its own account.
-#[actix::test]
-async fn an_actor_that_is_a_source_learns_what_was_discarded_and_rejected() {
+/// A source, its actor, and an actor whose source is the handle of the first, in paused time.
+fn one_behind_another() -> (ScriptedSource, TokenHandle, TokenHandle) {
     tokio::time::pause();
     let (source, clock) = (ScriptedSource::new(), ManualClock::new());
     let start = |builder: tokenflight::TokenActorBuilder| {
@@ -212,6 +211,13 @@ async fn an_actor_that_is_a_source_learns_what_was_discarded_and_rejected() {
     };
     let inner = start(TokenActor::builder(source.clone()));
     let outer = start(TokenActor::builder(inner.clone()));
+    (source, inner, outer)
+}
+
+/// The actor of the inner handle keeps a token that is usable by its own account.
+#[actix::test]
+async fn an_actor_that_is_a_source_learns_what_was_discarded_and_rejected() {
+    let (source, inner, outer) = one_behind_another();
     let first = outer.get().await.unwrap();
     outer.discard(&first);
     let second = outer.get().await.unwrap();
@@ -225,13 +231,7 @@ async fn an_actor_that_is_a_source_learns_what_was_discarded_and_rejected() {
 /// In a token's first minute one reporter gets the predecessor, for one request. It is no token for everybody.
 #[actix::test]
 async fn an_actor_that_is_a_source_gives_no_predecessor() {
-    tokio::time::pause();
-    let (source, clock) = (ScriptedSource::new(), ManualClock::new());
-    let start = |builder: tokenflight::TokenActorBuilder| {
-        builder.policy(plain()).clock(clock.clone()).start().unwrap()
-    };
-    let inner = start(TokenActor::builder(source.clone()));
-    let outer = start(TokenActor::builder(inner.clone()));
+    let (_, inner, outer) = one_behind_another();
     outer.get().await.unwrap();
     inner.refresh().await.unwrap();
     let second = outer.refresh().await.unwrap();

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 fn gated(policy: RefreshPolicy) -> Bench {
     let mut bench = Bench::new(policy);
     bench.machine.is_gated = true;

@@ -3,21 +3,7 @@
 use super::*;
 use crate::source::Challenge;
 
-const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-fn plain() -> RefreshPolicy {
-    RefreshPolicy::default().backoff(Duration::ZERO)
-}
-
-/// A machine with the token "a" of an hour, which is a minute old.
-fn holding(policy: RefreshPolicy) -> Bench {
-    let mut bench = Bench::new(policy);
-    bench.want(1);
-    bench.fetched(1, "a");
-    bench.pass(60 * SECOND);
-    bench
-}
 
 fn offer(bench: &mut Bench, secret: &str) -> Vec<String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

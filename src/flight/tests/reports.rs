@@ -3,24 +3,9 @@
 use super::*;
 use crate::source::Challenge;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// The last moment before.
 fn just_before(time: Duration) -> Duration {
     time.saturating_sub(Duration::from_nanos(1))
-}
-
-/// A machine with the token "a", which is a minute old.
-fn holding(policy: RefreshPolicy) -> Bench {
-    let mut bench = Bench::new(policy);
-    bench.want(1);
-    bench.fetched(1, "a");
-    bench.pass(60 * SECOND);
-    bench
-}
-
-fn plain() -> RefreshPolicy {
-    RefreshPolicy::default().backoff(Duration::ZERO)
 }
 
 #[test]

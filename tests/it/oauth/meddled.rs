@@ -1,5 +1,6 @@
 //! Promise 14 when another program changes the vault during an exchange.
 
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -283,16 +284,22 @@ async fn a_new_token_is_written_over_what_somebody_without_the_lock_made_of_the_
     assert_eq!((record.generation(), record.state(), record.refresh_token()), (2, &State::Idle, "refresh-2"));
 }
 
-#[actix::test]
-async fn a_login_waits_for_the_exchange_of_another_source() {
-    let (came, has_come) = std::sync::mpsc::channel();
-    let (release, gate) = std::sync::mpsc::channel::<()>();
+/// A server that tells of each request, and answers it after a word.
+fn slow_server() -> (Loopback, Receiver<()>, Sender<()>) {
+    let (came, has_come) = channel();
+    let (release, gate) = channel();
     let gate = Mutex::new(gate);
     let server = Loopback::start(move |_, _| {
         came.send(()).unwrap();
         let _ = gate.lock().unwrap().recv();
         Reply::json(200, serde_json::json!({ "access_token": "access-1", "refresh_token": "refresh-2" }))
     });
+    (server, has_come, release)
+}
+
+#[actix::test]
+async fn a_login_waits_for_the_exchange_of_another_source() {
+    let (server, has_come, release) = slow_server();
     let vault = MemoryVault::new();
     let (one, other) = (
         Arc::new(source(&server, vault.clone(), 0, AfterCrash::NeedsLogin)),
@@ -332,14 +339,7 @@ impl RefreshTokenStore for Impatient {
 /// An exchange may take longer than anybody waits for the lock.
 #[actix::test]
 async fn a_login_waits_for_the_end_of_its_own_source_s_exchange() {
-    let (came, has_come) = std::sync::mpsc::channel();
-    let (release, gate) = std::sync::mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let server = Loopback::start(move |_, _| {
-        came.send(()).unwrap();
-        let _ = gate.lock().unwrap().recv();
-        Reply::json(200, serde_json::json!({ "access_token": "access-1", "refresh_token": "refresh-2" }))
-    });
+    let (server, has_come, release) = slow_server();
     let vault = MemoryVault::new();
     let source = Arc::new(source(&server, Impatient(vault.clone()), 0, AfterCrash::NeedsLogin));
     let fetch = tokio::spawn({
